@@ -1,0 +1,48 @@
+# Everything a developer needs; `make` alone lists it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-bench demo lint test check bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.installed  ## create the environment and install ARIA in it, editable
+
+setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared with
+
+demo: setup  ## a two-minute tour
+	$(BIN)/python examples/demo.py
+
+lint: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: setup  ## tests and doctests, warnings as errors; ARGS="-m 'not slow'" adds options
+	$(BIN)/pytest $(ARGS)
+
+check: lint test  ## what must pass before a change goes in
+
+bench: setup-bench  ## time the sampler beside other libraries
+	$(BIN)/python benchmarks/sampler.py
+
+clean:  ## remove the environment, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { echo "no '$(PYTHON)' here; say which: make PYTHON=python3.12 setup" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "ARIA needs Python 3.11 or newer and '$(PYTHON)' is $$($(PYTHON) --version 2>&1); say which: make PYTHON=python3.12 setup" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) -e '.[dev,kmeans,sim]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) -e '.[bench]'
+	@touch $@
