@@ -1,0 +1,55 @@
+"""Checks of settings: one line that names the value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def open_unit(name: str, value: float) -> None:
+    """Refuse a value outside (0, 1)."""
+    if not (_number(value) and 0 < value < 1):
+        raise ValueError(f"{name} must lie in (0, 1), got {value!r}")
+
+
+def half_open_unit(name: str, value: float) -> None:
+    """Refuse a value outside (0, 1]."""
+    if not (_number(value) and 0 < value <= 1):
+        raise ValueError(f"{name} must lie in (0, 1], got {value!r}")
+
+
+def closed_unit(name: str, value: float) -> None:
+    """Refuse a value outside [0, 1]."""
+    if not (_number(value) and 0 <= value <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse a value that is not positive and finite."""
+    if not (_number(value) and value > 0):
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+
+
+def non_negative(name: str, value: float) -> None:
+    """Refuse a value that is negative or not finite."""
+    if not (_number(value) and value >= 0):
+        raise ValueError(f"{name} must be non-negative and finite, got {value!r}")
+
+
+def whole(name: str, value: int, least: int | None = None) -> None:
+    """Refuse anything but a whole number, of at least ``least`` if given."""
+    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+        raise ValueError(
+            f"{name} must be a whole number{'' if least is None else f' of at least {least}'}, got {value!r}"
+        )
+
+
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse anything but one of a few words."""
+    if value not in allowed:
+        raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")

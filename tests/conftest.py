@@ -1,0 +1,24 @@
+"""What every test shares: repeatable property tests, and no device tests where there is no device."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None, max_examples=1000, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked ``gpu`` on a machine without one."""
+    on_device = [item for item in items if item.get_closest_marker("gpu")]
+    if not on_device:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in on_device:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))

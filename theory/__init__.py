@@ -1,0 +1,1 @@
+"""Bounds on how well trackers follow a moving discrepancy."""
