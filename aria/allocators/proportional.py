@@ -1,0 +1,45 @@
+"""Effort in proportion to the discrepancy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from aria import checks
+from aria.allocators import reading
+from aria.interfaces import Allocator, Estimate
+
+
+@dataclass(frozen=True)
+class Proportional(Allocator):
+    r"""The base measure times a power of the value.
+
+    .. math:: q_k \propto p_k^{base}\, m_k^{power}
+
+    ``base`` says what is aimed at (1 the pool, 0 all regions alike), ``power`` how strongly effort follows the value.
+    With ``power=1`` the map is gentle: if the estimates :math:`m, m'` differ, the allocations differ in total
+    variation by at most :math:`|m-m'|_1 / \max(\sum m, \sum m')`. As ``power`` grows it tends to the region of the
+    largest value alone. After A. Katharopoulos, F. Fleuret, "Not All Samples Are Created Equal: Deep Learning with
+    Importance Sampling", ICML 2018, arXiv 1803.00942, where the regions are single samples.
+
+    >>> import torch
+    >>> q = Proportional()(Estimate(torch.tensor([1.0, 3.0]), torch.zeros(2)), torch.tensor([0.5, 0.5]))
+    >>> q / q.sum()
+    tensor([0.2500, 0.7500])
+    """
+
+    power: float = 1.0
+    base: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.non_negative("power", self.power)
+        checks.non_negative("base", self.base)
+
+    def __call__(self, estimate: Estimate, mass: Tensor) -> Tensor:
+        return reading.tilt(reading.index(estimate), mass, self.power, self.base)
+
+    @classmethod
+    def examples(cls) -> Iterable[Proportional]:
+        return cls(), cls(power=0.0), cls(power=0.5, base=0.0), cls(power=2.0, base=0.5), cls(power=40.0, base=3.0)
