@@ -1,0 +1,151 @@
+"""What every fitted partition has in common: a table over the conditions, times bins over coordinates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from aria.interfaces import Partition
+from aria.partitioners.tables import Members, moved
+from aria.pool import Pool
+
+KINDS: dict[str, type[Fitted]] = {}
+"""Kinds of partition that a file may name. Filled by importing a module, which loading a file never does."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted(Partition):
+    r"""A partition whose regions are rows of a table over the pool, times bins over drawn coordinates.
+
+    Region :math:`k` draws its condition from row ``cell(k)`` of ``members`` by pool weight and its coordinates
+    uniformly, independently of the condition, so
+
+    .. math:: mass_k = mass(\text{row } cell(k)) \cdot share_k .
+
+    A new kind of partition is a frozen dataclass that says how it assigns conditions; where regions are rows, as
+    they are for labels and clusters, the rest is inherited. What it is made from (tensors, tables, partitions and
+    JSON values) is what a file holds, and ``class Mine(Fitted, kind="mine")`` is all that makes it loadable.
+    """
+
+    members: Members
+    mass: Tensor = field(init=False)  # (K,) float64
+
+    kind: ClassVar[str]
+
+    def __init_subclass__(cls, *, kind: str) -> None:
+        if kind in KINDS and KINDS[kind].__qualname__ != cls.__qualname__:
+            raise ValueError(f"two kinds of partition are called {kind!r}: {KINDS[kind].__name__} and {cls.__name__}")
+        cls.kind = kind
+        KINDS[kind] = cls
+
+    def __post_init__(self) -> None:
+        share = self.share()
+        object.__setattr__(self, "mass", self.members.mass[self.cell(torch.arange(len(share)))] * share)
+
+    # Where regions are more than rows of the table, a kind overrides the following.
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """Names of the coordinates drawn along with a condition."""
+        return ()
+
+    def share(self) -> Tensor:
+        """(K,) float64, probability of the region's bin given its row."""
+        return torch.ones(self.members.rows, dtype=torch.float64)
+
+    def cell(self, region: Tensor) -> Tensor:
+        """(B,) row of the table that each region draws from."""
+        return region
+
+    def place(self, region: Tensor, u: Tensor) -> dict[str, Tensor]:
+        """Coordinates in each region (B,), chosen by ``u`` (C, B) in [0, 1)."""
+        return {}
+
+    def locate(self, index: Tensor, **coords: Tensor) -> Tensor:
+        """(B,) region of conditions given by their position in the fitted pool."""
+        return self.members.locate(index)
+
+    def names(self) -> list[str]:
+        """A short name for each region, for people."""
+        return [f"{self.kind} {region}" for region in range(self.num_regions)]
+
+    def remoteness(self, pool: Pool) -> Tensor:
+        """(N,) how far each condition of the fitted pool is from the middle of its row; 0 where there is no middle."""
+        return torch.zeros(len(pool))
+
+    # The rest is common to all.
+
+    def draw(self, region: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """One condition for each region (B,): ``{"index": (B,), …coordinates}``. One call of :func:`torch.rand`.
+
+        A region that does not exist or is empty is refused on a CPU; elsewhere looking would stall the device.
+        """
+        self._refuse_impossible(region)
+        source = region.device if generator is None else generator.device
+        u = torch.rand(1 + len(self.coordinates), len(region), generator=generator, dtype=torch.float64, device=source)
+        u = u.to(region.device, non_blocking=True)
+        return {"index": self.members.draw(self.cell(region), u[0]), **self.place(region, u[1:])}
+
+    def _refuse_impossible(self, region: Tensor) -> None:
+        if region.ndim != 1 or region.dtype not in (torch.int64, torch.int32):
+            raise ValueError(f"regions must be (B,) integers, got {tuple(region.shape)} of {region.dtype}")
+        if region.device.type != "cpu":
+            return
+        outside = region[(region < 0) | (region >= self.num_regions)]
+        if len(outside):
+            raise ValueError(f"there is no region {int(outside[0])}: regions are 0 to {self.num_regions - 1}")
+        empty = region[self.mass[region] == 0]
+        if len(empty):
+            raise ValueError(f"region {int(empty[0])} has mass 0: there is nothing to draw from it")
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same partition with its tables on ``device``, where it then draws, locates and assigns."""
+        return moved(self, device)
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """JSON-serialisable settings and tensors that :func:`rebuild` turns into the same partition."""
+        settings: dict[str, Any] = {"kind": self.kind}
+        tensors: dict[str, Tensor] = {}
+        for name in _arguments(type(self)):
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                tensors[name] = value
+            elif isinstance(value, (Members, Fitted)):
+                settings[name], inner = value.state_dict()
+                tensors |= {f"{name}.{key}": tensor for key, tensor in inner.items()}
+            else:
+                settings[name] = value
+        return settings, tensors
+
+
+def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:
+    """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
+    kind = settings["kind"]
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}")
+    values: dict[str, Any] = {}
+    for name in _arguments(KINDS[kind]):
+        inner = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
+        if name in tensors:
+            values[name] = tensors[name]
+        elif name == "members":
+            values[name] = Members.from_state(settings[name], inner)
+        elif isinstance(settings[name], dict):
+            values[name] = rebuild(settings[name], inner)
+        else:
+            values[name] = _tuples(settings[name])
+    return KINDS[kind](**values)
+
+
+def _arguments(kind: type[Fitted]) -> list[str]:
+    """The fields a partition is made from, which are what a file holds."""
+    return [item.name for item in fields(kind) if item.init]
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's lists as the tuples they were."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

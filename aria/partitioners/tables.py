@@ -1,0 +1,124 @@
+"""Which condition belongs to which row, and drawing from a row without a Python loop."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Moved = TypeVar("Moved", bound="DataclassInstance")
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    r"""N conditions sorted into R rows, in compressed form (CSR).
+
+    With :math:`u` uniform in :math:`[0, 1)`, row :math:`r` starting at :math:`s_r` with :math:`n_r` conditions of
+    positive weight, the condition drawn is ``order[j]`` where
+
+    .. math:: j = s_r + \lfloor u\, n_r \rfloor \quad\text{(equal weights)}, \qquad
+              F_j \le F_{s_r} + u\,(F_{s_{r+1}} - F_{s_r}) < F_{j+1} \quad\text{(weighted)},
+
+    and :math:`F` is the running sum of each condition's share of its own row, so that a light row is drawn from as
+    precisely as a heavy one. Conditions of weight zero are not in ``order`` and cannot be drawn.
+
+    >>> rows = Members.build(torch.tensor([1, 0, 1]), rows=3, weight=torch.tensor([1.0, 2.0, 1.0]))
+    >>> rows.mass.tolist()
+    [0.5, 0.5, 0.0]
+    >>> rows.draw(torch.tensor([1, 1, 0]), torch.tensor([0.2, 0.7, 0.7])).tolist()
+    [0, 2, 1]
+    """
+
+    row: Tensor  # (N,) int32, row of each condition
+    order: Tensor  # (M,) int32, conditions of positive weight, row by row and in pool order within
+    start: Tensor  # (R + 1,) int64, where each row starts in ``order``
+    mass: Tensor  # (R,) float64, share of the pool's weight in each row
+    weight: Tensor | None  # (N,) float64, or None for equal weights
+    rising: Tensor | None  # (M + 1,) float64, F; None for equal weights
+
+    @classmethod
+    def build(cls, row: Tensor, rows: int, weight: Tensor | None = None) -> Self:
+        """Sort conditions, given the row of each ``(N,)`` and their weights ``(N,)``."""
+        row = row.long().cpu()
+        if row.ndim != 1 or row.numel() == 0 or not 0 <= int(row.min()) <= int(row.max()) < rows:
+            raise ValueError(f"every condition needs a row from 0 to {rows - 1}")
+        weight = None if weight is None else weight.double().cpu()
+        kept = torch.arange(len(row)) if weight is None else weight.nonzero().squeeze(1)
+        order = kept[row[kept].argsort(stable=True)]
+        count = torch.bincount(row[kept], minlength=rows)
+        start = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        if weight is None:
+            total, rising = count.double(), None
+        else:
+            total = torch.bincount(row, weights=weight, minlength=rows)
+            share = weight[order] / total[row[order]]
+            rising = torch.cat([share.new_zeros(1), share.cumsum(0)])
+        return cls(row.int(), order.int(), start, total / total.sum(), weight, rising)
+
+    @property
+    def size(self) -> int:
+        """Number of conditions N."""
+        return self.row.shape[0]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows R."""
+        return self.mass.shape[0]
+
+    def count(self) -> Tensor:
+        """(R,) number of conditions in each row, those of weight zero included."""
+        return torch.bincount(self.row.long(), minlength=self.rows)
+
+    def locate(self, index: Tensor) -> Tensor:
+        """(B,) row of each condition."""
+        if index.device.type == "cpu" and index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.size:
+            raise ValueError(f"the pool's conditions are 0 to {self.size - 1}, got index {_outside(index, self.size)}")
+        return self.row[index].long()
+
+    def draw(self, row: Tensor, u: Tensor) -> Tensor:
+        """(B,) one condition from each row ``(B,)``, chosen by ``u`` in [0, 1) ``(B,)``."""
+        first, last = self.start[row], self.start[row + 1] - 1
+        if self.rising is None:
+            place = first + (u * (last - first + 1)).long()
+        else:
+            low, high = self.rising[first], self.rising[last + 1]
+            place = torch.searchsorted(self.rising[1:], low + u * (high - low), right=True)
+        return self.order[place.minimum(last).clamp(min=0)].long()
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same table on ``device``."""
+        return moved(self, device)
+
+    def state_dict(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Settings and tensors; everything else is rebuilt from them."""
+        tensors = {} if self.rows == 1 else {"row": self.row}
+        tensors |= {} if self.weight is None else {"weight": self.weight}
+        return {"size": self.size, "rows": self.rows}, tensors
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The table that :meth:`state_dict` described."""
+        size, rows = int(settings["size"]), int(settings["rows"])
+        row = torch.zeros(size, dtype=torch.int32) if rows == 1 else tensors["row"]
+        return cls.build(row, rows, tensors.get("weight"))
+
+
+def moved(record: Moved, device: torch.device | str) -> Moved:
+    """A copy of a dataclass in which everything that can live on a device has been moved to ``device``."""
+    copied = copy(record)
+    for name in (field.name for field in fields(record)):
+        value = getattr(record, name)
+        if hasattr(value, "to"):
+            object.__setattr__(copied, name, value.to(device))
+    return copied
+
+
+def _outside(values: Tensor, limit: int) -> int:
+    """The first of ``values`` that is not in 0…limit-1."""
+    return int(values[(values < 0) | (values >= limit)][0])
