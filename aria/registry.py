@@ -1,0 +1,245 @@
+"""Spec strings: what a user types becomes a partitioner, tracker or allocator.
+
+``ema(rate=0.1)``                 a class of this package, by its name in lower case
+``my_pkg.alloc:Greedy(top=3)``    a class of an importable module
+``plugins/greedy.py:Greedy``      a class of a file
+``shiny``                         an entry point in ``aria.trackers``, ``aria.allocators`` or ``aria.partitioners``
+
+Arguments are literals or nested specs (``progress(of=ema(rate=0.5))``). Only strings typed by a user come here: nothing
+that is read from a checkpoint, partition or log is ever resolved.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from aria.interfaces import Allocator, Partitioner, Tracker
+
+KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Allocator: "allocator"}
+
+_FILES: dict[str, str] = {}
+"""Names of modules loaded from files, and the file each came from."""
+
+_FOREIGN = re.compile(r"(?P<module>[^\s()=,'\"\[\]]+):(?P<name>[A-Za-z_]\w*)")
+
+
+class SpecError(ValueError):
+    """A spec string that names nothing; the message is one line and says what exists."""
+
+
+def available(kind: type) -> list[str]:
+    """The names a spec of this kind may use, entry points included.
+
+    >>> from aria.interfaces import Allocator
+    >>> "proportional" in available(Allocator)
+    True
+    """
+    return sorted({*_builtins(kind), *_entry_points(kind)})
+
+
+def partitioner(given: str | Partitioner) -> Partitioner:
+    """The partitioner a spec string names; a partitioner is returned as it is.
+
+    >>> partitioner("labels('style')").column
+    'style'
+    """
+    return cast(Partitioner, _resolve(given, Partitioner))
+
+
+def tracker(given: str | Tracker) -> Tracker:
+    """The tracker a spec string names; a tracker is returned as it is.
+
+    >>> tracker("progress(of=ema(rate=0.5))").of.rate
+    0.5
+    """
+    return cast(Tracker, _resolve(given, Tracker))
+
+
+def allocator(given: str | Allocator) -> Allocator:
+    """The allocator a spec string names; an allocator is returned as it is.
+
+    >>> allocator("softmax(temperature=0.5)").temperature
+    0.5
+    """
+    return cast(Allocator, _resolve(given, Allocator))
+
+
+def spec(part: object) -> str:
+    """The spec string that describes ``part``, every argument spelled out.
+
+    >>> from aria.trackers import EMA
+    >>> spec(EMA(rate=0.5))
+    'ema(rate=0.5, importance=False, sigma=None)'
+    """
+    cls = type(part)
+    home = next((_builtins(kind) for kind in KINDS if isinstance(part, kind)), {})
+    name = next(
+        (name for name, known in home.items() if known is cls),
+        f"{_FILES.get(cls.__module__, cls.__module__)}:{cls.__qualname__}",
+    )
+    if not dataclasses.is_dataclass(part):
+        return name
+    told = [field for field in dataclasses.fields(part) if field.repr]
+    return f"{name}({', '.join(f'{field.name}={_argument(getattr(part, field.name))}' for field in told)})"
+
+
+def _resolve(given: object, kind: type) -> object:
+    if isinstance(given, kind):
+        return given
+    if not isinstance(given, str):
+        raise SpecError(f"a {KINDS[kind]} is a spec string or a {kind.__name__}, got {given!r}")
+    return _build(given, kind)
+
+
+def _argument(value: object) -> str:
+    return spec(value) if isinstance(value, tuple(KINDS)) else repr(value)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _builtins(kind: type) -> dict[str, Any]:
+    package = importlib.import_module(f"aria.{KINDS[kind]}s")
+    classes = [getattr(package, name) for name in package.__all__]
+    return {_snake(cls.__name__): cls for cls in classes if inspect.isclass(cls) and issubclass(cls, kind)}
+
+
+def _entry_points(kind: type) -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=f"aria.{KINDS[kind]}s")}
+
+
+def _build(text: str, kind: type) -> object:
+    """Parse ``text`` as a Python call whose foreign names stand in as placeholders."""
+    foreign: dict[str, tuple[str, str]] = {}
+
+    def stand_in(match: re.Match[str]) -> str:
+        foreign[f"_foreign{len(foreign)}"] = (match["module"], match["name"])
+        return f"_foreign{len(foreign) - 1}"
+
+    try:
+        tree = ast.parse(_FOREIGN.sub(stand_in, text.strip()), mode="eval").body
+    except (SyntaxError, ValueError):
+        raise SpecError(
+            f"cannot read the {KINDS[kind]} spec {text!r}: "
+            f"write name, name(argument=value) or module:Class(argument=value)"
+        ) from None
+    part = _value(tree, text, kind, foreign)
+    if not isinstance(part, kind):
+        raise SpecError(f"{text!r} gives a {type(part).__name__}, which is no aria.interfaces.{kind.__name__}")
+    return part
+
+
+def _value(node: ast.expr, text: str, kind: type, foreign: dict[str, tuple[str, str]]) -> Any:
+    """The object an expression stands for: a literal, a name, or a call of a name."""
+    if isinstance(node, ast.Call | ast.Name):
+        name = node.func if isinstance(node, ast.Call) else node
+        if not isinstance(name, ast.Name):
+            raise SpecError(f"cannot read the {KINDS[kind]} spec {text!r}: only names can be called")
+        args, kwargs = [], {}
+        if isinstance(node, ast.Call):
+            args = [_value(arg, text, kind, foreign) for arg in node.args]
+            kwargs = {str(pair.arg): _value(pair.value, text, kind, foreign) for pair in node.keywords}
+        factory, shown = _factory(name.id, kind, foreign)
+        return _call(factory, shown, args, kwargs)
+    if isinstance(node, ast.List | ast.Tuple):
+        return tuple(_value(item, text, kind, foreign) for item in node.elts)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise SpecError(f"cannot read {ast.unparse(node)!r} in {text!r}: arguments are literals or specs") from None
+
+
+def _factory(name: str, kind: type, foreign: dict[str, tuple[str, str]]) -> tuple[Callable[..., Any], str]:
+    if name in foreign:
+        module, attribute = foreign[name]
+        return _attribute(_module(module), attribute, module), f"{module}:{attribute}"
+    builtins = _builtins(kind)
+    folded = {known.replace("_", ""): known for known in builtins}
+    key = folded.get(name.replace("_", "").lower())
+    if key is not None:
+        return builtins[key], key
+    points = _entry_points(kind)
+    if name in points:
+        return points[name].load(), name
+    raise SpecError(
+        f"unknown {KINDS[kind]} {name!r}{_hint(name, available(kind))}; there are: {', '.join(available(kind))}"
+    )
+
+
+def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    if not callable(factory):
+        raise SpecError(f"{shown} is a {type(factory).__name__}, not a class or function that makes one")
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        unknown = [name for name in kwargs if name not in signature.parameters]
+        hint = _hint(unknown[0], list(signature.parameters)) if unknown else ""
+        takes = ", ".join(
+            str(parameter).split(": ")[0] + _default(parameter) for parameter in signature.parameters.values()
+        )
+        raise SpecError(f"{shown}: {error}{hint}; it takes ({takes})") from None
+    return factory(*args, **kwargs)
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty or ": " not in str(parameter):
+        return ""
+    plain = isinstance(parameter.default, bool | int | float | str | None)
+    return f"={parameter.default!r}" if plain else "=…"
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _attribute(module: ModuleType, name: str, shown: str) -> Any:
+    if not hasattr(module, name):
+        public = [
+            known for known, value in vars(module).items() if inspect.isclass(value) and not known.startswith("_")
+        ]
+        raise SpecError(
+            f"{shown} has no {name!r}{_hint(name, public)}; its classes: {', '.join(sorted(public)) or 'none'}"
+        )
+    return getattr(module, name)
+
+
+def _module(name: str) -> ModuleType:
+    """Import a module by dotted name, or a file by path."""
+    if not name.endswith(".py"):
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            hint = f"; for a file write {name}.py:…" if Path(f"{name}.py").is_file() else ""
+            raise SpecError(f"cannot import {name!r}: {error}{hint}") from None
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise SpecError(f"there is no file {name!r}")
+    alias = f"aria_plugin_{path.stem}_{abs(hash(path.resolve()))}"
+    _FILES[alias] = path.name
+    if alias in sys.modules:
+        return sys.modules[alias]
+    found = importlib.util.spec_from_file_location(alias, path)
+    assert found is not None and found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    sys.modules[alias] = module
+    try:
+        found.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[alias]
+        raise
+    return module

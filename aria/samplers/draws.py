@@ -1,0 +1,64 @@
+"""Random numbers as a function of (seed, step), and draws from a distribution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BELOW_ONE = 1 - 2**-51
+"""Times any number it is less than that number: rounding must not carry a point past the last region."""
+_MASK = (1 << 64) - 1
+
+
+def _scramble(x: int) -> int:
+    """SplitMix64's finaliser (G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", 2014)."""
+    x = (x + 0x9E3779B97F4A7C15) & _MASK
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+    return x ^ (x >> 31)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A 64-bit seed for one step of one run; nearby seeds and steps give unrelated ones.
+
+    >>> step_seed(0, 0) != step_seed(0, 1) != step_seed(1, 0)
+    True
+    """
+    return _scramble(_scramble(seed & _MASK) ^ (step & _MASK))
+
+
+def systematic(n: int, generator: torch.Generator) -> Tensor:
+    """(n,) evenly spaced points in [0, 1) with one common random offset, in random order.
+
+    Inverted through a distribution ``q`` they hit each region within one of ``n·q`` times, and each
+    exactly ``n·q`` times in expectation (W. G. Madow, "On the theory of systematic sampling II", 1949).
+    """
+    offset = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64)
+    return (torch.randperm(n, generator=generator, device=generator.device) + offset).div_(n)
+
+
+def independent(n: int, generator: torch.Generator) -> Tensor:
+    """(n,) independent uniform points in [0, 1)."""
+    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+
+
+def invert(cdf: Tensor, points: Tensor) -> Tensor:
+    """(n,) regions that ``points`` in [0, 1) fall into; never one of probability zero.
+
+    ``cdf`` is the (K,) float64 cumulative sum of the probabilities (float32 would lose the upper half of a large K).
+
+    >>> cdf = torch.tensor([0.25, 0.25, 1.0], dtype=torch.float64)
+    >>> invert(cdf, torch.tensor([0.2, 0.25, 1.0], dtype=torch.float64))
+    tensor([0, 2, 2])
+    """
+    return torch.searchsorted(cdf, points.clamp(max=BELOW_ONE).mul_(cdf[-1]), right=True)
+
+
+def systematic_visit(probs: Tensor, n: int) -> Tensor:
+    """(K,) probability that a systematic draw of ``n`` visits each region: min(1, n·q)."""
+    return (probs * n).clamp_(max=1)
+
+
+def independent_visit(probs: Tensor, n: int) -> Tensor:
+    """(K,) probability that ``n`` independent draws visit each region: 1 - (1-q)^n."""
+    return -torch.expm1(n * torch.log1p(-probs))

@@ -1,0 +1,33 @@
+"""Which rank this is, and sums over all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The ranks that share one sampler; a single process where torch.distributed is not initialised.
+
+    >>> Ranks().place()
+    (0, 1)
+    """
+
+    distributed: bool = True
+    group: Any = None
+
+    def place(self) -> tuple[int, int]:
+        """Position of this process among the ranks, and their number."""
+        if self.distributed and dist.is_available() and dist.is_initialized():
+            return dist.get_rank(self.group), dist.get_world_size(self.group)
+        return 0, 1
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of ``tensor`` over the ranks, in place; every rank must call it."""
+        if self.place()[1] > 1:
+            dist.all_reduce(tensor, group=self.group)
+        return tensor

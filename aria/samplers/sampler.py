@@ -1,0 +1,335 @@
+"""The one stateful object: partition + tracker + allocator, to draw from and to report to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aria import checks, registry
+from aria.interfaces import Allocator, Certificate, Draw, Estimate, Partition, RegionStats, State, Tracker
+from aria.partitioners import digest
+from aria.samplers import boundary, checkpoint, draws, signals
+from aria.samplers.ranks import Ranks
+from aria.statistics import sum_by_region
+
+
+class Sampler:
+    r"""Draws conditions where the student still disagrees with the teacher.
+
+    .. math:: q = \epsilon\,p + (1-\epsilon)\,\frac{a(\hat d, p)}{\sum a(\hat d, p)}
+
+    with the target mass :math:`p`, the floor :math:`\epsilon`, the allocator :math:`a` and the tracker's estimates
+    :math:`\hat d`. The floor belongs to the sampler, so :math:`p/q \le 1/\epsilon` whatever the allocator does.
+
+    >>> import aria
+    >>> pool = aria.Pool(columns={"animal": ["cat", "cat", "dog", "dog"]})
+    >>> partition = aria.partitioners.Labels("animal").fit(pool)
+    >>> sampler = aria.Sampler(partition, tracker="ema(rate=0.5)", allocator="proportional", floor=0.2)
+    >>> for _ in range(20):
+    ...     draw = sampler.draw(8)
+    ...     sampler.observe(draw, 1.0 + 2.0 * draw.region)  # dogs are three times as far off
+    >>> sampler.probs()
+    tensor([0.3000, 0.7000], dtype=torch.float64)
+    """
+
+    _collected: int
+    _sums: Tensor
+    _visit: Tensor
+
+    def __init__(
+        self,
+        partition: Partition,
+        tracker: Tracker | str = "bank",
+        allocator: Allocator | str = "proportional",
+        *,
+        mass: Tensor | None = None,
+        floor: float = 0.2,
+        correction: str = "none",
+        stratified: bool = True,
+        warmup: int = 0,
+        every: int = 1,
+        timesteps: int | None = None,
+        nonfinite: str = "raise",
+        seed: int = 0,
+        distributed: bool = True,
+        group: Any = None,
+    ) -> None:
+        """
+        Args:
+            partition: the regions, from ``partitioner.fit(pool)``.
+            tracker: a tracker or its spec string.
+            allocator: an allocator or its spec string.
+            mass: (K,) target distribution over regions; the partition's own (the pool's) by default.
+            floor: ε in [0, 1], the part of every draw that follows ``mass``.
+            correction: ``"none"`` (weights 1: effort shifts the training mix), ``"importance"`` (p/q: the objective
+                itself is unbiased) or ``"tempered(0.5)"`` ((p/q)^0.5).
+            stratified: systematic draws, each region within one of B·q; else independent draws.
+            warmup: number of observed steps before the allocator is asked; until then ``mass`` is drawn from.
+            every: number of observed steps summed before ranks exchange them and the tracker moves.
+            timesteps: length of the noise schedule; signals are then normalised by the running mean of their timestep
+                bucket, and ``observe`` needs their timesteps. None leaves signals as they are.
+            nonfinite: ``"raise"`` refuses NaN and infinite signals by name, ``"skip"`` leaves them out and counts them.
+            seed: together with the step it determines every draw.
+            distributed: share draws and statistics over the ranks of ``group`` if torch.distributed is initialised.
+            group: process group, the default one if None.
+        """
+        checks.closed_unit("floor", floor)
+        checks.whole("warmup", warmup, least=0)
+        checks.whole("every", every, least=1)
+        checks.one_of("nonfinite", nonfinite, ("raise", "skip"))
+        checks.whole("seed", seed)
+        self.tracker = registry.tracker(tracker)
+        self.allocator = registry.allocator(allocator)
+        self.floor = float(floor)
+        self.correction = correction
+        self.stratified = stratified
+        self.warmup = warmup
+        self.every = every
+        self.normaliser = signals.TimestepNormaliser(timesteps) if timesteps is not None else None
+        self.nonfinite = nonfinite
+        self.seed = seed
+        self.ranks = Ranks(distributed, group)
+        self._exponent = boundary.exponent(correction)
+        self._allocation: tuple[Tensor, Tensor] | None = None
+        self._use(partition, mass)
+        self._generator = torch.Generator(self.device)
+        self.reset()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the sampler's tensors live: where the partition's do."""
+        return self.mass.device
+
+    @property
+    def num_regions(self) -> int:
+        """Number of regions K."""
+        return self.mass.shape[0]
+
+    def reset(self) -> None:
+        """Forget everything observed and start again at step 0."""
+        self.step = 0
+        self.updates = 0
+        self._tracked: State = self.tracker.init((self.num_regions,), self.device)
+        self._normalised: State = self.normaliser.init(self.device) if self.normaliser else {}
+        self._fault = signals.no_fault(self.device)
+        self._use(self.partition, None if self._own_mass else self.mass)
+
+    # Draw ---------------------------------------------------------------------------------------------------------
+
+    def estimate(self) -> Estimate:
+        """What the tracker believes about each region, (K,) each."""
+        return self.tracker.estimate(self._tracked)
+
+    def certificate(self) -> Certificate | None:
+        """The tracker's a-priori error, (K,) each; None where its gains depend on the data."""
+        return self.tracker.certificate(self._tracked)
+
+    def probs(self) -> Tensor:
+        """(K,) distribution from which the next draw takes its regions."""
+        return self._allocate()[0]
+
+    def draw(self, n: int) -> Draw:
+        """``n`` conditions for this rank: its slice of one draw that all ranks make alike."""
+        checks.whole("the number of draws", n, least=1)
+        rank, ranks = self.ranks.place()
+        total = n * ranks
+        probs, cdf = self._allocate()
+        generator = self._generator.manual_seed(draws.step_seed(self.seed, self.step))
+        points, visit = self._points(probs, total, generator)
+        region = draws.invert(cdf, points)  # (total,)
+        coords = self.partition.draw(region, generator)
+        if ranks > 1:
+            mine = slice(n * rank, n * (rank + 1))
+            region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
+        self.step += 1
+        return Draw(region, coords.pop("index"), self._weight(probs, region), visit, coords)
+
+    def _points(self, probs: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(n,) points in [0, 1), and (K,) the probability that they visit each region."""
+        if self.stratified:
+            return draws.systematic(n, generator), draws.systematic_visit(probs, n)
+        return draws.independent(n, generator), draws.independent_visit(probs, n)
+
+    def _allocate(self) -> tuple[Tensor, Tensor]:
+        """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
+        if self._allocation is None:
+            probs = self.mass if self.updates < self.warmup else self._allocated()
+            self._allocation = probs, probs.cumsum(0)
+        return self._allocation
+
+    def _allocated(self) -> Tensor:
+        weights = self.allocator(self.estimate(), self.mass)  # (K,)
+        if self._drawable is not None:
+            weights = weights * self._drawable
+        total = weights.sum()
+        boundary.allocation(weights, total, self.mass, self.allocator)
+        return torch.addcmul(self._floored, weights, (1 - self.floor) / total)
+
+    def _weight(self, probs: Tensor, region: Tensor) -> Tensor:
+        """(B,) importance weights (p/q)^λ, in the default floating type."""
+        if self._exponent == 0:
+            return torch.ones(region.shape, device=region.device)
+        return ((self.mass[region] / probs[region]) ** self._exponent).to(torch.get_default_dtype())
+
+    # Observe ------------------------------------------------------------------------------------------------------
+
+    def observe(
+        self,
+        drawn: Draw | Tensor,
+        signal: Tensor,
+        *,
+        timestep: Tensor | None = None,
+        where: Tensor | None = None,
+        visit: Tensor | None = None,
+    ) -> None:
+        """Report the discrepancy of each sample. Every rank must call it equally often: here statistics are exchanged.
+
+        Args:
+            drawn: the draw the samples came from, or the (B,) regions of samples that came from elsewhere.
+            signal: (B,) per-sample discrepancies, detached here and read as float32.
+            timestep: (B,) timesteps of the samples, if the sampler was made with ``timesteps``.
+            where: (B,) which samples count; all of them by default.
+            visit: (K,) probability that the step visits each region, if it is not simply that of the draw. Only
+                trackers that weigh by it look at it; with bare regions or ``where`` it is taken as 1 unless given.
+        """
+        region = drawn.region if isinstance(drawn, Draw) else boundary.region(drawn, self.num_regions)
+        if visit is None:
+            visit = drawn.visit if isinstance(drawn, Draw) and where is None else self._certain
+        # float32 values add up exactly in float64, in any order
+        signal = boundary.same_shape("signal", signal, region).detach().to(self.device, torch.float32).double()
+        counted = torch.ones_like(signal) if where is None else boundary.same_shape("where", where, region).to(signal)
+        signal, counted = self._screen(signal, counted, region)
+        buckets = []
+        if self.normaliser:
+            bucket = self.normaliser.bucket(boundary.same_shape("timestep", timestep, region))
+            buckets.append(self.normaliser.sums(signal, counted, bucket).flatten())
+            signal, known = self.normaliser.apply(self._normalised, signal, bucket)
+            signal, counted = signal.float().double(), counted * known
+        seen = signal * counted
+        sums = sum_by_region(region, (counted, seen, seen * signal), self.num_regions).flatten()
+        self._collect(torch.cat([sums, *buckets]) if buckets else sums, visit)
+
+    def _screen(self, signal: Tensor, counted: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
+        """Signals and counts with what is not a finite non-negative number refused or left out."""
+        if signal.is_cpu and signals.all_valid(signal):
+            return signal, counted
+        ok = signals.valid(signal) | (counted == 0)
+        if signal.is_cpu:
+            signals.refuse(signal, ok, region, self.step, skip=self.nonfinite == "skip")
+        self._fault = signals.record_fault(self._fault, ok, region, self.step)
+        counted = counted * ok
+        return torch.where(counted > 0, signal, 0.0), counted
+
+    def _collect(self, sums: Tensor, visit: Tensor) -> None:
+        """Add a batch to the running step; at its end exchange it between ranks and move the tracker."""
+        if self._collected:
+            sums, visit = self._sums + sums, 1 - (1 - self._visit) * (1 - visit)
+        self._sums, self._visit, self._collected = sums, visit, self._collected + 1
+        if self._collected < self.every:
+            return
+        self._collected = 0
+        sums = self.ranks.sum(self._sums)
+        n, total, square = sums[: 3 * self.num_regions].view(3, -1)
+        self._tracked = self.tracker.update(self._tracked, RegionStats(n, total, square, self._visit))
+        if self.normaliser:
+            self._normalised = self.normaliser.update(self._normalised, sums[3 * self.num_regions :].view(2, -1))
+        self.updates += 1
+        self._allocation = None
+
+    @property
+    def skipped(self) -> int:
+        """How many bad signals this process has left out so far (looks at the device)."""
+        return int(self._fault[0])
+
+    def check(self) -> None:
+        """Raise for a bad signal that was left out on an accelerator, where looking at once would stall it."""
+        count, step, region = self._fault.tolist()
+        if count and self.nonfinite == "raise":
+            raise signals.refusal(None, step, region)
+
+    # State --------------------------------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """Everything but data that determines the draws, as JSON-serialisable values."""
+        return {
+            "partition": digest(self.partition),
+            "tracker": registry.spec(self.tracker),
+            "allocator": registry.spec(self.allocator),
+            "floor": self.floor,
+            "correction": self.correction,
+            "stratified": self.stratified,
+            "warmup": self.warmup,
+            "every": self.every,
+            "timesteps": self.normaliser.timesteps if self.normaliser else None,
+            "nonfinite": self.nonfinite,
+            "seed": self.seed,
+        }
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that a resumed run needs to go on bit for bit: tensors only, ready for safetensors.
+
+        The same on every rank. With ``every > 1`` on several ranks it can be taken only where they have just exchanged
+        their sums.
+        """
+        self.check()
+        if self._collected and self.ranks.place()[1] > 1:
+            raise ValueError(
+                f"sums of {self._collected} steps are not exchanged between the ranks yet: "
+                f"save after a multiple of every={self.every} observed steps"
+            )
+        return checkpoint.pack(self.config(), self._tensors())
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where ``state`` was saved; one saved under other settings or shapes is refused by name."""
+        tensors = checkpoint.unpack(state, self.config(), self._tensors())
+        self.step, self.updates, self._collected = tensors["counters"].tolist()
+        self._fault, self._sums, self._visit = tensors["fault"], tensors["sums"], tensors["visit"]
+        self._tracked = checkpoint.under("tracker.", tensors)
+        self._normalised = checkpoint.under("normaliser.", tensors)
+        self._allocation = None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            "counters": torch.tensor([self.step, self.updates, self._collected]),
+            "fault": self._fault,
+            "mass": self.mass,
+            "sums": self._sums,
+            "visit": self._visit,
+            **{f"tracker.{name}": tensor for name, tensor in self._tracked.items()},
+            **{f"normaliser.{name}": tensor for name, tensor in self._normalised.items()},
+        }
+
+    def refine(self, partition: Partition, parent: Tensor) -> None:
+        """Go on with a finer partition whose region ``k`` came out of the old region ``parent[k]``.
+
+        Every new region starts from its parent's memory. A custom ``mass`` is shared among children as the partitions'
+        own masses are.
+        """
+        if self._collected:
+            raise ValueError(
+                f"{self._collected} observed steps wait for every={self.every}: refine right after a multiple of it"
+            )
+        parent = boundary.region(parent.to(self.device), self.num_regions)  # (K',)
+        if parent.shape != partition.mass.shape:
+            raise ValueError(f"parent must name one old region per new one, {partition.num_regions}, got {len(parent)}")
+        tracked = {name: tensor[parent] for name, tensor in self._tracked.items()}
+        share = partition.mass / self.partition.mass[parent].clamp(min=torch.finfo(torch.float64).tiny)
+        self._use(partition, None if self._own_mass else self.mass[parent] * share)
+        self._tracked = tracked
+
+    def _use(self, partition: Partition, mass: Tensor | None) -> None:
+        """Take on a partition, with nothing observed in the running step."""
+        self.partition = partition
+        self.mass = boundary.mass(partition, mass)  # (K,)
+        self._own_mass = mass is None
+        empty = self.mass == 0  # (K,)
+        self._drawable = (~empty).to(self.mass) if bool(empty.any()) else None  # (K,) 0 where nothing can be drawn
+        self._floored = self.floor * self.mass  # (K,)
+        self._certain = torch.ones_like(self.mass)  # (K,) the visit probability where nothing better is known
+        self._collected = 0  # batches in the running step
+        buckets = self.normaliser.buckets if self.normaliser else 0
+        self._sums = self.mass.new_zeros(3 * self.num_regions + 2 * buckets)
+        self._visit = torch.zeros_like(self.mass)
+        self._allocation = None

@@ -1,0 +1,109 @@
+"""What the tracker is shown: checked, and optionally normalised for the timestep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aria import checks
+from aria.interfaces import Device, RegionStats, State
+from aria.statistics import sum_by_region
+from aria.trackers import EMA
+
+
+class NonFiniteSignal(ValueError):
+    """A discrepancy that is NaN, infinite or negative, named with its step and region."""
+
+
+def valid(signal: Tensor) -> Tensor:
+    """(B,) True where the signal is a finite non-negative number."""
+    return (signal >= 0) & (signal < torch.inf)
+
+
+def all_valid(signal: Tensor) -> bool:
+    """Whether every signal is a finite non-negative number; looks at the values, so not for accelerators."""
+    if signal.numel() == 0:
+        return True
+    low, high = signal.aminmax()  # NaN if any is
+    return low.item() >= 0 and high.item() < torch.inf
+
+
+def refuse(signal: Tensor, ok: Tensor, region: Tensor, step: int, skip: bool) -> None:
+    """Raise for the first bad signal; with ``skip`` only for a negative one, which no numerical accident explains."""
+    bad = (signal < 0) & ~ok if skip else ~ok
+    if bool(bad.any()):
+        first = int(bad.long().argmax())
+        raise refusal(float(signal[first]), step, int(region[first]))
+
+
+def refusal(signal: float | None, step: int, region: int) -> NonFiniteSignal:
+    """The one-line answer to a bad signal; its value is None where it is no longer at hand."""
+    what = "a signal that is negative or not finite" if signal is None else f"signal {signal}"
+    return NonFiniteSignal(
+        f"{what} at step {step} in region {region}: discrepancies must be finite and non-negative "
+        f'(nonfinite="skip" leaves NaN and inf out and counts them)'
+    )
+
+
+def no_fault(device: Device = None) -> Tensor:
+    """(3,) record of bad signals: how many, and step and region of the first."""
+    return torch.tensor([0, -1, -1], device=device)
+
+
+def record_fault(fault: Tensor, ok: Tensor, region: Tensor, step: int) -> Tensor:
+    """The record after a batch, without looking at the values from the host."""
+    if ok.numel() == 0:
+        return fault
+    bad = (~ok).long()
+    first = torch.stack([torch.full_like(fault[0], step), region[bad.argmax()]])  # (2,)
+    place = torch.where((fault[0] == 0) & (bad.sum() > 0), first, fault[1:])
+    return torch.cat([(fault[0] + bad.sum())[None], place])
+
+
+@dataclass(frozen=True)
+class TimestepNormaliser:
+    r"""Divides each signal by the running mean of its timestep bucket.
+
+    A diffusion loss varies far more with the timestep than with the condition; after this division a region needs far
+    fewer observations. The running mean is itself a tracker whose regions are the buckets. A
+    bucket's first batch only calibrates it: it has nothing to be divided by yet.
+    """
+
+    timesteps: int
+    buckets: int = 10
+    rate: float = 0.02
+
+    def __post_init__(self) -> None:
+        checks.whole("timesteps", self.timesteps, least=1)
+
+    @property
+    def _mean(self) -> EMA:
+        return EMA(rate=self.rate, sigma=1.0)
+
+    def init(self, device: Device = None) -> State:
+        """No bucket calibrated."""
+        return self._mean.init((self.buckets,), device)
+
+    def bucket(self, timestep: Tensor) -> Tensor:
+        """(B,) bucket of each timestep in [0, timesteps)."""
+        if timestep.is_cpu and not bool(((timestep >= 0) & (timestep < self.timesteps)).all()):
+            outside = timestep[(timestep < 0) | (timestep >= self.timesteps)][0]
+            raise ValueError(f"timestep {outside.item()} outside [0, {self.timesteps})")
+        return (timestep * self.buckets / self.timesteps).long()
+
+    def apply(self, state: State, signal: Tensor, bucket: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) normalised signals, and where (B,) there was something to divide by."""
+        mean = state["value"][bucket]
+        known = mean > 0
+        return signal / torch.where(known, mean, torch.ones_like(mean)), known
+
+    def sums(self, signal: Tensor, ok: Tensor, bucket: Tensor) -> Tensor:
+        """(2, buckets) number and sum of the signals of each bucket."""
+        return sum_by_region(bucket, [ok, signal * ok], self.buckets)
+
+    def update(self, state: State, sums: Tensor) -> State:
+        """The running means after a step with these sums."""
+        n, total = sums
+        return self._mean.update(state, RegionStats(n, total, torch.zeros_like(n), torch.ones_like(n)))

@@ -1,0 +1,44 @@
+"""What each rank runs under torchrun in ``test_ranks.py``: one run of a sampler, recorded to a file per rank."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+import aria
+
+GLOBAL_BATCH, STEPS = 32, 25
+
+
+def run(timesteps: int | None) -> dict[str, torch.Tensor]:
+    """Draws, probabilities and state of a run; the signals are a function of what is drawn."""
+    pool = aria.Pool(columns={"label": [i * i % 17 for i in range(200)]})
+    sampler = aria.Sampler(
+        aria.partitioners.Labels("label").fit(pool),
+        "bank",
+        "proportional",
+        correction="importance",
+        timesteps=timesteps,
+        seed=3,
+    )
+    batch = GLOBAL_BATCH // sampler.ranks.place()[1]
+    record = {}
+    for step in range(STEPS):
+        draw = sampler.draw(batch)
+        signal = (1 + draw.region + 0.37 * ((draw.index + step) % 5)).float() / 3
+        timestep = (7 * draw.index + 13 * step) % 1000 if timesteps else None
+        sampler.observe(draw, signal, timestep=timestep)
+        record |= {f"{step}.index": draw.index, f"{step}.weight": draw.weight, f"{step}.probs": sampler.probs().clone()}
+    return record | {f"state.{name}": tensor for name, tensor in sampler.state_dict().items()}
+
+
+if __name__ == "__main__":
+    dist.init_process_group("gloo")
+    folder = Path(sys.argv[1])
+    for timesteps in (None, 1000):
+        save_file(run(timesteps), folder / f"{timesteps}-{dist.get_rank()}.safetensors")
+    dist.destroy_process_group()

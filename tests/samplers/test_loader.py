@@ -1,0 +1,37 @@
+"""The sampler behind a torch DataLoader."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+import aria
+
+TEXTS = [f"prompt {i}" for i in range(20)]
+POOL = aria.Pool(texts=TEXTS, columns={"label": [i % 4 for i in range(20)]})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_batch_arrives_with_the_draw_it_came_from(workers):
+    sampler = aria.Sampler(aria.partitioners.Labels("label").fit(POOL), "ema(rate=0.5)")
+    batches = aria.DrawBatches(sampler, batch_size=8, steps=12)
+    loader = DataLoader(TEXTS, batch_sampler=batches, num_workers=workers)
+    seen = 0
+    for texts, draw in batches.paired(loader):
+        assert texts == [TEXTS[i] for i in draw.index]
+        sampler.observe(draw, 1.0 + draw.region)
+        seen += 1
+    assert seen == len(batches) == sampler.updates == 12
+    assert sampler.probs().argmax() == 3
+
+
+def test_without_workers_there_is_no_lag():
+    """Each batch is drawn after the previous one was observed."""
+    sampler, twin = (aria.Sampler(aria.partitioners.Labels("label").fit(POOL), "ema(rate=0.5)") for _ in range(2))
+    batches = aria.DrawBatches(sampler, batch_size=8, steps=5)
+    for _, draw in batches.paired(DataLoader(TEXTS, batch_sampler=batches)):
+        expected = twin.draw(8)
+        assert torch.equal(draw.index, expected.index)
+        for each in (sampler, twin):
+            each.observe(draw, 1.0 + draw.region)

@@ -1,0 +1,170 @@
+"""Spec strings: what they resolve to, and the one line a mistake is answered with."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+import torch
+
+import aria
+from aria import allocators, partitioners, registry, trackers
+from aria.allocators import Proportional, TopFraction
+from aria.partitioners import Bins, Labels, Product
+from aria.testing import check_allocator
+from aria.trackers import EMA, Bank, Progress, SecondMoment, Window
+
+GREEDY = '''
+"""An allocator of somebody else's."""
+from dataclasses import dataclass
+from aria import Allocator
+from aria.allocators import reading
+
+@dataclass(frozen=True)
+class Greedy(Allocator):
+    """Everything to the regions within `slack` of the largest estimate."""
+    slack: float = 0.1
+
+    def __call__(self, estimate, mass):
+        score = reading.relative(reading.index(estimate), mass)  # 0 to 1, and 1 where nothing was seen
+        return mass * (score >= 1 - self.slack)
+
+LIMIT = 3
+'''
+
+
+@pytest.fixture
+def greedy(tmp_path):
+    path = tmp_path / "my-greedy.py"
+    path.write_text(GREEDY)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("resolve", "text", "expected"),
+    [
+        (registry.tracker, "ema", EMA()),
+        (registry.tracker, " ema( rate = 0.5 ) ", EMA(rate=0.5)),
+        (registry.tracker, "window(8)", Window(size=8)),
+        (
+            registry.tracker,
+            "progress(of=second_moment(of=ema(rate=0.3)), rate=0.1)",
+            Progress(SecondMoment(EMA(0.3)), 0.1),
+        ),
+        (registry.tracker, "Bank()", Bank()),
+        (registry.tracker, "aria.trackers:Bank(size=3)", Bank(size=3)),
+        (registry.allocator, "proportional(power=2, base=0.5)", Proportional(power=2, base=0.5)),
+        (registry.allocator, "topfraction(0.25)", TopFraction(fraction=0.25)),
+        (
+            registry.partitioner,
+            "product(labels('style'), bins('timestep', 0, 1000, 10))",
+            Product(Labels("style"), Bins("timestep", 0, 1000, 10)),
+        ),
+    ],
+)
+def test_specs_resolve(resolve, text, expected):
+    assert resolve(text) == expected
+
+
+def test_objects_pass_through():
+    tracker = EMA(rate=0.5)
+    assert registry.tracker(tracker) is tracker
+
+
+@pytest.mark.parametrize("package", [trackers, allocators, partitioners])
+def test_specs_round_trip(package):
+    kind = {trackers: registry.tracker, allocators: registry.allocator, partitioners: registry.partitioner}[package]
+    for cls in (getattr(package, name) for name in package.__all__):
+        if not hasattr(cls, "examples") or cls is allocators.Oracle:
+            continue
+        for example in cls.examples():
+            assert kind(registry.spec(example)) == example
+
+
+def test_a_file_outside_the_repository_drives_a_sampler(greedy):
+    allocator = registry.allocator(f"{greedy}:Greedy(slack=0.5)")
+    assert allocator.slack == 0.5
+    check_allocator(allocator)
+    pool = aria.Pool(columns={"label": [0, 1, 2]})
+    sampler = aria.Sampler(partitioners.Labels("label").fit(pool), "ema(rate=0.5)", f"{greedy}:Greedy", floor=0.1)
+    for _ in range(30):
+        draw = sampler.draw(8)
+        sampler.observe(draw, 1.0 + draw.region)
+    assert sampler.probs().tolist() == pytest.approx([0.1 / 3, 0.1 / 3, 0.1 / 3 + 0.9])
+
+
+def test_a_module_on_the_path_is_imported(greedy, monkeypatch):
+    (greedy.parent / "greedy_package.py").write_text(GREEDY)
+    monkeypatch.syspath_prepend(str(greedy.parent))
+    assert registry.allocator("greedy_package:Greedy(0.2)").slack == 0.2
+
+
+def test_a_plug_in_can_be_nested(tmp_path):
+    (tmp_path / "own.py").write_text("from aria.trackers import EMA\nclass Mine(EMA): pass\n")
+    nested = registry.tracker(f"progress(of={tmp_path}/own.py:Mine(rate=0.5), rate=0.1)")
+    assert (type(nested.of).__name__, nested.of.rate) == ("Mine", 0.5)
+
+
+def test_the_spec_of_a_file_does_not_depend_on_where_it_lies(greedy):
+    assert registry.spec(registry.allocator(f"{greedy}:Greedy")) == "my-greedy.py:Greedy(slack=0.1)"
+
+
+def test_entry_points_are_found(monkeypatch):
+    point = EntryPoint("shiny", "aria.trackers:EMA", "aria.trackers")
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "aria.trackers" else [])
+    assert registry.tracker("shiny(rate=0.7)") == EMA(rate=0.7)
+    assert "shiny" in registry.available(aria.Tracker)
+    assert "shiny" not in registry.available(aria.Allocator)
+    with pytest.raises(aria.SpecError, match="there are: bank, .*shiny"):
+        registry.tracker("shin")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("emma", r"unknown tracker 'emma' \(did you mean 'ema'\?\); there are: bank, certificate_gain, constant, "),
+        ("proportional", "unknown tracker 'proportional'; there are: "),
+        (
+            "ema(rat=0.1)",
+            r"ema: got an unexpected keyword argument 'rat' \(did you mean 'rate'\?\); it takes \(rate=0.1, importance",
+        ),
+        ("kalman", r"kalman: missing a required argument: 'sigma'; it takes \(sigma, drift\)"),
+        ("ema(0.1, True, None, 7)", "ema: too many positional arguments"),
+        ("ema(rate=", r"cannot read the tracker spec 'ema\(rate=': write name, name\(argument=value\)"),
+        ("", "cannot read the tracker spec ''"),
+        ("ema(rate=1+1)", r"cannot read '1 \+ 1' in 'ema\(rate=1\+1\)': arguments are literals or specs"),
+        ("ema(rate=__import__('os').getcwd())", "only names can be called"),
+        ("(lambda: 0)()", "only names can be called"),
+        ("aria.trackers:EMAA", r"aria.trackers has no 'EMAA' \(did you mean 'EMA'\?\); its classes: Bank, "),
+        ("no_such_module:Thing", "cannot import 'no_such_module'"),
+        ("no/such/file.py:Thing", "there is no file 'no/such/file.py'"),
+        ("aria.allocators:Uniform", "gives a Uniform, which is no aria.interfaces.Tracker"),
+        ("0.5", "'0.5' gives a float, which is no aria.interfaces.Tracker"),
+        (7, "a tracker is a spec string or a Tracker, got 7"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(text, sentence):
+    with pytest.raises(aria.SpecError, match=sentence) as caught:
+        registry.tracker(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_without_the_class_lists_what_it_has(greedy):
+    with pytest.raises(aria.SpecError, match=r"has no 'Gredy' \(did you mean 'Greedy'\?\)"):
+        registry.allocator(f"{greedy}:Gredy")
+    with pytest.raises(aria.SpecError, match="is a int, not a class or function that makes one"):
+        registry.allocator(f"{greedy}:LIMIT()")
+
+
+def test_a_saved_state_never_imports(greedy, monkeypatch):
+    """A state whose settings name foreign code is compared as text and refused; nothing is loaded."""
+    pool = aria.Pool(columns={"label": [0, 1, 2]})
+    partition = partitioners.Labels("label").fit(pool)
+    state = aria.Sampler(partition, allocator=f"{greedy}:Greedy").state_dict()
+    victim = aria.Sampler(partition)
+    loaded = set(sys.modules)
+    monkeypatch.setattr(registry, "_module", lambda name: pytest.fail(f"imported {name}"))
+    with pytest.raises(ValueError, match="saved with allocator='my-greedy.py:Greedy"):
+        victim.load_state_dict({name: torch.as_tensor(tensor) for name, tensor in state.items()})
+    assert set(sys.modules) == loaded
