@@ -1,0 +1,62 @@
+"""The commands: what they print, and how they answer mistakes."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from aria.cli import main
+
+PLUG_IN = """
+from aria import Allocator
+
+class Never(Allocator):
+    def __call__(self, estimate, mass):
+        return mass * 0
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_plugins_lists_what_specs_can_name():
+    names = json.loads(run("plugins", "--json").output)
+    assert {"ema", "bank"} <= set(names["tracker"])
+    assert {"proportional", "oracle"} <= set(names["allocator"])
+    assert {"kmeans", "labels"} <= set(names["partitioner"])
+    assert "window_ucb" in run("plugins").output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tracker", "window(4)"), ("allocator", "ucb(scale=2)"), ("partitioner", "labels('style')")]
+)
+def test_check_passes_what_conforms(arguments):
+    result = run("check", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "conforms" in result.output
+
+
+def test_check_fails_what_does_not(tmp_path):
+    (tmp_path / "never.py").write_text(PLUG_IN)
+    result = run("check", "allocator", f"{tmp_path}/never.py:Never")
+    assert result.exit_code == 1
+    assert "Never returned weights whose total is not positive" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("check", "allocator", "sofmax"), "unknown allocator 'sofmax' (did you mean 'softmax'?)"),
+        (("check", "tracker", "ema(rate=7)"), "rate must lie in (0, 1], got 7"),
+        (("check", "tracker", "nowhere.py:Thing"), "there is no file 'nowhere.py'"),
+        (("check", "gadget", "ema"), "'gadget' is not one of"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_line(arguments, sentence):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert "Traceback" not in result.output

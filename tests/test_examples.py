@@ -1,0 +1,53 @@
+"""The examples run as they are written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+PLUG_IN = """
+from aria import Allocator
+
+class Mine(Allocator):
+    def __call__(self, estimate, mass):
+        return mass**2
+"""
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+def run(name, *arguments):
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_plain_loop():
+    finished = run("plain_loop.py")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("share of the draws") == 3
+
+
+def test_dataloader():
+    finished = run("dataloader.py")
+    assert finished.returncode == 0, finished.stderr
+    assert "resumed at step 50, now at 100" in finished.stdout
+
+
+def test_demo_measures_three_arms():
+    finished = run("demo.py", "--steps", "150", "--json")
+    assert finished.returncode == 0, finished.stderr
+    record = json.loads(finished.stdout)
+    assert record["all regions alike"].keys() == {"RC", "√pool", "ARIA"}
+    assert len(record["regions"]) == 12
+    assert abs(sum(row["share"] for row in record["regions"]) - 1) < 1e-9
+
+
+def test_demo_takes_a_plug_in_and_answers_mistakes(tmp_path):
+    (tmp_path / "mine.py").write_text(PLUG_IN)
+    finished = run("demo.py", "--steps", "20", "--json", "--allocator", f"{tmp_path}/mine.py:Mine")
+    assert json.loads(finished.stdout)["sampler"]["allocator"] == "mine.py:Mine"
+    finished = run("demo.py", "--allocator", "proportionl")
+    assert finished.returncode == 2
+    assert "unknown allocator 'proportionl' (did you mean 'proportional'?)" in finished.stderr
+    assert "Traceback" not in finished.stderr
