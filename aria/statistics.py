@@ -21,16 +21,16 @@ def one_each(signal: Tensor | Sequence[float]) -> RegionStats:
     return RegionStats(one, y, y * y, one)
 
 
-def sum_by_region(region: Tensor, terms: Sequence[Tensor], num_regions: int) -> Tensor:
-    """(T, K) float64 sums of each of the ``terms``, (B,) each, over the samples of each ``region`` (B,).
+def sum_by_region(region: Tensor, terms: Sequence[Tensor], num_regions: int) -> tuple[Tensor, ...]:
+    """(K,) float64 sums of each of the ``terms``, (B,) each, over the samples of each ``region`` (B,).
 
     The order of the additions is fixed on every device, so the same batch gives the same bits.
 
     >>> sum_by_region(torch.tensor([0, 2, 2]), [torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)], 3)
-    tensor([[1., 0., 5.]], dtype=torch.float64)
+    (tensor([1., 0., 5.], dtype=torch.float64),)
     """
-    sums = torch.zeros(len(terms), num_regions, dtype=torch.float64, device=region.device)
-    for row, term in zip(sums.unbind(), terms, strict=True):
+    sums = torch.zeros(len(terms), num_regions, dtype=torch.float64, device=region.device).unbind()
+    for row, term in zip(sums, terms, strict=True):
         # On accelerators index_add_ adds in any order; index_put_ sorts first.
         row.index_add_(0, region, term) if row.is_cpu else row.index_put_((region,), term, accumulate=True)
     return sums

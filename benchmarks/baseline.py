@@ -24,7 +24,7 @@ class Bare:
         self.a, self.b, self.c, self.gain, self.probs, self.cdf = buffer(6)
         self.one = torch.ones((), dtype=torch.float64, device=device)
         self.order = torch.arange(num_regions, device=device)
-        self.offset, self.size = self.order.clone(), torch.ones_like(self.order)
+        self.offset, self.size = self.order.clone(), torch.ones_like(self.mass)
         self.generator = torch.Generator(device)
         self.step = 0
 
@@ -34,24 +34,26 @@ class Bare:
         # standard error, inf where unseen
         torch.mul(self.noise, self.value, out=a)
         torch.addcmul(self.square, self.value, self.value, value=-1, out=b)
-        b.clamp_(min=0).addcmul_(a, a).mul_(self.noise).clamp_(min=1e-300)
+        b.addcmul_(a, a).mul_(self.noise).clamp_(min=1e-300)
         torch.rsqrt(b, out=a)
         a.mul_(b).div_(torch.sign(self.noise, out=c))
         # proportional to the value, unseen regions read as the largest
         torch.add(self.value, a, alpha=0.0, out=b)
         torch.nan_to_num(b, nan=0.0, out=c)
         b.div_(c.amax()).nan_to_num_(nan=1.0).mul_(self.mass)
-        torch.addcmul(self.floored, b, (1 - self.floor) / b.sum(), out=self.probs)
+        torch.addcdiv(self.floored, b, b.sum(), value=1 - self.floor, out=self.probs)
         torch.cumsum(self.probs, 0, out=self.cdf)
         # systematic draw, then one condition of each region
         self.generator.manual_seed(self.step)
         self.step += 1
         device = self.cdf.device
         offset = torch.rand(1, generator=self.generator, dtype=torch.float64, device=device)
-        points = (torch.randperm(n, generator=self.generator, device=device) + offset).mul_(self.cdf[-1] / n)
+        points = torch.arange(n, dtype=torch.float64, device=device).add_(offset).mul_(self.cdf[-1] / n)
         region = torch.searchsorted(self.cdf, points, right=True)
+        region = region.index_select(0, torch.randperm(n, generator=self.generator, device=device))
         inside = torch.rand(n, generator=self.generator, dtype=torch.float64, device=device)
-        index = self.order[self.offset[region] + inside.mul_(self.size[region]).long()]
+        place = inside.mul_(self.size.index_select(0, region)).long().add_(self.offset.index_select(0, region))
+        index = self.order.index_select(0, place)
         visit = torch.mul(self.probs, n).clamp_(max=1)
         return region, index, torch.ones(n, device=device), visit
 
@@ -66,9 +68,9 @@ class Bare:
         torch.clamp(n, max=1, out=gain).mul_(self.rate)
         self.weight.lerp_(self.one, gain)
         gain.div_(torch.clamp(self.weight, min=self.rate, out=a))
-        n.clamp_(min=1)
-        self.value.lerp_(torch.div(total, n, out=a), gain)
-        self.square.lerp_(torch.div(square, n, out=a), gain)
+        torch.div(gain, n.clamp_(min=1), out=b)
         torch.sub(self.one, gain, out=a)
+        self.value.mul_(a).addcmul_(b, total)
+        self.square.mul_(a).addcmul_(b, square)
         self.lag.add_(1).mul_(a)
-        self.noise.mul_(a.square_()).addcmul_(gain, torch.div(gain, n, out=b))
+        self.noise.mul_(a.square_()).addcmul_(gain, b)

@@ -119,11 +119,13 @@ class BinPartition(Fitted, kind="bins"):
         """(B,) zeros: every bin draws from the whole pool."""
         return torch.zeros_like(region)
 
-    def place(self, region: Tensor, u: Tensor) -> dict[str, Tensor]:
+    def place(self, region: Tensor, u: Sequence[Tensor]) -> dict[str, Tensor]:
         """The coordinate (B,), uniform in each bin (B,)."""
-        low, width = self.edges[region], self.edges.diff()[region]
+        low, width, first, last = (
+            table.index_select(0, region) for table in (self.edges, self.edges.diff(), self.first, self.last)
+        )
         value = low + (u[0] * width).floor() if self.integer else low + u[0] * width
-        return {self.coordinate: value.to(self.first.dtype).maximum(self.first[region]).minimum(self.last[region])}
+        return {self.coordinate: value.to(first).maximum(first).minimum(last)}
 
     def locate(self, index: Tensor, **coords: Tensor) -> Tensor:
         """(B,) bin of the coordinate; the condition does not matter."""

@@ -17,7 +17,7 @@ class RegionSummary(NamedTuple):
 
     region: int
     size: int
-    """Number of conditions that can be drawn in it or have weight zero."""
+    """Number of conditions in it, those of weight zero included."""
     mass: float
     """Its share of the target distribution."""
     name: str

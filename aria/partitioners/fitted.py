@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 
@@ -33,6 +33,7 @@ class Fitted(Partition):
 
     members: Members
     mass: Tensor = field(init=False)  # (K,) float64
+    hollow: bool = field(init=False)  # whether some region is empty
 
     kind: ClassVar[str]
 
@@ -45,6 +46,7 @@ class Fitted(Partition):
     def __post_init__(self) -> None:
         share = self.share()
         object.__setattr__(self, "mass", self.members.mass[self.cell(torch.arange(len(share)))] * share)
+        object.__setattr__(self, "hollow", bool((self.mass == 0).any()))
 
     # Where regions are more than rows of the table, a kind overrides the following.
 
@@ -61,8 +63,8 @@ class Fitted(Partition):
         """(B,) row of the table that each region draws from."""
         return region
 
-    def place(self, region: Tensor, u: Tensor) -> dict[str, Tensor]:
-        """Coordinates in each region (B,), chosen by ``u`` (C, B) in [0, 1)."""
+    def place(self, region: Tensor, u: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Coordinates in each region (B,), each chosen by one of ``u``, (B,) in [0, 1)."""
         return {}
 
     def locate(self, index: Tensor, **coords: Tensor) -> Tensor:
@@ -84,23 +86,20 @@ class Fitted(Partition):
 
         A region that does not exist or is empty is refused on a CPU; elsewhere looking would stall the device.
         """
-        self._refuse_impossible(region)
-        source = region.device if generator is None else generator.device
-        u = torch.rand(1 + len(self.coordinates), len(region), generator=generator, dtype=torch.float64, device=source)
-        u = u.to(region.device, non_blocking=True)
-        return {"index": self.members.draw(self.cell(region), u[0]), **self.place(region, u[1:])}
-
-    def _refuse_impossible(self, region: Tensor) -> None:
         if region.ndim != 1 or region.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"regions must be (B,) integers, got {tuple(region.shape)} of {region.dtype}")
-        if region.device.type != "cpu":
-            return
-        outside = region[(region < 0) | (region >= self.num_regions)]
-        if len(outside):
-            raise ValueError(f"there is no region {int(outside[0])}: regions are 0 to {self.num_regions - 1}")
-        empty = region[self.mass[region] == 0]
-        if len(empty):
-            raise ValueError(f"region {int(empty[0])} has mass 0: there is nothing to draw from it")
+        source = region.device if generator is None else generator.device
+        u = torch.rand(1 + len(self.coordinates), len(region), generator=generator, dtype=torch.float64, device=source)
+        first, *others = u.to(region.device, non_blocking=True).unbind()
+        try:  # on a CPU the look-ups notice a region that does not exist; all that is left to do is to say so
+            drawn = {"index": self.members.draw(self.cell(region), first), **self.place(region, others)}
+        except IndexError:
+            outside = region[(region < 0) | (region >= self.num_regions)]
+            raise ValueError(f"there is no region {int(outside[0])}: regions are 0 to {self.num_regions - 1}") from None
+        if self.hollow and region.is_cpu and bool((self.mass[region] == 0).any()):
+            empty = region[self.mass[region].argmin()]
+            raise ValueError(f"region {int(empty)} has mass 0: there is nothing to draw from it")
+        return drawn
 
     def to(self, device: torch.device | str) -> Self:
         """The same partition with its tables on ``device``, where it then draws, locates and assigns."""

@@ -84,8 +84,9 @@ class KMeans(Partitioner):
         """(n, D) embeddings to fit on and their weights (n,); conditions of weight zero shape no region."""
         rows = np.arange(len(pool)) if pool.weight is None else np.flatnonzero(pool.weight.numpy())
         if self.regions > len(rows):
-            raise ValueError(f"kmeans: regions={self.regions} needs as many conditions of positive weight, the pool "
-                             f"has {len(rows)}")
+            raise ValueError(
+                f"kmeans: regions={self.regions} needs as many conditions of positive weight, the pool has {len(rows)}"
+            )
         rows = sample(rows, self.sample, np.random.default_rng(self.seed))
         x = gather(pool, rows, self.chunk, self.normalise)
         if (found := distinct(x, self.regions)) < self.regions:
@@ -126,7 +127,7 @@ def cluster(x: Tensor, weight: Tensor | None, regions: int, batch: int, seed: in
     """(K, D) centroids of ``x`` (n, D); the number of steps is fixed, so that rounding cannot decide when to stop."""
     try:
         from sklearn.cluster import MiniBatchKMeans
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+        from threadpoolctl import threadpool_limits  # comes with scikit-learn
     except ImportError as error:
         raise ImportError("clustering needs scikit-learn: pip install 'aria-distill[kmeans]'") from error
     batch = min(batch, len(x))

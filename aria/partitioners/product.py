@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -83,7 +84,7 @@ class ProductPartition(Fitted, kind="product"):
         a, b = self._parts(region)
         return self.first.cell(a) * self.second.members.rows + self.second.cell(b)
 
-    def place(self, region: Tensor, u: Tensor) -> dict[str, Tensor]:
+    def place(self, region: Tensor, u: Sequence[Tensor]) -> dict[str, Tensor]:
         """Coordinates of both parts."""
         a, b = self._parts(region)
         split = len(self.first.coordinates)

@@ -38,6 +38,7 @@ class Members:
     row: Tensor  # (N,) int32, row of each condition
     order: Tensor  # (M,) int32, conditions of positive weight, row by row and in pool order within
     start: Tensor  # (R + 1,) int64, where each row starts in ``order``
+    length: Tensor  # (R,) float64, number of conditions of positive weight in each row
     mass: Tensor  # (R,) float64, share of the pool's weight in each row
     weight: Tensor | None  # (N,) float64, or None for equal weights
     rising: Tensor | None  # (M + 1,) float64, F; None for equal weights
@@ -59,7 +60,7 @@ class Members:
             total = torch.bincount(row, weights=weight, minlength=rows)
             share = weight[order] / total[row[order]]
             rising = torch.cat([share.new_zeros(1), share.cumsum(0)])
-        return cls(row.int(), order.int(), start, total / total.sum(), weight, rising)
+        return cls(row.int(), order.int(), start, count.double(), total / total.sum(), weight, rising)
 
     @property
     def size(self) -> int:
@@ -83,13 +84,15 @@ class Members:
 
     def draw(self, row: Tensor, u: Tensor) -> Tensor:
         """(B,) one condition from each row ``(B,)``, chosen by ``u`` in [0, 1) ``(B,)``."""
-        first, last = self.start[row], self.start[row + 1] - 1
+        first = self.start.index_select(0, row)
         if self.rising is None:
-            place = first + (u * (last - first + 1)).long()
-        else:
-            low, high = self.rising[first], self.rising[last + 1]
-            place = torch.searchsorted(self.rising[1:], low + u * (high - low), right=True)
-        return self.order[place.minimum(last).clamp(min=0)].long()
+            # u n < n in float64 for every u < 1, so the floor never leaves the row
+            place = (u * self.length.index_select(0, row)).long().add_(first)
+            return self.order.index_select(0, place).long()
+        end = self.start[row + 1]
+        low, high = self.rising[first], self.rising[end]
+        place = torch.searchsorted(self.rising[1:], low + u * (high - low), right=True)
+        return self.order[place.minimum(end - 1).clamp(min=0)].long()
 
     def to(self, device: torch.device | str) -> Self:
         """The same table on ``device``."""

@@ -72,6 +72,11 @@ def same_shape(name: str, given: Tensor | None, like: Tensor) -> Tensor:
     return given
 
 
+def mask(where: Tensor, region: Tensor) -> Tensor:
+    """(B,) True for the samples that count."""
+    return same_shape("where", where, region).to(device=region.device, dtype=torch.bool)
+
+
 def allocation(weights: Tensor, total: Tensor, mass: Tensor, allocator: Allocator) -> None:
     """What an allocator may return: K finite non-negative weights, not all zero."""
     name = type(allocator).__name__

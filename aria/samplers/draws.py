@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 BELOW_ONE = 1 - 2**-51
-"""Times any number it is less than that number: rounding must not carry a point past the last region."""
+"""Points stay below it. Times any number it is less than that number, so no point is rounded past the last region."""
 _MASK = (1 << 64) - 1
 
 
@@ -28,30 +28,35 @@ def step_seed(seed: int, step: int) -> int:
 
 
 def systematic(n: int, generator: torch.Generator) -> Tensor:
-    """(n,) evenly spaced points in [0, 1) with one common random offset, in random order.
+    """(n,) evenly spaced points in [0, 1) with one common random offset, in rising order.
 
     Inverted through a distribution ``q`` they hit each region within one of ``n·q`` times, and each
     exactly ``n·q`` times in expectation (W. G. Madow, "On the theory of systematic sampling II", 1949).
     """
     offset = torch.rand(1, generator=generator, device=generator.device, dtype=torch.float64)
-    return (torch.randperm(n, generator=generator, device=generator.device) + offset).div_(n)
+    return torch.arange(n, dtype=torch.float64, device=generator.device).add_(offset).div_(n / BELOW_ONE)
+
+
+def shuffled(drawn: Tensor, generator: torch.Generator) -> Tensor:
+    """(n,) ``drawn`` in random order."""
+    return drawn.index_select(0, torch.randperm(len(drawn), generator=generator, device=generator.device))
 
 
 def independent(n: int, generator: torch.Generator) -> Tensor:
     """(n,) independent uniform points in [0, 1)."""
-    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64)
+    return torch.rand(n, generator=generator, device=generator.device, dtype=torch.float64).mul_(BELOW_ONE)
 
 
 def invert(cdf: Tensor, points: Tensor) -> Tensor:
-    """(n,) regions that ``points`` in [0, 1) fall into; never one of probability zero.
+    """(n,) regions that ``points`` up to ``BELOW_ONE`` fall into; never one of probability zero.
 
     ``cdf`` is the (K,) float64 cumulative sum of the probabilities (float32 would lose the upper half of a large K).
 
     >>> cdf = torch.tensor([0.25, 0.25, 1.0], dtype=torch.float64)
-    >>> invert(cdf, torch.tensor([0.2, 0.25, 1.0], dtype=torch.float64))
+    >>> invert(cdf, torch.tensor([0.2, 0.25, BELOW_ONE], dtype=torch.float64))
     tensor([0, 2, 2])
     """
-    return torch.searchsorted(cdf, points.clamp(max=BELOW_ONE).mul_(cdf[-1]), right=True)
+    return torch.searchsorted(cdf, points * cdf[-1], right=True)
 
 
 def systematic_visit(probs: Tensor, n: int) -> Tensor:

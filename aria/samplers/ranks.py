@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -26,8 +27,10 @@ class Ranks:
             return dist.get_rank(self.group), dist.get_world_size(self.group)
         return 0, 1
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of ``tensor`` over the ranks, in place; every rank must call it."""
-        if self.place()[1] > 1:
-            dist.all_reduce(tensor, group=self.group)
-        return tensor
+    def sum(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The sum of each (n,) tensor over the ranks, in one exchange; every rank must call it."""
+        if self.place()[1] == 1:
+            return parts
+        joined = torch.cat(parts)
+        dist.all_reduce(joined, group=self.group)
+        return torch.split(joined, [len(part) for part in parts])

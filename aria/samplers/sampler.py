@@ -35,7 +35,7 @@ class Sampler:
     """
 
     _collected: int
-    _sums: Tensor
+    _sums: tuple[Tensor, ...]
     _visit: Tensor
 
     def __init__(
@@ -137,20 +137,18 @@ class Sampler:
         total = n * ranks
         probs, cdf = self._allocate()
         generator = self._generator.manual_seed(draws.step_seed(self.seed, self.step))
-        points, visit = self._points(probs, total, generator)
-        region = draws.invert(cdf, points)  # (total,)
+        if self.stratified:
+            region = draws.shuffled(draws.invert(cdf, draws.systematic(total, generator)), generator)  # (total,)
+            visit = draws.systematic_visit(probs, total)
+        else:
+            region = draws.invert(cdf, draws.independent(total, generator))
+            visit = draws.independent_visit(probs, total)
         coords = self.partition.draw(region, generator)
         if ranks > 1:
             mine = slice(n * rank, n * (rank + 1))
             region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
         self.step += 1
         return Draw(region, coords.pop("index"), self._weight(probs, region), visit, coords)
-
-    def _points(self, probs: Tensor, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(n,) points in [0, 1), and (K,) the probability that they visit each region."""
-        if self.stratified:
-            return draws.systematic(n, generator), draws.systematic_visit(probs, n)
-        return draws.independent(n, generator), draws.independent_visit(probs, n)
 
     def _allocate(self) -> tuple[Tensor, Tensor]:
         """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
@@ -165,12 +163,12 @@ class Sampler:
             weights = weights * self._drawable
         total = weights.sum()
         boundary.allocation(weights, total, self.mass, self.allocator)
-        return torch.addcmul(self._floored, weights, (1 - self.floor) / total)
+        return torch.addcdiv(self._floored, weights, total, value=1 - self.floor)
 
     def _weight(self, probs: Tensor, region: Tensor) -> Tensor:
         """(B,) importance weights (p/q)^λ, in the default floating type."""
         if self._exponent == 0:
-            return torch.ones(region.shape, device=region.device)
+            return torch.ones(len(region), device=region.device)
         return ((self.mass[region] / probs[region]) ** self._exponent).to(torch.get_default_dtype())
 
     # Observe ------------------------------------------------------------------------------------------------------
@@ -197,44 +195,47 @@ class Sampler:
         region = drawn.region if isinstance(drawn, Draw) else boundary.region(drawn, self.num_regions)
         if visit is None:
             visit = drawn.visit if isinstance(drawn, Draw) and where is None else self._certain
+        if visit.shape != self.mass.shape:
+            raise ValueError(
+                f"visit must have one probability per region, shape {tuple(self.mass.shape)}, got {tuple(visit.shape)}"
+            )
         # float32 values add up exactly in float64, in any order
         signal = boundary.same_shape("signal", signal, region).detach().to(self.device, torch.float32).double()
-        counted = torch.ones_like(signal) if where is None else boundary.same_shape("where", where, region).to(signal)
-        signal, counted = self._screen(signal, counted, region)
-        buckets = []
+        signal, counted = self._screen(signal, where, region)
+        buckets: tuple[Tensor, ...] = ()
         if self.normaliser:
             bucket = self.normaliser.bucket(boundary.same_shape("timestep", timestep, region))
-            buckets.append(self.normaliser.sums(signal, counted, bucket).flatten())
+            buckets = self.normaliser.sums(signal, counted, bucket)
             signal, known = self.normaliser.apply(self._normalised, signal, bucket)
-            signal, counted = signal.float().double(), counted * known
-        seen = signal * counted
-        sums = sum_by_region(region, (counted, seen, seen * signal), self.num_regions).flatten()
-        self._collect(torch.cat([sums, *buckets]) if buckets else sums, visit)
+            signal, counted = signal.float().double() * known, counted * known
+        by_region = sum_by_region(region, (counted, signal, signal * signal), self.num_regions)
+        self._collect((*by_region, *buckets), visit)
 
-    def _screen(self, signal: Tensor, counted: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
-        """Signals and counts with what is not a finite non-negative number refused or left out."""
-        if signal.is_cpu and signals.all_valid(signal):
-            return signal, counted
-        ok = signals.valid(signal) | (counted == 0)
+    def _screen(self, signal: Tensor, where: Tensor | None, region: Tensor) -> tuple[Tensor, Tensor]:
+        """(B,) signals, 0 where they do not count, and (B,) 1 where they do: bad ones are refused or left out."""
+        if where is None and signal.is_cpu and signals.all_valid(signal):
+            return signal, torch.ones_like(signal)
+        wanted = torch.ones_like(region, dtype=torch.bool) if where is None else boundary.mask(where, region)
+        ok = signals.valid(signal) | ~wanted
         if signal.is_cpu:
             signals.refuse(signal, ok, region, self.step, skip=self.nonfinite == "skip")
         self._fault = signals.record_fault(self._fault, ok, region, self.step)
-        counted = counted * ok
-        return torch.where(counted > 0, signal, 0.0), counted
+        counted = wanted & ok
+        return torch.where(counted, signal, 0.0), counted.to(signal)
 
-    def _collect(self, sums: Tensor, visit: Tensor) -> None:
+    def _collect(self, sums: tuple[Tensor, ...], visit: Tensor) -> None:
         """Add a batch to the running step; at its end exchange it between ranks and move the tracker."""
         if self._collected:
-            sums, visit = self._sums + sums, 1 - (1 - self._visit) * (1 - visit)
+            sums = tuple(before + now for before, now in zip(self._sums, sums, strict=True))
+            visit = 1 - (1 - self._visit) * (1 - visit)
         self._sums, self._visit, self._collected = sums, visit, self._collected + 1
         if self._collected < self.every:
             return
         self._collected = 0
-        sums = self.ranks.sum(self._sums)
-        n, total, square = sums[: 3 * self.num_regions].view(3, -1)
-        self._tracked = self.tracker.update(self._tracked, RegionStats(n, total, square, self._visit))
+        n, total, square, *buckets = self._sums = self.ranks.sum(sums)
+        self._tracked = self.tracker.update(self._tracked, RegionStats(n, total, square, visit))
         if self.normaliser:
-            self._normalised = self.normaliser.update(self._normalised, sums[3 * self.num_regions :].view(2, -1))
+            self._normalised = self.normaliser.update(self._normalised, *buckets)
         self.updates += 1
         self._allocation = None
 
@@ -285,7 +286,8 @@ class Sampler:
         """Go on where ``state`` was saved; one saved under other settings or shapes is refused by name."""
         tensors = checkpoint.unpack(state, self.config(), self._tensors())
         self.step, self.updates, self._collected = tensors["counters"].tolist()
-        self._fault, self._sums, self._visit = tensors["fault"], tensors["sums"], tensors["visit"]
+        self._fault, self._visit = tensors["fault"], tensors["visit"]
+        self._sums = tuple(tensors[f"sums.{place}"] for place in range(len(self._sums)))
         self._tracked = checkpoint.under("tracker.", tensors)
         self._normalised = checkpoint.under("normaliser.", tensors)
         self._allocation = None
@@ -295,8 +297,8 @@ class Sampler:
             "counters": torch.tensor([self.step, self.updates, self._collected]),
             "fault": self._fault,
             "mass": self.mass,
-            "sums": self._sums,
             "visit": self._visit,
+            **{f"sums.{place}": tensor for place, tensor in enumerate(self._sums)},
             **{f"tracker.{name}": tensor for name, tensor in self._tracked.items()},
             **{f"normaliser.{name}": tensor for name, tensor in self._normalised.items()},
         }
@@ -329,7 +331,8 @@ class Sampler:
         self._floored = self.floor * self.mass  # (K,)
         self._certain = torch.ones_like(self.mass)  # (K,) the visit probability where nothing better is known
         self._collected = 0  # batches in the running step
-        buckets = self.normaliser.buckets if self.normaliser else 0
-        self._sums = self.mass.new_zeros(3 * self.num_regions + 2 * buckets)
+        self._sums = tuple(torch.zeros_like(self.mass) for _ in range(3))
+        if self.normaliser:
+            self._sums += tuple(self.mass.new_zeros(self.normaliser.buckets) for _ in range(2))
         self._visit = torch.zeros_like(self.mass)
         self._allocation = None

@@ -99,11 +99,10 @@ class TimestepNormaliser:
         known = mean > 0
         return signal / torch.where(known, mean, torch.ones_like(mean)), known
 
-    def sums(self, signal: Tensor, ok: Tensor, bucket: Tensor) -> Tensor:
-        """(2, buckets) number and sum of the signals of each bucket."""
+    def sums(self, signal: Tensor, ok: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
+        """Number and sum of the signals of each bucket, (buckets,) each."""
         return sum_by_region(bucket, [ok, signal * ok], self.buckets)
 
-    def update(self, state: State, sums: Tensor) -> State:
-        """The running means after a step with these sums."""
-        n, total = sums
+    def update(self, state: State, n: Tensor, total: Tensor) -> State:
+        """The running means after a step with this number and sum of signals in each bucket."""
         return self._mean.update(state, RegionStats(n, total, torch.zeros_like(n), torch.ones_like(n)))

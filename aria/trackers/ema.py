@@ -52,8 +52,8 @@ class EMA(Tracker):
         return recursion.init(shape, device) | {"weight": torch.zeros(shape, dtype=torch.float64, device=device)}
 
     def update(self, state: State, stats: RegionStats) -> State:
-        step = self.rate * recursion.seen(stats)  # (..., K)
-        weight = torch.addcmul(step, 1 - step, state["weight"])  # 1 - (1-b)^v
+        step = recursion.seen(stats).mul_(self.rate)  # (..., K)
+        weight = (state["weight"] + step).addcmul_(state["weight"], step, value=-1)  # 1 - (1-b)^v
         if self.importance:
             gain = (self.rate / stats.visit).clamp(max=1).maximum(recursion.unseen(state)) * recursion.seen(stats)
         else:

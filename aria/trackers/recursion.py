@@ -38,13 +38,13 @@ def unseen(state: State) -> Tensor:
 
 def update(state: State, stats: RegionStats, gain: Tensor) -> State:
     """One step of the recursion; ``gain`` is (..., K) and 0 where ``n = 0``, 1 at a region's first visit."""
-    n = stats.n.clamp(min=1)
-    keep = 1 - gain
+    keep = torch.rsub(gain, 1)
+    each = gain / stats.n.clamp(min=1)  # (..., K) weight of one observation
     return {
-        "value": torch.lerp(state["value"], stats.total / n, gain),
-        "square": torch.lerp(state["square"], stats.square / n, gain),
+        "value": (keep * state["value"]).addcmul_(each, stats.total),
+        "square": (keep * state["square"]).addcmul_(each, stats.square),
         "lag": torch.addcmul(keep, keep, state["lag"]),
-        "noise": keep.square_().mul_(state["noise"]).addcmul_(gain, gain / n),
+        "noise": keep.square_().mul_(state["noise"]).addcmul_(gain, each),
     }
 
 
@@ -63,15 +63,15 @@ def estimate(state: State, sigma: float | None) -> Estimate:
     value, noise = state["value"], state["noise"]
     if sigma is None:
         prior = noise * value
-        variance = torch.addcmul(state["square"], value, value, value=-1).clamp_(min=0).addcmul_(prior, prior)
+        variance = torch.addcmul(state["square"], value, value, value=-1).addcmul_(prior, prior)
         return Estimate(value, root_or_inf(variance.mul_(noise), evidence=noise))
     return Estimate(value, root_or_inf(sigma**2 * noise, evidence=noise))
 
 
 def root_or_inf(variance: Tensor, evidence: Tensor) -> Tensor:
-    """(..., K) square root of ``variance``, and ``inf`` where there is no ``evidence`` (0; positive elsewhere).
+    """(..., K) square root of ``variance``, which is used up, and ``inf`` where the ``evidence`` is 0 and not positive.
 
     As x·x^(-1/2): on a CPU the reciprocal root takes a fraction of the time of the root.
     """
-    positive = variance.clamp(min=1e-300)
-    return positive.rsqrt().mul_(positive).div_(evidence.sign())
+    root = variance.clamp_(min=1e-300).rsqrt()
+    return root.mul_(variance).div_(torch.sign(evidence, out=variance))

@@ -108,7 +108,7 @@ def test_a_condition_counts_once_however_often_it_was_seen() -> None:
     once = refine(OneRegion().fit(pool), pool, few, values[few])
     often = refine(OneRegion().fit(pool), pool, few.repeat(50), values[few].repeat(50))
     assert digest(once[0]) == digest(often[0]) and once[0].num_regions == 1
-    unequal = few.repeat_interleave(1 + 9 * side[few])
+    unequal = few.repeat_interleave(1 + 9 * (few % 3 == 0))
     assert refine(OneRegion().fit(pool), pool, unequal, 5 + values[unequal])[0].num_regions == 1
 
 
