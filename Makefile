@@ -40,9 +40,9 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -e '.[dev,kmeans,sim]'
+	$(PIP) -C editable_mode=compat -e '.[dev,kmeans,sim]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(PIP) -e '.[bench]'
+	$(PIP) -C editable_mode=compat -e '.[bench]'
 	@touch $@

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 
 
 def _number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(name: str, value: float) -> None:
+    """Refuse anything but a number; infinity and NaN are left to the caller."""
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise ValueError(f"{name} must be a number, got {value!r}")
 
 
 def open_unit(name: str, value: float) -> None:
@@ -43,7 +49,7 @@ def non_negative(name: str, value: float) -> None:
 
 def whole(name: str, value: int, least: int | None = None) -> None:
     """Refuse anything but a whole number, of at least ``least`` if given."""
-    if isinstance(value, bool) or not isinstance(value, int) or (least is not None and value < least):
+    if isinstance(value, bool) or not isinstance(value, Integral) or (least is not None and value < least):
         raise ValueError(
             f"{name} must be a whole number{'' if least is None else f' of at least {least}'}, got {value!r}"
         )
@@ -53,3 +59,9 @@ def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
     """Refuse anything but one of a few words."""
     if value not in allowed:
         raise ValueError(f"{name} must be {' or '.join(map(repr, allowed))}, got {value!r}")
+
+
+def flag(name: str, value: bool) -> None:
+    """Refuse anything but True and False: other values would pass for one of them."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")

@@ -23,12 +23,14 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def plugins(as_json: bool) -> None:
     """List the partitioners, trackers and allocators a spec string can name."""
-    names = {kind: registry.available(cls) for kind, cls in KINDS.items()}
+    known = {kind: registry.signatures(cls) for kind, cls in KINDS.items()}
     if as_json:
-        click.echo(json.dumps(names))
+        click.echo(json.dumps(known))
         return
-    for kind, known in names.items():
-        click.echo(f"{kind + 's':13} {', '.join(known)}")
+    for kind, parts in known.items():
+        click.echo(f"{kind}s")
+        for name, arguments in parts.items():
+            click.echo(f"  {name}({arguments})")
 
 
 @main.command()
@@ -55,6 +57,8 @@ def check(kind: str, spec: str) -> None:
         check_part(part)
     except AssertionError as error:
         raise click.ClickException(str(error)) from None
+    except Exception as error:  # whatever the part under test raises is a finding, and reported as one
+        raise click.ClickException(f"{registry.spec(part)} raised {type(error).__name__}: {error}") from error
     click.echo(f"{registry.spec(part)} conforms")
 
 

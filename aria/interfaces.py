@@ -80,6 +80,8 @@ class Draw:
     """(B,) what to multiply each sample's loss by; all ones unless a correction is asked for."""
     visit: Tensor
     """(K,) probability that the whole draw visits each region."""
+    step: int
+    """Which of the run's draws this is, from 0."""
     coords: Mapping[str, Tensor]
     """Further drawn coordinates, (B,) each: "timestep", "guidance", … where the partition covers them."""
 

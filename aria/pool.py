@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aria import checks
+
 
 @dataclass(frozen=True, eq=False)
 class Pool:
@@ -34,9 +36,16 @@ class Pool:
     """N, where nothing else tells it."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.texts, str):
+            raise ValueError(f"texts must be a sequence of prompts, got one text {self.texts!r}")
+        if not isinstance(self.columns, Mapping):
+            raise ValueError(f"columns must map names to values, such as {{'style': [...]}}, got {self.columns!r}")
+        if self.embeddings is not None and not hasattr(self.embeddings, "ndim"):
+            raise ValueError(f"embeddings must be an (N, D) array or tensor, got {type(self.embeddings).__name__}")
         sizes = {name: len(values) for name, values in self._parts().items()}
         if self.size is not None:
-            sizes["size"] = int(self.size)
+            checks.whole("size", self.size)
+            sizes["size"] = self.size
         if not sizes:
             raise ValueError("an empty Pool(): give embeddings, columns, texts, weight or size")
         if len(set(sizes.values())) > 1:

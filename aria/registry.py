@@ -14,6 +14,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -21,9 +22,12 @@ import re
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
+from numbers import Real
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
+
+from torch import Tensor
 
 from aria.interfaces import Allocator, Partitioner, Tracker
 
@@ -32,7 +36,10 @@ KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Alloca
 _FILES: dict[str, str] = {}
 """Names of modules loaded from files, and the file each came from."""
 
-_FOREIGN = re.compile(r"(?P<module>[^\s()=,'\"\[\]]+):(?P<name>[A-Za-z_]\w*)")
+_FOREIGN = re.compile(
+    r"""(?P<text>'[^']*'|"[^"]*")"""  # what is quoted stays as it is
+    r"""|(?P<module>^\s*[^()=,'"\[\]]+\.py|[^\s()=,'"\[\]]+):(?P<name>[A-Za-z_]\w*)"""
+)
 
 
 class SpecError(ValueError):
@@ -47,6 +54,18 @@ def available(kind: type) -> list[str]:
     True
     """
     return sorted({*_builtins(kind), *_entry_points(kind)})
+
+
+def signatures(kind: type) -> dict[str, str]:
+    """What a spec of this kind may name, and the arguments of each.
+
+    >>> from aria.interfaces import Tracker
+    >>> signatures(Tracker)["window"]
+    'size=16, sigma=None'
+    """
+    points = _entry_points(kind)
+    known = _builtins(kind) | {name: point.load() for name, point in points.items()}
+    return {name: _takes(known[name]) for name in sorted(known)}
 
 
 def partitioner(given: str | Partitioner) -> Partitioner:
@@ -89,10 +108,11 @@ def spec(part: object) -> str:
         (name for name, known in home.items() if known is cls),
         f"{_FILES.get(cls.__module__, cls.__module__)}:{cls.__qualname__}",
     )
-    if not dataclasses.is_dataclass(part):
-        return name
-    told = [field for field in dataclasses.fields(part) if field.repr]
-    return f"{name}({', '.join(f'{field.name}={_argument(getattr(part, field.name))}' for field in told)})"
+    if dataclasses.is_dataclass(part):
+        told = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.repr}
+    else:
+        told = dict(sorted(getattr(part, "__dict__", {}).items()))
+    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
 
 
 def _resolve(given: object, kind: type) -> object:
@@ -104,7 +124,18 @@ def _resolve(given: object, kind: type) -> object:
 
 
 def _argument(value: object) -> str:
-    return spec(value) if isinstance(value, tuple(KINDS)) else repr(value)
+    """One spelling for equal values, the same in every process."""
+    if isinstance(value, tuple(KINDS)):
+        return spec(value)
+    if isinstance(value, Real) and not isinstance(value, bool):
+        number = float(value)
+        return str(int(number)) if number.is_integer() else repr(number)
+    if isinstance(value, Tensor):
+        bytes_ = value.detach().cpu().contiguous().double().numpy().tobytes()
+        return f"<tensor {tuple(value.shape)} {hashlib.sha256(bytes_).hexdigest()[:16]}>"
+    if callable(value):
+        return f"<{getattr(value, '__module__', '?')}:{getattr(value, '__qualname__', type(value).__qualname__)}>"
+    return repr(value)
 
 
 def _snake(name: str) -> str:
@@ -126,15 +157,17 @@ def _build(text: str, kind: type) -> object:
     foreign: dict[str, tuple[str, str]] = {}
 
     def stand_in(match: re.Match[str]) -> str:
-        foreign[f"_foreign{len(foreign)}"] = (match["module"], match["name"])
+        if match["text"]:
+            return match["text"]
+        foreign[f"_foreign{len(foreign)}"] = (match["module"].strip(), match["name"])
         return f"_foreign{len(foreign) - 1}"
 
     try:
         tree = ast.parse(_FOREIGN.sub(stand_in, text.strip()), mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError):
         raise SpecError(
             f"cannot read the {KINDS[kind]} spec {text!r}: "
-            f"write name, name(argument=value) or module:Class(argument=value)"
+            f"write name, name(argument=value), module:Class(argument=value) or file.py:Class(argument=value)"
         ) from None
     part = _value(tree, text, kind, foreign)
     if not isinstance(part, kind):
@@ -152,6 +185,10 @@ def _value(node: ast.expr, text: str, kind: type, foreign: dict[str, tuple[str, 
         if isinstance(node, ast.Call):
             args = [_value(arg, text, kind, foreign) for arg in node.args]
             kwargs = {str(pair.arg): _value(pair.value, text, kind, foreign) for pair in node.keywords}
+            if len(kwargs) < len(node.keywords) or "None" in kwargs:
+                raise SpecError(
+                    f"cannot read the {KINDS[kind]} spec {text!r}: each argument is named once, as name=value"
+                )
         factory, shown = _factory(name.id, kind, foreign)
         return _call(factory, shown, args, kwargs)
     if isinstance(node, ast.List | ast.Tuple):
@@ -159,7 +196,10 @@ def _value(node: ast.expr, text: str, kind: type, foreign: dict[str, tuple[str, 
     try:
         return ast.literal_eval(node)
     except ValueError:
-        raise SpecError(f"cannot read {ast.unparse(node)!r} in {text!r}: arguments are literals or specs") from None
+        raise SpecError(
+            f"cannot read {ast.unparse(node)!r} in {text!r}: arguments are literals or specs; "
+            f"a file needs its class, file.py:Class"
+        ) from None
 
 
 def _factory(name: str, kind: type, foreign: dict[str, tuple[str, str]]) -> tuple[Callable[..., Any], str]:
@@ -174,9 +214,9 @@ def _factory(name: str, kind: type, foreign: dict[str, tuple[str, str]]) -> tupl
     points = _entry_points(kind)
     if name in points:
         return points[name].load(), name
-    raise SpecError(
-        f"unknown {KINDS[kind]} {name!r}{_hint(name, available(kind))}; there are: {', '.join(available(kind))}"
-    )
+    other = next((word for cls, word in KINDS.items() if cls is not kind and name in available(cls)), None)
+    hint = f", which is the name of one of the {other}s" if other else _hint(name, available(kind))
+    raise SpecError(f"unknown {KINDS[kind]} {name!r}{hint}; there are: {', '.join(available(kind))}")
 
 
 def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -188,11 +228,17 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
         hint = _hint(unknown[0], list(signature.parameters)) if unknown else ""
-        takes = ", ".join(
-            str(parameter).split(": ")[0] + _default(parameter) for parameter in signature.parameters.values()
-        )
-        raise SpecError(f"{shown}: {error}{hint}; it takes ({takes})") from None
-    return factory(*args, **kwargs)
+        raise SpecError(f"{shown}: {error}{hint}; it takes ({_takes(factory)})") from None
+    try:
+        return factory(*args, **kwargs)
+    except TypeError as error:
+        raise SpecError(f"{shown}: {error}") from error
+
+
+def _takes(factory: Callable[..., Any]) -> str:
+    """The arguments of a class or function with their defaults, as one would write them."""
+    parameters = inspect.signature(factory).parameters.values()
+    return ", ".join(str(parameter).split(": ")[0] + _default(parameter) for parameter in parameters)
 
 
 def _default(parameter: inspect.Parameter) -> str:
@@ -223,9 +269,9 @@ def _module(name: str) -> ModuleType:
     if not name.endswith(".py"):
         try:
             return importlib.import_module(name)
-        except ImportError as error:
+        except Exception as error:
             hint = f"; for a file write {name}.py:…" if Path(f"{name}.py").is_file() else ""
-            raise SpecError(f"cannot import {name!r}: {error}{hint}") from None
+            raise SpecError(f"cannot import {name!r}: {type(error).__name__}: {error}{hint}") from error
     path = Path(name).expanduser()
     if not path.is_file():
         raise SpecError(f"there is no file {name!r}")
@@ -239,7 +285,7 @@ def _module(name: str) -> ModuleType:
     sys.modules[alias] = module
     try:
         found.loader.exec_module(module)
-    except BaseException:
+    except Exception as error:
         del sys.modules[alias]
-        raise
+        raise SpecError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
     return module

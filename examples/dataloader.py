@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 import aria
 
 torch.manual_seed(0)
+torch.set_num_threads(1)  # the networks are too small to be worth sharing
 prompts = [f"a {size} {animal} {place}" for size in ("tiny", "large") for animal in ("cat", "dog", "owl", "eel")
            for place in ("at home", "at sea", "in space")]  # fmt: skip
 embeddings = torch.randn(len(prompts), 16)

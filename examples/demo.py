@@ -97,12 +97,13 @@ def true_discrepancy(
     show_default=True,
     help="Spec string, module:Class or file.py:Class.",
 )
-@click.option("--steps", default=2000, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record instead of the table.")
 def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, as_json: bool) -> None:
     """Distil three times, by the pool, by its root and by the sampler, and show where each ended."""
     started = time.perf_counter()
+    torch.set_num_threads(1)  # the networks are too small to be worth sharing
     pool, teacher = build_world(seed)
     try:
         partition = aria.registry.partitioner(partitioner).fit(pool)
@@ -110,9 +111,9 @@ def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, 
             arm: aria.Sampler(partition, tracker, rule or allocator, seed=seed, floor=floor)
             for arm, (rule, floor) in ARMS.items()
         }
+        region = partition.assign(pool)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    region = partition.assign(pool)
     truth = {
         arm: true_discrepancy(
             distil(arm, sampler, pool, teacher, steps, seed), teacher, pool, region, sampler.num_regions

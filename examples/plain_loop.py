@@ -8,6 +8,7 @@ import torch
 import aria
 
 torch.manual_seed(0)
+torch.set_num_threads(1)  # the networks are too small to be worth sharing
 prompts = [f"a {colour} {animal}" for animal in ("cat", "dog", "axolotl") for colour in ("red", "green", "blue")]
 embeddings = torch.randn(len(prompts), 16)
 animals = [prompt.split()[-1] for prompt in prompts]

@@ -27,7 +27,7 @@ LIBRARY = FRAMEWORK | {"aria", "aria.testing"}
 
 ALLOWED: dict[str, set[str]] = {
     "aria.interfaces": set(),
-    "aria.pool": set(),
+    "aria.pool": {"aria.checks"},
     "aria.checks": set(),
     "aria.statistics": {"aria.interfaces"},
     "aria.partitioners": BASE,

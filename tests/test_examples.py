@@ -46,7 +46,7 @@ def test_demo_measures_three_arms():
 def test_demo_takes_a_plug_in_and_answers_mistakes(tmp_path):
     (tmp_path / "mine.py").write_text(PLUG_IN)
     finished = run("demo.py", "--steps", "20", "--json", "--allocator", f"{tmp_path}/mine.py:Mine")
-    assert json.loads(finished.stdout)["sampler"]["allocator"] == "mine.py:Mine"
+    assert json.loads(finished.stdout)["sampler"]["allocator"] == "mine.py:Mine()"
     finished = run("demo.py", "--allocator", "proportionl")
     assert finished.returncode == 2
     assert "unknown allocator 'proportionl' (did you mean 'proportional'?)" in finished.stderr

@@ -124,7 +124,7 @@ def test_entry_points_are_found(monkeypatch):
     ("text", "sentence"),
     [
         ("emma", r"unknown tracker 'emma' \(did you mean 'ema'\?\); there are: bank, certificate_gain, constant, "),
-        ("proportional", "unknown tracker 'proportional'; there are: "),
+        ("proportional", "unknown tracker 'proportional', which is the name of one of the allocators; there are: "),
         (
             "ema(rat=0.1)",
             r"ema: got an unexpected keyword argument 'rat' \(did you mean 'rate'\?\); it takes \(rate=0.1, importance",
@@ -136,6 +136,10 @@ def test_entry_points_are_found(monkeypatch):
         ("ema(rate=1+1)", r"cannot read '1 \+ 1' in 'ema\(rate=1\+1\)': arguments are literals or specs"),
         ("ema(rate=__import__('os').getcwd())", "only names can be called"),
         ("(lambda: 0)()", "only names can be called"),
+        ("ema(rate=0.1, rate=0.2)", "each argument is named once"),
+        ("ema(**{'rate': 0.1})", "each argument is named once"),
+        ("ema(importance='no')", "importance must be True or False, got 'no'"),
+        ("greedy.py", "a file needs its class, file.py:Class"),
         ("aria.trackers:EMAA", r"aria.trackers has no 'EMAA' \(did you mean 'EMA'\?\); its classes: Bank, "),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),
         ("no/such/file.py:Thing", "there is no file 'no/such/file.py'"),
@@ -145,9 +149,54 @@ def test_entry_points_are_found(monkeypatch):
     ],
 )
 def test_mistakes_are_answered_in_one_line(text, sentence):
-    with pytest.raises(aria.SpecError, match=sentence) as caught:
+    with pytest.raises(ValueError, match=sentence) as caught:
         registry.tracker(text)
     assert "\n" not in str(caught.value)
+
+
+def test_quoted_text_is_left_alone():
+    assert registry.partitioner("labels('a:b')") == Labels("a:b")
+    assert registry.partitioner('product(labels("x.py:y"), labels("z"))').first == Labels("x.py:y")
+
+
+def test_a_path_may_hold_spaces(tmp_path):
+    folder = tmp_path / "my folder"
+    folder.mkdir()
+    (folder / "greedy.py").write_text(GREEDY)
+    assert registry.allocator(f"{folder}/greedy.py:Greedy(slack=0.2)").slack == 0.2
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("import no_such_module", "cannot import '.*own.py': ModuleNotFoundError: No module named 'no_such_module'"),
+        ("def (:", "cannot import '.*own.py': SyntaxError: "),
+        ("from aria import Allocator\nclass Mine(Allocator): pass", "Mine: Can't instantiate abstract class"),
+    ],
+)
+def test_a_broken_plug_in_is_answered_in_one_line(tmp_path, source, sentence):
+    (tmp_path / "own.py").write_text(source)
+    with pytest.raises(aria.SpecError, match=sentence):
+        registry.allocator(f"{tmp_path}/own.py:Mine")
+
+
+def test_equal_settings_have_equal_specs_in_every_process():
+    assert registry.spec(EMA(rate=1)) == registry.spec(EMA(rate=1.0)) == "ema(rate=1, importance=False, sigma=None)"
+    first, second = (torch.linspace(0, 1, 2000) + shift for shift in (0, 1e-9))
+    assert registry.spec(allocators.Oracle(first)) == registry.spec(allocators.Oracle(first.clone()))
+    assert registry.spec(allocators.Oracle(first.double())) != registry.spec(allocators.Oracle(second.double() + 1e-9))
+    assert "0x" not in registry.spec(allocators.Oracle(lambda: first))
+
+
+def test_settings_of_plain_classes_are_told_apart():
+    class Plain(aria.Allocator):
+        def __init__(self, top):
+            self.top = top
+
+        def __call__(self, estimate, mass):
+            return mass
+
+    assert registry.spec(Plain(1)) != registry.spec(Plain(2))
 
 
 def test_a_file_without_the_class_lists_what_it_has(greedy):

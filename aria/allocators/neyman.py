@@ -26,7 +26,7 @@ class Neyman(Allocator):
 
     and estimates of :math:`\sqrt{v}` that are right within a factor :math:`1 \pm \epsilon` cost at most a factor
     :math:`1/(1-\epsilon^2)`. After J. Neyman, "On the Two Different Aspects of the Representative Method", Journal of
-    the Royal Statistical Society 97, 1934; with stratified draws, feed variances instead of second moments.
+    the Royal Statistical Society 97, 1934.
 
     >>> import torch
     >>> q = Neyman()(Estimate(torch.tensor([1.0, 9.0]), torch.zeros(2)), torch.tensor([0.5, 0.5]))

@@ -19,10 +19,11 @@ class Proportional(Allocator):
     .. math:: q_k \propto p_k^{base}\, m_k^{power}
 
     ``base`` says what is aimed at (1 the pool, 0 all regions alike), ``power`` how strongly effort follows the value.
-    With ``power=1`` the map is gentle: if the estimates :math:`m, m'` differ, the allocations differ in total
-    variation by at most :math:`|m-m'|_1 / \max(\sum m, \sum m')`. As ``power`` grows it tends to the region of the
-    largest value alone. After A. Katharopoulos, F. Fleuret, "Not All Samples Are Created Equal: Deep Learning with
-    Importance Sampling", ICML 2018, arXiv 1803.00942, where the regions are single samples.
+    With ``power=1`` the map is gentle: with :math:`c_k = p_k^{base} m_k`, estimates that give :math:`c` and :math:`c'`
+    have allocations within :math:`|c-c'|_1 / \max(\sum c, \sum c')` of each other in total variation. As ``power``
+    grows it tends to the region of the largest value alone. After A. Katharopoulos, F. Fleuret, "Not All Samples Are
+    Created Equal: Deep Learning with Importance Sampling", ICML 2018, arXiv 1803.00942, where the regions are single
+    samples.
 
     >>> import torch
     >>> q = Proportional()(Estimate(torch.tensor([1.0, 3.0]), torch.zeros(2)), torch.tensor([0.5, 0.5]))

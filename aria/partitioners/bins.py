@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
+from aria import checks
 from aria.interfaces import Partitioner
 from aria.partitioners.fitted import Fitted
 from aria.partitioners.tables import Members
@@ -49,10 +50,15 @@ class Bins(Partitioner):
             raise ValueError(f"bins: coordinate must be a name such as 'timestep', got {self.coordinate!r}")
         if self.integer not in (None, True, False):
             raise ValueError(f"bins: integer must be True, False or None, got {self.integer!r}")
-        if isinstance(self.count, bool) or not isinstance(self.count, int) or self.count < 1:
-            raise ValueError(f"bins: count must be an integer of at least 1, got {self.count!r}")
+        checks.whole("bins: count", self.count, least=1)
         if self.edges is not None:
+            if isinstance(self.edges, str) or not isinstance(self.edges, Iterable):
+                raise ValueError(f"bins: edges must be ascending numbers, got {self.edges!r}")
             object.__setattr__(self, "edges", tuple(self.edges))
+        for name, value in (("low", self.low), ("high", self.high)):
+            checks.number(f"bins: {name}", value)
+        for value in self.edges or ():
+            checks.number("bins: each edge", value)
         cuts = self.cuts()
         if len(cuts) < 2 or not all(abs(cut) < FLOAT32 for cut in cuts) or not all(a < b for a, b in pairwise(cuts)):
             given = f"edges={self.edges}" if self.edges else f"low={self.low}, high={self.high}, count={self.count}"
@@ -174,8 +180,7 @@ def log_snr_edges(alphas_cumprod: Sequence[float] | Tensor, count: int) -> tuple
     alphas = torch.as_tensor(alphas_cumprod, dtype=torch.float64).cpu()
     if alphas.ndim != 1 or not bool(((alphas >= 0) & (alphas <= 1)).all()) or bool((alphas.diff() > 0).any()):
         raise ValueError("alphas_cumprod must be (T,) numbers from 1 down to 0")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"count must be an integer of at least 1, got {count!r}")
+    checks.whole("count", count, least=1)
     falling = -torch.logit(alphas)
     finite = falling[falling.isfinite()]
     if not len(finite):

@@ -22,13 +22,13 @@ FALSE_ALARM = 1e-6
 
 
 def example_pool(weighted: bool = False) -> Pool:
-    """240 conditions with texts, 8-dimensional embeddings in six clumps, and the columns "label" and "style"."""
+    """640 conditions with texts, 8-dimensional embeddings in six clumps, and the columns "label" and "style"."""
     rng = np.random.default_rng(7)
-    clump = rng.integers(6, size=240)
-    embeddings = (3 * rng.standard_normal((6, 8))[clump] + rng.standard_normal((240, 8))).astype(np.float32)
-    style = [("ink", "photo", "oil", "3d")[i] for i in rng.integers(4, size=240)]
-    label = rng.integers(5, size=240).tolist()
-    weight = torch.from_numpy(rng.choice([0.0, 0.5, 1.0, 2.0], 240, p=[0.1, 0.3, 0.3, 0.3])) if weighted else None
+    clump = rng.integers(6, size=640)
+    embeddings = (3 * rng.standard_normal((6, 8))[clump] + rng.standard_normal((640, 8))).astype(np.float32)
+    style = [("ink", "photo", "oil", "3d")[i] for i in rng.integers(4, size=640)]
+    label = rng.integers(5, size=640).tolist()
+    weight = torch.from_numpy(rng.choice([0.0, 0.5, 1.0, 2.0], 640, p=[0.1, 0.3, 0.3, 0.3])) if weighted else None
     texts = [f"{s} of thing {i}" for i, s in zip(label, style)]
     return Pool(embeddings=embeddings, texts=texts, columns={"label": label, "style": style}, weight=weight)
 
@@ -43,6 +43,8 @@ def check_partitioner(partitioner: Partitioner, pool: Pool | None = None) -> Non
     >>> check_partitioner(Labels("style"))
     >>> check_partitioner(Labels("style"), Pool(columns={"style": [1, 1, 2]}))
     """
+    if not isinstance(partitioner, Partitioner):
+        raise AssertionError(f"{partitioner!r} is no instance of aria.Partitioner: give an instance, not a class")
     name = type(partitioner).__name__
     _frozen(partitioner, name)
     for one in (pool,) if pool is not None else (example_pool(), example_pool(weighted=True)):

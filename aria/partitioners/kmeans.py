@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from aria import checks
 from aria.interfaces import Partitioner
 from aria.partitioners.balance import balancing_offsets, balancing_rows
 from aria.partitioners.embeddings import CELLS, chunks, dimension, distances, distinct, gather, sample
@@ -58,14 +58,15 @@ class KMeans(Partitioner):
 
     def __post_init__(self) -> None:
         for name in ("regions", "batch", "sample", "chunk"):
-            if not _is_integer(value := getattr(self, name)) or value < 1:
-                raise ValueError(f"kmeans: {name} must be an integer of at least 1, got {value!r}")
-        if not _is_integer(self.seed) or not 0 <= self.seed < 2**32:
-            raise ValueError(f"kmeans: seed must be an integer from 0 to 2**32 - 1, got {self.seed!r}")
+            checks.whole(f"kmeans: {name}", getattr(self, name), least=1)
+        checks.whole("kmeans: seed", self.seed, least=0)
+        checks.flag("kmeans: normalise", self.normalise)
+        if self.seed >= 2**32:
+            raise ValueError(f"kmeans: seed must be below 2**32, got {self.seed!r}")
         if self.sample < self.regions:
             raise ValueError(f"kmeans: sample must be at least regions={self.regions}, got {self.sample}")
-        if self.balanced is not None and not 0 < self.balanced < float("inf"):
-            raise ValueError(f"kmeans: balanced must be None or a positive number such as 0.1, got {self.balanced!r}")
+        if self.balanced is not None:
+            checks.positive("kmeans: balanced", self.balanced)
 
     def fit(self, pool: Pool) -> ClusterPartition:
         """Find the centroids on a sample, then sort the whole pool by them."""
@@ -152,7 +153,3 @@ def nearest(pool: Pool, centroids: Tensor, offset: Tensor, normalise: bool, chun
     dimension(pool, centroids.shape[1])
     parts = chunks(pool, min(chunk, max(CELLS // len(centroids), 1)), normalise)
     return torch.cat([(distances(x.to(centroids.device), centroids) + offset).argmin(1) for _, x in parts])
-
-
-def _is_integer(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -50,6 +50,10 @@ class Members:
         if row.ndim != 1 or row.numel() == 0 or not 0 <= int(row.min()) <= int(row.max()) < rows:
             raise ValueError(f"every condition needs a row from 0 to {rows - 1}")
         weight = None if weight is None else weight.double().cpu()
+        if weight is not None and not (
+            weight.shape == row.shape and 0 < float(weight.sum()) < torch.inf and bool((weight >= 0).all())
+        ):
+            raise ValueError("weights must be one per condition, finite and non-negative with a positive sum")
         kept = torch.arange(len(row)) if weight is None else weight.nonzero().squeeze(1)
         order = kept[row[kept].argsort(stable=True)]
         count = torch.bincount(row[kept], minlength=rows)

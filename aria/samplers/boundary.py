@@ -21,7 +21,7 @@ def exponent(correction: str) -> float:
     tempered = re.fullmatch(r"\s*tempered\(\s*([0-9.eE+-]+)\s*\)\s*", str(correction))
     try:
         power = float(tempered[1]) if tempered else named[correction]
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, TypeError):
         power = math.nan
     if not 0 <= power <= 1:
         raise ValueError(
@@ -32,27 +32,59 @@ def exponent(correction: str) -> float:
 
 def mass(partition: Partition, given: Tensor | None) -> Tensor:
     """(K,) the target mass: the partition's own, or one that agrees with it."""
-    own = partition.mass
+    if not isinstance(partition, Partition):
+        raise ValueError(f"a sampler needs a fitted partition, partitioner.fit(pool), got {partition!r}")
+    own = _distribution("the partition's mass", partition.mass, partition.mass.shape[0])
     if given is None:
-        return own
-    target = torch.as_tensor(given, dtype=torch.float64, device=own.device)
-    if target.shape != own.shape:
-        raise ValueError(f"mass must have shape ({own.shape[0]},), one share per region, got {tuple(target.shape)}")
-    if not bool((target >= 0).all()):
-        raise ValueError(f"mass must be non-negative, got {float(target[~(target >= 0)][0])}")
-    if abs(float(target.sum()) - 1) > 1e-6:
-        raise ValueError(f"mass must sum to 1, got {float(target.sum()):.6g}; write mass / mass.sum()")
+        return partition.mass if partition.mass.dtype == torch.float64 else own
+    target = _distribution("mass", given, len(own)).to(own.device)
     empty = ((target > 0) & (own == 0)).nonzero()
     if len(empty):
         region = int(empty[0])
         raise ValueError(
             f"region {region} is empty but has mass {float(target[region]):.6g}: it has no condition to draw"
         )
-    return target / target.sum()
+    return target
+
+
+def _distribution(name: str, given: Tensor, size: int) -> Tensor:
+    """(K,) float64 shares that sum to one, to within rounding exactly what was given."""
+    shares = torch.as_tensor(given, dtype=torch.float64)
+    if shares.shape != (size,):
+        raise ValueError(f"{name} must have shape ({size},), one share per region, got {tuple(shares.shape)}")
+    if not bool((shares >= 0).all()):
+        raise ValueError(f"{name} must be non-negative, got {float(shares[~(shares >= 0)][0])}")
+    total = float(shares.sum())
+    if not abs(total - 1) <= 1e-6:
+        raise ValueError(f"{name} must sum to 1, got {total:.6g}; write mass / mass.sum()")
+    return shares if abs(total - 1) <= 1e-12 else shares / total
+
+
+def parents(given: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
+    """(K',) the old region each new one came out of; the children's mass (K',) must add up to the parents' (K,)."""
+    parent = region(given.to(coarse.device), len(coarse))
+    if parent.shape != fine.shape:
+        raise ValueError(f"parent must name one old region per new one, {len(fine)}, got {len(parent)}")
+    if not torch.allclose(torch.zeros_like(coarse).index_add(0, parent, fine), coarse, rtol=1e-6, atol=1e-12):
+        raise ValueError("the masses of the new regions do not add up to those of their parents")
+    return parent
+
+
+def visit(given: Tensor, mass: Tensor) -> Tensor:
+    """(K,) probabilities; their range is looked at only where that does not stall a device."""
+    if given.shape != mass.shape:
+        raise ValueError(
+            f"visit must have one probability per region, shape {tuple(mass.shape)}, got {tuple(given.shape)}"
+        )
+    if given.is_cpu and not bool(((given >= 0) & (given <= 1)).all()):
+        raise ValueError(f"visit must be probabilities in [0, 1], got values from {given.min()} to {given.max()}")
+    return given.to(mass)
 
 
 def region(given: Tensor, num_regions: int) -> Tensor:
     """(B,) region numbers; their range is looked at only where that does not stall a device."""
+    if not isinstance(given, Tensor):
+        raise ValueError(f"observe takes a Draw or a tensor of regions, got {type(given).__name__}")
     if given.ndim != 1 or given.dtype not in (torch.int64, torch.int32):
         raise ValueError(f"regions must be (B,) whole numbers, got {given.dtype} of shape {tuple(given.shape)}")
     if given.is_cpu and len(given) and not (0 <= int(given.min()) and int(given.max()) < num_regions):
@@ -63,10 +95,12 @@ def region(given: Tensor, num_regions: int) -> Tensor:
 
 def same_shape(name: str, given: Tensor | None, like: Tensor) -> Tensor:
     """One value per sample."""
-    if given is None:
+    if given is None and name == "timestep":
         raise ValueError(
             f"{name} is needed: the sampler was made with timesteps, so observe(…, {name}=…) must tell them"
         )
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} must be a tensor with one value per sample, got {type(given).__name__}")
     if given.shape != like.shape:
         raise ValueError(f"{name} must have one value per sample, shape {tuple(like.shape)}, got {tuple(given.shape)}")
     return given

@@ -23,10 +23,12 @@ def pack(settings: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tens
 
 def unpack(state: dict[str, Tensor], settings: dict[str, Any], like: dict[str, Tensor]) -> dict[str, Tensor]:
     """Copies of the saved tensors on the devices of ``like``, refused unless settings, names and shapes agree."""
-    if SETTINGS not in state:
+    if not isinstance(state, dict) or SETTINGS not in state:
         raise ValueError("this is no sampler state: it has no settings")
-    saved = json.loads(bytes(state[SETTINGS].tolist()))
+    saved = _settings(state[SETTINGS])
     for name in sorted(settings.keys() | saved.keys()):
+        if name == "partition" and saved.get(name) != settings.get(name):
+            raise ValueError("the state was saved with another partition: keep it with aria.partitioners.save and load")
         if saved.get(name) != settings.get(name):
             raise ValueError(
                 f"the state was saved with {name}={saved.get(name)!r}, this sampler has {settings.get(name)!r}"
@@ -38,9 +40,26 @@ def unpack(state: dict[str, Tensor], settings: dict[str, Any], like: dict[str, T
         if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
             got = f"{state[name].dtype} {tuple(state[name].shape)}"
             raise ValueError(f"{name} in the state is {got}, this sampler needs {tensor.dtype} {tuple(tensor.shape)}")
+    for name, tensor in state.items():
+        if bool(tensor.isnan().any()):
+            raise ValueError(f"{name} in the state holds NaN")
+    if int(state["counters"].min()) < 0:
+        raise ValueError(
+            f"the state counts {state['counters'].tolist()} steps, updates and batches: none can be negative"
+        )
     if not torch.equal(state["mass"].cpu(), like["mass"].cpu()):
         raise ValueError("the state was saved with another target mass")
     return {name: state[name].detach().to(tensor.device).clone() for name, tensor in like.items()}
+
+
+def _settings(packed: Tensor) -> dict[str, Any]:
+    try:
+        saved = json.loads(bytes(packed.tolist()))
+    except (TypeError, ValueError):
+        saved = None
+    if not isinstance(saved, dict):
+        raise ValueError("this is no sampler state: its settings cannot be read")
+    return saved
 
 
 def under(prefix: str, tensors: dict[str, Tensor]) -> State:

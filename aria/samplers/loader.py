@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch.utils.data
 
+from aria import checks
 from aria.interfaces import Draw
 from aria.samplers.sampler import Sampler
 
@@ -35,6 +36,8 @@ class DrawBatches(torch.utils.data.Sampler[list[int]]):
     """
 
     def __init__(self, sampler: Sampler, batch_size: int, steps: int) -> None:
+        checks.whole("batch_size", batch_size, least=1)
+        checks.whole("steps", steps, least=0)
         self.sampler = sampler
         self.batch_size = batch_size
         self.steps = steps
@@ -51,6 +54,10 @@ class DrawBatches(torch.utils.data.Sampler[list[int]]):
         return self.steps
 
     def paired(self, loader: Iterable[Batch]) -> Iterator[tuple[Batch, Draw]]:
-        """The loader's batches, each with the draw it came from; loaders keep the order of their batches."""
+        """The loader's batches, each with the draw it came from."""
+        if getattr(loader, "batch_sampler", None) is not self:
+            raise ValueError("paired takes the loader that was made with batch_sampler=this")
+        if not getattr(loader, "in_order", True):
+            raise ValueError("the loader gives its batches out of order: leave in_order=True")
         for batch in loader:
             yield batch, self._waiting.popleft()

@@ -64,13 +64,16 @@ class Sampler:
             mass: (K,) target distribution over regions; the partition's own (the pool's) by default.
             floor: ε in [0, 1], the part of every draw that follows ``mass``.
             correction: ``"none"`` (weights 1: effort shifts the training mix), ``"importance"`` (p/q: the objective
-                itself is unbiased) or ``"tempered(0.5)"`` ((p/q)^0.5).
+                itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
             stratified: systematic draws, each region within one of B·q; else independent draws.
-            warmup: number of observed steps before the allocator is asked; until then ``mass`` is drawn from.
-            every: number of observed steps summed before ranks exchange them and the tracker moves.
+            warmup: number of tracker updates before the allocator is asked; until then ``mass`` is drawn from.
+            every: number of calls of ``observe`` summed before ranks exchange them and the tracker moves once: what
+                a tracker calls a step.
             timesteps: length of the noise schedule; signals are then normalised by the running mean of their timestep
                 bucket, and ``observe`` needs their timesteps. None leaves signals as they are.
             nonfinite: ``"raise"`` refuses NaN and infinite signals by name, ``"skip"`` leaves them out and counts them.
+                On an accelerator looking would stall it: there a bad signal is always left out at once, and ``"raise"``
+                speaks at the next ``check()`` or ``state_dict()``.
             seed: together with the step it determines every draw.
             distributed: share draws and statistics over the ranks of ``group`` if torch.distributed is initialised.
             group: process group, the default one if None.
@@ -79,6 +82,8 @@ class Sampler:
         checks.whole("warmup", warmup, least=0)
         checks.whole("every", every, least=1)
         checks.one_of("nonfinite", nonfinite, ("raise", "skip"))
+        checks.flag("stratified", stratified)
+        checks.flag("distributed", distributed)
         checks.whole("seed", seed)
         self.tracker = registry.tracker(tracker)
         self.allocator = registry.allocator(allocator)
@@ -93,7 +98,7 @@ class Sampler:
         self.ranks = Ranks(distributed, group)
         self._exponent = boundary.exponent(correction)
         self._allocation: tuple[Tensor, Tensor] | None = None
-        self._use(partition, mass)
+        self._use(partition, boundary.mass(partition, mass))
         self._generator = torch.Generator(self.device)
         self.reset()
 
@@ -114,21 +119,22 @@ class Sampler:
         self._tracked: State = self.tracker.init((self.num_regions,), self.device)
         self._normalised: State = self.normaliser.init(self.device) if self.normaliser else {}
         self._fault = signals.no_fault(self.device)
-        self._use(self.partition, None if self._own_mass else self.mass)
+        self._use(self.partition, self.mass)
 
     # Draw ---------------------------------------------------------------------------------------------------------
 
     def estimate(self) -> Estimate:
-        """What the tracker believes about each region, (K,) each."""
-        return self.tracker.estimate(self._tracked)
+        """What the tracker believes about each region, (K,) each; copies."""
+        value, stderr = self.tracker.estimate(self._tracked)
+        return Estimate(value.clone(), stderr.clone())
 
     def certificate(self) -> Certificate | None:
         """The tracker's a-priori error, (K,) each; None where its gains depend on the data."""
         return self.tracker.certificate(self._tracked)
 
     def probs(self) -> Tensor:
-        """(K,) distribution from which the next draw takes its regions."""
-        return self._allocate()[0]
+        """(K,) distribution from which the next draw takes its regions; a copy."""
+        return self._allocate()[0].clone()
 
     def draw(self, n: int) -> Draw:
         """``n`` conditions for this rank: its slice of one draw that all ranks make alike."""
@@ -148,7 +154,7 @@ class Sampler:
             mine = slice(n * rank, n * (rank + 1))
             region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
         self.step += 1
-        return Draw(region, coords.pop("index"), self._weight(probs, region), visit, coords)
+        return Draw(region, coords.pop("index"), self._weight(probs, region), visit, self.step - 1, coords)
 
     def _allocate(self) -> tuple[Tensor, Tensor]:
         """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
@@ -158,7 +164,7 @@ class Sampler:
         return self._allocation
 
     def _allocated(self) -> Tensor:
-        weights = self.allocator(self.estimate(), self.mass)  # (K,)
+        weights = self.allocator(self.tracker.estimate(self._tracked), self.mass)  # (K,)
         if self._drawable is not None:
             weights = weights * self._drawable
         total = weights.sum()
@@ -187,39 +193,59 @@ class Sampler:
         Args:
             drawn: the draw the samples came from, or the (B,) regions of samples that came from elsewhere.
             signal: (B,) per-sample discrepancies, detached here and read as float32.
-            timestep: (B,) timesteps of the samples, if the sampler was made with ``timesteps``.
+            timestep: (B,) timesteps of the samples, if the sampler was made with ``timesteps``; by default those of the
+                draw, if its partition covers them.
             where: (B,) which samples count; all of them by default.
             visit: (K,) probability that the step visits each region, if it is not simply that of the draw. Only
                 trackers that weigh by it look at it; with bare regions or ``where`` it is taken as 1 unless given.
         """
-        region = drawn.region if isinstance(drawn, Draw) else boundary.region(drawn, self.num_regions)
-        if visit is None:
-            visit = drawn.visit if isinstance(drawn, Draw) and where is None else self._certain
-        if visit.shape != self.mass.shape:
-            raise ValueError(
-                f"visit must have one probability per region, shape {tuple(self.mass.shape)}, got {tuple(visit.shape)}"
-            )
-        # float32 values add up exactly in float64, in any order
+        step, region, visit, timestep = self._told(drawn, where, visit, timestep)
+        # float32 values add up in float64 without rounding over a wide range, so in any order
         signal = boundary.same_shape("signal", signal, region).detach().to(self.device, torch.float32).double()
-        signal, counted = self._screen(signal, where, region)
+        signal, counted = self._screen(signal, where, region, step)
         buckets: tuple[Tensor, ...] = ()
         if self.normaliser:
             bucket = self.normaliser.bucket(boundary.same_shape("timestep", timestep, region))
             buckets = self.normaliser.sums(signal, counted, bucket)
             signal, known = self.normaliser.apply(self._normalised, signal, bucket)
-            signal, counted = signal.float().double() * known, counted * known
+            signal, counted = signal * known, counted * known
         by_region = sum_by_region(region, (counted, signal, signal * signal), self.num_regions)
         self._collect((*by_region, *buckets), visit)
 
-    def _screen(self, signal: Tensor, where: Tensor | None, region: Tensor) -> tuple[Tensor, Tensor]:
+    def _told(
+        self, drawn: Draw | Tensor, where: Tensor | None, visit: Tensor | None, timestep: Tensor | None
+    ) -> tuple[int, Tensor, Tensor, Tensor | None]:
+        """Step, regions (B,), visit probabilities (K,) and timesteps (B,) of what is observed."""
+        if timestep is not None and self.normaliser is None:
+            raise ValueError(
+                "timestep was given, but the sampler was made without timesteps: Sampler(…, timesteps=1000)"
+            )
+        if visit is not None:
+            visit = boundary.visit(visit, self.mass)
+        if not isinstance(drawn, Draw):
+            return (
+                self.step,
+                boundary.region(drawn, self.num_regions),
+                self._certain if visit is None else visit,
+                timestep,
+            )
+        if drawn.visit.shape != self.mass.shape:
+            raise ValueError(f"this draw is of {len(drawn.visit)} regions, the sampler has {self.num_regions} now")
+        if visit is None:
+            visit = drawn.visit if where is None else self._certain
+        if timestep is None and self.normaliser:
+            timestep = drawn.coords.get("timestep")
+        return drawn.step, drawn.region, visit, timestep
+
+    def _screen(self, signal: Tensor, where: Tensor | None, region: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(B,) signals, 0 where they do not count, and (B,) 1 where they do: bad ones are refused or left out."""
         if where is None and signal.is_cpu and signals.all_valid(signal):
             return signal, torch.ones_like(signal)
         wanted = torch.ones_like(region, dtype=torch.bool) if where is None else boundary.mask(where, region)
         ok = signals.valid(signal) | ~wanted
         if signal.is_cpu:
-            signals.refuse(signal, ok, region, self.step, skip=self.nonfinite == "skip")
-        self._fault = signals.record_fault(self._fault, ok, region, self.step)
+            signals.refuse(signal, ok, region, step, skip=self.nonfinite == "skip")
+        self._fault = signals.record_fault(self._fault, ok, region, step)
         counted = wanted & ok
         return torch.where(counted, signal, 0.0), counted.to(signal)
 
@@ -232,6 +258,8 @@ class Sampler:
         if self._collected < self.every:
             return
         self._collected = 0
+        if self.updates == 0:
+            self.ranks.agree(self.config(), self.device)
         n, total, square, *buckets = self._sums = self.ranks.sum(sums)
         self._tracked = self.tracker.update(self._tracked, RegionStats(n, total, square, visit))
         if self.normaliser:
@@ -241,7 +269,7 @@ class Sampler:
 
     @property
     def skipped(self) -> int:
-        """How many bad signals this process has left out so far (looks at the device)."""
+        """How many bad signals this process has left out since it started (looks at the device)."""
         return int(self._fault[0])
 
     def check(self) -> None:
@@ -271,8 +299,8 @@ class Sampler:
     def state_dict(self) -> dict[str, Tensor]:
         """All that a resumed run needs to go on bit for bit: tensors only, ready for safetensors.
 
-        The same on every rank. With ``every > 1`` on several ranks it can be taken only where they have just exchanged
-        their sums.
+        The same on every rank, so it is enough that one of them writes it. With ``every > 1`` on several ranks it can
+        be taken only where they have just exchanged their sums.
         """
         self.check()
         if self._collected and self.ranks.place()[1] > 1:
@@ -286,7 +314,7 @@ class Sampler:
         """Go on where ``state`` was saved; one saved under other settings or shapes is refused by name."""
         tensors = checkpoint.unpack(state, self.config(), self._tensors())
         self.step, self.updates, self._collected = tensors["counters"].tolist()
-        self._fault, self._visit = tensors["fault"], tensors["visit"]
+        self._visit = tensors["visit"]
         self._sums = tuple(tensors[f"sums.{place}"] for place in range(len(self._sums)))
         self._tracked = checkpoint.under("tracker.", tensors)
         self._normalised = checkpoint.under("normaliser.", tensors)
@@ -295,7 +323,6 @@ class Sampler:
     def _tensors(self) -> dict[str, Tensor]:
         return {
             "counters": torch.tensor([self.step, self.updates, self._collected]),
-            "fault": self._fault,
             "mass": self.mass,
             "visit": self._visit,
             **{f"sums.{place}": tensor for place, tensor in enumerate(self._sums)},
@@ -313,19 +340,18 @@ class Sampler:
             raise ValueError(
                 f"{self._collected} observed steps wait for every={self.every}: refine right after a multiple of it"
             )
-        parent = boundary.region(parent.to(self.device), self.num_regions)  # (K',)
-        if parent.shape != partition.mass.shape:
-            raise ValueError(f"parent must name one old region per new one, {partition.num_regions}, got {len(parent)}")
-        tracked = {name: tensor[parent] for name, tensor in self._tracked.items()}
+        parent = boundary.parents(parent, self.partition.mass, partition.mass)  # (K',)
         share = partition.mass / self.partition.mass[parent].clamp(min=torch.finfo(torch.float64).tiny)
-        self._use(partition, None if self._own_mass else self.mass[parent] * share)
+        mass = partition.mass if self._own_mass else boundary.mass(partition, self.mass[parent] * share)
+        tracked = {name: tensor[parent] for name, tensor in self._tracked.items()}
+        self._use(partition, mass)
         self._tracked = tracked
 
-    def _use(self, partition: Partition, mass: Tensor | None) -> None:
-        """Take on a partition, with nothing observed in the running step."""
+    def _use(self, partition: Partition, mass: Tensor) -> None:
+        """Take on a partition and its target mass, with nothing observed in the running step."""
         self.partition = partition
-        self.mass = boundary.mass(partition, mass)  # (K,)
-        self._own_mass = mass is None
+        self.mass = mass  # (K,)
+        self._own_mass = mass is partition.mass
         empty = self.mass == 0  # (K,)
         self._drawable = (~empty).to(self.mass) if bool(empty.any()) else None  # (K,) 0 where nothing can be drawn
         self._floored = self.floor * self.mass  # (K,)

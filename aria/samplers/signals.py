@@ -89,15 +89,16 @@ class TimestepNormaliser:
     def bucket(self, timestep: Tensor) -> Tensor:
         """(B,) bucket of each timestep in [0, timesteps)."""
         if timestep.is_cpu and not bool(((timestep >= 0) & (timestep < self.timesteps)).all()):
-            outside = timestep[(timestep < 0) | (timestep >= self.timesteps)][0]
+            outside = timestep[~((timestep >= 0) & (timestep < self.timesteps))][0]
             raise ValueError(f"timestep {outside.item()} outside [0, {self.timesteps})")
-        return (timestep * self.buckets / self.timesteps).long()
+        return (timestep.double() * self.buckets / self.timesteps).long()
 
     def apply(self, state: State, signal: Tensor, bucket: Tensor) -> tuple[Tensor, Tensor]:
         """(B,) normalised signals, and where (B,) there was something to divide by."""
         mean = state["value"][bucket]
         known = mean > 0
-        return signal / torch.where(known, mean, torch.ones_like(mean)), known
+        ratio = signal / torch.where(known, mean, torch.ones_like(mean))
+        return ratio.clamp(max=torch.finfo(torch.float32).max).float().double(), known
 
     def sums(self, signal: Tensor, ok: Tensor, bucket: Tensor) -> tuple[Tensor, ...]:
         """Number and sum of the signals of each bucket, (buckets,) each."""

@@ -19,7 +19,8 @@ class CertificateGain(Tracker):
     with lag and noise taken from the certificate before the visit. Handles gaps and batches of any size, is
     certified at every step (the gain looks at the visits, never at the signal), and settles at the
     asymptotically best rate :math:`(2D/\sigma)^{2/3}`; the factor 2 is what makes it so, since today's gain also fixes
-    tomorrow's bias. The standard error is :math:`D\,lag + \sigma\sqrt{noise}`, which holds in closed loop too.
+    tomorrow's bias. The standard error is :math:`D\,lag + \sigma\sqrt{noise}`: it covers a drift that reacts to the
+    estimates, but not visits that depend on the noise, under which no certificate of this kind holds.
 
     >>> from aria.statistics import one_each
     >>> tracker = CertificateGain(sigma=1.0, drift=0.05)

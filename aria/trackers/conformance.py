@@ -19,8 +19,20 @@ def check_tracker(tracker: Tracker, seed: int = 0) -> None:
     >>> from aria.trackers import EMA
     >>> check_tracker(EMA(rate=0.3))
     """
+    if not isinstance(tracker, Tracker):
+        raise AssertionError(f"{tracker!r} is no instance of aria.Tracker: give an instance, not a class")
     steps = _random_steps(seed)
-    for check in (_frozen, _keeps_state, _starts_unknown, _is_pure, _treats_alike, _ages_only, _reproduces_constants):
+    for check in (
+        _frozen,
+        _keeps_state,
+        _starts_unknown,
+        _is_pure,
+        _treats_alike,
+        _ages_only,
+        _reproduces_constants,
+        _certifies,
+        _honours_device,
+    ):
         check(tracker, steps)
 
 
@@ -151,3 +163,26 @@ def _reproduces_constants(tracker: Tracker, steps: Sequence[RegionStats]) -> Non
         tracker,
         f"does not reproduce a signal that is always {level}",
     )
+
+
+def _certifies(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+    certificate = tracker.certificate(_run(tracker, steps))
+    if certificate is None:
+        return
+    for name, part in zip(certificate._fields, certificate, strict=True):
+        _require(part.shape == SHAPE, tracker, f"certifies a {name} of shape {tuple(part.shape)} instead of {SHAPE}")
+        _require(bool((part >= 0).all()), tracker, f"certifies a negative {name}")
+    seen = certificate.start[..., :-1]
+    _require(bool((certificate.start[..., -1] == 1).all()), tracker, "must certify start = 1 where nothing was seen")
+    _require(bool((seen < 1).any()), tracker, "must certify a start below 1 where something was seen")
+
+
+def _honours_device(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+    """On the meta device tensors have no values, so anything that looks at one raises, as it would stall a GPU."""
+    stats = _map(steps[0], lambda field: field.to("meta"))
+    try:
+        state = tracker.update(tracker.init(SHAPE, device="meta"), stats)
+        parts = [*state.values(), *tracker.estimate(state)]
+    except (RuntimeError, NotImplementedError) as error:
+        raise AssertionError(f"{tracker!r} looks at values or leaves the device it was given: {error}") from None
+    _require(all(part.is_meta for part in parts), tracker, "does not keep its memory on the device it was given")

@@ -45,6 +45,7 @@ class EMA(Tracker):
 
     def __post_init__(self) -> None:
         checks.half_open_unit("rate", self.rate)
+        checks.flag("importance", self.importance)
         if self.sigma is not None:
             checks.positive("sigma", self.sigma)
 

@@ -93,7 +93,7 @@ class WindowUCB(Tracker):
 
     The window counts steps, not visits: only then does its beginning not depend on which regions were drawn, as the
     proof of :func:`radius` needs. A region not visited for ``size`` steps is unknown again. The prior count is a tenth
-    of ``size``.
+    of ``size``. The ring holds 32 bytes for each region and step: prefer :class:`DiscountedUCB` for many regions.
 
     >>> from aria.statistics import one_each
     >>> tracker = WindowUCB(sigma=1.0, drift=0.0, size=10)

@@ -10,5 +10,5 @@ from aria.pool import Pool
 
 @pytest.fixture(params=[False, True], ids=["equal", "weighted"])
 def pool(request: pytest.FixtureRequest) -> Pool:
-    """The built-in pool: 240 conditions, columns "label" and "style", embeddings of dimension 8."""
+    """The built-in pool: 640 conditions, columns "label" and "style", embeddings of dimension 8."""
     return example_pool(weighted=request.param)

@@ -99,8 +99,8 @@ def test_the_coordinate_must_be_given_once_per_condition() -> None:
     [
         ({"coordinate": "index"}, "coordinate must be a name such as 'timestep', got 'index'"),
         ({"coordinate": "two words"}, "coordinate must be a name"),
-        ({"count": 0}, "count must be an integer of at least 1, got 0"),
-        ({"count": 2.5}, "count must be an integer of at least 1, got 2.5"),
+        ({"count": 0}, "count must be a whole number of at least 1, got 0"),
+        ({"count": 2.5}, "count must be a whole number of at least 1, got 2.5"),
         ({"integer": "yes"}, "integer must be True, False or None, got 'yes'"),
         ({"low": 10, "high": 10}, "got low=10, high=10, count=10"),
         ({"coordinate": "guidance", "high": float("inf")}, "at least one finite number; got low=0, high=inf"),
@@ -147,7 +147,7 @@ def test_log_snr_edges_of_a_schedule_without_terminal_signal() -> None:
         ([0.9, 0.95], 1, "alphas_cumprod must be"),
         ([0.9, 1.5], 1, "alphas_cumprod must be"),
         ([1.0, 0.0], 1, "no timestep with both signal and noise"),
-        ([0.9, 0.1], 0, "count must be an integer of at least 1, got 0"),
+        ([0.9, 0.1], 0, "count must be a whole number of at least 1, got 0"),
     ],
 )
 def test_log_snr_edges_refuse_by_name(alphas: list[float], count: int, message: str) -> None:

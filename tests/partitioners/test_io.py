@@ -58,7 +58,7 @@ def test_digests_tell_partitions_apart(pool: Pool) -> None:
     assert len({digest(each.fit(pool)) for each in EVERY}) == len(EVERY)
     renamed = Pool(columns={"other": pool.column("style")}, weight=pool.weight)
     assert digest(Labels("other").fit(renamed)) != same
-    assert digest(Labels("style").fit(Pool(columns=pool.columns, weight=torch.arange(240.0)))) != same
+    assert digest(Labels("style").fit(Pool(columns=pool.columns, weight=torch.arange(640.0)))) != same
 
 
 def content(path: Path) -> tuple[dict[str, str], dict[str, torch.Tensor]]:

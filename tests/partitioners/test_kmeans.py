@@ -160,14 +160,14 @@ def test_balance_that_cannot_be_is_refused_with_what_can() -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"regions": 0}, "regions must be an integer of at least 1, got 0"),
-        ({"regions": 2.0}, "regions must be an integer of at least 1, got 2.0"),
-        ({"batch": True}, "batch must be an integer of at least 1, got True"),
-        ({"chunk": -1}, "chunk must be an integer of at least 1, got -1"),
+        ({"regions": 0}, "regions must be a whole number of at least 1, got 0"),
+        ({"regions": 2.0}, "regions must be a whole number of at least 1, got 2.0"),
+        ({"batch": True}, "batch must be a whole number of at least 1, got True"),
+        ({"chunk": -1}, "chunk must be a whole number of at least 1, got -1"),
         ({"sample": 10}, "sample must be at least regions=256, got 10"),
-        ({"seed": -1}, "seed must be an integer from 0"),
-        ({"balanced": 0}, "balanced must be None or a positive number such as 0.1, got 0"),
-        ({"balanced": float("nan")}, "balanced must be None or a positive number such as 0.1, got nan"),
+        ({"seed": -1}, "seed must be a whole number of at least 0"),
+        ({"balanced": 0}, "balanced must be positive and finite, got 0"),
+        ({"balanced": float("nan")}, "balanced must be positive and finite, got nan"),
     ],
 )
 def test_settings_are_refused_by_name(arguments: dict[str, Any], message: str) -> None:

@@ -14,22 +14,25 @@ import aria
 GLOBAL_BATCH, STEPS = 32, 25
 
 
-def run(timesteps: int | None) -> dict[str, torch.Tensor]:
+ARMS = {
+    "bank": ("bank", "proportional", None),
+    "normalised": ("bank", "proportional", 1000),
+    "ucb": ("ema", "ucb", None),
+}
+
+
+def run(arm: str) -> dict[str, torch.Tensor]:
     """Draws, probabilities and state of a run; the signals are a function of what is drawn."""
     pool = aria.Pool(columns={"label": [i * i % 17 for i in range(200)]})
-    sampler = aria.Sampler(
-        aria.partitioners.Labels("label").fit(pool),
-        "bank",
-        "proportional",
-        correction="importance",
-        timesteps=timesteps,
-        seed=3,
-    )
+    tracker, allocator, timesteps = ARMS[arm]
+    partition = aria.partitioners.Labels("label").fit(pool)
+    sampler = aria.Sampler(partition, tracker, allocator, correction="importance", timesteps=timesteps, seed=3)
     batch = GLOBAL_BATCH // sampler.ranks.place()[1]
     record = {}
     for step in range(STEPS):
         draw = sampler.draw(batch)
-        signal = (1 + draw.region + 0.37 * ((draw.index + step) % 5)).float() / 3
+        wide = 10.0 ** (4 * torch.sin(draw.index + step)) if arm == "ucb" else 1.0
+        signal = wide * (1 + draw.region + 0.37 * ((draw.index + step) % 5)).float() / 3
         timestep = (7 * draw.index + 13 * step) % 1000 if timesteps else None
         sampler.observe(draw, signal, timestep=timestep)
         record |= {f"{step}.index": draw.index, f"{step}.weight": draw.weight, f"{step}.probs": sampler.probs().clone()}
@@ -39,6 +42,11 @@ def run(timesteps: int | None) -> dict[str, torch.Tensor]:
 if __name__ == "__main__":
     dist.init_process_group("gloo")
     folder = Path(sys.argv[1])
-    for timesteps in (None, 1000):
-        save_file(run(timesteps), folder / f"{timesteps}-{dist.get_rank()}.safetensors")
+    for arm in ARMS:
+        save_file(run(arm), folder / f"{arm}-{dist.get_rank()}.safetensors")
+    lonely = aria.Sampler(aria.partitioners.OneRegion().fit(aria.Pool(size=3)), seed=dist.get_rank())
+    try:
+        lonely.observe(lonely.draw(2), torch.ones(2))
+    except ValueError as error:
+        (folder / f"refused-{dist.get_rank()}.txt").write_text(str(error))
     dist.destroy_process_group()

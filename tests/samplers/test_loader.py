@@ -35,3 +35,16 @@ def test_without_workers_there_is_no_lag():
         assert torch.equal(draw.index, expected.index)
         for each in (sampler, twin):
             each.observe(draw, 1.0 + draw.region)
+
+
+def test_loaders_that_would_mix_up_batches_are_refused():
+    sampler = aria.Sampler(aria.partitioners.Labels("label").fit(POOL))
+    batches = aria.DrawBatches(sampler, batch_size=8, steps=5)
+    with pytest.raises(ValueError, match="paired takes the loader that was made with batch_sampler=this"):
+        next(batches.paired(DataLoader(TEXTS, batch_size=8)))
+    unordered = DataLoader(TEXTS, batch_sampler=batches, num_workers=1)
+    unordered.in_order = False
+    with pytest.raises(ValueError, match="leave in_order=True"):
+        next(batches.paired(unordered))
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
+        aria.DrawBatches(sampler, batch_size=0, steps=5)

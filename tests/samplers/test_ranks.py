@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.samplers.ranks_worker import STEPS, run
+from tests.samplers.ranks_worker import ARMS, STEPS, run
 
 WORKER = Path(__file__).with_name("ranks_worker.py")
 
@@ -28,14 +29,23 @@ def test_ranks_equal_one_process(ranks, tmp_path):
     ]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
-    for timesteps in (None, 1000):
-        alone = run(timesteps)
-        parts = [load_file(tmp_path / f"{timesteps}-{rank}.safetensors") for rank in range(ranks)]
+    for arm in ARMS:
+        alone = run(arm)
+        parts = [load_file(tmp_path / f"{arm}-{rank}.safetensors") for rank in range(ranks)]
+        # Sums of signals are exact. Sums of squares, which only standard errors use, are rounded in the last bit, and the
+        # variance of a region whose signals are nearly equal magnifies that.
+        same = torch.equal if arm != "ucb" else partial(torch.allclose, rtol=1e-6, atol=1e-12, equal_nan=True)
         for step in range(STEPS):
-            for name in ("index", "weight"):
-                joined = torch.cat([part[f"{step}.{name}"] for part in parts])
-                assert torch.equal(joined, alone[f"{step}.{name}"]), (step, name)
-            for part in parts:
-                assert torch.equal(part[f"{step}.probs"], alone[f"{step}.probs"]), step
+            joined = torch.cat([part[f"{step}.index"] for part in parts])
+            assert torch.equal(joined, alone[f"{step}.index"]), (arm, step)
+            joined = torch.cat([part[f"{step}.weight"] for part in parts])
+            assert torch.allclose(joined, alone[f"{step}.weight"], rtol=1e-6, atol=0), (arm, step)
+            assert all(same(part[f"{step}.probs"], alone[f"{step}.probs"]) for part in parts), (arm, step)
         for name in (name for name in alone if name.startswith("state.")):
-            assert all(torch.equal(part[name], alone[name]) for part in parts), name
+            assert all(same(part[name], parts[0][name]) and same(part[name], alone[name]) for part in parts), (
+                arm,
+                name,
+            )
+    for rank in range(ranks):
+        refusal = (tmp_path / f"refused-{rank}.txt").read_text()
+        assert "all ranks need a sampler with the same settings, seed included" in refusal

@@ -91,7 +91,7 @@ OTHER = Labels("label").fit(aria.Pool(columns={"label": [0, 1, 1, 2, 2, 2, 3]}))
         ({"seed": 7}, "saved with seed=0, this sampler has 7"),
         ({"every": 2}, "saved with every=1, this sampler has 2"),
         ({"timesteps": 1000}, "saved with timesteps=None, this sampler has 1000"),
-        ({"partition": OTHER}, "saved with partition="),
+        ({"partition": OTHER}, "saved with another partition: keep it with aria.partitioners.save"),
         ({"mass": torch.tensor([0.25] * 4)}, "saved with another target mass"),
     ],
 )
@@ -114,6 +114,22 @@ def test_a_foreign_or_damaged_state_is_refused():
         make().load_state_dict(state | {"tracker.value": torch.zeros(3, dtype=torch.float64)})
     with pytest.raises(ValueError, match=r"tracker\.value in the state is torch.float32"):
         make().load_state_dict(state | {"tracker.value": torch.zeros(4)})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"settings": torch.tensor([1.5])}, "its settings cannot be read"),
+        ({"settings": torch.tensor([91, 93], dtype=torch.uint8)}, "its settings cannot be read"),
+        ({"tracker.value": torch.full((4,), torch.nan, dtype=torch.float64)}, "tracker.value in the state holds NaN"),
+        ({"counters": torch.tensor([-5, -1, 0])}, r"counts \[-5, -1, 0\] steps, updates and batches"),
+    ],
+)
+def test_a_tampered_state_is_refused(change, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make().load_state_dict(make().state_dict() | change)
+    with pytest.raises(ValueError, match="this is no sampler state"):
+        make().load_state_dict(None)
 
 
 def test_a_refused_state_changes_nothing():

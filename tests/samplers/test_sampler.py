@@ -204,6 +204,70 @@ def test_one_region_is_legal():
     assert 0 <= draw.index.min() <= draw.index.max() < 5
 
 
+def test_what_is_handed_out_is_a_copy():
+    sampler = teach(sampler_of(warmup=3), [1.0, 2, 3, 4])
+    sampler.probs().zero_()
+    sampler.estimate().value.zero_()
+    assert sampler.probs().sum().item() == pytest.approx(1)
+    assert sampler.estimate().value.tolist() == pytest.approx([1, 2, 3, 4])
+    fresh = sampler_of(warmup=3)
+    fresh.probs().zero_()
+    assert fresh.partition.mass.sum() == 1
+
+
+def test_a_bad_signal_is_named_with_the_step_of_its_draw():
+    sampler = sampler_of()
+    first, second = sampler.draw(4), sampler.draw(4)
+    assert (first.step, second.step) == (0, 1)
+    with pytest.raises(aria.NonFiniteSignal, match=f"at step 0 in region {first.region[2]}"):
+        sampler.observe(first, torch.tensor([1.0, 1.0, math.nan, 1.0]))
+
+
+def test_normalising_a_tiny_bucket_does_not_overflow():
+    sampler = sampler_of(timesteps=1000)
+    zero = torch.tensor([0])
+    for signal in (1e-35, 1e5):
+        sampler.observe(zero, torch.tensor([signal]), timestep=zero)
+    assert sampler.estimate().value.isfinite().all()
+    assert sampler.estimate().stderr[0].isfinite()
+
+
+def test_small_integer_timesteps_do_not_wrap():
+    normaliser = sampler_of(timesteps=200).normaliser
+    assert normaliser.bucket(torch.tensor([0, 25, 100, 199], dtype=torch.uint8)).tolist() == [0, 1, 5, 9]
+
+
+def test_the_timesteps_of_a_draw_need_not_be_told_twice():
+    pool = aria.Pool(columns={"label": [0, 1]})
+    partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
+    sampler = aria.Sampler(partition, timesteps=1000)
+    for _ in range(3):
+        sampler.observe(sampler.draw(16), torch.ones(16))
+    assert sampler.estimate().stderr.isfinite().any()
+
+
+def test_resetting_keeps_a_custom_mass_to_the_bit():
+    mass = torch.tensor([0.1, 0.2, 0.3, 0.4 + 1e-7])
+    sampler = sampler_of(mass=mass)
+    before = sampler.state_dict()
+    sampler.reset()
+    sampler.load_state_dict(before)
+    sampler_of(mass=sampler.mass).load_state_dict(before)
+
+
+def test_a_failed_refinement_changes_nothing():
+    sampler = teach(sampler_of((2, 2), mass=torch.tensor([0.3, 0.7])), [1.0, 3.0])
+    before = sampler.state_dict()
+    with pytest.raises(ValueError, match="the masses of the new regions do not add up to those of their parents"):
+        sampler.refine(partition_of((2, 1, 1)), torch.tensor([0, 0, 1]))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in sampler.state_dict().items())
+    old = sampler.draw(4)
+    sampler.refine(partition_of((2, 1, 1)), torch.tensor([0, 1, 1]))
+    assert sampler.mass.tolist() == pytest.approx([0.3, 0.35, 0.35])
+    with pytest.raises(ValueError, match="this draw is of 2 regions, the sampler has 3 now"):
+        sampler.observe(old, torch.ones(4), where=torch.ones(4, dtype=torch.bool))
+
+
 def test_nothing_on_the_way_keeps_a_graph():
     sampler = sampler_of()
     draw = sampler.draw(4)
@@ -233,6 +297,18 @@ BAD_OBSERVATIONS = [
         lambda s: s.observe(torch.tensor([0.5]), torch.ones(1)),
         r"regions must be \(B,\) whole numbers, got torch.float32",
     ),
+    (lambda s: s.observe(REGIONS, None), "signal must be a tensor with one value per sample, got NoneType"),
+    (lambda s: s.observe(REGIONS, [1.0, 2.0, 3.0]), "signal must be a tensor with one value per sample, got list"),
+    (lambda s: s.observe([0, 1, 3], torch.ones(3)), "observe takes a Draw or a tensor of regions, got list"),
+    (
+        lambda s: s.observe(REGIONS, torch.ones(3), timestep=REGIONS),
+        "timestep was given, but the sampler was made without",
+    ),
+    (
+        lambda s: s.observe(REGIONS, torch.ones(3), visit=torch.full((4,), -3.0)),
+        r"visit must be probabilities in \[0, 1\]",
+    ),
+    (lambda s: s.observe(REGIONS, torch.ones(3), visit=torch.ones(3)), r"visit must have one probability per region"),
     (lambda s: s.draw(0), "the number of draws must be a whole number of at least 1, got 0"),
 ]
 
@@ -268,6 +344,8 @@ def test_bad_signals_can_be_skipped_and_are_counted():
         ({"warmup": -1}, "warmup must be a whole number of at least 0, got -1"),
         ({"timesteps": 0}, "timesteps must be a whole number of at least 1, got 0"),
         ({"nonfinite": "ignore"}, "nonfinite must be 'raise' or 'skip', got 'ignore'"),
+        ({"stratified": "iid"}, "stratified must be True or False, got 'iid'"),
+        ({"floor": True}, r"floor must lie in \[0, 1\], got True"),
         ({"seed": 0.5}, "seed must be a whole number, got 0.5"),
         ({"tracker": "emma"}, r"unknown tracker 'emma' \(did you mean 'ema'\?\); there are: bank, "),
         ({"allocator": "proportionl"}, r"unknown allocator 'proportionl' \(did you mean 'proportional'\?\)"),
@@ -312,6 +390,23 @@ def test_regions_without_conditions_are_never_drawn_and_never_targeted():
     assert sampler.draw(100).region.max() < 3
     with pytest.raises(ValueError, match="region 3 is empty but has mass 0.25"):
         aria.Sampler(partition, mass=torch.full((4,), 0.25))
+
+
+@pytest.mark.parametrize("partition", [Labels("label"), "kmeans", aria.Pool(size=3)])
+def test_a_partition_that_is_not_fitted_is_named(partition):
+    with pytest.raises(ValueError, match=r"a sampler needs a fitted partition, partitioner.fit\(pool\), got "):
+        aria.Sampler(partition)
+
+
+@pytest.mark.parametrize(
+    ("mass", "sentence"),
+    [([0.5, 0.6], "the partition's mass must sum to 1, got 1.1"), ([1.5, -0.5], "must be non-negative, got -0.5")],
+)
+def test_a_partition_with_a_wrong_mass_is_named(mass, sentence):
+    partition = partition_of((1, 1))
+    object.__setattr__(partition, "mass", torch.tensor(mass))
+    with pytest.raises(ValueError, match=sentence):
+        aria.Sampler(partition)
 
 
 def test_timesteps_are_asked_for_and_checked():
