@@ -174,17 +174,27 @@ def no_host_sync() -> Iterator[None]:
 
 
 def count_host_syncs(num_regions: int) -> int:
-    """Number of steps out of 20 in which draw or observe synchronised with the host."""
-    pool = aria.Pool(columns={"region": range(num_regions)})
-    partition = aria.partitioners.Labels("region").fit(pool).to("cuda")
-    samplers = [aria.Sampler(partition, tracker, "proportional", timesteps=1000) for tracker in ("ema", "bank")]
+    """Number of steps out of 20 in which a draw or an observe of any kind of sampler synchronised with the host."""
+    weight = torch.arange(num_regions) % 3  # a third of the regions is empty
+    pool = aria.Pool(columns={"region": range(num_regions)}, weight=weight)
+    plain = aria.partitioners.Labels("region").fit(aria.Pool(columns={"region": range(num_regions)})).to("cuda")
+    labels = aria.partitioners.Labels("region")
+    product = aria.partitioners.Product(labels, aria.partitioners.Bins("timestep", 0, 1000, 4)).fit(pool).to("cuda")
+    samplers = [
+        aria.Sampler(plain, "ema"),
+        aria.Sampler(plain, "bank", timesteps=1000),
+        aria.Sampler(product, "ema(importance=True)", "ucb", timesteps=1000, correction="importance", stratified=False),
+        aria.Sampler(product, "discounted", "softmax", nonfinite="skip", every=3),
+    ]
     signal, timestep = torch.rand(BATCH, device="cuda"), torch.randint(0, 1000, (BATCH,), device="cuda")
+    where = torch.rand(BATCH, device="cuda") < 0.5
     synced = 0
     for step in range(20):
         try:
             with no_host_sync():
                 for sampler in samplers:
-                    sampler.observe(sampler.draw(BATCH), signal, timestep=timestep)
+                    told = {"timestep": timestep} if sampler.normaliser else {}
+                    sampler.observe(sampler.draw(BATCH), signal, where=where if step % 2 else None, **told)
         except RuntimeError as error:
             synced += 1
             click.echo(f"step {step}: {error}", err=True)

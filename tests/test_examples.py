@@ -34,6 +34,12 @@ def test_dataloader():
     assert "resumed at step 50, now at 100" in finished.stdout
 
 
+def test_random_conditioning():
+    finished = run("random_conditioning.py")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.count("share of the draws by") == 2
+
+
 def test_demo_measures_three_arms():
     finished = run("demo.py", "--steps", "150", "--json")
     assert finished.returncode == 0, finished.stderr

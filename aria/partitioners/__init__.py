@@ -10,12 +10,14 @@ from aria.partitioners.labels import Labels
 from aria.partitioners.one_region import OneRegion
 from aria.partitioners.product import Product
 from aria.partitioners.refine import refine
+from aria.partitioners.tables import Members
 
 __all__ = [
     "Bins",
     "Fitted",
     "KMeans",
     "Labels",
+    "Members",
     "OneRegion",
     "Product",
     "RegionSummary",
