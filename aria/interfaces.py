@@ -78,8 +78,10 @@ class Draw:
     """(B,) condition of each sample, as a position in the pool."""
     weight: Tensor
     """(B,) what to multiply each sample's loss by; all ones unless a correction is asked for."""
-    visit: Tensor
-    """(K,) probability that the whole draw visits each region."""
+    visit: Tensor | None
+    """(K,) probability that the whole draw visits each region; None unless the tracker weighs by it."""
+    num_regions: int
+    """K of the partition that was drawn from."""
     step: int
     """Which of the run's draws this is, from 0."""
     coords: Mapping[str, Tensor]
@@ -141,6 +143,11 @@ class Tracker(ABC):
 
     statistic: ClassVar[str] = "mean"
     """What ``Estimate.value`` estimates: "mean" of the signal, or another statistic by name."""
+
+    @property
+    def uses_visit(self) -> bool:
+        """Whether ``update`` looks at the visit probabilities; where not, nobody computes them."""
+        return False
 
     @abstractmethod
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:

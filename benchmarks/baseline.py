@@ -28,8 +28,8 @@ class Bare:
         self.generator = torch.Generator(device)
         self.step = 0
 
-    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Regions, conditions, weights (B,) and visit probabilities (K,)."""
+    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Regions, conditions and weights, (B,) each."""
         a, b, c = self.a, self.b, self.c
         # standard error, inf where unseen
         torch.mul(self.noise, self.value, out=a)
@@ -54,8 +54,7 @@ class Bare:
         inside = torch.rand(n, generator=self.generator, dtype=torch.float64, device=device)
         place = inside.mul_(self.size.index_select(0, region)).long().add_(self.offset.index_select(0, region))
         index = self.order.index_select(0, place)
-        visit = torch.mul(self.probs, n).clamp_(max=1)
-        return region, index, torch.ones(n, device=device), visit
+        return region, index, torch.ones(n, device=device)
 
     def observe(self, region: Tensor, signal: Tensor) -> None:
         """Move the EMA and its certificate."""

@@ -62,7 +62,7 @@ class BareLoop:
     def __init__(self, num_regions: int, device: str) -> None:
         self.bare = Bare(num_regions, device)
 
-    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, n: int) -> tuple[Tensor, Tensor, Tensor]:
         return self.bare.draw(n)
 
     def observe(self, drawn: tuple[Tensor, ...], signal: Tensor) -> None:

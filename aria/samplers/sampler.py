@@ -145,16 +145,21 @@ class Sampler:
         generator = self._generator.manual_seed(draws.step_seed(self.seed, self.step))
         if self.stratified:
             region = draws.shuffled(draws.invert(cdf, draws.systematic(total, generator)), generator)  # (total,)
-            visit = draws.systematic_visit(probs, total)
         else:
             region = draws.invert(cdf, draws.independent(total, generator))
-            visit = draws.independent_visit(probs, total)
         coords = self.partition.draw(region, generator)
         if ranks > 1:
             mine = slice(n * rank, n * (rank + 1))
             region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
         self.step += 1
-        return Draw(region, coords.pop("index"), self._weight(probs, region), visit, self.step - 1, coords)
+        index, weight, visit = coords.pop("index"), self._weight(probs, region), self._visits(probs, total)
+        return Draw(region, index, weight, visit, self.num_regions, self.step - 1, coords)
+
+    def _visits(self, probs: Tensor, n: int) -> Tensor | None:
+        """(K,) probability that a draw of ``n`` visits each region, if the tracker asks for it."""
+        if not self.tracker.uses_visit:
+            return None
+        return draws.systematic_visit(probs, n) if self.stratified else draws.independent_visit(probs, n)
 
     def _allocate(self) -> tuple[Tensor, Tensor]:
         """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
@@ -229,10 +234,10 @@ class Sampler:
                 self._certain if visit is None else visit,
                 timestep,
             )
-        if drawn.visit.shape != self.mass.shape:
-            raise ValueError(f"this draw is of {len(drawn.visit)} regions, the sampler has {self.num_regions} now")
+        if drawn.num_regions != self.num_regions:
+            raise ValueError(f"this draw is of {drawn.num_regions} regions, the sampler has {self.num_regions} now")
         if visit is None:
-            visit = drawn.visit if where is None else self._certain
+            visit = drawn.visit if drawn.visit is not None and where is None else self._certain
         if timestep is None and self.normaliser:
             timestep = drawn.coords.get("timestep")
         return drawn.step, drawn.region, visit, timestep
@@ -253,7 +258,7 @@ class Sampler:
         """Add a batch to the running step; at its end exchange it between ranks and move the tracker."""
         if self._collected:
             sums = tuple(before + now for before, now in zip(self._sums, sums, strict=True))
-            visit = 1 - (1 - self._visit) * (1 - visit)
+            visit = 1 - (1 - self._visit) * (1 - visit) if self.tracker.uses_visit else visit
         self._sums, self._visit, self._collected = sums, visit, self._collected + 1
         if self._collected < self.every:
             return

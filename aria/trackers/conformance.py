@@ -32,6 +32,7 @@ def check_tracker(tracker: Tracker, seed: int = 0) -> None:
         _reproduces_constants,
         _certifies,
         _honours_device,
+        _says_what_it_uses,
     ):
         check(tracker, steps)
 
@@ -186,3 +187,11 @@ def _honours_device(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(f"{tracker!r} looks at values or leaves the device it was given: {error}") from None
     _require(all(part.is_meta for part in parts), tracker, "does not keep its memory on the device it was given")
+
+
+def _says_what_it_uses(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+    if tracker.uses_visit:
+        return
+    blind = [stats._replace(visit=torch.ones_like(stats.visit)) for stats in steps]
+    pairs = zip(tracker.estimate(_run(tracker, steps)), tracker.estimate(_run(tracker, blind)), strict=True)
+    _require(all(_same(a, b) for a, b in pairs), tracker, "looks at visit probabilities but says uses_visit = False")

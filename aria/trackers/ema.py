@@ -49,6 +49,10 @@ class EMA(Tracker):
         if self.sigma is not None:
             checks.positive("sigma", self.sigma)
 
+    @property
+    def uses_visit(self) -> bool:
+        return self.importance
+
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
         return recursion.init(shape, device) | {"weight": torch.zeros(shape, dtype=torch.float64, device=device)}
 

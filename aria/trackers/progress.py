@@ -44,6 +44,10 @@ class Progress(Tracker):
         nested.check(self, self.of)
         checks.open_unit("rate", self.rate)
 
+    @property
+    def uses_visit(self) -> bool:
+        return self.of.uses_visit
+
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
         zeros = torch.zeros(shape, dtype=torch.float64, device=device)
         return nested.wrap(self.of.init(shape, device)) | {"slow": zeros, "start": zeros + 1}

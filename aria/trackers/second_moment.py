@@ -28,6 +28,10 @@ class SecondMoment(Tracker):
     def __post_init__(self) -> None:
         nested.check(self, self.of)
 
+    @property
+    def uses_visit(self) -> bool:
+        return self.of.uses_visit
+
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
         return self.of.init(shape, device)
 

@@ -55,6 +55,10 @@ class Broken(EMA):
             return super().update(state, stats) | {"extra": state["value"]}
         if self.defect == "new type":
             return super().update(state | {"lag": state["lag"].double()}, stats) | {"lag": state["lag"].long()}
+        if self.defect == "weighs visits":
+            return EMA(rate=0.1, importance=True).update(state, stats)
+        if self.defect == "on the host":
+            return super().update(state, stats) | {"lag": state["lag"] + float(stats.n.sum()) * 0}
         if self.defect == "random":
             return super().update(state, stats._replace(total=stats.total * torch.rand(())))
         return super().update(state, stats)
@@ -84,6 +88,8 @@ class Broken(EMA):
         ("random", "two answers to the same update"),
         ("biased", "does not reproduce a signal"),
         ("nan", "finite values"),
+        ("weighs visits", "says uses_visit = False"),
+        ("on the host", "leaves the device it was given"),
     ],
 )
 def test_the_check_names_the_defect(defect, sentence):
