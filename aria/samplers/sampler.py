@@ -90,11 +90,11 @@ class Sampler:
         self.floor = float(floor)
         self.correction = correction
         self.stratified = stratified
-        self.warmup = warmup
-        self.every = every
+        self.warmup = int(warmup)
+        self.every = int(every)
         self.normaliser = signals.TimestepNormaliser(timesteps) if timesteps is not None else None
         self.nonfinite = nonfinite
-        self.seed = seed
+        self.seed = int(seed)
         self.ranks = Ranks(distributed, group)
         self._exponent = boundary.exponent(correction)
         self._allocation: tuple[Tensor, Tensor] | None = None
@@ -129,8 +129,9 @@ class Sampler:
         return Estimate(value.clone(), stderr.clone())
 
     def certificate(self) -> Certificate | None:
-        """The tracker's a-priori error, (K,) each; None where its gains depend on the data."""
-        return self.tracker.certificate(self._tracked)
+        """The tracker's a-priori error, (K,) each, copies; None where its gains depend on the data."""
+        known = self.tracker.certificate(self._tracked)
+        return None if known is None else Certificate(*(part.clone() for part in known))
 
     def probs(self) -> Tensor:
         """(K,) distribution from which the next draw takes its regions; a copy."""
@@ -140,6 +141,7 @@ class Sampler:
         """``n`` conditions for this rank: its slice of one draw that all ranks make alike."""
         checks.whole("the number of draws", n, least=1)
         rank, ranks = self.ranks.place()
+        n = int(n)
         total = n * ranks
         probs, cdf = self._allocate()
         generator = self._generator.manual_seed(draws.step_seed(self.seed, self.step))

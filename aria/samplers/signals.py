@@ -77,6 +77,7 @@ class TimestepNormaliser:
 
     def __post_init__(self) -> None:
         checks.whole("timesteps", self.timesteps, least=1)
+        object.__setattr__(self, "timesteps", int(self.timesteps))
 
     @property
     def _mean(self) -> EMA:

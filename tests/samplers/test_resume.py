@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -68,6 +69,13 @@ def test_coordinates_resume_too():
     step(run)
     resumed.load_state_dict(run.state_dict())
     assert torch.equal(run.draw(9).coords["timestep"], resumed.draw(9).coords["timestep"])
+
+
+def test_numbers_of_numpy_are_numbers():
+    plain = make(every=2, warmup=1, seed=3, timesteps=1000)
+    numpy = make(every=np.int64(2), warmup=np.int32(1), seed=np.int64(3), timesteps=np.int64(1000))
+    numpy.load_state_dict(plain.state_dict())
+    assert torch.equal(plain.draw(5).index, numpy.draw(np.int64(5)).index)
 
 
 def test_a_saved_state_is_a_copy():
