@@ -1,0 +1,187 @@
+"""What a claim is, and how it is judged together with the mutants that must make it fall."""
+
+from __future__ import annotations
+
+import time
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from aria import registry
+from aria.interfaces import Tracker
+from theory.regimes import Regime
+from theory.verdict import Interval, holds, powered
+
+ALARM = 1e-6
+"""Probability that a true claim falls; its checks share it equally.
+
+For a check of sense "above" that takes a margin of two half-widths, which the tests see to.
+"""
+
+
+class Trial(NamedTuple):
+    """How an experiment is run."""
+
+    seed: int
+    alarm: float
+    """Probability with which one of its intervals misses."""
+    scale: float = 1.0
+    """Replicas in units of the quick ones."""
+
+
+class Experiment(ABC):
+    """A frozen dataclass: how a tracker is tried. Its numbers are functions of tracker, regime and trial."""
+
+    @abstractmethod
+    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        """Measured quantities by name."""
+
+
+class Check(NamedTuple):
+    """One measured quantity against one reference."""
+
+    quantity: str
+    sense: str
+    """Out of :data:`theory.verdict.SENSES`."""
+    reference: float
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A wrong formula, tracker or radius: what is told here, one of the three, replaces the claim's own."""
+
+    name: str
+    references: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """References by quantity and sense."""
+    tracker: Tracker | None = None
+    experiment: Experiment | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.references) + (self.tracker is not None) + (self.experiment is not None) != 1:
+            raise ValueError(f"a mutant changes references, tracker or experiment, one of them, got {self!r}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement about a tracker in a regime, whose ``checks`` must hold; the first of them is the one displayed."""
+
+    statement: str
+    name: str
+    regime: Regime
+    tracker: Tracker
+    experiment: Experiment
+    checks: tuple[Check, ...]
+    mutants: tuple[Mutant, ...]
+    limit: float | None = None
+    """What is certified, as a multiple of the best that any linear tracker could certify (T15-lin, T18)."""
+    quick: bool = True
+    """Whether it is among the claims of a quick run."""
+
+
+class Outcome(NamedTuple):
+    """What became of a mutant."""
+
+    name: str
+    fate: str
+    """"killed", "survived" or "underpowered"."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A claim judged."""
+
+    claim: Claim
+    ratio: Interval
+    """First quantity over its reference; the quantity itself where the reference is 0."""
+    fallen: tuple[Check, ...]
+    mutants: tuple[Outcome, ...]
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether the claim holds and no mutant that the sample could tell from it survived."""
+        return not self.fallen and not self.names("survived")
+
+    def names(self, fate: str) -> list[str]:
+        """The mutants that met this fate."""
+        return [mutant.name for mutant in self.mutants if mutant.fate == fate]
+
+    def row(self) -> dict[str, object]:
+        """Plain data, one line of the table."""
+        first = self.claim.checks[0]
+        return {
+            "statement": self.claim.statement,
+            "regime": self.claim.name,
+            "tracker": registry.spec(self.claim.tracker),
+            "quantity": first.quantity,
+            "sense": first.sense,
+            "reference": first.reference,
+            "ratio": self.ratio.value,
+            "half_width": self.ratio.half,
+            "times_limit": self.claim.limit,
+            "holds": not self.fallen,
+            "fallen": [f"{check.quantity} {check.sense} {check.reference:.6g}" for check in self.fallen],
+            "killed": self.names("killed"),
+            "survived": self.names("survived"),
+            "underpowered": self.names("underpowered"),
+            "seconds": self.seconds,
+        }
+
+
+def judge(claim: Claim, *, seed: int = 0, scale: float = 1.0) -> Verdict:
+    """Runs a claim's experiment, and again, with other numbers, for each mutant that needs it.
+
+    >>> from theory.claims import CLAIMS
+    >>> judge(CLAIMS[0]).sound
+    True
+    """
+    began = time.perf_counter()
+    alarm = ALARM / len(claim.checks)
+
+    def measure(tracker: Tracker, experiment: Experiment, stream: str) -> Mapping[str, Interval]:
+        own = zlib.crc32(f"{seed} {claim.statement} {claim.name} {registry.spec(claim.tracker)} {stream}".encode())
+        return experiment.measure(tracker, claim.regime, Trial(own, alarm, scale))
+
+    measured = measure(claim.tracker, claim.experiment, "")
+    fallen = tuple(check for check in claim.checks if not holds(measured[check.quantity], check.sense, check.reference))
+    outcomes = []
+    for mutant in claim.mutants:
+        if mutant.references:
+            fate = _wrong_formula(claim, mutant, measured)
+        else:
+            tracker, experiment = mutant.tracker or claim.tracker, mutant.experiment or claim.experiment
+            fate = _wrong_run(claim, measured, measure(tracker, experiment, mutant.name))
+        outcomes.append(Outcome(mutant.name, fate))
+    first = claim.checks[0]
+    shown = measured[first.quantity]
+    ratio = shown.over(first.reference) if first.reference else shown
+    return Verdict(claim, ratio, fallen, tuple(outcomes), time.perf_counter() - began)
+
+
+def _wrong_formula(claim: Claim, mutant: Mutant, measured: Mapping[str, Interval]) -> str:
+    known = {(check.quantity, check.sense): check.reference for check in claim.checks}
+    fates = []
+    for (quantity, sense), wrong in mutant.references.items():
+        right = known[quantity, sense]  # a mutant of what is not checked is a mistake in the table
+        band = measured[quantity]
+        effect = wrong - (right if sense == "equal" else band.value)
+        fates.append((powered(effect, band.half), not holds(band, sense, wrong)))
+    return _fate(fates)
+
+
+def _wrong_run(claim: Claim, right: Mapping[str, Interval], wrong: Mapping[str, Interval]) -> str:
+    fates = []
+    for check in claim.checks:
+        before, after = right[check.quantity], wrong[check.quantity]
+        enough = powered(after.value - before.value, max(before.half, after.half))
+        fates.append((enough, not holds(after, check.sense, check.reference)))
+    return _fate(fates)
+
+
+def _fate(checks: list[tuple[bool, bool]]) -> str:
+    """Of (could be told, was told) for each check."""
+    if not any(enough for enough, _ in checks):
+        return "underpowered"
+    return "killed" if any(enough and told for enough, told in checks) else "survived"
