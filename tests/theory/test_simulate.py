@@ -305,7 +305,11 @@ def test_memory_is_bounded_by_the_block_whatever_the_replicas_and_steps():
 
 
 def test_finished_blocks_wait_for_the_first_in_small_numbers():
-    """Two per thread are under way or waiting, however many there are."""
+    """Two per thread are under way or waiting, however many there are.
+
+    Either of the first two blocks may find itself the first to start; where it is the second, the first may have been
+    taken meanwhile: one more than the four.
+    """
     started, seen = [], []
 
     @dataclass(frozen=True)
@@ -326,7 +330,7 @@ def test_finished_blocks_wait_for_the_first_in_small_numbers():
             return 0.0, state
 
     simulate(Watching(), Regime(Waiting()), steps=3, replicas=700, block=7, workers=2)
-    assert len(started) == 100 and 1 <= seen[0] <= 4
+    assert len(started) == 100 and 1 <= seen[0] <= 5
 
 
 def test_the_default_block_fits_a_cache_whatever_the_regions():
