@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo lint test check bench clean
+.PHONY: help setup setup-bench demo figures lint test check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
@@ -16,6 +16,9 @@ setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared wit
 
 demo: setup  ## a two-minute tour
 	$(BIN)/python examples/demo.py
+
+figures: setup  ## draw the figures of docs/theory.md again
+	$(BIN)/aria-sim report --figures docs/figures
 
 lint: setup  ## style and types
 	$(BIN)/ruff check .
@@ -40,7 +43,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -C editable_mode=compat -e '.[dev,kmeans,sim]'
+	$(PIP) -C editable_mode=compat -e '.[dev,kmeans,sim,distill]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -32,6 +32,10 @@ from torch import Tensor
 from aria.interfaces import Allocator, Partitioner, Tracker
 
 KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Allocator: "allocator"}
+"""What a spec may name, and the word for it. :func:`add_kind` adds to them."""
+
+_HOMES: dict[str, str] = {word: f"aria.{word}s" for word in KINDS.values()}
+"""The package whose public classes a spec of each kind names without a module."""
 
 _FILES: dict[str, str] = {}
 """Names of modules loaded from files, and the file each came from."""
@@ -44,6 +48,22 @@ _FOREIGN = re.compile(
 
 class SpecError(ValueError):
     """A spec string that names nothing; the message is one line and says what exists."""
+
+
+def add_kind(base: type, word: str, package: str) -> None:
+    """Let specs name the subclasses of ``base`` that ``package`` exports, and the entry points in ``aria.{word}s``."""
+    KINDS[base] = word
+    _HOMES[word] = package
+
+
+def resolve(given: object, kind: type) -> Any:
+    """The part of this ``kind`` that a spec string names; a part is returned as it is.
+
+    >>> from aria.interfaces import Tracker
+    >>> resolve("window(size=3)", Tracker).size
+    3
+    """
+    return _resolve(given, kind)
 
 
 def available(kind: type) -> list[str]:
@@ -143,9 +163,10 @@ def _snake(name: str) -> str:
 
 
 def _builtins(kind: type) -> dict[str, Any]:
-    package = importlib.import_module(f"aria.{KINDS[kind]}s")
+    package = importlib.import_module(_HOMES[KINDS[kind]])
     classes = [getattr(package, name) for name in package.__all__]
-    return {_snake(cls.__name__): cls for cls in classes if inspect.isclass(cls) and issubclass(cls, kind)}
+    parts = [cls for cls in classes if inspect.isclass(cls) and issubclass(cls, kind) and not inspect.isabstract(cls)]
+    return {_snake(cls.__name__): cls for cls in parts}
 
 
 def _entry_points(kind: type) -> dict[str, Any]:
@@ -171,7 +192,7 @@ def _build(text: str, kind: type) -> object:
         ) from None
     part = _value(tree, text, kind, foreign)
     if not isinstance(part, kind):
-        raise SpecError(f"{text!r} gives a {type(part).__name__}, which is no aria.interfaces.{kind.__name__}")
+        raise SpecError(f"{text!r} gives a {type(part).__name__}, which is no {kind.__module__}.{kind.__name__}")
     return part
 
 

@@ -1,34 +1,56 @@
 r"""Reads the discrepancy log of a training run, in pieces: memory does not grow with the length of the log.
 
-A log is JSONL or CSV, one observation a line with ``step``, ``region`` and ``value``, or the mean of several with
-``step``, ``region``, ``n`` and ``mean``. Other columns are passed over, and so are lines with ``n`` 0. Steps may not go
-back. Lines of one step and region are one visit; those of ``value`` also show the noise within it.
+A log is JSONL, one object a line, or CSV with a header, in UTF-8. All its rows are of one of two kinds:
+
+======================================== ============================================================================
+``step, region, value``                  one observation
+``step, region, n, mean`` [``, square``] ``n`` observations by their mean and, if given, the mean of their squares
+======================================== ============================================================================
+
+Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit. Noise is
+read best where the scatter within a visit is known: from rows of ``value``, or from ``square``. Other columns, such as
+the probability ``q`` of a draw, are passed over, and so are rows with ``n`` 0.
 
 A last line without its end was being written when the run stopped: it is left out, and :attr:`Log.torn` says so.
 """
 
 from __future__ import annotations
 
+import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+Parser = Callable[[list[bytes]], Array]
+"""Lines to (5, rows) numbers: step, region, n, mean and mean square."""
+COLUMNS = 5
 
 PIECE = 1 << 23
 """Bytes read at a time."""
 MOST_REGIONS = 100_000
 """Regions are numbered from 0 to below this."""
+HUGE = 1e50
+"""Values stay below it, so that none of what is computed from them overflows."""
+ROUNDED = 1e-4
+"""By how much of itself a mean of squares may fall short of the squared mean, in a log of a few digits."""
+COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
+UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
+"""What a parser may raise for lines that are not rows."""
 
 
 class LogError(ValueError):
     """A log that cannot be read; the message is one line with the file and, where there is one, the line."""
+
+
+class LineError(ValueError):
+    """What is wrong with one line."""
 
 
 class VisitTable(NamedTuple):
@@ -40,7 +62,7 @@ class VisitTable(NamedTuple):
     """Number of observations."""
     mean: Array
     within: Array
-    """Sum of squared deviations from the mean, over those observations that are in the log one by one."""
+    """Sum of squared deviations from the mean, as far as the log shows them."""
     freedom: Array
     """Degrees of freedom of ``within``."""
 
@@ -70,9 +92,9 @@ class Log:
     def visits(self, progress: Callable[[int, int], None] | None = None) -> Iterator[VisitTable]:
         """The visits, a piece of the log at a time; a visit is never split between two pieces."""
         self.rows, self.torn, self.first, self.last = 0, False, None, 0
-        held = np.empty((4, 0))
+        held = np.empty((COLUMNS, 0))
         for rows, done in self._pieces():
-            rows = np.concatenate([held, rows], axis=1)  # (4, rows): step, region, n, mean
+            rows = np.concatenate([held, rows], axis=1)
             whole = int(np.searchsorted(rows[0], rows[0, -1])) if rows.shape[1] else 0
             held = rows[:, whole:]  # the last step may go on in the next piece
             if progress:
@@ -82,53 +104,64 @@ class Log:
         if held.shape[1]:
             yield _visits(held)
         if not self.rows:
-            raise LogError(f"{self.path.name} holds no rows")
+            raise LogError(f"{self.path.name} holds no rows{' but a last line without its end' if self.torn else ''}")
 
     def _pieces(self) -> Iterator[tuple[Array, int]]:
         with self.path.open("rb") as file:
-            head = file.readline()
-            while head and not head.strip():
-                head = file.readline()
-            if not head:
-                raise LogError(f"{self.path.name} is empty: it holds no rows")
-            if head.lstrip()[:1] == b"{":
-                names = _keys(head)
-                problem = None if names is None else _missing(names, self.path.name)
-                if problem:
-                    raise LogError(problem)
-                file.seek(0)
-                parse: Callable[[list[bytes]], Array] = _parse_jsonl
-                number = 1
-            else:
-                parse = _csv_parser(head, self.path.name)
-                number = 2
-            rest = b""
+            parse, rest, number = self._start(file)
             while True:
                 block = file.read(PIECE)
                 text = rest + block
                 end = text.rfind(b"\n") + 1
                 text, rest = text[:end], text[end:]
                 lines = text.split(b"\n")[:-1]
-                yield self._checked(lines, number, parse), file.tell()
+                yield self._checked(lines, number, parse), self.size if not block else file.tell()
                 number += len(lines)
+                if len(rest) > PIECE:
+                    raise LogError(f"{self.path.name} line {number} is longer than {PIECE} bytes")
                 if not block:
                     break
             if rest.strip():
-                if parse is _parse_jsonl and _whole_json(rest):
-                    yield self._checked([rest], number, parse), file.tell()
+                if _keys(rest) is not None:  # a whole object
+                    yield self._checked([rest], number, parse), self.size
                 else:
                     self.torn = True
 
-    def _checked(self, lines: list[bytes], number: int, parse: Callable[[list[bytes]], Array]) -> Array:
-        """(4, rows) numbers out of lines, of which the first is the ``number``-th of the file."""
+    def _start(self, file: BinaryIO) -> tuple[Parser, bytes, int]:
+        """How to read the rows, what was read of them to find out, and the number of their first line."""
+        head, number = file.readline(PIECE).removeprefix(b"\xef\xbb\xbf"), 1
+        while head and not head.strip():
+            head, number = file.readline(PIECE), number + 1
+        if not head:
+            raise LogError(f"{self.path.name} is empty: it holds no rows")
+        for magic, name in COMPRESSED.items():
+            if head.startswith(magic):
+                raise LogError(f"{self.path.name} is compressed with {name}: unpack it first")
+        try:
+            text = head.decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text:
+            raise LogError(f"{self.path.name} is no text in UTF-8")
+        if text.lstrip()[0] == "[":
+            raise LogError(f"{self.path.name} begins with a list: write one JSON object a line")
+        if text.lstrip()[0] == "{":
+            names = _keys(head)
+            if names is not None:
+                _check_names(names, self.path.name)
+            return _jsonl_parser(names or ["value"]), head, number
+        return _csv_parser(text, self.path.name), b"", number + 1
+
+    def _checked(self, lines: list[bytes], number: int, parse: Parser) -> Array:
+        """(5, rows) numbers out of lines, of which the first is the ``number``-th of the file."""
         filled = [line for line in lines if line.strip()]
         if not filled:
-            return np.empty((4, 0))
+            return np.empty((COLUMNS, 0))
         try:
             rows = parse(filled)
-        except (ValueError, TypeError, KeyError, OverflowError):
+        except UNREADABLE:
             raise LogError(self._explain(lines, number, parse)) from None
-        step, region, n, mean = rows
+        step, region, n, mean, square = rows
         least, last = (step[0] if self.first is None else self.last), step[-1]
         good = (
             (step == np.floor(step))
@@ -138,10 +171,13 @@ class Log:
             & (region == np.floor(region))
             & (region >= 0)
             & (region < MOST_REGIONS)
+            & (n == np.floor(n))
             & (n >= 0)
-            & np.isfinite(n)
-            & (np.isfinite(mean) | (n == 0))
+            & (n < 2.0**53)
+            & ((np.abs(mean) < HUGE) | (n == 0))
         )
+        mean = np.where(good, mean, 0.0)
+        good &= (n == 0) | np.isnan(square) | ((square >= (1 - ROUNDED) * mean**2) & (square < HUGE**2))
         if not good.all():
             at = int(np.argmin(good))
             where = [i for i, line in enumerate(lines) if line.strip()][at] + number
@@ -154,103 +190,137 @@ class Log:
         self.rows += rows.shape[1]
         return rows
 
-    def _explain(self, lines: list[bytes], number: int, parse: Callable[[list[bytes]], Array]) -> str:
+    def _explain(self, lines: list[bytes], number: int, parse: Parser) -> str:
         """What is wrong with the first line that cannot be read."""
         for i, line in enumerate(lines):
             if not line.strip():
                 continue
             try:
                 parse([line])
-            except (ValueError, TypeError, KeyError, OverflowError) as error:
+            except UNREADABLE as error:
                 shown = line.decode("utf-8", "replace").strip()[:60]
-                reason = f"there is no {error}" if isinstance(error, KeyError) else "it cannot be read"
+                match error:
+                    case KeyError():
+                        reason = f"there is no {error}"
+                    case LineError():
+                        reason = str(error)
+                    case _:
+                        reason = "it cannot be read"
                 return f"{self.path.name} line {number + i}: {reason} in {shown!r}"
-        return f"{self.path.name} lines {number} to {number + len(lines)} cannot be read"
+        return f"{self.path.name} lines {number} to {number + len(lines) - 1} cannot be read"
 
 
 def _fault(row: Array, before: float) -> str:
-    step, region, n, mean = (float(x) for x in row)
+    step, region, n, mean, square = (float(x) for x in row)
     if not (step >= 0 and step == np.floor(step) and step < 2.0**53):
         return f"step must be a whole number of at least 0, got {step:g}"
     if step < before:
-        return f"steps go back from {before:.0f} to {step:.0f}: give the part of each run by itself"
+        return f"steps go back from {before:.0f} to {step:.0f}: give each run by itself, in order of its steps"
     if not (region == np.floor(region) and 0 <= region < MOST_REGIONS):
         return f"region must be a whole number from 0 to {MOST_REGIONS - 1}, got {region:g}"
-    if not (n >= 0 and np.isfinite(n)):
-        return f"n must be non-negative and finite, got {n:g}"
-    return f"the value must be finite, got {mean:g}"
+    if not (n >= 0 and n == np.floor(n) and n < 2.0**53):
+        return f"n must be a whole number of at least 0, got {n:g}"
+    if not abs(mean) < HUGE:
+        return f"the value must be finite and below {HUGE:g}, got {mean:g}"
+    return f"square must be finite and at least the mean squared, {mean**2:g}, got {square:g}"
 
 
 # ------------------------------------------------------------------------------------------------------------ formats
 
 
-def _missing(names: list[str], shown: str) -> str | None:
+def _check_names(names: list[str], shown: str) -> None:
+    wanted = ("step", "region", *_rest(names))
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise LogError(f"{shown} has the column {twice[0]} more than once")
     lacking = [name for name in ("step", "region") if name not in names]
     if "value" not in names and not {"mean", "n"} <= set(names):
-        lacking.append("value (or mean and n)")
-    if not lacking:
-        return None
-    known = ", ".join(name[:30] for name in names[:12])
-    return f"{shown} has no column {' and no column '.join(lacking)}; it has: {known or 'none'}"
+        lacking.append("value (or n and mean)")
+    if lacking:
+        known = ", ".join(name[:30] for name in names[:12])
+        raise LogError(f"{shown} has no column {' and no column '.join(lacking)}; it has: {known or 'none'}")
 
 
-def _csv_parser(head: bytes, shown: str) -> Callable[[list[bytes]], Array]:
-    names = [name.strip().strip('"') for name in head.decode("utf-8-sig", "replace").strip().split(",")]
-    problem = _missing(names, shown)
-    if problem:
-        raise LogError(problem)
-    single = "value" in names
-    wanted = [names.index(name) for name in ("step", "region", *(["value"] if single else ["n", "mean"]))]
+def _rest(names: Collection[str]) -> tuple[str, ...]:
+    """The columns that are read beside step and region."""
+    if "value" in names:
+        return ("value",)
+    return ("n", "mean", "square") if "square" in names else ("n", "mean")
+
+
+def _rows(read: Array) -> Array:
+    """(5, rows) out of step, region and either value or n, mean and perhaps square; NaN where a row has no square."""
+    if len(read) == 3:
+        read = np.insert(read, 2, 1.0, axis=0)
+    return read if len(read) == COLUMNS else np.concatenate([read, np.full((1, read.shape[1]), np.nan)])
+
+
+def _csv_parser(head: str, shown: str) -> Parser:
+    try:
+        (cells,) = csv.reader([head.strip()], skipinitialspace=True)
+    except csv.Error as error:
+        raise LogError(f"{shown} line 1: {error}") from None
+    names = [name.strip() for name in cells]
+    _check_names(names, shown)
+    wanted = [names.index(name) for name in ("step", "region", *_rest(names))]
 
     def parse(lines: list[bytes]) -> Array:
-        text = io.BytesIO(b"\n".join(lines))
-        read = np.loadtxt(text, delimiter=",", usecols=wanted, dtype=np.float64, comments=None, ndmin=2).T
+        if len(lines) == 1 and lines[0].decode("utf-8", "replace").strip() == head.strip():
+            raise LineError("it is the header again: give each run by itself")
+        text = b"\n".join(lines)
+        if b'"' not in text:
+            commas = {line.count(b",") for line in lines} - {len(names) - 1}
+            if commas:
+                raise LineError(f"it has {commas.pop() + 1} cells, the header {len(names)}")
+        read = np.loadtxt(
+            io.BytesIO(text), delimiter=",", usecols=wanted, comments=None, ndmin=2, quotechar='"', encoding="utf-8"
+        ).T
         if read.shape[1] != len(lines):
             raise ValueError
-        return np.stack([read[0], read[1], np.ones(len(lines)), read[2]]) if single else read
+        return _rows(read)
 
     return parse
 
 
-def _parse_jsonl(lines: list[bytes]) -> Array:
-    records = json.loads(b"[" + b",".join(lines) + b"]")
-    if len(records) != len(lines):
-        raise ValueError
-    first = records[0]
-    if not isinstance(first, dict):
-        raise TypeError
-    single = "value" in first
-    names = ("step", "region", "value") if single else ("step", "region", "n", "mean")
-    read = [np.array([record[name] for record in records], dtype=np.float64) for name in names]
-    return np.stack([read[0], read[1], np.ones(len(records)), read[2]] if single else read)
+def _jsonl_parser(keys: list[str]) -> Parser:
+    names = ("step", "region", *_rest(keys))
+
+    def parse(lines: list[bytes]) -> Array:
+        records = json.loads(b"[" + b",".join(lines) + b"]")
+        if len(records) != len(lines):
+            raise ValueError
+        if not isinstance(records[0], dict):
+            raise LineError("it is no JSON object")
+        return _rows(np.array([[record[name] for record in records] for name in names], dtype=np.float64))
+
+    return parse
 
 
 def _keys(line: bytes) -> list[str] | None:
     """The keys of a JSON object; None if the line is none."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return list(record) if isinstance(record, dict) else None
 
 
-def _whole_json(line: bytes) -> bool:
-    return _keys(line) is not None
-
-
 def _visits(rows: Array) -> VisitTable:
-    """(4, rows) put together by region and step."""
+    """(5, rows) put together by region and step."""
     step, region = rows[0].astype(np.int64), rows[1].astype(np.int64)
     order = np.lexsort((step, region))
-    step, region, n, y = step[order], region[order], rows[2][order], rows[3][order]
+    step, region = step[order], region[order]
+    n, y, square = rows[2:, order]
+    known = ~np.isnan(square)
+    within = np.where(known, n * np.maximum(square - y**2, 0), 0.0)
+    freedom = np.where(known, n - 1, 0.0)
     new = np.ones(step.size, dtype=bool)
     new[1:] = (np.diff(step) != 0) | (np.diff(region) != 0)
     start = np.flatnonzero(new)
     if start.size == step.size:
-        return VisitTable(region, step, n, y, np.zeros_like(y), np.zeros_like(y))
+        return VisitTable(region, step, n, y, within, freedom)
     count = np.add.reduceat(n, start)
     mean = np.add.reduceat(n * y, start) / count
     visit = np.cumsum(new) - 1
-    within = np.add.reduceat(n * (y - mean[visit]) ** 2, start)  # a mean of n scatters by s²/n
-    freedom = np.diff(np.append(start, step.size)) - 1.0
+    within = np.add.reduceat(within + n * (y - mean[visit]) ** 2, start)  # a mean of n scatters by s²/n
+    freedom = np.add.reduceat(freedom + 1, start) - 1
     return VisitTable(region[start], step[start], count, mean, within, freedom)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,8 @@ def figure(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
 def table(rows: Sequence[Row]) -> str:
     """Rows under the names of their columns; numbers in four digits and to the right, what is unknown as a dash.
 
+    A column that ends in ``plus_minus`` is headed ±, one that begins with ``times_`` ×.
+
     >>> click.echo(table([{"best_rate": 0.123456, "spec": "ema"}, {"best_rate": None, "spec": "bank"}]))
     best rate  spec
        0.1235  ema
@@ -76,7 +79,7 @@ def table(rows: Sequence[Row]) -> str:
     names = list(rows[0])
     cells = [[_cell(row[name]) for name in names] for row in rows]
     right = [any(isinstance(row[name], int | float) for row in rows) for name in names]
-    heads = [name.replace("plus_minus", "±").replace("times_", "× ").replace("_", " ") for name in names]
+    heads = [re.sub(".*plus_minus", "±", name).replace("times_", "× ").replace("_", " ") for name in names]
     widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
     lines = [
         "  ".join(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import random
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import optimize
 
-from theory import bounds
+from theory import bounds, limits
 from theory.cli import main
 
 
@@ -38,6 +40,52 @@ def test_recommend_names_the_best_rate():
     assert "ema(rate=" in found["recommended"]
 
 
+@pytest.mark.parametrize(("sigma", "drift", "batch"), [(1.0, 0.05, 1), (0.3, 0.002, 4), (2.0, 1.0, 2)])
+def test_recommended_rates_are_the_least_of_formulas_written_out_here(sigma, drift, batch):
+    """Oblivious: bias² + variance. Adaptive: the root mean square grows by D a step before it shrinks by 1-b."""
+
+    def oblivious(b):
+        return (drift * (1 - b) / b) ** 2 + sigma**2 / batch * b / (2 - b)
+
+    def adaptive(b):
+        v = 0.0
+        for _ in range(2000):
+            v = ((1 - b) ** 2 * (v + drift) ** 2 + b**2 * sigma**2 / batch) ** 0.5
+        return v**2
+
+    found = json.loads(run("recommend", "--sigma", sigma, "--drift", drift, "--batch", batch, "--json").stdout)
+    rows = {row["drift_is"]: row for row in found["settings"] if row["tracker"] == "ema"}
+    for name, mse in (("oblivious", oblivious), ("adaptive", adaptive)):
+        best = optimize.minimize_scalar(mse, bounds=(1e-3, 1), method="bounded", options={"xatol": 1e-8})
+        assert rows[name]["setting"] == pytest.approx(best.x, rel=1e-3)
+        assert rows[name]["mse"] == pytest.approx(best.fun, rel=1e-6)
+        limit = limits.linear_limit(sigma, drift, batch=batch)
+        assert rows[name]["times_limit"] == pytest.approx(best.fun / limit, rel=1e-6)
+
+
+def test_recommended_windows_are_the_least_of_all_sizes():
+    found = json.loads(run("recommend", "--sigma", 1, "--drift", 0.05, "--json").stdout)
+    row = next(row for row in found["settings"] if row["tracker"] == "window" and row["drift_is"] == "oblivious")
+    by_size = {size: (0.05 * (size - 1) / 2) ** 2 + 1 / size for size in range(1, 50)}
+    best = min(by_size, key=by_size.__getitem__)
+    assert (row["setting"], row["mse"]) == (best, pytest.approx(by_size[best]))
+
+
+def test_recommend_averages_the_certificate_gain_over_visits_as_a_loop_does():
+    """Visits with probability 0.3; the gain counts the squared lag twice, since it fixes tomorrow's bias too."""
+    sigma, drift, q = 1.0, 0.05, 0.3
+    row = json.loads(run("recommend", "--sigma", sigma, "--drift", drift, "--visit-rate", q, "--json").stdout)
+    found = next(row for row in row["settings"] if row["tracker"] == "certificate_gain")["mse"]
+    draw, mse, lag, noise = random.Random(0), [], 0.0, sigma**2
+    for _ in range(60_000):
+        lag += drift
+        if draw.random() < q:
+            gain = (2 * lag**2 + noise) / (2 * lag**2 + noise + sigma**2)
+            lag, noise = (1 - gain) * lag, (1 - gain) ** 2 * noise + gain**2 * sigma**2
+        mse.append(lag**2 + noise)
+    assert found == pytest.approx(np.mean(mse), rel=0.05)
+
+
 def test_recommend_reads_noise_and_drift_off_a_log(log):
     """6000 observations: σ to 5 % (its relative standard error is 1 %) and the planted drift to 20 %."""
     found = json.loads(run("recommend", "--from-log", log, "--json").stdout)
@@ -50,6 +98,54 @@ def test_check_log_judges_the_tracker(log):
     assert result.exit_code == 0, result.output
     assert result.output.count("too fast") == 2
     assert "too fast" not in run("check-log", log, "--tracker", "ema(rate=0.04)").output
+
+
+def test_check_log_says_what_the_tracker_cost(log, tmp_path):
+    """Certified and × limit are those of the bounds at the noise and drift it read; the start is 1 % of the steps."""
+    result = run("check-log", log, "--tracker", "ema(rate=0.04)", "--json", "--plot", tmp_path / "log.svg")
+    found = json.loads(result.stdout)
+    assert (found["rows"], found["torn"], found["plausible_regions"]) == (6000, True, 2)
+    assert (tmp_path / "log.svg").stat().st_size > 5000
+    for row in found["regions"]:
+        s, d = row["sigma"], row["drift"]
+        assert abs(s - 0.5) < 5 * row["sigma_plus_minus"] < 0.05
+        assert abs(d - 0.002) < 5 * row["drift_plus_minus"] < 0.001
+        certified = bounds.ema_mse(0.04, s, d, adaptive=False)
+        assert row["certified"] == pytest.approx(certified, rel=0.05)
+        assert row["times_limit"] == pytest.approx(row["certified"] / limits.linear_limit(s, d), rel=1e-9)
+        best = bounds.ema_best_mse(s, d, adaptive=False)
+        assert row["times_best"] == pytest.approx(row["certified"] / best, rel=1e-9)
+        assert abs(row["measured"] - row["certified"]) < 5 * row["measured_plus_minus"]
+        assert row["verdict"] == "well set"
+
+
+def test_check_log_reads_the_lines_of_a_training_run(tmp_path):
+    """One line for each region visited: n, mean and q; the noise comes from the scatter between visits."""
+    draw = random.Random(1)
+    path = tmp_path / "run.jsonl"
+    with path.open("w") as file:
+        for step in range(2000):
+            for region in range(3):
+                n = draw.choice([0, 1, 4])
+                if n:
+                    mean = 5 + region - 0.001 * step + draw.gauss(0, 0.5 / n**0.5)
+                    file.write(json.dumps({"step": step, "region": region, "n": n, "mean": mean, "q": 0.1}) + "\n")
+    found = json.loads(run("check-log", path, "--tracker", "bank", "--json").stdout)
+    assert not found["torn"]
+    for row in found["regions"]:
+        assert row["sigma"] == pytest.approx(0.5, abs=5 * row["sigma_plus_minus"])
+        assert row["drift"] == pytest.approx(0.001, abs=5 * row["drift_plus_minus"])
+        assert row["visit_rate"] == pytest.approx(2 / 3, abs=0.05)
+        assert row["batch"] == pytest.approx(2 / (1 + 1 / 4), abs=0.1)
+        assert row["verdict"] == "not certified"  # the bank's gains depend on the data
+
+
+def test_run_lags_behind_a_line_by_what_the_bound_says():
+    """Mean over 6000 steps: its standard error is that of white noise, s/√T, as the weights add up to 1."""
+    found = json.loads(run("run", "--tracker", "ema(rate=0.2)", "--steps", 6_000, "--json").stdout)["trackers"][0]
+    assert found["bias"] == pytest.approx(-0.05 * 0.8 / 0.2, abs=5 / 6_000**0.5)
+    assert found["rmse"] ** 2 == pytest.approx(bounds.ema_mse(0.2, 1.0, 0.05, adaptive=False), rel=0.05)
+    assert found["coverage"] >= 0.95
 
 
 def test_run_draws_a_figure(tmp_path):
@@ -73,9 +169,74 @@ def test_sweep_finds_the_optimum_where_theory_has_it():
     assert "theoretical optimum: 0.1882" in found.output
 
 
+def closed_loop(allocate, led_by_truth, replicas=300, steps=150):
+    """(R,) what is left of four discrepancies that shrink by 2 % of their visits: batches of 2, a floor of 0.2, an
+    average of rate 0.1 over noise of 0.2."""
+    draw = np.random.default_rng(5)
+    truth = np.tile([1.0, 2.0, 4.0, 8.0], (replicas, 1))
+    believed, visits = np.full(truth.shape, np.nan), np.zeros(truth.shape)
+    for _ in range(steps):
+        seen = truth if led_by_truth else believed
+        top = np.fmax.reduce(seen, axis=1, keepdims=True, initial=-np.inf)
+        wanted = allocate(np.where(np.isnan(seen), np.where(top > -np.inf, top, 1.0), np.maximum(seen, 0)))
+        probs = 0.2 / 4 + 0.8 * wanted / wanted.sum(1, keepdims=True)
+        truth = truth * (1 - 0.02 * np.minimum(1, 2 * probs))
+        ends = 2 * np.cumsum(probs, axis=1) + draw.random((replicas, 1))
+        n = np.diff(np.floor(ends), axis=1, prepend=0.0)
+        mean = truth + 0.2 * draw.normal(size=truth.shape) / np.sqrt(np.maximum(n, 1))
+        visits += n > 0
+        gain = 0.1 / (1 - 0.9 ** np.maximum(visits, 1)) * (n > 0)
+        believed = np.where(visits > 0, np.nan_to_num(believed) * (1 - gain) + gain * mean, np.nan)
+    return truth.mean(1) / 3.75
+
+
+RULES = {"proportional": lambda d: d, "proportional(power=3)": lambda d: d**3, "uniform": np.ones_like}
+
+
+@pytest.mark.parametrize(("spec", "allocate"), RULES.items())
+def test_closed_loops_leave_what_a_simulation_written_out_here_leaves(spec, allocate):
+    """Two means within five standard errors of each other; led by the truth there is no chance in it at all."""
+    arguments = ("--tracker", "ema(rate=0.1)", "--replicas", 300, "--json")
+    (row,) = json.loads(run("sweep", "--allocator", spec, *arguments).stdout)["rows"]
+    here, oracle = closed_loop(allocate, False), closed_loop(allocate, True)
+    uniform = closed_loop(np.ones_like, False)
+    assert row["oracle"] == pytest.approx(oracle.mean(), rel=1e-12)
+    assert row["uniform"] == pytest.approx(uniform.mean(), rel=1e-12)
+    stderr = here.std() / 300**0.5
+    assert row["left"] == pytest.approx(here.mean(), abs=5 * 2**0.5 * stderr + 1e-12)
+    assert row["plus_minus"] == pytest.approx(2.576 * stderr, rel=0.3, abs=1e-12)
+    if spec != "uniform":
+        share = (uniform.mean() - here.mean()) / (uniform.mean() - oracle.mean())
+        assert row["times_won"] == pytest.approx(share, abs=0.03)
+
+
+def test_sweep_draws_a_figure(tmp_path):
+    result = run("sweep", "--values", "0.1,0.2", "--replicas", 20, "--steps", 100, "--plot", tmp_path / "a.pdf")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.pdf").stat().st_size > 5000
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("recommend", "--sigma", "nan", "--drift", "0.1"), "sigma must be"),
+        (("recommend", "--sigma", "1", "--drift", "1e300"), "--drift must be 0 or from 1e-40 to 1e+40, got 1e+300"),
+        (("recommend", "--sigma", "1e-320", "--drift", "1"), "--sigma must be 0 or from 1e-40 to 1e+40, got"),
+        (("recommend", "--sigma", "1", "--drift", "1", "--visit-rate", "1.5"), "visit_rate must lie in (0, 1]"),
+        (("recommend", "--sigma", "1", "--drift", "1", "--visit-rate", "0"), "--visit-rate must be from 1e-40"),
+        (("recommend", "--sigma", "1", "--drift", "1", "--batch", "1e300"), "--batch must be at most 1e+12"),
+        (("recommend", "--sigma", "1", "--drift", "1", "--batch", "0"), "batch must be at least 1 and finite, got 0.0"),
+        (("run", "--steps", "0"), "0 is not in the range 1<=x<=1000000"),
+        (("run", "--region", "1"), "--region must be below 1, the regions of 'linear', got 1"),
+        (("run", "--plot", "a.txt"), "'a.txt' must end in one of .png, .svg, .pdf"),
+        (("run", "--tracker", "second_moment"), "trackers must estimate the mean, got one of the second moment"),
+        (("sweep", "--values", "0.1,inf"), "--values must be at most 1e+06, got inf"),
+        (("sweep", "--values", "nan"), "--values must be at most 1e+06, got nan"),
+        (("sweep", "--values", "0.1,x"), "--values must be numbers separated by commas, got '0.1,x'"),
+        (("sweep", "--tracker", "ema(rate=0.1)"), "rate is swept: leave it out of --tracker, got 'ema(rate=0.1)'"),
+        (("sweep", "--tracker", "bank"), "give --over, the setting of 'bank' to sweep"),
+        (("sweep", "--allocator", "greedy"), "unknown allocator 'greedy'"),
+        (("sweep", "--allocator", "uniform", "--regime", "linear"), "a regime whose visits an allocator decides"),
         (("recommend", "--sigma", "-1", "--drift", "0.1"), "sigma must be non-negative and finite, got -1.0"),
         (("recommend",), "give --sigma and --drift, or --from-log FILE"),
         (("run", "--regime", "nowhere", "--tracker", "ema"), "unknown regime 'nowhere'; there are: asynchronous, "),

@@ -7,10 +7,10 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aria import registry
-from aria.interfaces import Tracker
+from aria.interfaces import Allocator, Tracker
 from theory.regimes import Regime
 from theory.verdict import Interval, holds, powered
 
@@ -19,6 +19,10 @@ ALARM = 1e-6
 
 For a check of sense "above" that takes a margin of two half-widths, which the tests see to.
 """
+
+
+Subject = Any
+"""What a claim is about, and an experiment tries: a tracker, or an allocator."""
 
 
 class Trial(NamedTuple):
@@ -32,10 +36,10 @@ class Trial(NamedTuple):
 
 
 class Experiment(ABC):
-    """A frozen dataclass: how a tracker is tried. Its numbers are functions of tracker, regime and trial."""
+    """A frozen dataclass: how a subject is tried. Its numbers are functions of subject, regime and trial."""
 
     @abstractmethod
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+    def measure(self, subject: Subject, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         """Measured quantities by name."""
 
 
@@ -50,27 +54,30 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong formula, tracker or radius: what is told here, one of the three, replaces the claim's own."""
+    """A wrong formula, subject or radius: what is told here, one of the three, replaces the claim's own."""
 
     name: str
     references: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """References by quantity and sense."""
-    tracker: Tracker | None = None
+    subject: Tracker | Allocator | None = None
     experiment: Experiment | None = None
 
     def __post_init__(self) -> None:
-        if bool(self.references) + (self.tracker is not None) + (self.experiment is not None) != 1:
-            raise ValueError(f"a mutant changes references, tracker or experiment, one of them, got {self!r}")
+        if bool(self.references) + (self.subject is not None) + (self.experiment is not None) != 1:
+            raise ValueError(f"a mutant changes references, subject or experiment, one of them, got {self!r}")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about a tracker in a regime, whose ``checks`` must hold; the first of them is the one displayed."""
+    """A statement about a tracker, or an allocator, in a regime.
+
+    Its ``checks`` must hold; the first of them is the one displayed.
+    """
 
     statement: str
     name: str
     regime: Regime
-    tracker: Tracker
+    subject: Tracker | Allocator
     experiment: Experiment
     checks: tuple[Check, ...]
     mutants: tuple[Mutant, ...]
@@ -114,7 +121,7 @@ class Verdict:
         return {
             "statement": self.claim.statement,
             "regime": self.claim.name,
-            "tracker": registry.spec(self.claim.tracker),
+            "tracker": registry.spec(self.claim.subject),  # or the allocator, where the claim is about one
             "quantity": first.quantity,
             "sense": first.sense,
             "reference": first.reference,
@@ -140,19 +147,19 @@ def judge(claim: Claim, *, seed: int = 0, scale: float = 1.0) -> Verdict:
     began = time.perf_counter()
     alarm = ALARM / len(claim.checks)
 
-    def measure(tracker: Tracker, experiment: Experiment, stream: str) -> Mapping[str, Interval]:
-        own = zlib.crc32(f"{seed} {claim.statement} {claim.name} {registry.spec(claim.tracker)} {stream}".encode())
-        return experiment.measure(tracker, claim.regime, Trial(own, alarm, scale))
+    def measure(subject: Subject, experiment: Experiment, stream: str) -> Mapping[str, Interval]:
+        own = zlib.crc32(f"{seed} {claim.statement} {claim.name} {registry.spec(claim.subject)} {stream}".encode())
+        return experiment.measure(subject, claim.regime, Trial(own, alarm, scale))
 
-    measured = measure(claim.tracker, claim.experiment, "")
+    measured = measure(claim.subject, claim.experiment, "")
     fallen = tuple(check for check in claim.checks if not holds(measured[check.quantity], check.sense, check.reference))
     outcomes = []
     for mutant in claim.mutants:
         if mutant.references:
             fate = _wrong_formula(claim, mutant, measured)
         else:
-            tracker, experiment = mutant.tracker or claim.tracker, mutant.experiment or claim.experiment
-            fate = _wrong_run(claim, measured, measure(tracker, experiment, mutant.name))
+            subject, experiment = mutant.subject or claim.subject, mutant.experiment or claim.experiment
+            fate = _wrong_run(claim, measured, measure(subject, experiment, mutant.name))
         outcomes.append(Outcome(mutant.name, fate))
     first = claim.checks[0]
     shown = measured[first.quantity]

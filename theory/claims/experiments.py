@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
+from torch import Tensor
 
-from aria.interfaces import Certificate, Device, Estimate, RegionStats, State, Tracker
+from aria.interfaces import Tracker
+from aria.trackers import EMA
 from theory import endpoint
 from theory.claims.base import Experiment, Trial
-from theory.regimes import Regime
+from theory.claims.watched import Radius
+from theory.regimes import Gaussian, Linear, Regime
 from theory.simulate import Errors, simulate
 from theory.verdict import Interval, mean_interval, proportion_interval, truncated_interval, variance_interval
 
@@ -26,15 +29,30 @@ class Law(Experiment):
     steps: int
     replicas: int = 500_000
 
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         errors = endpoint.synchronous(
-            tracker, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed
+            subject, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed
         )
         return {
             "mse": mean_interval(errors**2, trial.alarm),
             "bias": mean_interval(errors, trial.alarm),
             "variance": variance_interval(errors, trial.alarm),
         }
+
+
+@dataclass(frozen=True)
+class Settled(Experiment):
+    """``mse`` and ``bias`` of a settled EMA on a line seen at random, whose law is drawn at once."""
+
+    replicas: int
+
+    def measure(self, subject: EMA, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        assert isinstance(regime.drift, Linear) and isinstance(regime.noise, Gaussian)
+        errors = endpoint.asynchronous(
+            subject.rate, regime.drift.slope, regime.sigma, regime.least,
+            replicas=_count(self.replicas, trial), seed=trial.seed,
+        )  # fmt: skip
+        return {"mse": mean_interval(errors**2, trial.alarm), "bias": mean_interval(errors, trial.alarm)}
 
 
 @dataclass(frozen=True)
@@ -45,8 +63,8 @@ class Final(Experiment):
     replicas: int
     cap: float | None = None
 
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = simulate(tracker, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed)
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        found = simulate(subject, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed)
         errors = found["filtering"]
         if self.cap is not None:  # heavy tails: what is cut off only makes the mean smaller
             return {"mse": truncated_interval(errors**2, self.cap, trial.alarm)}
@@ -61,8 +79,8 @@ class Averaged(Experiment):
     burn: int
     replicas: int
 
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = _sums(tracker, regime, self.steps, self.burn, _count(self.replicas, trial), "sums", trial)
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        found = _sums(subject, regime, self.steps, self.burn, _count(self.replicas, trial), "sums", trial)
         span = self.steps - self.burn
         return {
             "mse": mean_interval(found["sum e²"] / span, trial.alarm),
@@ -85,8 +103,8 @@ class Balance(Experiment):
     burn: int
     replicas: int
 
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = _sums(tracker, regime, self.steps, self.burn, _count(self.replicas, trial), "weighted", trial)
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        found = _sums(subject, regime, self.steps, self.burn, _count(self.replicas, trial), "weighted", trial)
         b, kappa = self.rate, self.rate * (2 - self.rate)
         first, last, effort = found["start"], found["filtering"], found["sum q"]
         noise = b**2 * self.sigma**2 * effort
@@ -106,9 +124,10 @@ class Balance(Experiment):
 
 @dataclass(frozen=True)
 class Beyond(Experiment):
-    """``misses``: how often the last error is beyond ``radius``, or beyond the tracker's own radius if that is None.
+    """``misses``: how often the last error is beyond ``radius``; or, if None, beyond the tracker's own radius.
 
-    With ``burn`` the largest of all errors after so many steps, in place of the last.
+    Its own radius is ``times`` the standard error it states. With ``burn`` the largest of all errors after so many
+    steps takes the place of the last.
     """
 
     steps: int
@@ -117,47 +136,53 @@ class Beyond(Experiment):
     drawn: bool = False
     """Whether the law of the last error is known and drawn at once."""
     burn: int | None = None
+    times: float = 1.0
 
-    def measure(self, tracker: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         replicas = _count(self.replicas, trial)
-        if self.drawn:
-            errors = endpoint.synchronous(tracker, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
-            beyond = errors.abs() > _told(self.radius)
+        if self.radius is None:
+            found = _sums(Radius(subject), regime, self.steps, 0, replicas, "certificate", trial)
+            beyond = found["filtering"].abs() > self.times * found["start weight"]
+        elif self.drawn:
+            errors = endpoint.synchronous(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
+            beyond = errors.abs() > self.radius
         elif self.burn is not None:
-            peak = _sums(tracker, regime, self.steps, self.burn, replicas, "peak", trial)["peak"]
-            beyond = peak > _told(self.radius)
+            beyond = _sums(subject, regime, self.steps, self.burn, replicas, "peak", trial)["peak"] > self.radius
         else:
-            shown, kind = (Shown(tracker), "certificate") if self.radius is None else (tracker, "sample")
-            found = _sums(shown, regime, self.steps, 0, replicas, kind, trial)
-            radius = found["start weight"] if self.radius is None else self.radius
-            beyond = found["filtering"].abs() > radius
+            beyond = _sums(subject, regime, self.steps, 0, replicas, "sample", trial)["filtering"].abs() > self.radius
         return {"misses": proportion_interval(int(beyond.sum()), beyond.numel(), trial.alarm)}
 
 
-def _told(radius: float | None) -> float:
-    if radius is None:
-        raise ValueError("radius must be told with drawn=True or burn")
-    return radius
-
-
 @dataclass(frozen=True)
-class Shown(Tracker):
-    """A tracker that shows its standard error where the simulator records the certificate's start weight."""
+class Quantile(Experiment):
+    """``quantile``: what the size of the last error, or the tracker's ``lag``, exceeds with probability ``delta``."""
 
-    of: Tracker
+    steps: int
+    replicas: int
+    delta: float
+    lag: bool = False
 
-    def init(self, shape: tuple[int, ...], device: Device = None) -> State:
-        return self.of.init(shape, device)
+    def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
+        kind, name = ("certificate", "lag") if self.lag else ("sample", "filtering")
+        sample = _sums(subject, regime, self.steps, 0, _count(self.replicas, trial), kind, trial)[name].abs()
+        found = {"quantile": quantile_interval(sample, 1 - self.delta, trial.alarm)}
+        return found | {"mean": mean_interval(sample, trial.alarm)}
 
-    def update(self, state: State, stats: RegionStats) -> State:
-        return self.of.update(state, stats)
 
-    def estimate(self, state: State) -> Estimate:
-        return self.of.estimate(state)
+def quantile_interval(sample: Tensor, level: float, alarm: float) -> Interval:
+    """Of a quantile of any law, by order statistics (binomial).
 
-    def certificate(self, state: State) -> Certificate:
-        radius = self.of.estimate(state).stderr
-        return Certificate(radius, torch.zeros_like(radius), torch.zeros_like(radius))
+    >>> import torch
+    >>> quantile_interval(torch.arange(10_000.0), 0.9, alarm=0.05)
+    Interval(value=9000.0, low=8940.0, high=9058.0)
+    """
+    from scipy.stats import binom
+
+    x = sample.flatten().sort().values
+    n = x.numel()
+    low, high = int(binom.ppf(alarm / 2, n, level)), int(binom.isf(alarm / 2, n, level)) + 1  # ranks, from 1
+    value = float(x[min(int(level * n), n - 1)])
+    return Interval(value, float(x[low - 1]) if low else -math.inf, float(x[high - 1]) if high <= n else math.inf)
 
 
 def _sums(tracker: Tracker, regime: Regime, steps: int, burn: int, replicas: int, kind: str, trial: Trial) -> Errors:

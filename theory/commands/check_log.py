@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from theory.noise_estimate import Reading
     from theory.simulate import Progress
 
-REPLAYED = 10_000
-"""How many of the last steps a tracker is replayed on."""
+REPLAYED, UPDATES = 10_000, 200_000_000
+"""A tracker is replayed on so many of the last steps, or fewer if that would be more updates of regions."""
 KEPT = 500_000
 """Visits kept for that; a piece of the log more than these may be in memory."""
 WELL_SET = 1.25
@@ -25,6 +25,8 @@ WELL_SET = 1.25
 more (41 % and 67 %), a window against an average less."""
 SHOWN = 20
 """Regions in the table; JSON holds all."""
+UNSHOWN = ("doubts", "mean", "from", "best_mse")
+"""What the table leaves out of a region."""
 DRAWN = 4
 """Regions in the figure."""
 SHOW_BAR = 1 << 24
@@ -55,10 +57,14 @@ class Replayed(NamedTuple):
 def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> None:
     """Noise and drift of every region in the log FILE, whether the assumptions are plausible, and how a tracker did.
 
-    FILE is JSONL or CSV with step, region and value, or step, region, n and mean. With --tracker the last 10 000 steps
-    are replayed: "certified" is the tracker's mean squared error as proved for this noise, drift and these visits,
-    "× best" that over the best average's, "measured" its error in predicting the next visit less the noise, "bank" the
-    same for the self-tuning bank.
+    FILE is JSONL or CSV with the columns step, region and value, or step, region, n, mean and perhaps square, the mean
+    of n observations and of their squares. "±" is a standard error. "drift" is 0 where none can be told from 0; a
+    steady one of "unseen below" would have shown.
+
+    With --tracker the last 10 000 steps are replayed: "certified" is the tracker's mean squared error as proved for
+    this noise, drift and these visits, "× best" that over the best average's, "× limit" that over the least that any
+    linear tracker could certify, "measured" its error in predicting the next visit less the noise, "bank" the same for
+    the self-tuning bank.
     """
     from aria import registry
     from aria.trackers import Bank
@@ -78,7 +84,7 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
         with bar("replaying", hidden=tail.step.size < 20_000) as progress:
             own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, 2 * of))
             bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, 2 * of))
-    rows = [_row(reading, i, own, bank) for i, reading in enumerate(readings)]
+    rows = [_row(reading, i, best, own, bank) for i, (reading, best) in enumerate(zip(readings, _best(readings)))]
     if plot is not None:
         _draw(plot, log.path.name, tail, drawn, own)
     found = {
@@ -98,7 +104,7 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
     if torn:
         click.echo("the last line has no end: it is left out")
     shown = sorted(range(len(rows)), key=lambda i: -readings[i].visits)[:SHOWN]
-    click.echo(printing.table([{k: v for k, v in rows[i].items() if k != "doubts"} for i in sorted(shown)]))
+    click.echo(printing.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
     if len(rows) > SHOWN:
         click.echo(f"({len(rows) - SHOWN} more regions with fewer visits: --json has all)")
     click.echo(f"assumptions plausible in {found['plausible_regions']} of {len(rows)} regions")
@@ -126,8 +132,10 @@ def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, floa
     tail = VisitTable(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
     steps = np.unique(tail.step)
     order = np.lexsort((tail.region, tail.step))
-    order = order[tail.step[order] >= steps[-min(REPLAYED, steps.size)]]
-    return readings.read(), VisitTable(*(part[order] for part in tail)), readings.steps / max(logged, 1)
+    found = readings.read()
+    last = min(REPLAYED, steps.size, UPDATES // len(found) + 1)
+    order = order[tail.step[order] >= steps[-last]]
+    return found, VisitTable(*(part[order] for part in tail)), readings.steps / max(logged, 1)
 
 
 def _replay(
@@ -179,14 +187,33 @@ def _replay(
         return Replayed(sums[0] / sums[2], sums[1] / sums[2], missed, stderr, sums[5] / misses, path)
 
 
-def _row(reading: Reading, i: int, own: Replayed | None, bank: Replayed | None) -> dict[str, object]:
-    """What is said of one region."""
-    from theory import bounds
+def _best(readings: list[Reading]) -> list[tuple[float, float, float]]:
+    """The best rate, its error and the limit of linear trackers for each region; NaN where too little is known."""
+    import numpy as np
 
+    from theory import bounds, limits
+
+    s, d, q, n = np.array([(r.sigma, r.drift, r.visit_rate, r.batch) for r in readings]).T
+    known = np.isfinite(s) & np.isfinite(d)
+    found = np.full((3, len(readings)), np.nan)
+    s, d, q, n = s[known], d[known], q[known], n[known]
+    if known.any():
+        found[0, known] = bounds.asynchronous_best_rate(q, s, d, n, adaptive=False)
+        found[1, known] = bounds.asynchronous_best_mse(q, s, d, n, adaptive=False)
+        found[2, known] = limits.linear_limit(s, d, q, n)
+    return [(rate, best, limit) for rate, best, limit in found.T.tolist()]
+
+
+def _row(
+    reading: Reading,
+    i: int,
+    theory: tuple[float, float, float],
+    own: Replayed | None,
+    bank: Replayed | None,
+) -> dict[str, object]:
+    """What is said of one region."""
     s, d, q, n = reading.sigma, reading.drift, reading.visit_rate, reading.batch
-    known = math.isfinite(s) and math.isfinite(d)
-    rate = float(bounds.asynchronous_best_rate(q, s, d, n, adaptive=False)) if known else math.nan
-    best = float(bounds.asynchronous_best_mse(q, s, d, n, adaptive=False)) if known else math.nan
+    rate, best, limit = theory
     row: dict[str, object] = {
         "region": reading.region,
         "visits": reading.visits,
@@ -194,9 +221,11 @@ def _row(reading: Reading, i: int, own: Replayed | None, bank: Replayed | None) 
         "batch": n,
         "mean": reading.mean,
         "sigma": s,
+        "sigma_plus_minus": reading.sigma_error,
         "from": reading.sigma_from,
         "drift": d,
-        "drift_unseen_below": reading.drift_limit,
+        "drift_plus_minus": reading.drift_error,
+        "unseen_below": reading.drift_limit,
         "course": reading.course,
         "best_rate": rate,
         "best_mse": best,
@@ -205,8 +234,9 @@ def _row(reading: Reading, i: int, own: Replayed | None, bank: Replayed | None) 
         bias2, noise = d**2 * float(own.lag2[i]), s**2 * float(own.noise[i])
         row["certified"] = bias2 + noise
         row["times_best"] = (bias2 + noise) / best if best > 0 else math.nan
+        row["times_limit"] = (bias2 + noise) / limit if limit > 0 else math.nan
         row["measured"] = float(own.missed[i]) - s**2 * float(own.inverse[i])
-        row["plus_minus"] = float(own.missed_stderr[i])
+        row["measured_plus_minus"] = float(own.missed_stderr[i])
         row["bank"] = float(bank.missed[i]) - s**2 * float(bank.inverse[i])
         row["verdict"] = _verdict(bias2, noise, best, d)
     return row | {"doubts": list(reading.doubts)}

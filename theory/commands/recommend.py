@@ -16,6 +16,8 @@ SETTLE = 10
 PATTERNS = 500
 """Random visit patterns over which the certificate-gain tracker is averaged."""
 MOST_STEPS = 20_000
+SMALLEST, MOST_OBSERVATIONS = 1e-40, 1e12
+"""What is smaller, or larger than one over it, may overflow in a bound."""
 
 
 @click.command("recommend", cls=printing.OneLine)
@@ -47,6 +49,12 @@ def command(
         sigma, drift, visit_rate, batch, notes = _from_log(log)
     if sigma is None or drift is None:
         raise printing.Refusal("give --sigma and --drift, or --from-log FILE")
+    for name, value, least in (("sigma", sigma, 0.0), ("drift", drift, 0.0), ("visit-rate", visit_rate, None)):
+        if value != least and not SMALLEST <= abs(value) <= 1 / SMALLEST:
+            zero = "0 or " if least is not None else ""
+            raise printing.Refusal(f"--{name} must be {zero}from {SMALLEST:g} to {1 / SMALLEST:g}, got {value:g}")
+    if batch > MOST_OBSERVATIONS:
+        raise printing.Refusal(f"--batch must be at most {MOST_OBSERVATIONS:g}, got {batch:g}")
     rows = _rows(sigma, drift, visit_rate, batch)
     best, why = _choice(sigma, drift, visit_rate, batch, rows, log is not None)
     setting = {"sigma": sigma, "drift": drift, "visit_rate": visit_rate, "batch": batch}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import click
@@ -21,6 +22,8 @@ SETTLED = 600
 """Steps by default: the second half of them is looked at."""
 ALLOCATED = 150
 """Steps by default where allocators are compared: before all of the discrepancy is trained away."""
+LARGEST = 1e6
+"""The largest value tried: a window of so many steps fills the memory of a small machine."""
 OCTAVES = 3
 """How far the sweep goes to either side of the theoretical optimum."""
 NO_DRIFT = 0.05
@@ -54,7 +57,8 @@ def command(
 
     The bound and the optimum are those proved for the regime's largest drift and noise. With --allocator: what
     discrepancy training leaves under each allocator, led by the tracker's estimates, and led by the truth ("oracle");
-    "× won" is the share of the oracle's lead over a uniform allocation that remains; it is below 0 where uniform wins.
+    "× won" is the share of the oracle's lead over a uniform allocation that remains: below 0 where uniform wins, empty
+    where the oracle does not lead.
     """
     from theory.commands.run import named
 
@@ -63,7 +67,7 @@ def command(
         if over or values or plot:
             raise printing.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
         name = regime_name or "closed-loop"
-        rows = _allocators(spec, allocators, name, named(name), steps, replicas, seed)
+        rows = measure_allocators(spec, allocators, name, named(name), steps, replicas, seed)
         optimum = None
     else:
         name = regime_name or "linear"
@@ -100,6 +104,8 @@ def _settings(
     over = over or {"ema": "rate", "window": "size"}.get(family)
     if over is None:
         raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; aria plugins lists what it takes")
+    if re.search(rf"\b{re.escape(over)}\s*=", spec):
+        raise printing.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
     proved = {("ema", "rate"): "rate", ("window", "size"): "size"}.get((family, over))
     optimum = _optimum(regime, proved)
     tried = _values(values) if values else _grid(proved, optimum)
@@ -147,9 +153,12 @@ def _with(spec: str, over: str, value: float) -> str:
 
 def _values(text: str) -> list[float]:
     try:
-        return [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError:
         raise printing.Refusal(f"--values must be numbers separated by commas, got {text!r}") from None
+    if unfit := [value for value in values if not abs(value) <= LARGEST]:
+        raise printing.Refusal(f"--values must be at most {LARGEST:g}, got {unfit[0]:g}")
+    return values
 
 
 def _covered(regime: Regime, proved: str | None) -> bool:
@@ -196,7 +205,7 @@ def _bound(regime: Regime, proved: str | None, value: float, steps: int) -> floa
 # --------------------------------------------------------------------------------------------------------- closed loop
 
 
-def _allocators(
+def measure_allocators(
     spec: str, specs: tuple[str, ...], name: str, regime: Regime, steps: int, replicas: int, seed: int
 ) -> list[dict[str, object]]:
     """What each allocator leaves of the discrepancy, beside its oracle's and a uniform allocation's."""
@@ -235,7 +244,7 @@ def _allocators(
                     "plus_minus": Z * float(mine.std(ddof=1)) / replicas**0.5,
                     "oracle": float(oracle.mean()),
                     "uniform": float(uniform.mean()),
-                    "times_won": float((uniform - mine).mean()) / lead if abs(lead) > 1e-12 else None,
+                    "times_won": float((uniform - mine).mean()) / lead if lead > 1e-12 else None,
                 }
             )
     return rows

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -30,18 +32,18 @@ class Refused(click.ClickException):
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The result is a function of it.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
-    """Check every claim about the shipped trackers.
+    """Check every claim about the shipped trackers and allocators.
 
     ratio is what was measured over the reference, with the half-width of an interval that misses with probability
     10⁻⁶ (shared by the checks of a claim); × limit is what is certified over the best any linear tracker could
     certify. A mutant is a wrong formula, or a tracker with a wrong parameter: it must make the claim fall, unless the
-    sample could not tell the two apart (underpowered).
+    sample could not tell the two apart (underpowered). A foil is a tracker nobody ships, there to make a point.
 
     Exits with 0 if every claim holds and every mutant that could be told is killed, 1 if not, 2 for bad usage.
     """
     if seed < 0:
         raise Refused(f"--seed must be a whole number of at least 0, got {seed}")
-    shown, sound = _trials(_tracker(spec), quick, seed) if spec is not None else _claims(quick, seed)
+    shown, sound = _trials(_tracker(spec), quick, seed) if spec is not None else measure_claims(quick, seed)
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1, allow_nan=False) if as_json else _text(shown))
     if not sound:
         click.get_current_context().exit(1)
@@ -50,7 +52,7 @@ def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
 # ------------------------------------------------------------------------------------------------------- the claims
 
 
-def _claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
+def measure_claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
     from theory import claims
     from theory.claims.base import ALARM
 
@@ -80,7 +82,7 @@ def _claim_line(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["statement"],
         row["regime"],
-        _short(row["tracker"]),
+        short(row["tracker"]),
         f"{row['quantity']} {sign} {row['reference']:.4g}",
         f"{row['ratio']:.4f} ± {row['half_width']:.4f}" if row["reference"] else f"({row['ratio']:.2g})",
         f"{row['times_limit']:.3f}" if row["times_limit"] is not None else "",
@@ -90,8 +92,10 @@ def _claim_line(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _short(spec: str) -> str:
-    return spec.replace(", importance=False", "").replace(", sigma=None", "")
+def short(spec: str) -> str:
+    shorter = {", importance=False": "", ", sigma=None": "", "theory.claims.foils:": "foil "}
+    short = functools.reduce(lambda text, part: text.replace(part, shorter[part]), shorter, spec)
+    return re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4g}", short)
 
 
 # ----------------------------------------------------------------------------------------------- a tracker of one's own
@@ -115,7 +119,7 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
 
     from aria import registry
     from theory.claims.base import ALARM
-    from theory.limits import linear_limit
+    from theory.limits import asynchronous_linear_limit
     from theory.regimes import NAMED
     from theory.simulate import simulate
     from theory.verdict import mean_interval
@@ -135,7 +139,7 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
                 raise Refused(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
             drift = regime.bound
             known = 0 < drift < math.inf and regime.least > 0
-            limit = float(linear_limit(regime.sigma, drift, regime.least)) if known else None
+            limit = float(asynchronous_linear_limit(regime.sigma, drift, regime.least)) if known else None
             rows.append(
                 {
                     "regime": name,
@@ -176,11 +180,12 @@ def _text(shown: dict[str, Any]) -> str:
             "Measured, not certified. × limit: over the least worst-case mse of linear trackers for the regime's drift,"
             "\nnoise and least visit rate; below 1 where the regime is kinder than its worst case."
         )
-        return f"{_short(shown['tracker'])}\n\n{table}\n\n{note}"
-    columns = ("statement", "regime", "tracker", "claim", "ratio", "× limit", "verdict", "killed", "underpowered")
+        return f"{short(shown['tracker'])}\n\n{table}\n\n{note}"
+    subject, result = ("statement", "regime", "tracker or allocator"), ("verdict", "killed", "underpowered")
+    columns = (*subject, "claim", "ratio", "× limit", *result)
     lines = [_table(columns, [_claim_line(row) for row in shown["claims"]]), ""]
     for row in shown["claims"]:
-        where = f"{row['statement']}, {row['regime']}, {_short(row['tracker'])}"
+        where = f"{row['statement']}, {row['regime']}, {short(row['tracker'])}"
         lines += [f"FALLS: {where}: {check}" for check in row["fallen"]]
         lines += [f"SURVIVED: {where}: {mutant}" for mutant in row["survived"]]
         lines += [f"underpowered: {where}: {mutant}" for mutant in row["underpowered"]]

@@ -1,0 +1,71 @@
+"""What the commands share: discovery, mistakes answered in one line, progress bars."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+import click
+
+
+class Subcommands(click.Group):
+    """One subcommand for each module of a package, loaded when it is called; each module has one ``command``."""
+
+    def __init__(self, *args: Any, package: ModuleType, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package = package
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(self.package.__path__))
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        module = importlib.import_module(f"{self.package.__name__}.{name.replace('-', '_')}")
+        assert isinstance(module.command, click.Command)
+        return module.command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args[0] not in self.list_commands(ctx):
+            close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise Mistake(f"unknown command {args[0]!r}{hint}; there are: {', '.join(self.list_commands(ctx))}")
+        return super().resolve_command(ctx, args)
+
+
+class Mistake(click.ClickException):
+    """What the user can mend, said in one line; exit code 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def mistakes(place: object = "") -> Iterator[None]:
+    """Turns refused values and what the system refuses into a :class:`Mistake`; ``place`` is where files go."""
+    try:
+        yield
+    except ValueError as error:
+        raise Mistake(" ".join(str(error).split())) from error
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise Mistake(f"the disk is full: free some space for {place} and run the same command again") from error
+        raise Mistake(f"{error.filename or place}: {error.strerror or error}") from error
+
+
+@contextmanager
+def bar(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, told (done, total)."""
+    with click.progressbar(length=1, label=label, file=sys.stderr) as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.length = total
+            shown.update(done - shown.pos)
+
+        yield progress

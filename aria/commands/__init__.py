@@ -1,0 +1,1 @@
+"""The commands of ``aria``; each module has one, called ``command``."""

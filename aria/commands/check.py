@@ -1,0 +1,38 @@
+"""``aria check``: does a plug-in keep the contract?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import click
+
+from aria import registry
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(["allocator", "partitioner", "tracker"]))
+@click.argument("spec")
+def command(kind: str, spec: str) -> None:
+    """Run the conformance checks on SPEC: a name, module:Class or file.py:Class, with arguments if it needs any.
+
+    Exits with 0 if every check holds, 1 if one fails, 2 if SPEC names nothing.
+    """
+    from aria import testing
+
+    checks: dict[str, tuple[Callable[..., object], Callable[..., None]]] = {
+        "partitioner": (registry.partitioner, testing.check_partitioner),
+        "tracker": (registry.tracker, testing.check_tracker),
+        "allocator": (registry.allocator, testing.check_allocator),
+    }
+    resolve, check_part = checks[kind]
+    try:
+        part = resolve(spec)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    try:
+        check_part(part)
+    except AssertionError as error:
+        raise click.ClickException(str(error)) from None
+    except Exception as error:  # whatever the part under test raises is a finding, and reported as one
+        raise click.ClickException(f"{registry.spec(part)} raised {type(error).__name__}: {error}") from error
+    click.echo(f"{registry.spec(part)} conforms")

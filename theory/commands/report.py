@@ -1,0 +1,207 @@
+"""``aria-sim report``: all claims and figures in one HTML file, or the figures as files of their own."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from theory import printing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from theory import html
+    from theory.figures import Picture, Rows
+
+TABLES_FIRST = ("against-the-limit", "best-rate")
+"""Figures whose numbers are shown without being asked for."""
+READING = (
+    "Each line is a statement tried on a shipped tracker or allocator, or on a foil that nobody ships, in a simulated "
+    "regime. Measured / reference is 1 where a bound is attained; ± is the half-width of an interval that misses with "
+    "probability 10⁻⁶, so that a false alarm anywhere has probability at most {alarm:.1g}. × limit is what is "
+    "certified over the best that any linear tracker can certify. A mutant is a wrong formula or a tracker with a "
+    "wrong parameter: it must make the claim fall, unless this sample could not tell the two apart (underpowered)."
+)
+
+
+def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """Refuses, before anything is computed, a file that could not be written."""
+    if value is None:
+        return None
+    path = Path(value)
+    if path.is_dir():
+        raise click.BadParameter(f"{value!r} is a folder, give a file such as {str(path / 'report.html')!r}")
+    if not path.absolute().parent.is_dir():
+        raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise click.BadParameter(f"{value!r} cannot be written: permission denied")
+    return path
+
+
+def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
+    """The same for a folder."""
+    if value is None:
+        return None
+    path = Path(value)
+    if not path.is_dir():
+        raise click.BadParameter(f"there is no folder {value!r}")
+    if not os.access(path, os.W_OK):
+        raise click.BadParameter(f"nothing can be written to {value!r}: permission denied")
+    return path
+
+
+@click.command("report", cls=printing.OneLine)
+@click.option("--out", metavar="FILE", callback=_file, help="The page [default: report.html, none with --figures]")
+@click.option("--figures", metavar="FOLDER", callback=_folder, help="Write each figure here as an SVG file.")
+@click.option("--quick/--full", "quick", default=True, help="A minute and a half, or all claims with more replicas.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The result is a function of it.")
+def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> None:
+    """One self-contained page: every claim of verify, every figure, and the numbers behind them.
+
+    The page needs no network and no script, and is dark where the reader's screen is. Exits with 1 if a claim fell or
+    a mutant survived (the page is written all the same), 2 for bad usage.
+    """
+    if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
+        raise printing.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
+    from theory import plots
+    from theory.commands import verify
+
+    drawn = list(_drawn(1.0 if quick else verify.FULL, seed))
+    if figures is not None:
+        for name, picture, rows in drawn:
+            plots.write_svg(picture.paint(rows), str(figures / f"{name}.svg"), name)
+        click.echo(f"{len(drawn)} figures in {figures}")
+        if out is None:
+            return
+    shown, sound = verify.measure_claims(quick, seed)
+    out = out or Path("report.html")
+    out.write_text(_page(shown, drawn, quick, seed), encoding="utf-8")
+    click.echo(f"{_summary(shown['summary'])} {out}")
+    if not sound:
+        click.get_current_context().exit(1)
+
+
+def _drawn(size: float, seed: int) -> Iterator[tuple[str, Picture, Rows]]:
+    """Every picture with its numbers."""
+    from theory.figures import FIGURES
+
+    with click.progressbar(FIGURES.items(), label="figures", file=sys.stderr, item_show_func=_name) as bar:
+        for name, picture in bar:
+            yield name, picture, picture.measure(seed, size)
+
+
+def _name(item: tuple[str, Picture] | None) -> str:
+    return item[0] if item else ""
+
+
+# --------------------------------------------------------------------------------------------------------------- a page
+
+
+def _page(shown: dict[str, Any], drawn: list[tuple[str, Picture, Rows]], quick: bool, seed: int) -> html.Html:
+    from importlib.metadata import version
+
+    from theory import html
+
+    end = shown["summary"]
+    asked = f"aria-sim report --{'quick' if quick else 'full'} --seed {seed}"
+    sound = not end["fallen"] and not end["survived"]
+    links = [html.tag("li", html.tag("a", "Claims", href="#claims"))]
+    links += [html.tag("li", html.tag("a", picture.title, href=f"#{name}")) for name, picture, _ in drawn]
+    return html.page(
+        "How well trackers follow a moving discrepancy",
+        html.tag("p", "Bounds are computed and simulations run by ", html.tag("code", asked),
+                 f" of aria-distill {version('aria-distill')}; noise has standard deviation σ, and D is the most "
+                 "that the truth moves in a step."),
+        html.tag("p", html.tag("strong", _summary(end), class_="good" if sound else "bad")),
+        html.tag("ul", *links),
+        _claims(shown["claims"], end),
+        *(_section(name, picture, rows) for name, picture, rows in drawn),
+    )  # fmt: skip
+
+
+def _summary(end: dict[str, Any]) -> str:
+    return (
+        f"{end['claims']} claims, {end['fallen']} fallen; mutants: {end['killed']} killed, {end['survived']} survived, "
+        f"{end['underpowered']} underpowered."
+    )
+
+
+def _claims(rows: list[dict[str, Any]], end: dict[str, Any]) -> html.Html:
+    from theory import html
+
+    return html.tag(
+        "section",
+        html.tag("h2", "Claims"),
+        html.tag("p", READING.format(alarm=end["false_alarm"]), class_="soft"),
+        html.table([_claim(row) for row in rows]),
+        id="claims",
+    )  # fmt: skip
+
+
+def _claim(row: dict[str, Any]) -> dict[str, object]:
+    from theory import html
+    from theory.commands import verify
+
+    sign = {"equal": "=", "at most": "≤", "above": ">"}[row["sense"]]
+    ratio = f"{row['ratio']:.4f} ± {row['half_width']:.4f}"
+    if not row["reference"]:  # nothing to divide by
+        ratio = f"({row['ratio']:.2g} ± {row['half_width']:.2g})"
+    holds = html.tag("strong", "holds" if row["holds"] else "FALLS", class_="good" if row["holds"] else "bad")
+    killed, tried = len(row["killed"]), len(row["killed"]) + len(row["survived"])
+    left = [f"{fate}: {', '.join(row[fate])}" for fate in ("survived", "underpowered") if row[fate]]
+    return {
+        "statement": row["statement"],
+        "regime": row["regime"],
+        "tracker or allocator": html.tag("code", _rounded(verify.short(row["tracker"]))),
+        "claim": html.tag("span", f"{row['quantity']} {sign} {row['reference']:.4g}", class_="fixed"),
+        "measured / reference": html.tag("span", ratio, class_="fixed"),
+        "× limit": row["times_limit"],
+        "verdict": holds,
+        "mutants killed": html.tag("span", f"{killed} of {tried}", class_="fixed bad" if row["survived"] else "fixed"),
+        "others": "; ".join(left) or "–",
+    }
+
+
+def _rounded(spec: str) -> str:
+    """A spec with its long numbers in four digits."""
+    return re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4g}", spec)
+
+
+def _section(name: str, picture: Picture, rows: Rows) -> html.Html:
+    from theory import html, plots
+
+    drawing = html.Html(plots.inline_svg(picture.paint(rows), name))
+    label = {"open": "open"} if name in TABLES_FIRST else {}
+    return html.tag(
+        "section",
+        html.tag("h2", picture.title),
+        html.tag(
+            "figure",
+            html.tag("figcaption", picture.caption),
+            html.tag("div", drawing, class_="scroll", role="img", aria_label=picture.title),
+        ),
+        html.tag("details", html.tag("summary", "The numbers"), html.table(_readable(rows)), **label),
+        id=name,
+    )
+
+
+def _readable(rows: Rows) -> list[dict[str, Any]]:
+    """Each "x" and "x ±" in one column."""
+    from theory import html
+
+    return [
+        {
+            name: html.tag("span", f"{value:.4g} ± {row[f'{name} ±']:.2g}", class_="fixed")
+            if f"{name} ±" in row
+            else value
+            for name, value in row.items()
+            if not name.endswith(" ±")
+        }
+        for row in rows
+    ]

@@ -1,0 +1,50 @@
+"""What a figure is: numbers that are measured when it is drawn, and how they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from theory.simulate import Errors
+    from theory.verdict import Interval
+
+Rows = list[dict[str, Any]]
+"""Numbers and names under the names of their columns; "x ±" is the half-width of the interval around "x"."""
+ALARM = 0.01
+"""Intervals in figures miss with this probability each."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure that can be drawn from any seed, and from more replicas by a larger ``size``."""
+
+    title: str
+    caption: str
+    measure: Callable[[int, float], Rows]
+    """Simulations and bounds, from the seed and the size."""
+    paint: Callable[[Rows], Figure]
+
+    def draw(self, seed: int = 0, size: float = 1.0) -> Figure:
+        """The figure."""
+        return self.paint(self.measure(seed, size))
+
+
+def column(rows: Rows, name: str) -> list[float]:
+    """One column of the rows."""
+    return [row[name] for row in rows]
+
+
+def replicas(count: int, size: float) -> int:
+    """``count`` at size 1, and never fewer than 2."""
+    return max(2, round(count * size))
+
+
+def time_mean(found: Errors, name: str) -> Interval:
+    """The mean over regions and the steps after burn of what was summed, from independent replicas."""
+    from theory.verdict import mean_interval
+
+    return mean_interval(found[name].mean(-1) / (found.steps - found.burn), ALARM)

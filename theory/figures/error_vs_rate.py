@@ -1,0 +1,81 @@
+"""Error of an average by its rate: too slow lags, too fast is noisy, and theory says where the best one is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aria.trackers import EMA
+from theory import bounds, limits, plots
+from theory.endpoint import synchronous
+from theory.figures.base import ALARM, Picture, Rows, column, replicas
+from theory.regimes import Linear, Regime, SignAdversary, TwoPoint
+from theory.simulate import simulate
+from theory.verdict import mean_interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+DRIFT = 0.05
+RATES = tuple(float(rate) for rate in np.geomspace(0.04, 0.9, 13))
+
+
+def measure(seed: int, size: float) -> Rows:
+    """Mean squared error of the EMA at drift 0.05 a step and noise of variance 1, with the proved bounds."""
+    rows = []
+    for rate in RATES:
+        steps = int(12 / rate) + 10
+        worst = Regime(SignAdversary(DRIFT), TwoPoint(rate=rate))
+        line = mean_interval(
+            synchronous(EMA(rate), Regime(Linear(DRIFT)), steps=steps, replicas=replicas(20_000, size), seed=seed) ** 2,
+            ALARM,
+        )
+        loop = mean_interval(
+            simulate(EMA(rate), worst, steps=steps, replicas=replicas(1000, size), seed=seed)["filtering"] ** 2, ALARM
+        )
+        rows.append(
+            {
+                "rate": rate,
+                "steady drift": line.value,
+                "steady drift ±": line.half,
+                "bound, fixed path": float(bounds.ema_mse(rate, 1.0, DRIFT, adaptive=False)),
+                "closed loop": loop.value,
+                "closed loop ±": loop.half,
+                "bound, closed loop": float(bounds.ema_mse(rate, 1.0, DRIFT)),
+            }
+        )
+    return rows
+
+
+def paint(rows: Rows) -> Figure:
+    """Error by rate, with the best rates marked."""
+    figure, (panel,) = plots.panels((f"EMA, drift {DRIFT:g} σ a step", "rate b of the EMA", "mean squared error (σ²)"))
+    fine = np.geomspace(RATES[0], RATES[-1], 120)
+    for index, (name, bound, adaptive) in enumerate(
+        (("steady drift", "bound, fixed path", False), ("closed loop", "bound, closed loop", True))
+    ):
+        exact = np.asarray(bounds.ema_mse(fine, 1.0, DRIFT, adaptive=adaptive))
+        plots.curve(panel, index, fine.tolist(), exact.tolist(), bound)
+        plots.dots(
+            panel, index, column(rows, "rate"), column(rows, name), column(rows, f"{name} ±"), f"{name}, simulated"
+        )
+        best = float(bounds.ema_best_rate(1.0, DRIFT, adaptive=adaptive))
+        panel.vlines(best, 0.1, exact.min(), color=plots.colour(index), ls=":", lw=1.5, label=f"best rate {best:.3f}")
+    limit = float(limits.linear_limit(1.0, DRIFT))
+    panel.axhline(limit, color=plots.INK, lw=1, label="no linear tracker certifies less")
+    panel.set(xscale="log", yscale="log", ylim=(0.1, 2))
+    panel.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    panel.set_xticks([0.05, 0.1, 0.2, 0.5], ["0.05", "0.1", "0.2", "0.5"])
+    panel.minorticks_off()
+    return plots.legends(figure)
+
+
+PICTURE = Picture(
+    "Error by rate",
+    "A slow average lags behind, a fast one follows the noise. Dots are the shipped EMA in simulation, against "
+    "steady drift and against the worst closed loop; lines are the bounds both attain; dotted lines the rates T4 "
+    "names best.",
+    measure,
+    paint,
+)

@@ -1,0 +1,89 @@
+"""What rare visits cost: not noise, unless they are chosen against you, but drift that goes unseen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aria.trackers import EMA
+from theory import bounds, limits, plots
+from theory.figures.base import Picture, Rows, column, replicas, time_mean
+from theory.regimes import Bernoulli, Linear, Regime, Selective, Sparse
+from theory.simulate import simulate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RATE = 0.1
+DRIFT = 0.01
+VISITS = (1.0, 0.5, 0.2, 0.1, 0.05)
+
+
+def measure(seed: int, size: float) -> Rows:
+    """Mean squared error by visit probability: at rest, by a coin and selectively; and on a line at the best rate."""
+    noise = float(bounds.ema_mse(RATE, 1.0, 0.0, adaptive=False))
+    rows = []
+    for q in VISITS:
+        best = float(bounds.asynchronous_best_rate(q, 1.0, DRIFT, adaptive=False))
+        row = {
+            "q": q,
+            "F": noise,
+            "F/q": float(bounds.asynchronous_mse(RATE, q, 1.0, 0.0)),
+            "best on a line": float(bounds.asynchronous_best_mse(q, 1.0, DRIFT, adaptive=False)),
+            "linear limit": float(limits.asynchronous_linear_limit(1.0, DRIFT, q)),
+        }
+        for name, tracker, regime, steps, count in (
+            ("coin", EMA(RATE), Regime(visits=Bernoulli(q)), int(250 / q), 1000),
+            ("selective", EMA(RATE), Regime(noise=Sparse(chance=1e-3), visits=Selective(noise**0.5, q)), 2000, 1200),
+            ("line", EMA(best), Regime(Linear(DRIFT), visits=Bernoulli(q)), int(24 / (best * q)) + 20, 1000),
+        ):
+            found = simulate(
+                tracker,
+                regime,
+                steps=steps,
+                burn=steps // 2,
+                replicas=replicas(count, size),
+                record=("sums",),
+                seed=seed,
+            )
+            band = time_mean(found, "sum e²")
+            row |= {name: band.value, f"{name} ±": band.half}
+        rows.append(row)
+    return rows
+
+
+def paint(rows: Rows) -> Figure:
+    """Error by visit probability, at rest and on a line."""
+    x, y = "probability of a visit, q", "mean squared error (σ²)"
+    figure, (rest, line) = plots.panels(
+        (f"at rest, EMA of rate {RATE:g}", x, y), (f"drift {DRIFT:g} σ a step, EMA of the best rate", x, y)
+    )
+    q = column(rows, "q")
+    fine = np.geomspace(VISITS[-1], 1.0, 60)
+    floor = column(rows, "F")[0]
+    plots.curve(rest, 0, fine.tolist(), [floor] * fine.size, "F: visits by a coin (T10, exact)")
+    worst = np.asarray(bounds.asynchronous_mse(RATE, fine, 1.0, 0.0))
+    plots.curve(rest, 1, fine.tolist(), worst.tolist(), "F/q: visits chosen by the error (T12)")
+    plots.dots(rest, 0, q, column(rows, "coin"), column(rows, "coin ±"), "by a coin, simulated")
+    plots.dots(
+        rest, 1, q, column(rows, "selective"), column(rows, "selective ±"), "chosen, with rare shocks, simulated"
+    )
+    best = np.asarray(bounds.asynchronous_best_mse(fine, 1.0, DRIFT, adaptive=False))
+    plots.curve(line, 0, fine.tolist(), best.tolist(), "best EMA (T10, exact)")
+    plots.dots(line, 0, q, column(rows, "line"), column(rows, "line ±"), "simulated")
+    line.plot(q, column(rows, "linear limit"), color=plots.INK, lw=1, label="no linear tracker certifies less (T18)")
+    for panel in (rest, line):
+        panel.set(xscale="log", yscale="log")
+    return plots.legends(figure)
+
+
+PICTURE = Picture(
+    "Rare visits do not add noise, they add drift",
+    "A region that is visited by chance has the same noise F = σ²b/(2−b) however rarely it is visited: an average "
+    "of its last visits is as good as before, only older. Its error grows to F/q only where the error itself keeps "
+    "visits away. What rare visits do cost is drift: D/q of it between two visits, and an error that grows as q to "
+    "the power −2/3.",
+    measure,
+    paint,
+)
