@@ -41,9 +41,10 @@ class TopFraction(Allocator):
     def __call__(self, estimate: Estimate, mass: Tensor) -> Tensor:
         present = mass.sign().expand(estimate.value.shape)  # (..., K)
         ratio = reading.relative(reading.index(estimate), mass) * present
-        wanted = (self.fraction * present.sum(-1, keepdim=True) - 1e-9).ceil()  # (..., 1); 0.07 * 100 is 7, not 8
+        count = present.sum(-1, keepdim=True).double()  # (..., 1)
+        wanted = (self.fraction * count - 1e-9).ceil().long().clamp(min=1)  # 0.07 * 100 is 7, not 8
         largest = ratio.topk(math.ceil(self.fraction * ratio.shape[-1])).values  # in descending order
-        threshold = torch.take_along_dim(largest, wanted.long().clamp(min=1) - 1, dim=-1)
+        threshold = torch.take_along_dim(largest, wanted - 1, dim=-1)
         return reading.measure(mass, self.base) * (ratio >= threshold)
 
     @classmethod
