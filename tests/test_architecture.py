@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria": FRAMEWORK,
     "aria.distill": LIBRARY | {"aria.html"},
     "aria.tasks": LIBRARY | {"aria.distill"},
-    "aria.bench": LIBRARY | {"aria.distill", "aria.tasks"},
+    "aria.bench": LIBRARY | {"aria.html", "aria.distill", "aria.tasks"},
     "aria.command_line": set(),
     "aria.html": set(),
     "aria.commands": LIBRARY | {"aria.command_line", "aria.html", "aria.distill", "aria.tasks", "aria.bench"},

@@ -1,0 +1,105 @@
+"""``aria prune``: a smaller student from a teacher's UNet."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aria.command_line import Mistake, mistakes
+
+
+@click.command()
+@click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
+              help="The teacher: a pipeline's folder, or the folder of its UNet.")  # fmt: skip
+@click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="S",
+              help="The student's folder; must be absent or empty.")  # fmt: skip
+@click.option("--preset", metavar="NAME", help="bk-base, bk-small or bk-tiny: the students of BK-SDM.")
+@click.option("--block_map", type=click.Path(path_type=Path), metavar="FILE",
+              help="A JSON or YAML file that says which blocks stay.")  # fmt: skip
+@click.option("--width", type=float, metavar="FACTOR", help="Scale the width of every stage, e.g. 0.75.")
+@click.option("--block_out_channels", "channels", metavar="C,C,…", help="The width of every stage that stays.")
+@click.option("--init", default="slice", show_default=True, metavar="HOW",
+              help="slice: copy matching weights, cut wider ones; copy: only matching ones; fresh: none.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="For the weights that are drawn afresh.")
+@click.option("--overwrite", is_flag=True, help="Replace a student that is already in the folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+def command(
+    teacher: str,
+    output: Path,
+    preset: str | None,
+    block_map: Path | None,
+    width: float | None,
+    channels: str | None,
+    init: str,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a smaller student from a teacher's UNet: fewer blocks, narrower stages, or both.
+
+    The student is a plain diffusers model folder. Its student.json says where it comes from, how large it is and which
+    of its modules correspond to the teacher's; inheritance.json says where each of its weights comes from.
+    """
+    if preset is None and block_map is None and width is None and channels is None:
+        raise Mistake("say what to remove: --preset, --block_map, --width or --block_out_channels")
+    from aria.distill.students import prune
+
+    with mistakes(output):
+        record = prune(
+            teacher,
+            output,
+            preset=preset,
+            block_map=None if block_map is None else _read_map(block_map),
+            width=width,
+            block_out_channels=None if channels is None else _read_channels(channels),
+            init=init,  # type: ignore[arg-type]  # checked there, with what is allowed
+            seed=seed,
+            overwrite=overwrite,
+        )
+    click.echo(json.dumps(record) if as_json else _table(record))
+
+
+def _read_map(path: Path) -> Any:
+    """The map in a JSON or YAML file: JSON is YAML."""
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        place = getattr(error, "problem_mark", None)
+        line = f", line {place.line + 1}" if place else ""
+        raise ValueError(f"{path}{line} is neither JSON nor YAML: {getattr(error, 'problem', None) or error}") from None
+
+
+def _read_channels(text: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--block_out_channels takes numbers such as 240,480,960,960, got {text!r}") from None
+
+
+def _table(record: dict[str, Any]) -> str:
+    parameters, macs, init = record["parameters"], record["macs"], record["init"]
+    rows: list[tuple[str, ...]] = [("", "parameters", "multiply-adds")]
+    rows += [(who, _short(parameters[who]), _short(macs[who])) for who in ("teacher", "student")]
+    rows += [("kept", *(f"{count['student'] / count['teacher']:.1%}" for count in (parameters, macs)))]
+    lines = [f"{who:8}{size:>12}{work:>15}" for who, size, work in rows]
+    parts = ", ".join(f"{_short(init[part])} {part}" for part in ("copied", "sliced", "fresh"))
+    return "\n".join([*lines, f"weights: {parts}"])
+
+
+def _short(count: int) -> str:
+    """A count in three significant places and more: 859.5 M.
+
+    >>> _short(859_520_964), _short(0), _short(1234)
+    ('859.5 M', '0', '1.2 k')
+    """
+    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size and not (unit == "G" and count < 10 * size):
+            return f"{count / size:.1f} {unit}"
+    return str(count)

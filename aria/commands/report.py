@@ -1,0 +1,33 @@
+"""``aria report``: a run's folder as one page."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from aria.command_line import Mistake, mistakes
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), metavar="FILE")
+def command(run: Path, output: Path) -> None:
+    """Write what happened in RUN, an output folder of `aria distill`, to one HTML file.
+
+    Losses, what was spent on which regions, how far student and teacher still differ there, validation grids and
+    settings. The run may still be going on or have been killed. The page runs no script and needs no network.
+    """
+    if find_spec("matplotlib") is None:
+        raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
+    with mistakes(output):
+        if output.is_dir():
+            raise ValueError(f"{output} is a folder, give a file such as {output / 'report.html'}")
+        if not output.absolute().parent.is_dir():
+            raise ValueError(f"there is no folder {output.parent} to write {output.name} to")
+        from aria.distill.files import write_text
+        from aria.distill.report import Record, page
+
+        write_text(output, page(Record(run)))
+    click.echo(output)

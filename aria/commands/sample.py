@@ -1,0 +1,129 @@
+"""``aria sample``: what teacher and student make of the same prompts and the same noise."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aria.command_line import bar, mistakes
+
+
+@click.command()
+@click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
+              help="The teacher: a pipeline's folder or its name on the hub.")  # fmt: skip
+@click.option("--student", required=True, metavar="O",
+              help="A pipeline's folder, as `aria distill` writes it, or a model's, as `aria prune` does.")  # fmt: skip
+@click.option("--prompt", "prompt", multiple=True, metavar="TEXT", help="A prompt; may be repeated.")
+@click.option("--prompts", "path", type=click.Path(path_type=Path), metavar="P", help="A file of prompts instead.")
+@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt or caption.")
+@click.option("--num_prompts", "count", default=8, show_default=True, type=click.IntRange(1),
+              help="How many of the file's prompts are shown: the first.")  # fmt: skip
+@click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
+@click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
+@click.option("--resolution", type=click.IntRange(1), help="Pixels a side; the teacher's own unless given.")
+@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]))
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the noise to begin from.")
+@click.option("--output", default="samples.png", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="The picture: a row for each prompt, the teacher's image beside the student's.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+def command(prompt: tuple[str, ...], path: Path | None, column: str | None, count: int, output: Path, as_json: bool,
+            **settings: Any) -> None:  # fmt: skip
+    """Show what teacher and student make of the same prompts from the same noise, and print how far apart they are.
+
+    The generation gap is the mean squared difference between the two final latents. It tells how well the student
+    follows its teacher's whole path; it is no measure of how good an image is.
+    """
+    with mistakes(output):
+        _writable(output)
+        prompts = _prompts(prompt, path, column, count)
+        record = {"output": str(output), **compare(prompts, output, **settings)}
+    click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
+
+
+def compare(
+    prompts: list[str],
+    output: Path,
+    *,
+    teacher: str,
+    student: str,
+    steps: int,
+    guidance: float,
+    resolution: int | None,
+    dtype: str,
+    seed: int,
+) -> dict[str, Any]:
+    """Write the picture and return the gaps."""
+    import torch
+
+    from aria.distill import denoisers, grids
+    from aria.distill.cache import DTYPES
+    from aria.distill.learner import same_latents
+    from aria.distill.pipelines import open_model, open_pipeline
+
+    _ended(Path(student))
+    stored: torch.dtype = DTYPES[dtype]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = open_model(student, dtype=stored).to(device).eval()
+    pipeline = open_pipeline(teacher, dtype=stored).to(device)
+    denoiser = denoisers.of(pipeline)
+    own = denoiser.model_of(pipeline)
+    same_latents(own, model)
+    noise = grids.starting_noise(denoiser, pipeline, len(prompts), seed, resolution).to(device, stored)
+    conditions, null = grids.encoded(pipeline, denoiser, prompts)
+    told: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed}
+    latents, columns = {}, {}
+    for name, shown, prediction in (("teacher", own, None), ("student", model, _prediction(student))):
+        with bar(name) as progress:
+            latents[name] = grids.generated(
+                pipeline, denoiser, shown, conditions, null, noise, prediction=prediction, progress=progress, **told
+            )
+        columns[name] = grids.pictures(pipeline, denoiser, latents[name])
+    grids.write_png(grids.grid(prompts, columns), output)
+    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "dtype": dtype, "seed": seed}
+    return {**grids.gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}
+
+
+def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, count: int) -> list[str]:
+    from aria.distill.prompts import read_prompts
+
+    if bool(given) == (path is not None):
+        raise ValueError("say what to show: --prompt TEXT, which may be repeated, or --prompts FILE")
+    return list(given) if path is None else read_prompts(path, column=column).texts[:count]
+
+
+def _prediction(student: str) -> str | None:
+    """What a pipeline's own scheduler says its model predicts; a model alone predicts what its teacher does."""
+    path = Path(student) / "scheduler" / "scheduler_config.json"
+    if not path.is_file():
+        return None
+    try:
+        told = json.loads(path.read_text(encoding="utf-8")).get("prediction_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is no JSON object: {error}") from None
+    return None if told is None else str(told)
+
+
+def _ended(student: Path) -> None:
+    """Answer a run that has not ended by the newest model it holds."""
+    from aria.distill import checkpoint
+
+    if found := [] if (student / "model_index.json").is_file() else checkpoint.folders(student):
+        model = next(iter(sorted(found[-1].glob("*_ema"))), found[-1] / "unet")
+        raise ValueError(f"{student} is a run that has not ended; show a model of a checkpoint, such as {model}")
+
+
+def _writable(output: Path) -> None:
+    """Refuse a file that cannot be written before anything is made."""
+    if output.suffix.lower() != ".png":
+        raise ValueError(f"--output must be a .png file, got {output}")
+    if not output.absolute().parent.is_dir():
+        raise ValueError(f"there is no folder {output.parent} to write {output.name} to")
+
+
+def _table(record: dict[str, Any]) -> str:
+    lines = [f"{'gap':>10}  prompt"]
+    lines += [f"{row['gap']:>10.4g}  {row['prompt']}" for row in record["prompts"]]
+    return "\n".join([*lines, f"{record['gap']:>10.4g}  overall", f"written to {record['output']}"])

@@ -1,0 +1,1 @@
+"""One GPU distillation engine on PyTorch and diffusers."""

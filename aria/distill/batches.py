@@ -1,0 +1,260 @@
+r"""What each step trains on: a function of (seed, step) and of what the sampler drew.
+
+Random conditioning as in D. Kim et al. (CVPR 2025): the next image's latent is noised to a random timestep :math:`t`;
+with probability :math:`\pi(t)` it is shown with a condition of the pool instead of its own, and after that with the
+null condition with a small probability. Only the pool's conditions are allocated; with the pool's own shares this is
+exactly random conditioning.
+
+Every rank makes the numbers of the whole step and takes its slice, so a global batch does not depend on how many ranks
+share it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from aria import checks
+from aria.distill.denoisers import Condition
+from aria.distill.schedule import NoiseSchedule
+from aria.interfaces import Draw
+from aria.samplers import Sampler, checkpoint
+from aria.samplers.draws import step_seed
+
+_ORDER, _NUMBERS = 0x6F72646572, 0x6E756D62657273
+"""Keep the order of the images and the numbers of a step apart from the sampler's draws."""
+
+
+class Images(Protocol):
+    """Latents of images with the position of each one's condition in the pool."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, …) latents and (B,) conditions."""
+        ...
+
+
+class Fetch(Protocol):
+    """Conditions on their way."""
+
+    def result(self) -> Condition: ...
+
+
+class Encodings(Protocol):
+    """The encoded pool."""
+
+    residency: str
+
+    def __len__(self) -> int: ...
+
+    def null(self, n: int) -> Condition: ...
+
+    def gather(self, index: Tensor) -> Condition: ...
+
+    def prefetch(self, index: Tensor) -> Fetch: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """One rank's share of one step."""
+
+    clean: Tensor
+    """(B, …) latents without noise."""
+    noise: Tensor
+    """(B, …) the noise to add."""
+    noisy: Tensor
+    """(B, …) the latents both models see."""
+    timestep: Tensor
+    """(B,) how noisy they are."""
+    condition: Condition
+    """What both models are told, (B, …) each."""
+    index: Tensor
+    """(B,) position in the pool of the condition; the replaced one under a null condition."""
+    region: Tensor
+    """(B,) its region."""
+    weight: Tensor
+    """(B,) importance weights; all ones unless the sampler corrects."""
+    own: Tensor
+    """(B,) whether the condition is the image's own, neither replaced nor null."""
+    null: Tensor
+    """(B,) whether it is the null condition."""
+
+    def parts(self, count: int) -> Iterator[Batch]:
+        """The batch in ``count`` equal parts, in order."""
+        size = len(self.timestep) // count
+        for first in range(0, size * count, size):
+            cut = slice(first, first + size)
+            told = {name: value[cut] for name, value in self.condition.items()}
+            rest = {f.name: getattr(self, f.name)[cut] for f in fields(self) if f.name != "condition"}
+            yield replace(self, condition=told, **rest)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """A step that is drawn, with its conditions under way."""
+
+    draw: Draw
+    clean: Tensor
+    noise: Tensor
+    timestep: Tensor
+    index: Tensor
+    replaced: Tensor
+    null: Tensor
+    fetch: Fetch
+
+
+class Batches:
+    """An endless sequence of batches that can be saved and resumed.
+
+    ``ahead`` steps are drawn before they are needed, so that conditions on disk can be read behind the running step.
+    The sampler then decides that many steps before its decision is used.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        conditions: Encodings,
+        sampler: Sampler,
+        schedule: NoiseSchedule,
+        *,
+        size: int,
+        replacement: Tensor,
+        null_probability: float = 0.1,
+        ahead: int = 0,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """
+        Args:
+            size: samples of this rank in a step.
+            replacement: (T,) probability that a timestep's condition is replaced.
+        """
+        checks.whole("the batch size", size, least=1)
+        checks.whole("ahead", ahead, least=0)
+        checks.closed_unit("null_probability", null_probability)
+        if len(replacement) != len(schedule):
+            raise ValueError(f"replacement must have one probability for each of {len(schedule)} timesteps")
+        self.images, self.conditions, self.sampler = images, conditions, sampler
+        self.device = torch.device(device)
+        if sampler.device.type != self.device.type:
+            raise ValueError(
+                f"the sampler lives on {sampler.device}, the models on {device}: use partition.to({str(device)!r})"
+            )
+        self.schedule = schedule.to(self.device)
+        self.size, self.ahead, self.null_probability = size, ahead, null_probability
+        self.replacement = replacement.to(self.device)  # (T,)
+        self._order_seed, self._numbers_seed = step_seed(seed, _ORDER), step_seed(seed, _NUMBERS)
+        self._generator = torch.Generator(self.device)
+        self._levels_drawn = self._drawn_coordinates() == {"timestep"}
+        self._orders: dict[int, Tensor | None] = {}
+        self._null = {name: value.to(self.device) for name, value in conditions.null(1).items()}
+        self._planned: deque[_Plan] = deque()
+
+    def _drawn_coordinates(self) -> set[str]:
+        """What the partition draws beside conditions; of that, timesteps are all the engine can do something with."""
+        some = self.sampler.mass.argmax().view(1)
+        drawn = self.sampler.partition.draw(some, self._generator.manual_seed(0)).keys() - {"index"}
+        if unknown := sorted(drawn - {"timestep"}):
+            raise ValueError(f"the partition draws {unknown[0]}, which training does not use; it may draw timestep")
+        return drawn
+
+    def next(self) -> Batch:
+        """The next step's batch."""
+        while len(self._planned) <= self.ahead:
+            self._planned.append(self._plan(self.sampler.draw(self.size)))
+        return self._finish(self._planned.popleft())
+
+    def _plan(self, draw: Draw) -> _Plan:
+        rank, ranks = self.sampler.ranks.place()
+        total, mine = self.size * ranks, slice(self.size * rank, self.size * (rank + 1))
+        generator = self._generator.manual_seed(step_seed(self._numbers_seed, draw.step))
+        clean, own = self.images.gather(self._rows(draw.step, total)[mine])
+        clean, own = clean.to(self.device, non_blocking=True).float(), own.to(self.device, non_blocking=True)
+
+        def rand() -> Tensor:
+            return torch.rand(total, generator=generator, device=self.device)[mine]
+
+        timestep = torch.randint(len(self.schedule), (total,), generator=generator, device=self.device)[mine]
+        timestep = draw.coords.get("timestep", timestep)
+        noise = torch.randn((total, *clean.shape[1:]), generator=generator, device=self.device)[mine]
+        replaced = rand() < self.replacement[timestep]
+        null = rand() < self.null_probability
+        index = torch.where(replaced, draw.index, own)
+        return _Plan(draw, clean, noise, timestep, index, replaced, null, self.conditions.prefetch(index))
+
+    def _finish(self, plan: _Plan) -> Batch:
+        told = {name: self._or_null(plan.null, name, value) for name, value in plan.fetch.result().items()}
+        return Batch(
+            clean=plan.clean,
+            noise=plan.noise,
+            noisy=self.schedule.add_noise(plan.clean, plan.noise, plan.timestep),
+            timestep=plan.timestep,
+            condition=told,
+            index=plan.index,
+            region=self.sampler.partition.locate(plan.index, **self._coords(plan)),
+            weight=self._weight(plan),
+            own=~(plan.replaced | plan.null),
+            null=plan.null,
+        )
+
+    def _weight(self, plan: _Plan) -> Tensor:
+        """(B,) p/q of what the allocation decided: drawn conditions, or every sample where it drew the timesteps."""
+        if self._levels_drawn:
+            return plan.draw.weight
+        return torch.where(plan.replaced & ~plan.null, plan.draw.weight, 1.0)
+
+    def _coords(self, plan: _Plan) -> dict[str, Tensor]:
+        return {"timestep": plan.timestep} if self._levels_drawn else {}
+
+    def _or_null(self, null: Tensor, name: str, value: Tensor) -> Tensor:
+        return torch.where(null.view(-1, *(1,) * (value.ndim - 1)), self._null[name].to(value), value)
+
+    def _rows(self, step: int, total: int) -> Tensor:
+        """(total,) images of one step: every epoch is a new permutation, and a step may span several."""
+        count = len(self.images)
+        first, last = step * total, (step + 1) * total
+        epochs = range(first // count, (last - 1) // count + 1)
+        self._orders = {epoch: self._orders.get(epoch) for epoch in epochs}
+        parts = []
+        for epoch, known in self._orders.items():
+            order = known if known is not None else _order(self._order_seed, epoch, count)
+            self._orders[epoch] = order
+            parts.append(order[max(first - epoch * count, 0) : last - epoch * count])
+        return torch.cat(parts)
+
+    def state_dict(self, gather: Callable[[Tensor], Tensor] = lambda mine: mine) -> dict[str, Tensor]:
+        """The steps that are drawn and not yet trained on; ``gather`` puts the shares of all ranks together."""
+        state: dict[str, Tensor] = {}
+        for place, plan in enumerate(self._planned):
+            draw = plan.draw
+            shares = {"region": draw.region, "index": draw.index, "weight": draw.weight}
+            shares |= {f"coords.{name}": value for name, value in draw.coords.items()}
+            state |= {f"{place}.{name}": gather(value) for name, value in shares.items()}
+            state[f"{place}.step"] = torch.tensor(draw.step)
+        return state
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take up the steps that were drawn when the state was saved."""
+        self._planned.clear()
+        rank, _ = self.sampler.ranks.place()
+        mine = slice(self.size * rank, self.size * (rank + 1))
+        for place in sorted({int(name.split(".")[0]) for name in state}):
+            told = checkpoint.under(f"{place}.", state)
+            step = int(told.pop("step"))
+            told = {name: value[mine].to(self.device) for name, value in told.items()}
+            coords = checkpoint.under("coords.", told)
+            draw = Draw(
+                told["region"], told["index"], told["weight"], None, self.sampler.num_regions, step, coords
+            )
+            self._planned.append(self._plan(draw))
+
+
+def _order(seed: int, epoch: int, count: int) -> Tensor:
+    """(count,) the images in the order of one epoch."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(step_seed(seed, epoch)))

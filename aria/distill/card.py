@@ -1,0 +1,70 @@
+"""The model card of a distilled pipeline: what it was made from, how, and what was measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aria.distill.callbacks import lines
+from aria.distill.callbacks.grids import VALIDATION
+from aria.distill.callbacks.log import LOSSES
+
+if TYPE_CHECKING:
+    from aria.distill.config import Config
+    from aria.distill.distiller import Distiller
+
+
+def write(config: Config, distiller: Distiller, output: Path) -> str:
+    """The card as Markdown with the hub's header."""
+    teacher = config.models.pretrained_model_name_or_path
+    header = ["---", "library_name: diffusers", f"base_model: {json.dumps(_shown(teacher))}", "tags:"]
+    header += [f"- {tag}" for tag in ("diffusers", "diffusers-training", "distillation")] + ["---", ""]
+    title = [f"# Distilled from {_shown(teacher)}", ""]
+    told = [
+        f"A student of {_millions(distiller.student)} parameters, trained for {distiller.step_count} steps to answer "
+        f"as its teacher ({_millions(distiller.teacher)}) does, on random conditions that "
+        "[ARIA](https://pypi.org/project/aria-distill) allocated.",
+        "",
+    ]
+    return "\n".join([*header, *title, *told, *_measured(output), *_settings(config)])
+
+
+def _shown(path: str) -> str:
+    """A folder's own name, a hub's whole name: where folders lie on one machine is nobody's business."""
+    return Path(path).name if Path(path).exists() else path
+
+
+def _millions(model: Any) -> str:
+    return f"{sum(value.numel() for value in model.parameters()) / 1e6:.1f} M"
+
+
+def _measured(output: Path) -> list[str]:
+    rows = lines.read(output / LOSSES)
+    if not rows:
+        return []
+    names = [name for name in rows[0] if name not in {"step", "lr", "steps_per_second"}]
+    table = ["## Training losses", "", f"| step | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    table += [f"| {row['step']} | {' | '.join(f'{row[name]:.4g}' for name in names)} |" for row in shown]
+    return [*table, "", *_validated(output)]
+
+
+def _validated(output: Path) -> list[str]:
+    rows = lines.read(output / VALIDATION)
+    if not rows:
+        return []
+    told = "Mean squared difference of teacher's and student's final latents, from the same noise and prompts."
+    shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
+    table = [f"| {row['step']} | {row['gap']:.4g} |" for row in shown]
+    return ["## Generation gap", "", told, "", "| step | gap |", "|---|---|", *table, ""]
+
+
+def _settings(config: Config) -> list[str]:
+    hidden = {"output_dir", "cache_dir", "logging_dir", "resume_from_checkpoint"}
+    paths = {"pretrained_model_name_or_path", "student", "prompts", "train_data_dir"}
+    lines = ["## Settings", "", "| | |", "|---|---|"]
+    for name, value in config.flat().items():
+        if name not in hidden and value not in (None, ()):
+            lines.append(f"| {name} | {_shown(value) if name in paths else value} |")
+    return [*lines, ""]

@@ -1,0 +1,91 @@
+"""What cached tensors were made with, part by part, so that a refusal can name the part that differs."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from typing import Any
+
+import torch
+from torch import nn
+
+VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
+SAMPLED = 16
+"""Values looked at in each weight."""
+
+
+def encoders(pipeline: Any, dtype: torch.dtype) -> dict[str, str | int | None]:
+    """Class, configuration, weights and tokenizer of everything that turns a text into a condition.
+
+    Weights are compared as ``dtype``, the type of the cache: an encoder opened in that type and one opened in float32
+    and rounded to it are the same.
+    """
+    parts: dict[str, str | int | None] = {
+        "pipeline": type(pipeline).__name__,
+        "dtype": str(dtype).removeprefix("torch."),
+        "force_zeros_for_empty_prompt": str(pipeline.config.get("force_zeros_for_empty_prompt")),
+    }
+    for name, part in sorted(pipeline.components.items()):
+        if name.startswith("text_encoder") and part is not None:
+            parts[f"{name} config"] = _config(part)
+            parts[f"{name} weights"] = weights(part, dtype)
+        if name.startswith("tokenizer") and part is not None:
+            parts[name] = _tokenizer(part)
+            parts[f"{name} length"] = int(part.model_max_length)
+    return parts
+
+
+def model(pipeline: Any, module: nn.Module, dtype: torch.dtype) -> dict[str, str | int | None]:
+    """The denoising model and the noise schedule it is sampled with."""
+    return {
+        "teacher config": _config(module),
+        "teacher weights": weights(module, dtype),
+        "scheduler": f"{type(pipeline.scheduler).__name__} {_config(pipeline.scheduler)}",
+    }
+
+
+def vae(pipeline: Any) -> dict[str, float]:
+    """How latents are scaled: ``(latent - shift_factor) * scaling_factor`` is what the denoiser sees."""
+    config = pipeline.vae.config
+    return {"scaling_factor": float(config.scaling_factor), "shift_factor": float(config.shift_factor or 0.0)}
+
+
+def weights(module: nn.Module, dtype: torch.dtype) -> str:
+    """A digest of names, shapes and evenly spaced values of all weights."""
+    seen, sample = hashlib.sha256(), []
+    for name, weight in sorted(module.state_dict().items()):
+        seen.update(f"{name} {tuple(weight.shape)}\n".encode())
+        flat = weight.detach().flatten()
+        sample.append(flat[:: max(1, flat.numel() // SAMPLED)][:SAMPLED].to(dtype))
+    seen.update(torch.cat(sample).cpu().view(torch.uint8).numpy().data)
+    return seen.hexdigest()[:16]
+
+
+def _config(part: Any) -> str:
+    """A digest of what a configuration says beyond the defaults, which grow from version to version."""
+    if hasattr(part.config, "to_diff_dict"):
+        config = part.config.to_diff_dict()
+    else:
+        usual = {name: p.default for name, p in inspect.signature(type(part).__init__).parameters.items()}
+        config = {key: value for key, value in part.config.items() if _text(value) != _text(usual.get(key))}
+    return _digest(_text({key: value for key, value in config.items() if key not in VOLATILE and key[0] != "_"}))
+
+
+def _text(value: Any) -> str:
+    """A value as text; a tuple and a list are the same."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def _tokenizer(tokenizer: Any) -> str:
+    """A digest of vocabulary, merges and rules, without the padding that the last call left behind."""
+    if getattr(tokenizer, "is_fast", False):
+        rules = json.loads(tokenizer.backend_tokenizer.to_str())
+        rules.pop("padding", None), rules.pop("truncation", None)
+    else:
+        rules = {"vocabulary": tokenizer.get_vocab()}
+    return _digest(_text([rules, tokenizer.special_tokens_map]))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,296 @@
+"""Settings of a run: a tree of frozen dataclasses, from a file, from flags, or both.
+
+Every setting has one name, unique in the tree, so the flag ``--learning_rate``, the key ``learning_rate`` of a file and
+the dotted ``optimiser.learning_rate`` are the same setting. Names are those of diffusers' training scripts where they
+have one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from aria import checks
+from aria.distill import files
+from aria.distill.optimiser import AdamW
+from aria.distill.schedule import PREDICTIONS
+from aria.distill.setting import said
+from aria.samplers import boundary
+
+
+@dataclass(frozen=True)
+class Models:
+    """Who learns from whom."""
+
+    pretrained_model_name_or_path: str = said("", "The teacher: a pipeline's folder, or its name on the hub.")
+    student: str = said("", "The student: a model's folder, as `aria prune` writes it, or a pipeline's.")
+    revision: str | None = said(None, "Revision of the teacher on the hub.")
+    variant: str | None = said(None, "Variant of the teacher's files, such as fp16.")
+    student_prediction: str | None = said(None, "What the student predicts, if something else than the teacher.")
+    gradient_checkpointing: bool = said(False, "Recompute activations in the backward pass: less memory, slower.")
+    low_rank: int | None = said(None, "Train low-rank adapters of this rank instead of all weights.")
+
+    def __post_init__(self) -> None:
+        if self.student_prediction is not None:
+            checks.one_of("student_prediction", self.student_prediction, PREDICTIONS)
+        if self.low_rank is not None:
+            checks.whole("low_rank", self.low_rank, least=1)
+
+
+@dataclass(frozen=True)
+class Data:
+    """Conditions and images."""
+
+    prompts: str = said("", "The pool of prompts: txt, csv, jsonl, parquet, or a folder of the datasets library.")
+    caption_column: str | None = said(None, "Column of the prompts; by default text, prompt or caption.")
+    cache_dir: str | None = said(None, "Where encoded prompts and latents are kept; by default in the output folder.")
+    num_images: int = said(256, "Images that the teacher makes of some of the prompts, and the run sees.")
+    num_inference_steps: int = said(25, "Steps with which the teacher makes them.")
+    guidance_scale: float = said(7.5, "Guidance with which the teacher makes them.")
+    train_data_dir: str | None = said(None, "Use the images of this folder (metadata.jsonl with captions) instead.")
+    resolution: int | None = said(None, "Side of the images in pixels; by default the teacher's own.")
+    cache_memory_gb: float = said(4.0, "Encoded prompts, and latents, up to this size stay on the device.")
+    cache_ram_gb: float | None = said(None, "Up to this size they stay in RAM instead; by default half of it.")
+    ahead: int = said(2, "Steps drawn ahead where encoded prompts are read from disk.")
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_images", 0), ("num_inference_steps", 1), ("ahead", 0)):
+            checks.whole(name, getattr(self, name), least=least)
+        for name in ("guidance_scale", "cache_memory_gb"):
+            checks.non_negative(name, getattr(self, name))
+        if self.cache_ram_gb is not None:
+            checks.non_negative("cache_ram_gb", self.cache_ram_gb)
+        if self.resolution is not None:
+            checks.whole("resolution", self.resolution, least=1)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Random conditioning."""
+
+    replacement: str = said("exponential", "How often an image's own condition is replaced, by timestep.")
+    null_probability: float = said(0.1, "How often a condition is then replaced by that of no prompt.")
+
+    def __post_init__(self) -> None:
+        checks.closed_unit("null_probability", self.null_probability)
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """On which conditions the replacements are spent."""
+
+    partitioner: str = said(
+        "auto",
+        "Conditions to regions, or a file that `aria partition --output` wrote; "
+        "auto is k-means, a region per 8 prompts, 256 at most.",
+    )
+    tracker: str = said("bank", "Noisy losses to one estimate per region.")
+    allocator: str = said("proportional", "Estimates to a distribution over regions; pool is plain RC.")
+    floor: float = said(0.2, "Share of the draws that always follow the pool.")
+    correction: str = said("none", "none, importance or tempered(λ): whether weights undo the allocation.")
+    warmup: int = said(50, "Steps before the allocator decides.")
+    every: int = said(1, "Steps between two decisions.")
+    stratified: bool = said(True, "Spread each draw evenly over the distribution.")
+    normalise: bool = said(True, "Divide each discrepancy by the mean of its timestep.")
+
+    def __post_init__(self) -> None:
+        checks.closed_unit("floor", self.floor)
+        boundary.exponent(self.correction)
+        checks.whole("warmup", self.warmup, least=0)
+        checks.whole("every", self.every, least=1)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised."""
+
+    objective: tuple[str, ...] = said(("output", "feature"), "A term of the loss; may be given several times.")
+    weighting: str = said("uniform", "How much each noise level counts.")
+    signal: str | None = said(None, "The term that the tracker is told; the first by default.")
+
+
+@dataclass(frozen=True)
+class Training:
+    """The loop."""
+
+    max_train_steps: int = said(1000, "Optimiser steps.")
+    train_batch_size: int = said(16, "Samples in one forward pass of one process.")
+    gradient_accumulation_steps: int = said(1, "Forward passes in one step.")
+    mixed_precision: str | None = said(None, "no, fp16 or bf16; by default what accelerate is configured with.")
+    allow_tf32: bool = said(False, "Let matrix products round to TF32.")
+    use_ema: bool = said(True, "Keep a moving average of the weights and deliver that.")
+    ema_decay: float = said(0.9999, "Its memory.")
+    seed: int = said(0, "Of everything random.")
+
+    def __post_init__(self) -> None:
+        for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps"):
+            checks.whole(name, getattr(self, name), least=1)
+        if self.mixed_precision is not None:
+            checks.one_of("mixed_precision", self.mixed_precision, ("no", "fp16", "bf16"))
+        checks.closed_unit("ema_decay", self.ema_decay)
+        checks.whole("seed", self.seed, least=0)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where results go, and what is told on the way."""
+
+    output_dir: str = said("", "Folder of the run; in the end a pipeline that from_pretrained opens.")
+    resume_from_checkpoint: str | None = said("latest", "A checkpoint's folder, latest, or none to begin anew.")
+    checkpointing_steps: int = said(500, "Steps between two checkpoints.")
+    checkpoints_total_limit: int | None = said(2, "How many are kept.")
+    logging_steps: int = said(10, "Steps between two lines of the log.")
+    report_to: str | None = said(None, "tensorboard or wandb, besides the logs in the output folder.")
+    logging_dir: str = said("logs", "Folder in the output folder for report_to.")
+    validation_prompts: tuple[str, ...] = said((), "A prompt for grids drawn on the way; may be repeated.")
+    validation_steps: int = said(500, "Steps between two grids.")
+
+    def __post_init__(self) -> None:
+        for name in ("checkpointing_steps", "logging_steps", "validation_steps"):
+            checks.whole(name, getattr(self, name), least=1)
+        if self.checkpoints_total_limit is not None:
+            checks.whole("checkpoints_total_limit", self.checkpoints_total_limit, least=1)
+        if self.report_to is not None:
+            checks.one_of("report_to", self.report_to, ("tensorboard", "wandb"))
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of ``aria distill``.
+
+    >>> config = Config().with_values({"learning_rate": 1e-4, "allocation.floor": 0.3})
+    >>> config.optimiser.learning_rate, config.allocation.floor
+    (0.0001, 0.3)
+    """
+
+    models: Models = field(default_factory=Models)
+    data: Data = field(default_factory=Data)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    allocation: Allocation = field(default_factory=Allocation)
+    loss: Loss = field(default_factory=Loss)
+    optimiser: AdamW = field(default_factory=AdamW)
+    training: Training = field(default_factory=Training)
+    run: Run = field(default_factory=Run)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Config:
+        """The settings in a YAML, TOML or JSON file, flat or in sections."""
+        return cls().with_values(_flat(_parse(Path(path)), str(path)))
+
+    def with_values(self, values: Mapping[str, Any]) -> Config:
+        """The same settings but for ``values``, by plain or dotted names; unknown names are refused."""
+        known = {name: (section, setting) for section, setting in settings() for name in _names(section, setting)}
+        changes: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            if name not in known:
+                close = difflib.get_close_matches(str(name), known, n=1)
+                raise ValueError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+            section, setting = known[name]
+            changes.setdefault(section, {})[setting.name] = _typed(section, setting, value)
+        return replace(self, **{section: replace(getattr(self, section), **told) for section, told in changes.items()})
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its plain name."""
+        return {name: value for section in asdict(self).values() for name, value in section.items()}
+
+    def help(self, name: str) -> str:
+        """The line that explains a setting."""
+        return next(str(setting.metadata["help"]) for _, setting in settings() if setting.name == name)
+
+    def save(self, path: Path) -> None:
+        """Write the settings as JSON, in sections, as :meth:`read` takes them."""
+        files.write_json(path, asdict(self))
+
+
+def settings() -> Iterator[tuple[str, Field[Any]]]:
+    """(section, setting) of every setting there is."""
+    for section in fields(Config):
+        assert section.default_factory is not MISSING
+        for setting in fields(section.default_factory()):
+            yield section.name, setting
+
+
+def kind(section: str, setting: Field[Any]) -> tuple[type, bool, bool]:
+    """The type of a setting's value, whether it may be missing, and whether there may be several."""
+    factory = next(part.default_factory for part in fields(Config) if part.name == section)
+    hint = typing.get_type_hints(factory)[setting.name]
+    optional = isinstance(hint, types.UnionType)
+    if optional:
+        hint = next(option for option in typing.get_args(hint) if option is not type(None))
+    several = typing.get_origin(hint) is tuple
+    return (typing.get_args(hint)[0] if several else hint), optional, several
+
+
+def _names(section: str, setting: Field[Any]) -> tuple[str, str]:
+    return setting.name, f"{section}.{setting.name}"
+
+
+def _typed(section: str, setting: Field[Any], value: Any) -> Any:
+    """The value as the setting's type, or a line that says what it must be."""
+    wanted, optional, several = kind(section, setting)
+    if value is None and optional:
+        return None
+    if several:
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise ValueError(f"{setting.name} must be a list, got {value!r}")
+        return tuple(_one(setting.name, wanted, item) for item in items)
+    return _one(setting.name, wanted, value)
+
+
+def _one(name: str, wanted: type, value: Any) -> Any:
+    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-4 as text
+        except ValueError:
+            pass
+    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
+        words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
+        raise ValueError(f"{name} must be {words[wanted]}, got {value!r}")
+    return value
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    checks.one_of("the ending of a configuration file", path.suffix, (".yaml", ".yml", ".toml", ".json"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the configuration {path}: {error}") from None
+    try:
+        told = _parser(path.suffix)(text)
+    except Exception as error:  # three parsers with three families of errors, all of them the file's fault
+        raise ValueError(f"cannot read the configuration {path}: {' '.join(str(error).split())}") from None
+    if told is None:
+        return {}
+    if not isinstance(told, dict):
+        raise ValueError(f"the configuration {path} must map names to values, got a {type(told).__name__}")
+    return told
+
+
+def _parser(suffix: str) -> Any:
+    if suffix in {".yaml", ".yml"}:
+        import yaml
+
+        return yaml.safe_load
+    return tomllib.loads if suffix == ".toml" else json.loads
+
+
+def _flat(told: dict[str, Any], path: str) -> dict[str, Any]:
+    """Settings by name; the keys of sections get their section's name in front."""
+    sections = {part.name for part in fields(Config)}
+    values: dict[str, Any] = {}
+    for name, value in told.items():
+        if name not in sections:
+            values[name] = value
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: {name} is a section and holds settings, got {value!r}")
+        values |= {f"{name}.{inner}": held for inner, held in value.items()}
+    return values

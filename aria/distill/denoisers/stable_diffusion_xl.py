@@ -1,0 +1,54 @@
+"""Stable Diffusion XL: a UNet told by two encoders' sequences, a pooled embedding and the image's size and crop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aria.distill.denoisers.base import Condition, Denoiser
+
+
+class StableDiffusionXL(Denoiser):
+    """Conditions are ``prompt_embeds`` (N, L, D), ``pooled`` (N, P) and ``time_ids`` (N, 6).
+
+    The time ids say original size, crop corner and target size in pixels; they are those of an uncropped image of the
+    model's own size, as the pipeline has them by default. All three are swapped together when a condition is replaced.
+    """
+
+    pipelines = ("StableDiffusionXLPipeline",)
+
+    def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        added = {"text_embeds": condition["pooled"].to(noisy.dtype), "time_ids": condition["time_ids"].to(noisy.dtype)}
+        embeds = condition["prompt_embeds"].to(noisy.dtype)
+        output: Tensor = model(noisy, timestep, embeds, added_cond_kwargs=added, return_dict=False)[0]
+        return output
+
+    def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
+        with torch.no_grad():
+            embeds, _, pooled, _ = pipeline.encode_prompt(list(texts), device=device, do_classifier_free_guidance=False)
+        return {"prompt_embeds": embeds, "pooled": pooled, "time_ids": self._time_ids(pipeline, embeds)}
+
+    def null(self, pipeline: Any, device: torch.device | str) -> Condition:
+        """The pipeline decides: zeros where it is configured with ``force_zeros_for_empty_prompt``."""
+        with torch.no_grad():
+            _, embeds, _, pooled = pipeline.encode_prompt([""], device=device, do_classifier_free_guidance=True)
+        return {"prompt_embeds": embeds, "pooled": pooled, "time_ids": self._time_ids(pipeline, embeds)}
+
+    def features(self, condition: Condition) -> Tensor:
+        return condition["pooled"].float()
+
+    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+        return {
+            "prompt_embeds": condition["prompt_embeds"],
+            "pooled_prompt_embeds": condition["pooled"],
+            "negative_prompt_embeds": null["prompt_embeds"],
+            "negative_pooled_prompt_embeds": null["pooled"],
+            "latents": noise,
+        }
+
+    def _time_ids(self, pipeline: Any, embeds: Tensor) -> Tensor:
+        """(N, 6) of an uncropped image of the model's own size."""
+        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        return embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(embeds), 6)

@@ -1,0 +1,332 @@
+"""The distillation engine: one loop, read top to bottom."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from aria import checks, registry
+from aria.distill.batches import Batch, Batches, Encodings, Images
+from aria.distill.callbacks import Callback
+from aria.distill.denoisers import Ask
+from aria.distill.learner import Learner, freeze, projections, same_latents
+from aria.distill.moving_average import MovingAverage
+from aria.distill.objectives import Answer, Objective, Pairs, Shown, Weighting
+from aria.distill.optimiser import AdamW
+from aria.distill.replacement import Replacement
+from aria.distill.schedule import PREDICTIONS
+from aria.distill.teacher import Teacher
+from aria.interfaces import Certificate
+from aria.samplers import Sampler
+from aria.samplers.draws import step_seed
+from aria.statistics import sum_by_region
+
+
+class NonFiniteLoss(RuntimeError):
+    """A loss or gradient is not finite.
+
+    The step did not change the weights, and no checkpoint is written after it. Steps are functions of (seed, step), so
+    the run resumed from its last checkpoint comes to the same place again: that is the state to look at.
+    """
+
+
+class Distiller:
+    """Trains a student to answer as its teacher does, on conditions that a sampler allocates.
+
+    ``step`` is one optimiser step for people with a loop of their own; ``fit`` is ours.
+    """
+
+    def __init__(
+        self,
+        teacher: Teacher | Any,
+        student: nn.Module,
+        sampler: Sampler,
+        images: Images,
+        conditions: Encodings,
+        *,
+        objective: Sequence[Objective | str] = ("output",),
+        weighting: Weighting | str = "uniform",
+        signal: str | None = None,
+        replacement: Replacement | str = "exponential",
+        null_probability: float = 0.1,
+        student_prediction: str | None = None,
+        pairs: Pairs = (),
+        optimiser: AdamW | None = None,
+        steps: int = 1000,
+        batch_size: int = 16,
+        accumulation: int = 1,
+        ema_decay: float = 0.9999,
+        ahead: int = 0,
+        seed: int = 0,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        """
+        Args:
+            teacher: a diffusers pipeline, or a :class:`Teacher`; it is frozen.
+            student: the model to train.
+            sampler: decides which conditions replace the images' own, and is told the discrepancies.
+            images: the latents and their own conditions.
+            conditions: the encoded pool.
+            objective: terms of the loss, or their specs.
+            weighting: how much each noise level counts in the terms on outputs.
+            signal: the term whose loss the sampler is told; the first by default.
+            replacement: how often the own condition is replaced, by timestep.
+            null_probability: how often a condition is then replaced by the null condition.
+            student_prediction: what the student predicts, if something else than the teacher.
+            pairs: layers the feature objective compares unless it names its own.
+            optimiser: settings of AdamW and its learning rate.
+            steps: length of the run, which some learning rate schedules need.
+            batch_size: samples of one rank in one forward pass.
+            accumulation: forward passes in one step.
+            ema_decay: of the moving average of the student's weights; 0 keeps none.
+            ahead: steps drawn ahead, so that conditions on disk are read behind the running step.
+            seed: of everything random but the sampler, which has its own.
+            accelerator: precision and ranks; a plain one by default.
+        """
+        checks.whole("steps", steps, least=1)
+        checks.whole("batch_size", batch_size, least=1)
+        checks.whole("accumulation", accumulation, least=1)
+        self.accelerator = accelerator or Accelerator()
+        self.device = self.accelerator.device
+        self.sampler, self.steps, self.seed = sampler, steps, seed
+        self.accumulation, self.batch_size = accumulation, batch_size
+        teacher = teacher if isinstance(teacher, Teacher) else Teacher.of(teacher)
+        self.denoiser: Ask = teacher.denoiser
+        self.prediction, self.component = teacher.prediction, teacher.component
+        self.schedule = teacher.schedule.to(self.device)
+        self.objective = _named([registry.resolve(term, Objective) for term in objective])
+        self.signal = signal if signal is not None else next(iter(self.objective))
+        checks.one_of("signal", self.signal, tuple(self.objective))
+        self.weighting = registry.resolve(weighting, Weighting)
+        self.replacement = registry.resolve(replacement, Replacement)
+        self.optimiser = optimiser or AdamW()
+        self.batches = Batches(
+            images,
+            conditions,
+            sampler,
+            self.schedule,
+            size=batch_size * accumulation,
+            replacement=self.replacement.table(len(self.schedule)),
+            null_probability=null_probability,
+            ahead=ahead,
+            seed=seed,
+            device=self.device,
+        )
+        self.student = student
+        self._compare(teacher.model, pairs, student_prediction or self.prediction)
+        self._prepare(ema_decay)
+        self.step_count = 0
+
+    # Set up -------------------------------------------------------------------------------------------------------
+
+    def _compare(self, teacher: nn.Module, pairs: Pairs, student_prediction: str) -> None:
+        """Both models with the layers that are compared, tried once so that what does not fit is said now."""
+        same_latents(teacher, self.student)
+        self.layers = {name: term.pairs(pairs) for name, term in self.objective.items()}
+        self.pairs = tuple(pair for layers in self.layers.values() for pair in layers)
+        names = [name for name, _ in self.pairs], [name for _, name in self.pairs]
+        checks.one_of("student_prediction", student_prediction, PREDICTIONS)
+        self.schedule.check_conversion(student_prediction, self.prediction)
+        same = student_prediction == self.prediction
+        convert = None if same else (self.schedule, student_prediction, self.prediction)
+        teacher = freeze(teacher).to(self.device)
+        half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
+        self.teacher = Learner(self.denoiser, teacher.to(half) if half else teacher, names[0])
+        learner = Learner(self.denoiser, self.student.to(self.device), names[1], convert=convert)
+        theirs, ours = self._features(self.teacher), self._features(learner)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(step_seed(self.seed, 0))  # every rank makes the same new layers
+            learner.projections = nn.ModuleList(projections(ours, theirs, self.pairs)).to(self.device)
+        self.learner: Any = learner
+        self.level_weight = self.weighting.table(self.schedule, self.prediction).to(self.device)  # (T,)
+
+    def _features(self, learner: Learner) -> tuple[Tensor, ...]:
+        null = self.batches.conditions.null(1)
+        clean, _ = self.batches.images.gather(torch.zeros(1, dtype=torch.long))
+        noisy = clean.to(self.device, next(learner.model.parameters()).dtype)
+        told = {name: value.to(self.device) for name, value in null.items()}
+        timestep = torch.zeros(1, dtype=torch.long, device=self.device)
+        try:
+            with torch.no_grad():
+                output, features = learner(noisy, timestep, told)
+        except RuntimeError as error:
+            name, why = type(learner.model).__name__, str(error).split("\n")[0]
+            raise ValueError(f"{name} does not take these latents and conditions: {why}") from error
+        if output.shape != noisy.shape:
+            shapes = f"{tuple(noisy.shape[1:])} with {tuple(output.shape[1:])}"
+            raise ValueError(f"{type(learner.model).__name__} answers latents of shape {shapes}")
+        return tuple(features)
+
+    def _prepare(self, ema_decay: float) -> None:
+        """Optimiser, learning rate, moving average; and the wrapping for precision and ranks."""
+        self.student.train()
+        self.average = MovingAverage(self.student, ema_decay) if ema_decay else None
+        trained = [value for value in self.learner.parameters() if value.requires_grad]
+        if not trained:
+            raise ValueError("the student has no parameter that trains: all have requires_grad=False")
+        optimizer = self.optimiser.optimizer(trained)
+        self.learning_rate = self.optimiser.schedule(optimizer, self.steps)
+        self.learner, self.optimizer = self.accelerator.prepare(self.learner, optimizer)
+        self._trained = trained
+        self._random_layers = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in self.student.modules())
+        self._fault = torch.full((2,), -1, dtype=torch.long, device=self.device)  # first bad step and its region
+        self.clear()
+
+    # Train --------------------------------------------------------------------------------------------------------
+
+    def fit(self, callbacks: Sequence[Callback] = ()) -> None:
+        """Train until ``steps``, or until a callback sets ``stop``."""
+        self.stop = False
+        try:
+            for callback in callbacks:
+                callback.begin(self)
+            while self.step_count < self.steps and not self.stop:
+                self.step()
+                for callback in callbacks:
+                    callback.step(self)
+            for callback in callbacks:
+                callback.end(self)
+        finally:
+            for callback in callbacks:
+                callback.close()
+
+    def step(self) -> None:
+        """One optimiser step; nothing on the way waits for the device."""
+        batch = self.batches.next()
+        losses = [self._backward(part, last=n == self.accumulation) for n, part in enumerate(self._parts(batch), 1)]
+        by_name = {name: torch.cat([part[name] for part in losses]) for name in self.objective}
+        self._observe(batch, by_name)
+        self._update()
+        self.step_count += 1
+
+    def _parts(self, batch: Batch) -> list[Batch]:
+        if self._random_layers:
+            torch.manual_seed(step_seed(self.seed, self.step_count))
+        return list(batch.parts(self.accumulation)) if self.accumulation > 1 else [batch]
+
+    def _backward(self, batch: Batch, *, last: bool) -> dict[str, Tensor]:
+        """Per-sample losses by term, and their gradients added to those before."""
+        with nullcontext() if last else self.accelerator.no_sync(self.learner):
+            losses = self.losses(batch)
+            total = (batch.weight * self.total(losses, batch.timestep)).mean() / self.accumulation
+            self.accelerator.backward(total * self.accelerator.gradient_accumulation_steps)  # which it divides by
+        return {name: value.detach() for name, value in losses.items()}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """(B,) loss of each sample, by term."""
+        shown = Shown(batch.clean, batch.noise, batch.noisy, batch.timestep, batch.own, self.schedule, self.prediction)
+        with torch.no_grad(), self.accelerator.autocast():
+            theirs = Answer(*self.teacher(batch.noisy, batch.timestep, batch.condition))
+        ours = Answer(*self.learner(batch.noisy, batch.timestep, batch.condition))
+        losses, first = {}, 0
+        for name, term in self.objective.items():
+            layers = slice(first, first := first + len(self.layers[name]))
+            losses[name] = term(shown, _of(theirs, layers), _of(ours, layers))
+        return losses
+
+    def total(self, losses: dict[str, Tensor], timestep: Tensor) -> Tensor:
+        """(B,) weighted sum of the terms."""
+        level = self.level_weight[timestep]  # (B,)
+        parts = [
+            term.weight * losses[name] * (level if term.by_level else 1.0) for name, term in self.objective.items()
+        ]
+        return torch.stack(parts).sum(0)
+
+    def _observe(self, batch: Batch, losses: dict[str, Tensor]) -> None:
+        """Tell the sampler what was seen, and keep sums for the log."""
+        signal = losses[self.signal]
+        finite = torch.stack(list(losses.values())).isfinite().all(0)  # (B,)
+        self._note_fault(~finite, batch.region)
+        told = finite & (batch.own if self.objective[self.signal].matched_only else ~batch.null)
+        timestep = batch.timestep if self.sampler.normaliser else None
+        self.sampler.observe(batch.region, torch.where(told, signal, 0.0), timestep=timestep, where=told)
+        kept = torch.where(told, signal, 0.0).double()
+        by_region = sum_by_region(batch.region, (told.double(), kept, kept * kept), self.sampler.num_regions)
+        for running, now in zip(self.seen, by_region, strict=True):
+            running += now
+        for name, value in losses.items():
+            self.loss_sums[name] += value.double().mean()
+        self.steps_seen += 1
+
+    def _update(self) -> None:
+        """Clip, step, average. Where a gradient is not finite the weights stay as they are."""
+        norm = self.accelerator.clip_grad_norm_(self._trained, self.optimiser.max_grad_norm)
+        if self.accelerator.scaler is None:  # a scaler tries scales that overflow, and skips those steps itself
+            bad = ~norm.isfinite()
+            self._note_fault(bad.view(1), torch.full((1,), -1, device=self.device))
+            self.optimizer.optimizer.found_inf = bad.float()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.learning_rate.step()
+        if self.average is not None:
+            self.average.update(self.student)
+
+    def _note_fault(self, bad: Tensor, region: Tensor) -> None:
+        """Remember the first step at which something was not finite, and where."""
+        first = bad & (bad.cumsum(0) == 1)
+        now = torch.stack([torch.full((), self.step_count, device=self.device), (region * first).sum()])
+        self._fault = torch.where(bad.any() & (self._fault[0] < 0), now, self._fault)
+
+    # Look ---------------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise if anything was not finite since the start; looks at the device."""
+        step, region = self._fault.tolist()
+        if step >= 0:
+            where = f"on a sample of region {region}" if region >= 0 else "in the gradient"
+            raise NonFiniteLoss(
+                f"the loss is not finite at step {step}, {where}; nothing was saved since, and a run resumed from the "
+                "checkpoint before comes to the same step again"
+            )
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the student has its averaged weights, where there are any."""
+        return nullcontext() if self.average is None else self.average.in_place_of(self.student)
+
+    def certificate(self) -> Certificate | None:
+        """The tracker's a-priori error as the next steps use it: what is drawn ahead is decided on older estimates.
+
+        Lags are in updates of the tracker, of which the sampler makes one in ``every`` steps.
+        """
+        known = self.sampler.certificate()
+        return None if known is None else known._replace(lag=known.lag + self.batches.ahead / self.sampler.every)
+
+    def clear(self) -> None:
+        """Begin new sums of losses and discrepancies."""
+        zeros = self.sampler.mass.new_zeros
+        self.seen = tuple(zeros(self.sampler.num_regions) for _ in range(3))
+        self.loss_sums = {name: zeros(()) for name in self.objective}
+        self.steps_seen = 0
+
+    def sums(self) -> dict[str, Tensor]:
+        """What has been added up since the last ``clear``: by region over all ranks, and for each term of the loss the
+        sum over steps of the mean over ranks. Every rank must call it."""
+        by_region = zip(("n", "total", "square"), self.seen, strict=True)
+        summed = {name: self.accelerator.reduce(value, "sum") for name, value in by_region}
+        means = self.loss_sums.items()
+        return summed | {f"loss.{name}": self.accelerator.reduce(value, "mean") for name, value in means}
+
+    def load_sums(self, sums: dict[str, Tensor], steps: int) -> None:
+        """Go on adding to saved sums; of those over all ranks the first rank takes care."""
+        mine = 1.0 if self.accelerator.is_main_process else 0.0
+        self.seen = tuple(sums[name].to(self.device) * mine for name in ("n", "total", "square"))
+        self.loss_sums = {name: sums[f"loss.{name}"].to(self.device) for name in self.objective}
+        self.steps_seen = steps
+
+
+def _named(terms: Sequence[Objective]) -> dict[str, Objective]:
+    """The terms by the name of their class, as specs write it."""
+    named = {registry.spec(term).split("(")[0].split(":")[-1].lower(): term for term in terms}
+    if len(named) != len(terms) or not terms:
+        told = ", ".join(map(registry.spec, terms)) or "none"
+        raise ValueError(f"an objective is one or more different terms, got {told}")
+    return named
+
+
+def _of(answer: Answer, layers: slice) -> Answer:
+    return Answer(answer.output, answer.features[layers])

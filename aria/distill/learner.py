@@ -1,0 +1,93 @@
+"""The student as it is trained: the model, the layers that are looked at, and projections to the teacher's widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from aria.distill.denoisers import Ask, Condition
+from aria.distill.schedule import NoiseSchedule
+from aria.distill.taps import taps
+
+
+class Learner(nn.Module):
+    """A denoising model and the features named in ``names``, each through its projection.
+
+    Everything that trains is used inside ``forward``, which wrappers for several ranks rely on.
+    """
+
+    def __init__(
+        self,
+        denoiser: Ask,
+        model: nn.Module,
+        names: Sequence[str] = (),
+        projections: Sequence[nn.Module] | None = None,
+        convert: tuple[NoiseSchedule, str, str] | None = None,
+    ) -> None:
+        """``convert`` is (schedule, given, wanted) where the model predicts something else than it is compared in."""
+        super().__init__()
+        self.denoiser = denoiser
+        self.model = model
+        self.names = tuple(names)
+        self.projections = nn.ModuleList(projections if projections is not None else [nn.Identity() for _ in names])
+        self.convert = convert
+
+    def forward(self, noisy: Tensor, timestep: Tensor, condition: Condition) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """(B, …) output and tapped features."""
+        with taps(self.model, self.names) as seen:
+            output = self.denoiser(self.model, noisy, timestep, condition)
+        if self.convert is not None:
+            schedule, given, wanted = self.convert
+            output = schedule.convert(output, given, wanted, noisy, timestep)
+        features = (project(seen[name]) for project, name in zip(self.projections, self.names, strict=True))
+        return output, tuple(features)
+
+
+def projections(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], names: Sequence[tuple[str, str]]
+) -> list[nn.Module]:
+    """A 1×1 projection for each pair of features whose widths differ, the identity where they agree."""
+    return [_projection(ours, theirs, name) for ours, theirs, name in zip(student, teacher, names, strict=True)]
+
+
+def _projection(ours: Tensor, theirs: Tensor, name: tuple[str, str]) -> nn.Module:
+    channel = 1 if ours.ndim == 4 else -1
+    if ours.ndim != theirs.ndim or _rest(ours, channel) != _rest(theirs, channel):
+        raise ValueError(
+            f"the teacher's {name[0]!r} gives features of shape {tuple(theirs.shape[1:])}, "
+            f"the student's {name[1]!r} of {tuple(ours.shape[1:])}: only their channels may differ"
+        )
+    width, wanted = ours.shape[channel], theirs.shape[channel]
+    if width == wanted:
+        return nn.Identity()
+    return nn.Conv2d(width, wanted, 1) if channel == 1 else nn.Linear(width, wanted)
+
+
+def _rest(feature: Tensor, channel: int) -> list[int]:
+    shape = list(feature.shape)
+    del shape[channel]
+    return shape
+
+
+def freeze(model: nn.Module) -> nn.Module:
+    """The model without gradients and in evaluation mode."""
+    return model.requires_grad_(False).eval()
+
+
+_SAME = (
+    "sample_size", "in_channels", "out_channels", "cross_attention_dim", "encoder_hid_dim", "class_embed_type",
+    "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
+)  # fmt: skip
+"""What a model's configuration says of its latents and conditions."""
+
+
+def same_latents(teacher: Any, student: Any) -> None:
+    """Refuse a student that speaks of other latents or is told other conditions than the teacher."""
+    if not (hasattr(teacher, "config") and hasattr(student, "config")):
+        return
+    for name in _SAME:
+        ours, theirs = student.config.get(name), teacher.config.get(name)
+        if ours != theirs:
+            raise ValueError(f"the student's {name} is {ours!r}, the teacher's {theirs!r}: they cannot be compared")

@@ -1,0 +1,78 @@
+"""The folder of a run: one run at a time, and in the end a whole pipeline."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aria.distill import files
+
+_LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
+
+
+@contextmanager
+def locked(output: Path, mine: bool = True) -> Iterator[None]:
+    """The folder for one run alone; the system frees it when the process ends, however it ends.
+
+    Of several ranks only the first locks it (``mine``).
+    """
+    if not mine:
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / _LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def deliver(
+    pipeline: Any, component: str, model: Any, output: Path, card: str, *, prediction: str | None = None
+) -> None:
+    """Write the teacher's pipeline with the student in its place, and with a scheduler for what the student predicts.
+
+    ``model_index.json`` comes last, so that a folder that opens is a whole one.
+    """
+    part = output / _PART
+    shutil.rmtree(part, ignore_errors=True)
+    now = {component: model}
+    if prediction is not None:
+        now["scheduler"] = type(pipeline.scheduler).from_config(pipeline.scheduler.config, prediction_type=prediction)
+    before = {name: getattr(pipeline, name) for name in now}
+    try:
+        pipeline.register_modules(**now)
+        with files.system_errors(part):
+            pipeline.save_pretrained(part)
+    finally:
+        pipeline.register_modules(**before)
+    _forget_places(part)
+    (part / "README.md").write_text(card, encoding="utf-8")
+    files.flush(part)
+    (output / _INDEX).unlink(missing_ok=True)
+    for entry in sorted(part.iterdir(), key=lambda entry: entry.name == _INDEX):
+        target = output / entry.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(entry, target)
+    files.flush_names(output)
+    part.rmdir()
+
+
+def _forget_places(part: Path) -> None:
+    """Take the names of this machine's folders out of the configurations of what is delivered."""
+    for path in part.glob("*/config.json"):
+        told = json.loads(path.read_text(encoding="utf-8"))
+        if Path(told.get("_name_or_path") or "").is_absolute():
+            del told["_name_or_path"]
+            files.write_json(path, told)

@@ -1,0 +1,83 @@
+"""Opening what lies on disk or on the hub: whole pipelines and their denoising models, with answers in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline, ModelMixin
+
+COMPONENTS = ("unet", "transformer")
+"""What a pipeline may call its denoising model."""
+
+
+def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **options: Any) -> DiffusionPipeline:
+    """A pipeline through ``DiffusionPipeline.from_pretrained``; a folder that is none is refused by name."""
+    folder = Path(path)
+    if folder.is_dir() and not (folder / "model_index.json").is_file():
+        raise ValueError(f"{path} is no pipeline folder: it has no model_index.json{_instead(folder)}")
+    if not folder.exists() and (folder.is_absolute() or str(path).startswith(".")):
+        raise ValueError(f"there is no folder {path}")
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"cannot open the pipeline {path}: {_first_line(error)}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def component_of(pipeline: DiffusionPipeline) -> str:
+    """The name under which a pipeline keeps its denoising model: "unet" or "transformer"."""
+    for name in COMPONENTS:
+        if getattr(pipeline, name, None) is not None:
+            return name
+    raise ValueError(f"{type(pipeline).__name__} has no denoising model; one is called {' or '.join(COMPONENTS)}")
+
+
+def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMixin:
+    """A denoising model: a model's own folder, or the model of a pipeline's folder."""
+    folder = Path(path)
+    if (folder / "model_index.json").is_file():
+        names = [name for name in COMPONENTS if (folder / name).is_dir()]
+        if not names:
+            raise ValueError(f"the pipeline {path} has no denoising model; one is called {' or '.join(COMPONENTS)}")
+        folder = folder / names[0]
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ValueError(f"{path} is no model folder: it has no config.json{_instead(folder)}")
+    cls = _model_class(config)
+    try:
+        model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"cannot open the model {path}: {_first_line(error)}") from error
+    if missing := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
+        raise ValueError(f"the weights in {path} are not complete: {missing[0]} is missing, {len(missing)} in all")
+    return model
+
+
+def _model_class(config: Path) -> Any:
+    import diffusers
+
+    try:
+        name = json.loads(config.read_text(encoding="utf-8")).get("_class_name", "")
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        raise ValueError(f"{config} is no JSON object: {error}") from None
+    cls = getattr(diffusers, name, None) if isinstance(name, str) else None
+    if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
+        raise ValueError(f"{config} names the class {name!r}, which is no model of diffusers")
+    return cls
+
+
+def _instead(folder: Path) -> str:
+    if not folder.is_dir():
+        return " (there is no such folder)"
+    found = sorted(entry.name for entry in folder.iterdir())
+    return f" (it holds {', '.join(found[:6])}{', …' if len(found) > 6 else ''})" if found else " (it is empty)"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]
+
+

@@ -1,0 +1,399 @@
+"""Prompts and what is known about each, read from a file and held without one Python object per prompt."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib
+import json
+import math
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aria.pool import Pool
+
+Row = dict[str, Any]
+NAMES = ("text", "prompt", "caption")
+"""Columns that hold the prompts where no column is asked for; the first that exists is taken."""
+WEIGHT = "weight"
+"""The column that becomes the pool's weights."""
+CHUNK = 65536
+"""Texts whose places are held as Python numbers at a time."""
+SCALARS = (str, int, float, bool, type(None))
+
+
+class Texts(Sequence[str]):
+    """N texts in one buffer of UTF-8 bytes: text i is ``data[ends[i - 1] : ends[i]]``.
+
+    A list of Python strings is copied page by page into every forked worker, since counting references writes to
+    it; these two arrays are not, and they may be memory maps.
+
+    >>> texts = Texts.of(["a cat", "ein Bär"])
+    >>> texts[1], len(texts), texts.data.size
+    ('ein Bär', 2, 13)
+    """
+
+    def __init__(self, data: np.ndarray[Any, Any], ends: np.ndarray[Any, Any]) -> None:
+        self.data = data  # (bytes,) uint8
+        self.ends = ends  # (N,) int64
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Texts:
+        """Pack ``texts``, read once."""
+        data, ends = bytearray(), array("q")
+        for text in texts:
+            data += text.encode()
+            ends.append(len(data))
+        return cls(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        i = range(len(self))[index]  # an index beyond the end is refused here, a negative one counted from it
+        return bytes(self.data[self.ends[i - 1] if i else 0 : self.ends[i]]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (text.decode() for text in self.raw())
+
+    def raw(self) -> Iterator[bytes]:
+        """The UTF-8 bytes of each text."""
+        view, begin = self.data.data, 0
+        for first in range(0, len(self), CHUNK):
+            for end in self.ends[first : first + CHUNK].tolist():
+                yield bytes(view[begin:end])
+                begin = end
+
+    def digest(self) -> str:
+        """Equal for equal texts, and in all likelihood only for them."""
+        seen = hashlib.sha256(np.ascontiguousarray(self.data).data)
+        seen.update(np.ascontiguousarray(self.ends).data)
+        return seen.hexdigest()[:16]
+
+    def starts_with(self, first: Texts) -> bool:
+        """Whether ``first`` is the beginning of these texts."""
+        n, size = len(first), first.data.size
+        same_ends = n <= len(self) and np.array_equal(self.ends[:n], first.ends)
+        return same_ends and np.array_equal(self.data[:size], first.data)
+
+
+class Column(Sequence[Any]):
+    """N values of which few are distinct, as labels are: ``values[codes[i]]``.
+
+    >>> style = Column.of(["ink", "photo", "ink"])
+    >>> style[2], list(style), style.codes.tolist()
+    ('ink', ['ink', 'photo', 'ink'], [1, 2, 1])
+    """
+
+    def __init__(self, values: Sequence[Any], codes: np.ndarray[Any, Any]) -> None:
+        self.values = tuple(values)  # None first
+        self.codes = codes  # (N,) int32
+
+    @classmethod
+    def of(cls, values: Iterable[Any]) -> Column:
+        """Encode ``values``, read once."""
+        growing = _Growing()
+        for row, value in enumerate(values):
+            growing.put(row, value)
+        return growing.column(len(growing.codes))
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return [self.values[code] for code in self.codes[index]]
+        return self.values[self.codes[index]]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self.values[code] for code in self.codes)
+
+
+@dataclass(frozen=True, eq=False)
+class Prompts:
+    """N prompts in the order of their source.
+
+    >>> prompts = Prompts(Texts.of(["a cat", "a dog"]), {"animal": Column.of(["cat", "dog"])})
+    >>> prompts.pool().column("animal")[1]
+    'dog'
+    """
+
+    texts: Texts
+    columns: Mapping[str, Column] = field(default_factory=dict)
+    """What else the source says of each prompt, by name."""
+    weight: Tensor | None = None
+    """(N,) float64 share of each prompt in the target distribution, at any scale."""
+    skipped: int = 0
+    """Rows left out because their text is empty."""
+    left_out: tuple[str, ...] = ()
+    """Columns left out because they hold more than text, numbers and nothing."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def pool(self, embeddings: Any = None) -> Pool:
+        """These conditions as a pool."""
+        return Pool(embeddings=embeddings, columns=self.columns, texts=self.texts, weight=self.weight)
+
+    def joined(self, captions: Sequence[str]) -> tuple[Prompts, Tensor]:
+        """These prompts followed by the captions that are not among them, and the (M,) prompt of each caption.
+
+        A caption that is new has None in every column and the mean weight.
+
+        >>> prompts, index = Prompts(Texts.of(["a cat", "a dog"])).joined(["a dog", "a fox", "a fox"])
+        >>> list(prompts.texts), index.tolist()
+        (['a cat', 'a dog', 'a fox'], [1, 2, 2])
+        """
+        wanted, place = set(captions), dict[str, int]()
+        for i, text in enumerate(self.texts) if wanted else ():
+            if text in wanted:
+                place.setdefault(text, i)
+        new = [text for text in dict.fromkeys(captions) if text not in place]
+        place.update((text, len(self) + i) for i, text in enumerate(new))
+        index = torch.tensor([place[text] for text in captions], dtype=torch.int64)
+        if not new:
+            return self, index
+        more = Texts.of(new)
+        texts = Texts(
+            np.concatenate([self.texts.data, more.data]),
+            np.concatenate([self.texts.ends, more.ends + self.texts.data.size]),
+        )
+        columns = {name: Column.of([*column, *[None] * len(new)]) for name, column in self.columns.items()}
+        weight = None if self.weight is None else torch.cat([self.weight, self.weight.mean().expand(len(new))])
+        return Prompts(texts, columns, weight, self.skipped, self.left_out), index
+
+
+# ------------------------------------------------------------------------------------------------------------ reading
+
+
+def read_prompts(path: str | Path, *, column: str | None = None) -> Prompts:
+    """Prompts from a .txt (one a line), .csv, .jsonl or .parquet file or a folder of ``datasets``' ``save_to_disk``.
+
+    ``column`` names the prompts; without it they are in the first of ``text``, ``prompt`` and ``caption`` that exists,
+    or in the only column. Rows whose text is empty are skipped and counted. Of the other columns, ``weight``
+    becomes the weights and the rest are kept by name.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = Path(folder, "pool.csv").write_text("prompt,animal,weight\\na cat,cat,3\\na dog,dog,1\\n")
+    ...     prompts = read_prompts(f"{folder}/pool.csv")
+    >>> list(prompts.texts), list(prompts.columns["animal"]), prompts.weight.tolist()
+    (['a cat', 'a dog'], ['cat', 'dog'], [3.0, 1.0])
+    """
+    path = Path(path)
+    ending = "a folder" if path.is_dir() else path.suffix.lower()
+    if not path.exists():
+        raise ValueError(f"there is no prompt file {path}")
+    if ending not in READERS:
+        raise ValueError(f"{path}: prompts are read from .txt, .csv, .jsonl, .parquet or a datasets folder")
+    if ending == ".txt" and column is not None:
+        raise ValueError(f"{path}: a .txt file has one prompt a line and no column {column!r}")
+    return _collect(path, READERS[ending](path), column)
+
+
+def _collect(path: Path, rows: Iterator[tuple[str, Row]], asked: str | None) -> Prompts:
+    """Sort the values of ``rows``, each with the place it comes from, into columns."""
+    first = next(rows, None)
+    if first is None:
+        raise ValueError(f"{path}: it holds no prompt")
+    column = _column(path, list(first[1]), asked)
+    weighted = WEIGHT in first[1] and column != WEIGHT
+    data, ends, weights, skipped = bytearray(), array("q"), array("d"), 0
+    columns: dict[str, _Growing] = {}
+    for place, row in chain([first], rows):
+        if not (text := _text(path, place, row, column)):
+            skipped += 1
+            continue
+        if weighted:
+            weights.append(_weight(path, place, row.get(WEIGHT)))
+        for name in row.keys() - {column} - ({WEIGHT} if weighted else set()):
+            columns.setdefault(name, _Growing()).put(len(ends), row[name])
+        data += text
+        ends.append(len(data))
+    if not ends:
+        raise ValueError(f"{path}: it holds no prompt, only {skipped} empty ones")
+    kept = {name: grown.column(len(ends)) for name, grown in sorted(columns.items()) if not grown.nested}
+    left_out = tuple(name for name, grown in sorted(columns.items()) if grown.nested)
+    weight = torch.frombuffer(weights, dtype=torch.float64) if weighted else None
+    if weight is not None and not float(weight.sum()) > 0:
+        raise ValueError(f"{path}: column {WEIGHT!r} must have a positive sum")
+    texts = Texts(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))
+    return Prompts(texts, kept, weight, skipped, left_out)
+
+
+class _Growing:
+    """A column while it is read: one value a row, None in the rows that lack it."""
+
+    def __init__(self) -> None:
+        # 1, 1.0 and True are three values although Python calls them equal
+        self.known: dict[tuple[type, Any], int] = {(type(None), None): 0}
+        self.codes = array("i")
+        self.nested = False
+
+    def put(self, row: int, value: Any) -> None:
+        self.codes.extend([0] * (row - len(self.codes)))
+        if isinstance(value, SCALARS):
+            self.codes.append(self.known.setdefault((type(value), value), len(self.known)))
+        else:
+            self.nested = True
+
+    def column(self, rows: int) -> Column:
+        self.codes.extend([0] * (rows - len(self.codes)))
+        return Column([value for _, value in self.known], np.frombuffer(self.codes, np.int32))
+
+
+def _column(path: Path, have: list[str], asked: str | None) -> str:
+    """The column of the prompts: the one asked for, else the first of NAMES, else the only one."""
+    exist = ", ".join(sorted(have)) or "none"
+    if asked is not None:
+        if asked not in have:
+            raise ValueError(f"{path}: there is no column {asked!r}; there are: {exist}")
+        return asked
+    found = [name for name in NAMES if name in have] or (have if len(have) == 1 else [])
+    if not found:
+        raise ValueError(f"{path}: no column is called {', '.join(NAMES)}: say which holds the prompts, of: {exist}")
+    return found[0]
+
+
+def _weight(path: Path, place: str, value: Any) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"{path}, {place}: a weight must be a finite number of at least 0, got {value!r}")
+    return weight
+
+
+def _text(path: Path, place: str, row: Row, column: str) -> bytes:
+    """The UTF-8 bytes of a row's text, without the space around it; nothing where there is none."""
+    if column not in row:
+        raise ValueError(f"{path}, {place}: there is no {column!r}; there are: {', '.join(sorted(row)) or 'none'}")
+    text = row[column]
+    if not isinstance(text, str | None):
+        raise ValueError(f"{path}, {place}: {column!r} must be a text, got {text!r}")
+    try:
+        return (text or "").strip().encode()
+    except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which no encoding can write
+        raise ValueError(f"{path}, {place}: {column!r} cannot be written as UTF-8: {text!r}") from None
+
+
+# ------------------------------------------------------------------------------------------------------------- formats
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The decoded lines of a file with their numbers, counted from 1."""
+    offset = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                bad = offset + error.start
+                raise ValueError(f"{path}, line {number}: not UTF-8 at byte {bad} of the file") from None
+            offset += len(line)
+
+
+def _txt(path: Path) -> Iterator[tuple[str, Row]]:
+    return ((f"line {number}", {"text": line}) for number, line in _lines(path))
+
+
+def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise ValueError(f"{path}, line {number}: each line must be a JSON object, got {line.strip()[:40]}")
+        yield f"line {number}", row
+
+
+def _csv(path: Path) -> Iterator[tuple[str, Row]]:
+    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    try:
+        header = next(reader, [])
+        if len(set(header)) < len(header):
+            raise ValueError(f"{path}: its header names a column twice: {', '.join(header)}")
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                many = f"{len(cells)} cells where the header has {len(header)}"
+                raise ValueError(f"{path}, line {reader.line_num}: {many}")
+            yield f"line {reader.line_num}", dict(zip(header, cells))
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: no CSV: {error}") from None
+
+
+def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
+    parquet = _imported(path, "pyarrow.parquet")
+    try:
+        yield from _arrow(parquet.ParquetFile(path).iter_batches())
+    except _imported(path, "pyarrow").ArrowException as error:
+        raise ValueError(f"{path}: no parquet file: {_first_line(error)}") from None
+
+
+def _folder(path: Path) -> Iterator[tuple[str, Row]]:
+    datasets = _imported(path, "datasets")
+    try:
+        loaded = datasets.load_from_disk(path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: no folder saved by datasets: {_first_line(error)}") from None
+    if isinstance(loaded, datasets.DatasetDict):
+        splits = ", ".join(f"{path / name}" for name in loaded)
+        raise ValueError(f"{path}: it holds several splits; give the folder of one: {splits}")
+    yield from _arrow(loaded.with_format("arrow").iter(4096))
+
+
+def _imported(path: Path, module: str) -> Any:
+    """A package that only some formats need."""
+    package = module.split(".")[0]
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ValueError(f"reading {path} needs {package}: pip install {package}") from None
+
+
+def _arrow(batches: Iterable[Any]) -> Iterator[tuple[str, Row]]:
+    """Rows of Arrow batches; nested values become a list unread, since only their being nested matters."""
+    number = 0
+    for batch in batches:
+        columns = {
+            name: [[]] * len(batch) if _nested(batch.column(name).type) else batch.column(name).to_pylist()
+            for name in batch.schema.names
+        }
+        for i in range(len(batch)):
+            number += 1
+            yield f"row {number}", {name: values[i] for name, values in columns.items()}
+
+
+def _nested(kind: Any) -> bool:
+    return bool(kind.num_fields)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+READERS = {".txt": _txt, ".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, "a folder": _folder}

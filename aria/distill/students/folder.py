@@ -1,0 +1,85 @@
+"""A student on disk: a diffusers model folder, with two JSON files beside the weights.
+
+- ``student.json``: where it comes from, its size and the feature pairs; read by :func:`read_record`.
+- ``inheritance.json``: for each tensor whether it was copied, sliced or is fresh, and from which tensor.
+
+The folder is written under another name and renamed, so that it is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+
+from aria.distill import files
+
+from .block_map import public
+from .inherit import Inheritance
+from .stages import Config
+
+FORMAT = "aria-student/1"
+RECORD = "student.json"
+INHERITANCE = "inheritance.json"
+
+
+def config_digest(config: Config) -> str:
+    """SHA-256 of a config, whatever the order of its keys and the folder it was read from."""
+    text = json.dumps(public(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_output(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that a student cannot be written to: one with other things in it, or a file."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, not a folder")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not overwrite:
+        raise ValueError(f"{folder} is not empty; choose another folder, or allow to overwrite it")
+    if not (folder / RECORD).is_file():
+        raise ValueError(f"{folder} is not empty and no student (it has no {RECORD}), so it is not overwritten")
+
+
+def write_student(
+    folder: str | Path,
+    student: UNet2DConditionModel,
+    record: Mapping[str, Any],
+    inheritance: Inheritance,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write the student, its ``record`` and its ``inheritance`` to ``folder``, which must be absent or empty.
+
+    With ``overwrite`` an earlier student may be there and is replaced.
+    """
+    target = Path(folder).resolve()
+    check_output(target, overwrite=overwrite)
+    try:
+        with files.replacing(target) as fresh, files.system_errors(fresh):
+            student.save_pretrained(fresh)
+            files.write_json(fresh / RECORD, {"format": FORMAT, **record})
+            files.write_json(fresh / INHERITANCE, inheritance.as_json())
+    except OSError as error:
+        raise ValueError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def read_record(folder: str | Path) -> dict[str, Any]:
+    """The record of a student's folder."""
+    path = Path(folder) / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{path} is no record of a student (format {FORMAT!r})")
+    return record
+
+
+def read_feature_pairs(folder: str | Path) -> list[tuple[str, str]]:
+    """(teacher's module, student's module) for feature distillation, from a student's folder."""
+    return [(teacher, student) for teacher, student in read_record(folder)["feature_pairs"]]

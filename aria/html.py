@@ -1,0 +1,122 @@
+"""Pages of one file: elements that escape what they hold, tables, figures and images, and nothing from outside.
+
+>>> page("a < b", section("What was seen", table([{"region": 3, "share": 0.25}])))[:15]
+'<!DOCTYPE html>'
+"""
+
+from __future__ import annotations
+
+import base64
+import html as _html
+import math
+from collections.abc import Mapping, Sequence
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1d2126; --soft: #5c6570; --paper: #fdfdfc; --line: #d8dce0; --band: #f1f3f5;
+        --good: #00664b; --bad: #b34700; --blue: #0072b2; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ea; --soft: #a2abb5; --paper: #15181b; --line: #363c43; --band: #1d2125;
+          --good: #35c49a; --bad: #f08a45; --blue: #56b4e9; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 1.5rem; max-width: 72rem; background: var(--paper); color: var(--ink);
+       font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; font-size: 1.25rem; }
+p, figcaption, summary { max-width: 46rem; } a { color: inherit; } code { font-size: .92em; overflow-wrap: anywhere; }
+.soft, figcaption, summary { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
+.scroll { overflow-x: auto; } .fixed { white-space: nowrap; }
+table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; }
+th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+         overflow-wrap: anywhere; }
+th { background: var(--band); font-weight: 600; vertical-align: bottom; }
+td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+figure { margin: 1rem 0; } figcaption { margin-bottom: .5rem; }
+svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
+svg text { fill: currentColor; }
+img { display: block; max-width: 100%; height: auto; }
+details { margin-top: .5rem; } summary { cursor: pointer; }
+""".strip()
+"""Readable on paper and on a dark screen; figures take their ink from the page."""
+
+
+class Html(str):
+    """Text that is HTML already and is not escaped again."""
+
+
+def text(value: object) -> Html:
+    """Any value as text; :class:`Html` is left as it is.
+
+    >>> text("a < b")
+    'a &lt; b'
+    """
+    return value if isinstance(value, Html) else Html(_html.escape(str(value), quote=True))
+
+
+def tag(name: str, *children: object, **attributes: object) -> Html:
+    """An element. In names of attributes a trailing underscore is dropped (``class_``), others are hyphens.
+
+    >>> tag("td", "a < b", class_="number")
+    '<td class="number">a &lt; b</td>'
+    """
+    return Html(f"<{name}{_shown(attributes)}>{''.join(map(text, children))}</{name}>")
+
+
+def table(rows: Sequence[Mapping[str, object]]) -> Html:
+    """Rows under the names of their columns; numbers in four digits and to the right, what is unknown as a dash.
+
+    >>> table([{"rate": 0.123456, "spec": "ema"}])  # doctest: +ELLIPSIS
+    '<div class="scroll"><table><thead><tr><th class="number">rate</th><th>spec</th></tr></thead>...'
+    """
+    if not rows:
+        return tag("p", "(none)")
+    right = {name: any(_is_number(row[name]) for row in rows) for name in rows[0]}
+    head = [tag("th", name, **_side(right[name])) for name in right]
+    body = [tag("tr", *(tag("td", _cell(row[name]), **_side(right[name])) for name in right)) for row in rows]
+    return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
+
+
+def figure(drawing: str, caption: str, label: str) -> Html:
+    """An ``<svg>`` element under its caption; ``label`` is what it shows, for those who do not see it."""
+    shown = tag("div", Html(drawing), class_="scroll", role="img", aria_label=label)
+    return tag("figure", tag("figcaption", caption), shown)
+
+
+def image(png: bytes, caption: str) -> Html:
+    """A PNG under its caption, inside the page."""
+    source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+    return tag("figure", tag("figcaption", caption), Html(f"<img{_shown({'src': source, 'alt': caption})}>"))
+
+
+def section(title: str, *children: object) -> Html:
+    """A part of a page under its title."""
+    return tag("section", tag("h2", title), *children)
+
+
+def details(summary: str, *children: object, open: bool = False) -> Html:
+    """What is shown when its summary is clicked."""
+    return tag("details", tag("summary", summary), *children, **({"open": "open"} if open else {}))
+
+
+def page(title: str, *sections: object) -> Html:
+    """A whole document: its style is inside, it runs no script and loads nothing."""
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{text(title)}</title>'
+    head += f"\n<style>\n{STYLE}\n</style>"
+    body = tag("body", tag("h1", title), *sections)
+    return Html(f'<!DOCTYPE html>\n<html lang="en">\n<head>{head}</head>\n{body}\n</html>\n')
+
+
+def _shown(attributes: Mapping[str, object]) -> str:
+    return "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items())
+
+
+def _side(right: bool) -> dict[str, str]:
+    return {"class_": "number"} if right else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: object) -> object:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, float) else value

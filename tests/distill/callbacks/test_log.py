@@ -1,0 +1,78 @@
+"""The logs say what happened: sums over the steps since the last line, by term and by region."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from aria.distill.callbacks import Log
+from tests.distill import engine
+
+
+def rows(output, name):
+    return [json.loads(line) for line in (output / f"{name}.jsonl").read_text().splitlines()]
+
+
+def test_every_sample_is_counted_once(tmp_path):
+    """Beside sums made by hand from the batches."""
+    distiller = engine.make(steps=7, objective=("output", "task"), of={"allocator": "proportional"})
+    seen, losses, observe = [], [], distiller._observe
+
+    def watched(batch, by_name):
+        seen.append(batch), losses.append(by_name)
+        observe(batch, by_name)
+
+    distiller._observe = watched
+    distiller.fit([Log(tmp_path, every=3, quiet=True)])
+    told = rows(tmp_path, "losses")
+    assert [row["step"] for row in told] == [3, 6, 7]
+    assert [set(row) for row in told] == [{"step", "output", "task", "lr", "steps_per_second"}] * 3
+    for row, first, last in zip(told, (0, 3, 6), (3, 6, 7), strict=True):
+        for name in ("output", "task"):
+            assert row[name] == pytest.approx(float(torch.cat([step[name] for step in losses[first:last]]).mean()))
+        assert row["lr"] == 5e-5 and row["steps_per_second"] > 0
+    regions = rows(tmp_path, "discrepancies")
+    for step, first, last in ((3, 0, 3), (6, 3, 6), (7, 6, 7)):
+        region = torch.cat([batch.region[~batch.null] for batch in seen[first:last]])
+        value = torch.cat([
+            step["output"][~batch.null] for step, batch in zip(losses[first:last], seen[first:last], strict=True)
+        ]).double()
+        lines = [row for row in regions if row["step"] == step]
+        assert [row["region"] for row in lines] == sorted(set(region.tolist()))
+        for row in lines:
+            mine = value[region == row["region"]]
+            assert row["n"] == len(mine)
+            assert row["mean"] == pytest.approx(float(mine.mean()))
+            assert row["square"] == pytest.approx(float(mine.square().mean()))
+            assert 0 < row["q"] < 1
+    assert sum(row["q"] for row in regions if row["step"] == 6) == pytest.approx(1.0)
+
+
+def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
+    for name in ("losses", "discrepancies"):
+        (tmp_path / f"{name}.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"st')
+    distiller = engine.make(steps=4)
+    distiller.step_count = 4
+    distiller.fit([Log(tmp_path, quiet=True)])
+    for name in ("losses", "discrepancies"):
+        assert (tmp_path / f"{name}.jsonl").read_text() == '{"step": 2}\n{"step": 4}\n'
+
+
+def test_a_run_that_stops_early_writes_no_short_line(tmp_path):
+    """What is summed up goes into its checkpoint, and into the line that the resumed run writes."""
+    from aria.distill.callbacks import Callback
+
+    class Stop(Callback):
+        def step(self, distiller):
+            distiller.stop = distiller.step_count == 5
+
+    distiller = engine.make(steps=9)
+    distiller.fit([Log(tmp_path, every=3, quiet=True), Stop()])
+    assert [row["step"] for row in rows(tmp_path, "losses")] == [3] and distiller.steps_seen == 2
+
+
+def test_refusals(tmp_path):
+    with pytest.raises(ValueError, match="logging_steps must be a whole number of at least 1, got 0"):
+        Log(tmp_path, every=0)

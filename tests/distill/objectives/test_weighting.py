@@ -1,0 +1,67 @@
+"""How much each noise level counts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers.training_utils import compute_snr
+
+from aria import registry
+from aria.distill.objectives import MinSNR, Uniform, Velocity, Weighting
+from aria.distill.schedule import PREDICTIONS, NoiseSchedule
+
+SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
+SCHEDULE = NoiseSchedule.of(SCHEDULER)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
+def test_min_snr_is_what_diffusers_scripts_compute(gamma):
+    snr = compute_snr(SCHEDULER, torch.arange(1000))
+    least = torch.minimum(snr, torch.full_like(snr, gamma))
+    wanted = {"epsilon": least / snr, "v_prediction": least / (snr + 1), "sample": least}
+    for prediction, table in wanted.items():
+        torch.testing.assert_close(MinSNR(gamma).table(SCHEDULE, prediction), table, rtol=2e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", [MinSNR(5.0), MinSNR(1.0), Velocity()])
+def test_an_error_counts_the_same_however_it_is_said(weighting):
+    """Two beliefs that differ by δ in the image differ in every kind of prediction; the weighted error is one."""
+    t = torch.arange(0, 1000, 37)
+    clean = torch.randn(len(t), 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    wrong, noise = clean + 0.1, torch.ones_like(clean)
+    exact = NoiseSchedule(SCHEDULE.alpha.double(), SCHEDULE.sigma.double())
+    noisy = exact.add_noise(clean, noise, t)
+    said = []
+    for prediction in PREDICTIONS:
+        right, off = (exact.convert(x, "sample", prediction, noisy, t) for x in (clean, wrong))
+        said.append((right - off).square().mean((1, 2, 3)) * weighting.table(exact, prediction)[t])
+    for other in said[1:]:
+        torch.testing.assert_close(other, said[0], rtol=1e-6, atol=0)
+
+
+def test_uniform_counts_one():
+    assert torch.equal(Uniform().table(SCHEDULE, "epsilon"), torch.ones(1000))
+
+
+@pytest.mark.parametrize("prediction", PREDICTIONS)
+def test_tables_are_finite_at_zero_terminal_snr(prediction):
+    ends = NoiseSchedule.of(DDIMScheduler(rescale_betas_zero_snr=True))
+    assert ends.alpha[-1] == 0
+    table = MinSNR(5.0).table(ends, prediction)
+    assert bool(table.isfinite().all())
+    assert float(table[-1]) == (1.0 if prediction == "epsilon" else 0.0)
+    if prediction == "epsilon":
+        with pytest.raises(ValueError, match="an error of epsilon counts infinitely at timestep 999"):
+            Velocity().table(ends, prediction)
+    else:
+        assert bool(Velocity().table(ends, prediction).isfinite().all())
+
+
+def test_refusals():
+    for spec, sentence in (("min_snr(0)", "gamma must be positive"), ("minsnr2", "min_snr")):
+        with pytest.raises(ValueError, match=sentence):
+            registry.resolve(spec, Weighting)
+    for weighting in (MinSNR(), Velocity()):
+        with pytest.raises(ValueError, match="prediction must be"):
+            weighting.table(SCHEDULE, "noise")

@@ -1,0 +1,52 @@
+"""How often conditions are replaced."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from aria import registry
+from aria.distill.replacement import Constant, Exponential, Replacement, Sigmoid, TwoSided
+
+
+@pytest.mark.parametrize(
+    ("shape", "mean"),
+    [
+        (Exponential(5.0), (1 - math.exp(-5)) / 5),  # 0.199
+        (Exponential(0.0), 1.0),
+        (TwoSided(5.0), 2 * (1 - math.exp(-2.5)) / 5),
+        (Constant(0.3), 0.3),
+        (Constant(0.0), 0.0),
+        (Sigmoid(20.0, 0.5), 0.5),
+        (Sigmoid(20.0, 0.7), math.log((1 + math.exp(6)) / (1 + math.exp(-14))) / 20),
+    ],
+)
+def test_means_are_the_integrals(shape, mean):
+    table = shape.table(1000)
+    assert table.shape == (1000,) and table.dtype == torch.float32
+    assert bool(((table >= 0) & (table <= 1)).all())
+    assert abs(float(table.double().mean()) - mean) < 1e-3  # a left sum of 1000 terms of a rising function up to 1
+
+
+def test_exponential_is_the_formula_and_rises():
+    table = Exponential(5.0).table(1000)
+    assert float(table[0]) == pytest.approx(math.exp(-5)) and float(table[800]) == pytest.approx(math.exp(-1))
+    assert bool((table.diff() > 0).all())
+    assert torch.allclose(TwoSided(5.0).table(1000)[500:], table[500:])
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("exponential(-1)", "steepness must be non-negative and finite, got -1"),
+        ("two_sided(-1)", "steepness must be non-negative and finite, got -1"),
+        ("constant(1.5)", r"probability must lie in \[0, 1\], got 1.5"),
+        ("sigmoid(slope='a')", "slope must be a number, got 'a'"),
+        ("exponental", "exponential"),
+    ],
+)
+def test_refusals(spec, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        registry.resolve(spec, Replacement)

@@ -1,0 +1,49 @@
+"""Teachers and pipelines: what is read of them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from aria.distill.denoisers import StableDiffusion, StableDiffusionXL
+from aria.distill.pipelines import component_of, open_model, open_pipeline
+from aria.distill.teacher import Teacher
+
+
+@pytest.mark.parametrize(
+    ("folder", "adapter", "prediction"),
+    [
+        ("sd_folder", StableDiffusion, "epsilon"),
+        ("sd_v_folder", StableDiffusion, "v_prediction"),
+        ("sdxl_folder", StableDiffusionXL, "epsilon"),
+    ],
+)
+def test_a_pipelines_teacher(folder, adapter, prediction, request):
+    pipeline = open_pipeline(request.getfixturevalue(folder))
+    teacher = Teacher.of(pipeline)
+    assert type(teacher.denoiser) is adapter and teacher.prediction == prediction and teacher.component == "unet"
+    assert teacher.model is pipeline.unet and len(teacher.schedule) == 1000
+    torch.testing.assert_close(teacher.schedule.alpha**2, pipeline.scheduler.alphas_cumprod)
+
+
+def test_a_model_is_opened_from_its_folder_or_its_pipelines(sd_folder):
+    one, other = open_model(sd_folder), open_model(str(sd_folder / "unet"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    assert isinstance(one.config["_name_or_path"], str)
+    assert isinstance(open_pipeline(sd_folder).config["_name_or_path"], str)
+
+
+def test_refusals(sd_folder, tmp_path):
+    with pytest.raises(ValueError, match="SimpleNamespace has no denoising model; one is called unet or transformer"):
+        component_of(SimpleNamespace(unet=None))
+    with pytest.raises(ValueError, match="is no model folder: it has no config.json"):
+        open_model(sd_folder / "tokenizer" / "nothing")
+    with pytest.raises(ValueError, match="prediction must be"):
+        Teacher(None, StableDiffusion(), None, "noise")
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no denoising model; one is called"):
+        open_model(tmp_path)
+    with pytest.raises(ValueError, match="cannot open the pipeline"):
+        open_pipeline(tmp_path)
