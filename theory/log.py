@@ -217,7 +217,7 @@ def _fault(row: Array, before: float) -> str:
     if step < before:
         return f"steps go back from {before:.0f} to {step:.0f}: give each run by itself, in order of its steps"
     if not (region == np.floor(region) and 0 <= region < MOST_REGIONS):
-        return f"region must be a whole number from 0 to {MOST_REGIONS - 1}, got {region:g}"
+        return f"region must be a whole number from 0 to {MOST_REGIONS - 1}, got {region:.10g}"
     if not (n >= 0 and n == np.floor(n) and n < 2.0**53):
         return f"n must be a whole number of at least 0, got {n:g}"
     if not abs(mean) < HUGE:
@@ -260,6 +260,8 @@ def _csv_parser(head: str, shown: str) -> Parser:
     except csv.Error as error:
         raise LogError(f"{shown} line 1: {error}") from None
     names = [name.strip() for name in cells]
+    if len(names) == 1 and any(other in head for other in ";\t"):
+        raise LogError(f"{shown} must have its cells separated by commas, its header is {head.strip()[:60]!r}")
     _check_names(names, shown)
     wanted = [names.index(name) for name in ("step", "region", *_rest(names))]
 

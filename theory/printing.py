@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,19 @@ class OneLine(click.Command):
             raise Refusal(f"{error.filename or 'file'}: {error.strerror or error}") from error
         except ValueError as error:  # what the library refuses, it refuses by name in one line
             raise Refusal(one_line(str(error))) from error
+
+
+@contextmanager
+def blamed_on(part: object) -> Iterator[None]:
+    """Tells in one line what fails within if ``part`` is somebody's own class; a bug of ours keeps its traceback."""
+    try:
+        yield
+    except (click.ClickException, ValueError, OSError):
+        raise
+    except Exception as error:
+        if type(part).__module__.startswith("aria."):
+            raise
+        raise Refusal(f"{type(part).__name__} failed: {type(error).__name__}: {one_line(str(error))}") from error
 
 
 def one_line(text: str) -> str:

@@ -9,13 +9,10 @@ numbers of the same law. Memory beyond what is recorded does not grow with R or 
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,7 +20,12 @@ from torch import Tensor
 from aria import checks
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
 from aria.samplers import draws
-from theory.regimes import Past, Random, Regime, Seen
+from theory.errors import RECORDS, Errors, Moments, Tally
+from theory.regimes import Random, Regime
+from theory.threads import Tick, in_threads, one_thread
+from theory.world import World
+
+__all__ = ["BLOCK", "RECORDS", "Errors", "Moments", "Progress", "bar", "common", "one_thread", "simulate"]
 
 BLOCK = 24_576
 """Tracker memories (replicas times regions) a block carries on a CPU: 192 KiB a tensor, and below the size from which
@@ -34,65 +36,6 @@ DEVICE_SCALE = 200
 """How much larger both are on an accelerator, where few large operations are best."""
 TICK = 64
 """Steps between two looks at the progress."""
-
-RECORDS = ("sample", "sums", "weighted", "peak", "curve", "certificate")
-"""What can be recorded beside the moments of the final errors; see :class:`Errors`."""
-
-
-class Moments(NamedTuple):
-    """Averages over replicas, (K,) each, and their standard errors."""
-
-    mean: Tensor
-    square: Tensor
-    mean_stderr: Tensor
-    square_stderr: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Errors:
-    r"""The errors of R replicas: filtering :math:`e_t = m_t - \mu_t` and prediction :math:`p_t = m_{t-1} - \mu_t`.
-
-    ``records`` holds what was asked for, (R, K) each unless said otherwise, with sums over the steps after ``burn``:
-
-    ============= ====================================================================================================
-    "sample"      ``filtering`` and ``prediction``, the errors of the last step
-    "sums"        ``sum e``, ``sum e²``, ``sum p``, ``sum p²``
-    "weighted"    ``sum q``, ``sum q e`` and ``sum q e²`` with the visit probability q_t and the error e_{t-1} before
-                  it, and ``start``, the error at step ``burn``: all that T13 is about
-    "peak"        ``peak``, the largest \|e_t\|
-    "curve"       ``curve e``, ``curve e²``, ``curve p``, ``curve p²``, (T - burn, K) each: averages over replicas
-    "certificate" ``start weight``, ``lag`` and ``noise`` of the last step
-    ============= ====================================================================================================
-    """
-
-    replicas: int
-    steps: int
-    burn: int
-    powers: Tensor
-    """(2, 4, K) sums over replicas of the powers 1 to 4 of the final filtering and prediction errors."""
-    records: dict[str, Tensor] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Tensor:
-        """A record by its name."""
-        if name not in self.records:
-            raise KeyError(f"{name!r} was not recorded, only {', '.join(sorted(self.records)) or 'the moments'}")
-        return self.records[name]
-
-    def _moments(self, row: int) -> Moments:
-        m1, m2, _, m4 = (self.powers[row] / self.replicas).unbind()
-        n = max(self.replicas - 1, 1)
-        return Moments(m1, m2, ((m2 - m1 * m1).clamp(min=0) / n).sqrt(), ((m4 - m2 * m2).clamp(min=0) / n).sqrt())
-
-    @property
-    def filtering(self) -> Moments:
-        """Moments of e_T."""
-        return self._moments(0)
-
-    @property
-    def prediction(self) -> Moments:
-        """Moments of p_T."""
-        return self._moments(1)
-
 
 Progress = Callable[[int, int], None]
 """Called with the number of updates done and to be done, from the thread that called :func:`simulate`."""
@@ -122,7 +65,7 @@ def simulate(
         replicas: R, number of independent runs.
         regions: K; by default one, or one per level of the regime.
         burn: steps left out of everything that is summed over steps.
-        record: what to keep beside the moments of the final errors, out of :data:`RECORDS`.
+        record: what to keep beside the moments of the final errors, out of :data:`~theory.errors.RECORDS`.
         seed: the result is a function of it, the sizes and ``block``.
         block: replicas that one tensor carries; by default as many as fit a core's cache.
         workers: threads; by default one per core, one on an accelerator. Noise dear to draw gains most from several,
@@ -160,7 +103,7 @@ def simulate(
 
 def _default_block(tracker: Tracker, regions: int, device: torch.device) -> int:
     memory = sum(tensor.numel() for tensor in tracker.init((1, 1)).values())
-    limit = min(BLOCK, BLOCK_MEMORY // memory) * (1 if device.type == "cpu" else DEVICE_SCALE)
+    limit = min(BLOCK, BLOCK_MEMORY // max(memory, 1)) * (1 if device.type == "cpu" else DEVICE_SCALE)
     return max(1, limit // regions)
 
 
@@ -185,76 +128,30 @@ class _Job:
         return not self.record.isdisjoint({"sums", "weighted", "peak", "curve"})
 
 
-# ------------------------------------------------------------------------------------------------------- one block
-
-
-def _block(job: _Job, index: int, rows: int, tick: Callable[[int], None]) -> _Tally:
+def _block(job: _Job, rows: int, index: int, tick: Tick) -> Tally:
     """Block ``index`` of ``rows`` replicas through all steps."""
     shape = (rows, job.regions)
-    random = Random(draws.step_seed(job.seed, index), shape, job.device)
-    visits, drift, noise = job.regime.visits, job.regime.drift, job.regime.noise
-    memory = [part.init(shape, job.device) for part in (visits, drift, noise)]
+    world = World(job.regime, Random(draws.step_seed(job.seed, index), shape, job.device), one_row=bool(job.rows))
     state = _init(job.tracker, shape, job.rows, job.device)
-    observe = _Observer(job.regime, None if job.rows else shape)
-    tally = _Tally(job, shape)
-    truth = job.regime.start(job.regions, job.device)  # (1, K)
+    tally = Tally(job.record, shape, job.burn, job.steps, job.device)
     adaptive, first = job.regime.adaptive, job.burn + 1 if job.running else job.steps
     estimate = _estimate(job.tracker, state, shape) if adaptive or first == 1 else None
     for step in range(1, job.steps + 1):
-        before, last = truth, estimate
-        past = Past(step, truth, last if adaptive else None)
-        seen, memory[0] = visits.step(memory[0], past, random)
-        move, memory[1] = drift.step(memory[1], past._replace(visit=seen.visit), random)
-        truth = truth + move
-        hidden, memory[2] = noise.step(memory[2], Past(step, truth, past.estimate, seen.visit), random)
-        state = job.tracker.update(state, observe(truth, hidden, seen))
+        before, last = world.truth, estimate
+        stats = world.step(last)
+        state = job.tracker.update(state, stats)
         if adaptive or step + 1 >= first:
             estimate = _estimate(job.tracker, state, shape)
         if step >= first and last is not None and estimate is not None:
-            tally.add(step, last.value, before, truth, estimate.value, seen.visit)
+            tally.add(step, last.value, before, world.truth, estimate.value, stats.visit)
         if step % TICK == 0 or step == job.steps:
             tick(((step - 1) % TICK + 1) * rows * job.regions)
-    tally.close(state)
+    tally.close(job.tracker, state)
     return tally
 
 
 def _estimate(tracker: Tracker, state: State, shape: tuple[int, int]) -> Estimate:
     return tracker.estimate({name: tensor.expand(shape[0], *tensor.shape[1:]) for name, tensor in state.items()})
-
-
-class _Observer:
-    """Turns a truth, its noise and the visits into the sums a tracker is shown."""
-
-    def __init__(self, regime: Regime, shape: tuple[int, int] | None) -> None:
-        self.shape = shape  # None leaves what is common to all replicas as one row
-        self.shared, self.batched = regime.visits.shared, regime.visits.batched
-        self.variance = regime.sigma**2
-        self._raw: Tensor | None = None
-        self._count: Tensor = torch.empty(0)
-        self._single = False
-
-    def __call__(self, truth: Tensor, noise: Tensor, seen: Seen) -> RegionStats:
-        n = self._counted(seen.n)
-        visit = seen.visit if self.shape is None else seen.visit.expand(self.shape)
-        if self._single:
-            y = torch.add(truth, noise)
-            return RegionStats(n, y, y * y, visit)
-        if not self.batched:  # n is 0 or 1
-            total = torch.add(truth, noise).mul_(n)
-            return RegionStats(n, total, total * total, visit)
-        mean = torch.addcmul(truth, noise, n.clamp(min=1).rsqrt_())
-        total = mean * n
-        spread = (n - 1).clamp_(min=0).mul_(self.variance)  # expected squares within the batch
-        return RegionStats(n, total, torch.addcmul(spread, total, mean), visit)
-
-    def _counted(self, count: Tensor) -> Tensor:
-        """Counts in the shape the tracker wants; those that stay the same are looked at once."""
-        if not self.shared:
-            return count
-        if count is not self._raw:
-            self._raw, self._single = count, bool((count == 1).all())
-            self._count = count if self.shape is None else count.expand(self.shape).contiguous()
-        return self._count
 
 
 def common(tracker: Tracker) -> frozenset[str]:
@@ -298,90 +195,6 @@ def _init(tracker: Tracker, shape: tuple[int, int], rows: frozenset[str], device
     return {name: tensor[:1].clone() if name in rows else tensor for name, tensor in state.items()}
 
 
-class _Tally:
-    """What one block records."""
-
-    def __init__(self, job: _Job, shape: tuple[int, int]) -> None:
-        self.job, self.shape = job, shape
-        self.powers = torch.zeros((2, 4, shape[1]), dtype=torch.float64, device=job.device)
-        self.records: dict[str, Tensor] = {}
-        names = {
-            "sums": ("sum e", "sum e²", "sum p", "sum p²"),
-            "weighted": ("sum q", "sum q e", "sum q e²"),
-            "peak": ("peak",),
-        }
-        for kind, fields in names.items():
-            if kind in job.record:
-                self.records |= {name: self._zeros(shape) for name in fields}
-        if "curve" in job.record:
-            span = (job.steps - job.burn, shape[1])
-            self.records |= {f"curve {name}": self._zeros(span) for name in ("e", "e²", "p", "p²")}
-
-    def _zeros(self, shape: tuple[int, int]) -> Tensor:
-        return torch.zeros(shape, dtype=torch.float64, device=self.job.device)
-
-    def add(self, step: int, last: Tensor, before: Tensor, truth: Tensor, value: Tensor, visit: Tensor) -> None:
-        """One step: the estimates m_{t-1} and m_t, the truths μ_{t-1} and μ_t, and q_t."""
-        records, kinds = self.records, self.job.record
-        e, p = value - truth, last - truth  # (R, K)
-        if "sums" in kinds:
-            records["sum e"].add_(e)
-            records["sum e²"].addcmul_(e, e)
-            records["sum p"].add_(p)
-            records["sum p²"].addcmul_(p, p)
-        if "weighted" in kinds:
-            old = last - before  # e_{t-1}
-            if step == self.job.burn + 1:
-                records["start"] = old
-            weighted = old * visit
-            records["sum q"].add_(visit)
-            records["sum q e"].add_(weighted)
-            records["sum q e²"].addcmul_(weighted, old)
-        if "peak" in kinds:
-            torch.maximum(records["peak"], e.abs(), out=records["peak"])
-        if "curve" in kinds:
-            at = step - self.job.burn - 1
-            for name, error in (("e", e), ("p", p)):
-                records[f"curve {name}"][at] = error.sum(0)
-                records[f"curve {name}²"][at] = (error * error).sum(0)
-        if step == self.job.steps:
-            self.powers = torch.stack([torch.stack([(x**k).sum(0) for k in (1, 2, 3, 4)]) for x in (e, p)])
-            if "sample" in kinds:
-                records |= {"filtering": e, "prediction": p}
-
-    def close(self, state: State) -> None:
-        """What is read off the memory at the end."""
-        if "certificate" not in self.job.record:
-            return
-        certificate = self.job.tracker.certificate(state)
-        if certificate is None:
-            raise ValueError(f"tracker has no certificate to record: {self.job.tracker!r}")
-        for name, part in zip(("start weight", "lag", "noise"), certificate, strict=True):
-            self.records[name] = part.expand(self.shape)
-
-
-# ------------------------------------------------------------------------------------------------------- all blocks
-
-
-class _Counter:
-    """Updates done so far, added to by all threads; a thread learns here that it should stop."""
-
-    def __init__(self) -> None:
-        self.done = 0
-        self.stopped = False
-        self._lock = threading.Lock()
-
-    def tick(self, updates: int) -> None:
-        if self.stopped:
-            raise _Stopped
-        with self._lock:
-            self.done += updates
-
-
-class _Stopped(Exception):
-    pass
-
-
 def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | None) -> Errors:
     """All blocks, put together in their order."""
     replicas = sum(sizes)
@@ -389,7 +202,11 @@ def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | Non
     records: dict[str, Tensor] = {}
     total = replicas * job.regions * job.steps
     first = 0
-    for tally in _in_threads(job, sizes, workers, lambda done: progress(done, total) if progress else None):
+
+    def run(index: int, tick: Tick) -> Tally:
+        return _block(job, sizes[index], index, tick)
+
+    for tally in in_threads(run, len(sizes), workers, lambda done: progress(done, total) if progress else None):
         powers += tally.powers.cpu()
         for name, part in tally.records.items():
             if name.startswith("curve"):
@@ -400,67 +217,6 @@ def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | Non
             records[name][first : first + tally.shape[0]] = part.cpu()
         first += tally.shape[0]
     return Errors(replicas, job.steps, job.burn, powers, records)
-
-
-def _in_threads(job: _Job, sizes: list[int], workers: int, progress: Callable[[int], None]) -> Iterator[_Tally]:
-    """The blocks' tallies in order; at most two per thread are under way or waiting to be taken."""
-    counter = _Counter()
-
-    def run(index: int) -> _Tally:
-        with torch.inference_mode():
-            return _block(job, index, sizes[index], counter.tick)
-
-    with one_thread(), ThreadPoolExecutor(min(workers, len(sizes))) as pool:
-        try:
-            waiting: list[Future[_Tally]] = []
-            todo = iter(range(len(sizes)))
-            while True:
-                for index in _up_to(2 * workers - len(waiting), todo):
-                    waiting.append(pool.submit(run, index))
-                if not waiting:
-                    return
-                while not wait(waiting[:1], timeout=0.1, return_when=FIRST_COMPLETED).done:
-                    progress(counter.done)
-                tally = waiting.pop(0).result()
-                progress(counter.done)
-                yield tally
-        finally:
-            counter.stopped = True
-
-
-class _Threads:
-    """How many runs need torch not to split operations, and how many threads it had before the first of them."""
-
-    lock = threading.Lock()
-    runs = 0
-    before = 1
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch from splitting an operation between threads, here and in threads begun within.
-
-    Blocks are small and already shared out to threads: handing parts of an operation round costs more than it saves,
-    and a hundred times as much where another program has the second core.
-    """
-    with _Threads.lock:
-        if _Threads.runs == 0:
-            _Threads.before = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _Threads.runs += 1
-    try:
-        yield
-    finally:
-        with _Threads.lock:
-            _Threads.runs -= 1
-            if _Threads.runs == 0:
-                torch.set_num_threads(_Threads.before)
-
-
-def _up_to(count: int, items: Iterable[int]) -> Iterator[int]:
-    """The next ``count`` items, fewer where they run out."""
-    for _, item in zip(range(count), items, strict=False):
-        yield item
 
 
 @contextmanager

@@ -267,3 +267,16 @@ def test_bad_logs_are_named(tmp_path, text, sentence):
     assert result.exit_code == 2
     assert sentence in result.output.lower()
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("command", [("run", "--steps", "5"), ("sweep", "--over", "size", "--values", "1,2")])
+def test_what_fails_in_somebody_s_own_tracker_is_one_line(command, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from aria.trackers import Window\n"
+        "class Wrong(Window):\n"
+        "    def estimate(self, state):\n"
+        "        return 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, [*command, "--tracker", "mine.py:Wrong"])
+    assert found.exit_code == 2 and found.stderr.splitlines()[-1].startswith("Error: Wrong failed: AttributeError")

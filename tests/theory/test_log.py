@@ -127,6 +127,8 @@ BAD = [
     (b"step,region\n0,1\n", r"has no column value \(or n and mean\); it has: step, region"),
     (b"0,0,1.0\n", r"has no column step and no column region and no column value .*; it has: 0, 0, 1.0"),
     (b'{"a": 1}\n', "has no column step"),
+    (b"step;region;value\n0;0;1\n", "must have its cells separated by commas, its header is 'step;region;value'"),
+    (b"step\tregion\tvalue\n0\t0\t1\n", "must have its cells separated by commas"),
     (b"step,region,value,value\n0,0,1,2\n", "has the column value more than once"),
     (HEAD + b"0,0,nan\n", "line 2: the value must be finite and below 1e.50, got nan"),
     (HEAD + b"0,0,1\n\n1,0,inf\n", "line 4: the value must be finite and below 1e.50, got inf"),

@@ -19,8 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aria import trackers
-from aria.interfaces import RegionStats
-from aria.trackers import EMA, Bank, CertificateGain, Discounted, Kalman, Progress, Window
+from aria.interfaces import Estimate, RegionStats
+from aria.trackers import EMA, Bank, CertificateGain, Constant, Discounted, Kalman, Progress, Window
 from theory import endpoint, moments
 from theory.regimes import (
     NAMED,
@@ -771,3 +771,19 @@ def test_a_device_draws_from_the_same_law(name):
         for device in ("cpu", "cuda")
     )
     assert scipy.stats.ks_2samp(here, there).pvalue > ALARM
+
+
+def test_a_tracker_without_memory_is_simulated_too():
+    @dataclass(frozen=True)
+    class Guess(Constant):
+        def init(self, shape, device=None):
+            return {}
+
+        def update(self, state, stats):
+            return state
+
+        def estimate(self, state):
+            return Estimate(torch.ones(5, 1, dtype=torch.float64), torch.zeros(5, 1, dtype=torch.float64))
+
+    found = simulate(Guess(), Regime(Linear(0.5)), steps=4, replicas=5)
+    assert float(found.filtering.mean) == -1.0

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from aria import registry
 from aria.interfaces import Allocator, Tracker
 from theory.regimes import Regime
+from theory.simulate import one_thread
 from theory.verdict import Interval, holds, powered
 
 ALARM = 1e-6
@@ -19,7 +20,10 @@ ALARM = 1e-6
 
 For a check of sense "above" that takes a margin of two half-widths, which the tests see to.
 """
-
+MUTANT_SHARES = (1 / 8, 1.0)
+"""Replicas with which a mutant is tried, in units of the claim's: most die of a small sample, none survives one."""
+LEAST = 200
+"""Replicas that a share never goes below, unless the experiment asks for fewer by itself."""
 
 Subject = Any
 """What a claim is about, and an experiment tries: a tracker, or an allocator."""
@@ -33,6 +37,10 @@ class Trial(NamedTuple):
     """Probability with which one of its intervals misses."""
     scale: float = 1.0
     """Replicas in units of the quick ones."""
+
+    def count(self, replicas: int) -> int:
+        """How many to run where a quick run has ``replicas``."""
+        return max(round(replicas * self.scale), min(replicas, LEAST))
 
 
 class Experiment(ABC):
@@ -100,6 +108,7 @@ class Verdict:
     """A claim judged."""
 
     claim: Claim
+    measured: Mapping[str, Interval]
     ratio: Interval
     """First quantity over its reference; the quantity itself where the reference is 0."""
     fallen: tuple[Check, ...]
@@ -145,26 +154,34 @@ def judge(claim: Claim, *, seed: int = 0, scale: float = 1.0) -> Verdict:
     True
     """
     began = time.perf_counter()
-    alarm = ALARM / len(claim.checks)
-
-    def measure(subject: Subject, experiment: Experiment, stream: str) -> Mapping[str, Interval]:
-        own = zlib.crc32(f"{seed} {claim.statement} {claim.name} {registry.spec(claim.subject)} {stream}".encode())
-        return experiment.measure(subject, claim.regime, Trial(own, alarm, scale))
-
-    measured = measure(claim.subject, claim.experiment, "")
+    with one_thread():
+        measured = _measure(claim, claim.subject, claim.experiment, "", seed, scale)
+        fates = tuple(Outcome(mutant.name, _fate_of(mutant, claim, measured, seed, scale)) for mutant in claim.mutants)
     fallen = tuple(check for check in claim.checks if not holds(measured[check.quantity], check.sense, check.reference))
-    outcomes = []
-    for mutant in claim.mutants:
-        if mutant.references:
-            fate = _wrong_formula(claim, mutant, measured)
-        else:
-            subject, experiment = mutant.subject or claim.subject, mutant.experiment or claim.experiment
-            fate = _wrong_run(claim, measured, measure(subject, experiment, mutant.name))
-        outcomes.append(Outcome(mutant.name, fate))
     first = claim.checks[0]
     shown = measured[first.quantity]
     ratio = shown.over(first.reference) if first.reference else shown
-    return Verdict(claim, ratio, fallen, tuple(outcomes), time.perf_counter() - began)
+    return Verdict(claim, measured, ratio, fallen, fates, time.perf_counter() - began)
+
+
+def _measure(
+    claim: Claim, subject: Subject, experiment: Experiment, stream: str, seed: int, scale: float
+) -> Mapping[str, Interval]:
+    own = zlib.crc32(f"{seed} {claim.statement} {claim.name} {registry.spec(claim.subject)} {stream}".encode())
+    return experiment.measure(subject, claim.regime, Trial(own, ALARM / len(claim.checks), scale))
+
+
+def _fate_of(mutant: Mutant, claim: Claim, measured: Mapping[str, Interval], seed: int, scale: float) -> str:
+    if mutant.references:
+        return _wrong_formula(claim, mutant, measured)
+    subject, experiment = mutant.subject or claim.subject, mutant.experiment or claim.experiment
+    fate = ""
+    for share in MUTANT_SHARES:
+        wrong = _measure(claim, subject, experiment, f"{mutant.name} {share:g}", seed, share * scale)
+        fate = _wrong_run(claim, measured, wrong)
+        if fate == "killed":
+            break
+    return fate
 
 
 def _wrong_formula(claim: Claim, mutant: Mutant, measured: Mapping[str, Interval]) -> str:

@@ -18,10 +18,6 @@ from theory.simulate import Errors, simulate
 from theory.verdict import Interval, mean_interval, proportion_interval, truncated_interval, variance_interval
 
 
-def _count(replicas: int, trial: Trial) -> int:
-    return round(replicas * trial.scale)
-
-
 @dataclass(frozen=True)
 class Law(Experiment):
     """``mse``, and ``bias`` and ``variance`` apart, where the final error is normal and its law drawn at once."""
@@ -31,7 +27,7 @@ class Law(Experiment):
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         errors = endpoint.synchronous(
-            subject, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed
+            subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed
         )
         return {
             "mse": mean_interval(errors**2, trial.alarm),
@@ -50,7 +46,7 @@ class Settled(Experiment):
         assert isinstance(regime.drift, Linear) and isinstance(regime.noise, Gaussian)
         errors = endpoint.asynchronous(
             subject.rate, regime.drift.slope, regime.sigma, regime.least,
-            replicas=_count(self.replicas, trial), seed=trial.seed,
+            replicas=trial.count(self.replicas), seed=trial.seed,
         )  # fmt: skip
         return {"mse": mean_interval(errors**2, trial.alarm), "bias": mean_interval(errors, trial.alarm)}
 
@@ -64,7 +60,7 @@ class Final(Experiment):
     cap: float | None = None
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = simulate(subject, regime, steps=self.steps, replicas=_count(self.replicas, trial), seed=trial.seed)
+        found = simulate(subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed)
         errors = found["filtering"]
         if self.cap is not None:  # heavy tails: what is cut off only makes the mean smaller
             return {"mse": truncated_interval(errors**2, self.cap, trial.alarm)}
@@ -80,7 +76,7 @@ class Averaged(Experiment):
     replicas: int
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = _sums(subject, regime, self.steps, self.burn, _count(self.replicas, trial), "sums", trial)
+        found = _sums(subject, regime, self.steps, self.burn, trial.count(self.replicas), "sums", trial)
         span = self.steps - self.burn
         return {
             "mse": mean_interval(found["sum e²"] / span, trial.alarm),
@@ -104,7 +100,7 @@ class Balance(Experiment):
     replicas: int
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        found = _sums(subject, regime, self.steps, self.burn, _count(self.replicas, trial), "weighted", trial)
+        found = _sums(subject, regime, self.steps, self.burn, trial.count(self.replicas), "weighted", trial)
         b, kappa = self.rate, self.rate * (2 - self.rate)
         first, last, effort = found["start"], found["filtering"], found["sum q"]
         noise = b**2 * self.sigma**2 * effort
@@ -139,7 +135,7 @@ class Beyond(Experiment):
     times: float = 1.0
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        replicas = _count(self.replicas, trial)
+        replicas = trial.count(self.replicas)
         if self.radius is None:
             found = _sums(Radius(subject), regime, self.steps, 0, replicas, "certificate", trial)
             beyond = found["filtering"].abs() > self.times * found["start weight"]
@@ -164,7 +160,7 @@ class Quantile(Experiment):
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         kind, name = ("certificate", "lag") if self.lag else ("sample", "filtering")
-        sample = _sums(subject, regime, self.steps, 0, _count(self.replicas, trial), kind, trial)[name].abs()
+        sample = _sums(subject, regime, self.steps, 0, trial.count(self.replicas), kind, trial)[name].abs()
         found = {"quantile": quantile_interval(sample, 1 - self.delta, trial.alarm)}
         return found | {"mean": mean_interval(sample, trial.alarm)}
 

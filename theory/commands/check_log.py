@@ -82,7 +82,8 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     drawn = [r.region for r in sorted(readings, key=lambda r: -r.visits)[:DRAWN]]
     if tracker is not None:
         with bar("replaying", hidden=tail.step.size < 20_000) as progress:
-            own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, 2 * of))
+            with printing.blamed_on(tracker):
+                own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, 2 * of))
             bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, 2 * of))
     rows = [_row(reading, i, best, own, bank) for i, (reading, best) in enumerate(zip(readings, _best(readings)))]
     if plot is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aria import html
 from theory import printing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from theory import html
     from theory.figures import Picture, Rows
 
 TABLES_FIRST = ("against-the-limit", "best-rate")
@@ -106,8 +105,6 @@ def _name(item: tuple[str, Picture] | None) -> str:
 def _page(shown: dict[str, Any], drawn: list[tuple[str, Picture, Rows]], quick: bool, seed: int) -> html.Html:
     from importlib.metadata import version
 
-    from theory import html
-
     end = shown["summary"]
     asked = f"aria-sim report --{'quick' if quick else 'full'} --seed {seed}"
     sound = not end["fallen"] and not end["survived"]
@@ -133,8 +130,6 @@ def _summary(end: dict[str, Any]) -> str:
 
 
 def _claims(rows: list[dict[str, Any]], end: dict[str, Any]) -> html.Html:
-    from theory import html
-
     return html.tag(
         "section",
         html.tag("h2", "Claims"),
@@ -145,7 +140,6 @@ def _claims(rows: list[dict[str, Any]], end: dict[str, Any]) -> html.Html:
 
 
 def _claim(row: dict[str, Any]) -> dict[str, object]:
-    from theory import html
     from theory.commands import verify
 
     sign = {"equal": "=", "at most": "≤", "above": ">"}[row["sense"]]
@@ -158,7 +152,7 @@ def _claim(row: dict[str, Any]) -> dict[str, object]:
     return {
         "statement": row["statement"],
         "regime": row["regime"],
-        "tracker or allocator": html.tag("code", _rounded(verify.short(row["tracker"]))),
+        "tracker or allocator": html.tag("code", verify.short(row["tracker"])),
         "claim": html.tag("span", f"{row['quantity']} {sign} {row['reference']:.4g}", class_="fixed"),
         "measured / reference": html.tag("span", ratio, class_="fixed"),
         "× limit": row["times_limit"],
@@ -168,33 +162,21 @@ def _claim(row: dict[str, Any]) -> dict[str, object]:
     }
 
 
-def _rounded(spec: str) -> str:
-    """A spec with its long numbers in four digits."""
-    return re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4g}", spec)
-
-
 def _section(name: str, picture: Picture, rows: Rows) -> html.Html:
-    from theory import html, plots
+    from theory import plots
 
-    drawing = html.Html(plots.inline_svg(picture.paint(rows), name))
-    label = {"open": "open"} if name in TABLES_FIRST else {}
+    drawing = plots.inline_svg(picture.paint(rows), name)
     return html.tag(
         "section",
         html.tag("h2", picture.title),
-        html.tag(
-            "figure",
-            html.tag("figcaption", picture.caption),
-            html.tag("div", drawing, class_="scroll", role="img", aria_label=picture.title),
-        ),
-        html.tag("details", html.tag("summary", "The numbers"), html.table(_readable(rows)), **label),
+        html.figure(drawing, picture.caption, picture.title),
+        html.details("The numbers", html.table(_readable(rows)), open=name in TABLES_FIRST),
         id=name,
     )
 
 
 def _readable(rows: Rows) -> list[dict[str, Any]]:
     """Each "x" and "x ±" in one column."""
-    from theory import html
-
     return [
         {
             name: html.tag("span", f"{value:.4g} ± {row[f'{name} ±']:.2g}", class_="fixed")

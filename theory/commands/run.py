@@ -64,7 +64,8 @@ def command(
             def tick(at: int, before: int = before) -> None:
                 progress(before + at, steps * len(trackers))
 
-            found[name] = _follow(tracker, regime, steps, seed, tick)
+            with printing.blamed_on(tracker):
+                found[name] = _follow(tracker, regime, steps, seed, tick)
     rows = [_row(name, part, region) for name, part in found.items()]
     if plot is not None:
         _draw(plot, regime_name, regime, found, region)
@@ -101,36 +102,27 @@ def _row(name: str, part: Followed, region: int) -> dict[str, object]:
 
 
 def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: Callable[[int], None]) -> Followed:
-    """One replica of the regime, step by step, in the order of :mod:`theory.regimes.base`."""
+    """One replica of the regime, step by step."""
     import numpy as np
     import torch
 
-    from aria.interfaces import RegionStats
     from aria.samplers import draws
-    from theory.regimes import Past, Random
+    from theory.regimes import Random
+    from theory.world import World
 
     if tracker.statistic not in ("mean", "constant"):
         raise printing.Refusal(f"trackers must estimate the mean, got one of the {tracker.statistic}: {tracker!r}")
     shape = (1, regime.regions or 1)
-    random = Random(draws.step_seed(seed, 0), shape)
-    memory = [part.init(shape) for part in (regime.visits, regime.drift, regime.noise)]
-    state, truth = tracker.init(shape), regime.start(shape[1])
+    world = World(regime, Random(draws.step_seed(seed, 0), shape))
+    state = tracker.init(shape)
     estimate = tracker.estimate(state)
     certified = not regime.visits.adaptive and np.isfinite(regime.bound) and tracker.certificate(state) is not None
     kept = np.empty((3, steps, shape[1]))
     for step in range(1, steps + 1):
-        past = Past(step, truth, estimate if regime.adaptive else None)
-        seen, memory[0] = regime.visits.step(memory[0], past, random)
-        move, memory[1] = regime.drift.step(memory[1], past._replace(visit=seen.visit), random)
-        truth = truth + move
-        noise, memory[2] = regime.noise.step(memory[2], Past(step, truth, past.estimate, seen.visit), random)
-        n = seen.n.expand(shape)
-        mean = truth + noise / n.clamp(min=1).sqrt()
-        square = n * mean**2 + (n - 1).clamp(min=0) * regime.sigma**2
-        state = tracker.update(state, RegionStats(n.clone(), n * mean, square, seen.visit.expand(shape).clone()))
+        state = tracker.update(state, world.step(estimate))
         estimate = tracker.estimate(state)
         width = _radius(tracker, state, regime) if certified else NORMAL * estimate.stderr
-        for row, value in zip(kept, (truth, estimate.value, torch.as_tensor(width)), strict=True):
+        for row, value in zip(kept, (world.truth, estimate.value, torch.as_tensor(width)), strict=True):
             row[step - 1] = value.expand(shape)[0].numpy()
         if step % 1000 == 0:
             progress(step)

@@ -114,18 +114,16 @@ def _settings(
     errors = []
     with bar("sweeping", hidden=replicas * regions * steps * len(tried) < 30_000_000) as progress:
         for i, tracker in enumerate(trackers):
-            errors.append(
-                simulate(
-                    tracker,
-                    regime,
-                    steps=steps,
-                    replicas=replicas,
-                    burn=steps // 2,
-                    record=("sums",),
-                    seed=seed,
-                    progress=lambda done, total, i=i: progress(i * total + done, len(trackers) * total),  # type: ignore[misc]
-                )
-            )
+
+            def tick(done: int, total: int, i: int = i) -> None:
+                progress(i * total + done, len(trackers) * total)
+
+            with printing.blamed_on(tracker):
+                found = simulate(
+                    tracker, regime, steps=steps, replicas=replicas, burn=steps // 2, record=("sums",), seed=seed,
+                    progress=tick,
+                )  # fmt: skip
+            errors.append(found)
     rows: list[dict[str, object]] = []
     for value, error in zip(tried, errors, strict=True):
         mean = (error["sum e²"] / (steps - steps // 2)).mean(1)  # (R,) over time and regions
@@ -262,27 +260,20 @@ def _left(
     """(R,) the mean over regions of the truth after the last step, as a share of where it started."""
     import torch
 
-    from aria.interfaces import Estimate, RegionStats
+    from aria.interfaces import Estimate
     from aria.samplers import draws
-    from theory.regimes import Past, Random
+    from theory.regimes import Random
+    from theory.world import World
 
     shape = (replicas, regime.regions or 1)
-    random = Random(draws.step_seed(seed, 0), shape)
-    memory = [part.init(shape) for part in (regime.visits, regime.drift, regime.noise)]
-    state, truth = tracker.init(shape), regime.start(shape[1]).expand(shape).clone()
-    begin = truth.mean(-1)
+    world = World(regime, Random(draws.step_seed(seed, 0), shape))
+    state, begin = tracker.init(shape), world.truth.mean(-1)
     with torch.inference_mode():
         for step in range(1, steps + 1):
+            truth = world.truth.expand(shape)
             believed = Estimate(truth, torch.zeros_like(truth)) if oracle else tracker.estimate(state)
-            past = Past(step, truth, believed)
-            seen, memory[0] = regime.visits.step(memory[0], past, random)
-            move, memory[1] = regime.drift.step(memory[1], past._replace(visit=seen.visit), random)
-            truth = truth + move
-            noise, memory[2] = regime.noise.step(memory[2], Past(step, truth, believed, seen.visit), random)
-            mean = truth + noise / seen.n.clamp(min=1).sqrt()
-            square = seen.n * mean**2 + (seen.n - 1).clamp(min=0) * regime.sigma**2
-            state = tracker.update(state, RegionStats(seen.n, seen.n * mean, square, seen.visit))
+            state = tracker.update(state, world.step(believed))
             if step % 50 == 0:
                 progress(step)
-    left: Array = (truth.mean(-1) / begin).numpy()
+    left: Array = (world.truth.expand(shape).mean(-1) / begin).numpy()
     return left

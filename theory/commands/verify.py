@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from theory import printing
 
 if TYPE_CHECKING:
     from aria.interfaces import Tracker
 
 FULL = 6.0
 """Replicas of a full run in units of a quick one."""
+MOST_AT_ONCE = 8
+"""Claims judged at once, where there are as many cores: each has threads of its own for its larger runs."""
 
 
-class Refused(click.ClickException):
-    """Bad usage, told in one line."""
-
-    exit_code = 2
-
-
-@click.command("verify")
+@click.command("verify", cls=printing.OneLine)
 @click.option("--quick/--full", "quick", default=True, help="Some claims in half a minute, or all with more replicas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option(
     "--tracker", "spec", metavar="SPEC", help="Put this tracker through the regimes instead; certifies nothing."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="The result is a function of it.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The result is a function of it.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
     """Check every claim about the shipped trackers and allocators.
 
@@ -41,8 +41,6 @@ def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
 
     Exits with 0 if every claim holds and every mutant that could be told is killed, 1 if not, 2 for bad usage.
     """
-    if seed < 0:
-        raise Refused(f"--seed must be a whole number of at least 0, got {seed}")
     shown, sound = _trials(_tracker(spec), quick, seed) if spec is not None else measure_claims(quick, seed)
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1, allow_nan=False) if as_json else _text(shown))
     if not sound:
@@ -58,9 +56,17 @@ def measure_claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
 
     chosen = [claim for claim in claims.CLAIMS if claim.quick or not quick]
     began, verdicts = time.perf_counter(), []
-    with click.progressbar(chosen, label="claims", file=sys.stderr) as bar:
-        for claim in bar:
-            verdicts.append(claims.judge(claim, seed=seed, scale=1.0 if quick else FULL))
+    judge = functools.partial(claims.judge, seed=seed, scale=1.0 if quick else FULL)
+    with (
+        click.progressbar(length=len(chosen), label="claims", file=sys.stderr) as bar,
+        ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool,
+    ):
+        try:
+            for verdict in pool.map(judge, chosen):
+                verdicts.append(verdict)
+                bar.update(1)
+        finally:
+            pool.shutdown(cancel_futures=True)
     rows = [verdict.row() for verdict in verdicts]
     count = {fate: sum(len(verdict.names(fate)) for verdict in verdicts) for fate in ("killed", "survived")}
     unpowered = sum(len(verdict.names("underpowered")) for verdict in verdicts)
@@ -104,12 +110,9 @@ def short(spec: str) -> str:
 def _tracker(spec: str) -> Tracker:
     from aria import registry
 
-    try:
-        tracker = registry.tracker(spec)
-    except ValueError as error:
-        raise Refused(_line(error)) from None
+    tracker = registry.tracker(spec)
     if tracker.statistic not in ("mean", "constant"):
-        raise Refused(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
+        raise printing.Refusal(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
     return tracker
 
 
@@ -133,10 +136,10 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
                     tracker, regime, steps=steps, burn=burn, replicas=replicas, record=("sample", "sums"), seed=seed
                 )
             except Exception as error:  # a user's own code
-                raise Refused(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
+                raise printing.Refusal(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
             band = mean_interval(found["sum e²"].mean(-1) / (steps - burn), ALARM)
             if not math.isfinite(band.value):
-                raise Refused(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
+                raise printing.Refusal(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
             drift = regime.bound
             known = 0 < drift < math.inf and regime.least > 0
             limit = float(asynchronous_linear_limit(regime.sigma, drift, regime.least)) if known else None
@@ -156,7 +159,7 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
+    text = printing.one_line(str(error)) or "no message"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 

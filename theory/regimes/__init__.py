@@ -1,6 +1,6 @@
 """Regimes: how the truth moves, what hides it, what is seen of it. Exporting a class here is all a new one takes."""
 
-from theory.regimes.base import Drift, Noise, Past, Path, Process, Regime, Seen, Visits
+from theory.regimes.base import Drift, Noise, Past, Path, Process, Seen, Visits
 from theory.regimes.conformance import check_process
 from theory.regimes.drift import (
     ClosedLoop,
@@ -18,6 +18,7 @@ from theory.regimes.drift import (
 from theory.regimes.named import NAMED
 from theory.regimes.noise import Gaussian, Heteroscedastic, Rademacher, Sparse, StudentT, TwoPoint
 from theory.regimes.randomness import Random
+from theory.regimes.regime import Regime
 from theory.regimes.visits import Allocated, Bernoulli, Binomial, EveryStep, Selective
 
 __all__ = [

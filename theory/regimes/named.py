@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from theory.regimes import drift, noise, visits
-from theory.regimes.base import Regime
+from theory.regimes.regime import Regime
 
 RATE = 0.1
 """The EMA rate that the adversaries among the named regimes play against."""

@@ -8,6 +8,7 @@ import pytest
 
 from aria.trackers import EMA, Window
 from theory.claims import CLAIMS, Check, Mutant, judge
+from theory.claims.base import Trial
 from theory.claims.experiments import Final
 from theory.regimes import Linear, Regime
 
@@ -97,3 +98,22 @@ def test_a_mutant_changes_one_thing():
 def test_a_verdict_is_a_function_of_the_seed():
     first, again, other = judge(LINE, seed=3), judge(LINE, seed=3), judge(LINE, seed=4)
     assert first.ratio == again.ratio != other.ratio
+
+
+def test_a_mutant_dies_of_a_small_sample_if_it_can_and_is_pardoned_by_a_whole_one_only():
+    tried = []
+
+    class Counted(Final):
+        def measure(self, subject, regime, trial):
+            tried.append((subject.rate, trial.count(self.replicas)))
+            return super().measure(subject, regime, trial)
+
+    far, near = Mutant("far", subject=EMA(rate=1.0)), Mutant("near", subject=EMA(rate=0.1001))
+    claim = replace(small([Check("mse", "equal", 0.25513)], far, near), experiment=Counted(150, 8000))
+    assert [mutant.fate for mutant in judge(claim).mutants] == ["killed", "underpowered"]
+    assert tried == [(0.1, 8000), (1.0, 1000), (0.1001, 1000), (0.1001, 8000)]
+
+
+def test_a_share_of_few_replicas_is_all_of_them():
+    assert Trial(0, 1e-6, scale=1 / 8).count(2) == 2
+    assert [Trial(0, 1e-6, scale).count(800) for scale in (1 / 8, 1.0, 6.0)] == [200, 800, 4800]

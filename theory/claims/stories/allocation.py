@@ -73,7 +73,7 @@ class Reweighted(Experiment):
     def measure(self, subject: Allocator, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         sampler = _sampler(subject, torch.tensor(self.told, dtype=torch.float64), self.floor, self.correction)
         sampler.seed = trial.seed
-        draw = sampler.draw(round(self.draws * trial.scale))
+        draw = sampler.draw(trial.count(self.draws))
         noise = torch.randn(len(draw.region), generator=torch.Generator().manual_seed(trial.seed), dtype=torch.float64)
         y = torch.tensor(regime.levels, dtype=torch.float64)[draw.region] + regime.sigma * noise
         z = draw.weight.double() * y
@@ -177,7 +177,7 @@ class Moved(Experiment):
         two = [_sampler(subject, torch.tensor(m / weight), FLOOR).probs().numpy() for m in pair]
         sharp = float(bounds.total_variation(*two)) / float((1 - FLOOR) * self.bound(pair[:1], pair[1:])[0])
         choose = np.random.default_rng(trial.seed)
-        first = choose.exponential(size=(round(self.pairs * trial.scale), len(weight)))
+        first = choose.exponential(size=(trial.count(self.pairs), len(weight)))
         reach = choose.uniform(size=(len(first), 1)) if self.relative is None else self.relative
         second = first * (1 + reach * choose.uniform(-1, 1, first.shape))
         a, b = (self._probs(subject, m / weight) for m in (first, second))
@@ -252,7 +252,7 @@ class Regret(Experiment):
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         visits, drift = regime.visits, regime.drift
         assert isinstance(visits, Allocated) and isinstance(drift, Linear)
-        replicas = round(self.replicas * trial.scale)
+        replicas = trial.count(self.replicas)
         found = simulate(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
         truth = torch.tensor(regime.levels, dtype=torch.float64) + drift.slope * self.steps  # (K,)
         mass = torch.full_like(truth, 1 / len(truth))

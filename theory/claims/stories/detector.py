@@ -31,7 +31,7 @@ class Gap(Experiment):
     threshold: float = THRESHOLD
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        pair, replicas = Apart(subject, EMA(self.slow)), round(self.replicas * trial.scale)
+        pair, replicas = Apart(subject, EMA(self.slow)), trial.count(self.replicas)
         found = simulate(pair, regime, steps=self.steps, replicas=replicas, record=("certificate",), seed=trial.seed)
         alarms = int((found["start weight"] > self.threshold).sum())
         return {

@@ -43,7 +43,7 @@ class Differences(Experiment):
     replicas: int
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        replicas = round(self.replicas * trial.scale)
+        replicas = trial.count(self.replicas)
         found = simulate(
             Recent(subject), regime, steps=self.steps, replicas=replicas, record=("certificate",), seed=trial.seed
         )
