@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 import click
 
-from aria import registry
-
 
 @click.command()
 @click.argument("kind", type=click.Choice(["allocator", "partitioner", "tracker"]))
@@ -17,7 +15,7 @@ def command(kind: str, spec: str) -> None:
 
     Exits with 0 if every check holds, 1 if one fails, 2 if SPEC names nothing.
     """
-    from aria import testing
+    from aria import registry, testing
 
     checks: dict[str, tuple[Callable[..., object], Callable[..., None]]] = {
         "partitioner": (registry.partitioner, testing.check_partitioner),

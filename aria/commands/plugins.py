@@ -6,17 +6,16 @@ import json
 
 import click
 
-from aria import registry
-from aria.interfaces import Allocator, Partitioner, Tracker
-
-KINDS: dict[str, type] = {"partitioner": Partitioner, "tracker": Tracker, "allocator": Allocator}
-
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(as_json: bool) -> None:
     """List the partitioners, trackers and allocators a spec string can name."""
-    known = {kind: registry.signatures(cls) for kind, cls in KINDS.items()}
+    from aria import registry
+    from aria.interfaces import Allocator, Partitioner, Tracker
+
+    kinds: dict[str, type] = {"partitioner": Partitioner, "tracker": Tracker, "allocator": Allocator}
+    known = {kind: registry.signatures(cls) for kind, cls in kinds.items()}
     if as_json:
         click.echo(json.dumps(known))
         return

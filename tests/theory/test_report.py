@@ -169,7 +169,7 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys; from click.testing import CliRunner; from theory.cli import main;"
         "assert CliRunner().invoke(main, ['report', '--help']).exit_code == 0;"
-        "print([name for name in ('scipy', 'matplotlib', 'diffusers') if name in sys.modules])"
+        "print([name for name in ('torch', 'numpy', 'scipy', 'matplotlib', 'diffusers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
