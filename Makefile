@@ -14,8 +14,8 @@ setup: $(VENV)/.installed  ## create the environment and install ARIA in it, edi
 
 setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared with
 
-demo: setup  ## a two-minute tour
-	$(BIN)/python examples/demo.py
+demo: setup  ## compare all arms on a small world in two minutes; the page is demo/report.html
+	$(BIN)/aria bench --quick --out demo
 
 figures: setup  ## draw the figures of docs/theory.md again
 	$(BIN)/aria-sim report --figures docs/figures

@@ -185,7 +185,7 @@ def _distiller(
         allocator=allocation.allocator,
         floor=allocation.floor,
         correction=allocation.correction,
-        warmup=allocation.warmup,
+        warmup=-(-allocation.warmup // allocation.every),  # the sampler counts its updates
         every=allocation.every,
         stratified=allocation.stratified,
         timesteps=pipeline.scheduler.config.num_train_timesteps if allocation.normalise else None,

@@ -31,18 +31,18 @@ SHOWN = 24
 
 def losses(rows: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> str:
     """One panel for each term: what was logged, and its running mean."""
-    figure, panels = _panels(len(terms))
+    figure, panels = panels_of(len(terms))
     step = np.array([row["step"] for row in rows], dtype=np.float64)
     for panel, name, colour in zip(panels, terms, COLOURS * len(terms)):
         value = np.array([row[name] for row in rows], dtype=np.float64)
         panel.plot(step, value, color=colour, alpha=0.35, lw=1, marker="o" if len(step) == 1 else "")
         panel.plot(step, running_mean(value, max(1, len(value) // 20)), color=colour, lw=2)
         panel.set(title=name, ylabel="mean loss of a sample (no unit)")
-        _over_steps(panel)
+        over_steps(panel)
         if bool((value > 0).all()):
             panel.set_yscale("log")
             _plain(panel.yaxis, value)
-    return _svg(figure, "losses")
+    return svg_of(figure, "losses")
 
 
 def running_mean(value: Array, width: int) -> Array:
@@ -59,7 +59,7 @@ def running_mean(value: Array, width: int) -> Array:
 
 def gaps(rows: Sequence[Mapping[str, Any]]) -> str:
     """The generation gap over the run: overall, and of each of the first prompts."""
-    figure, (panel,) = _panels(1)
+    figure, (panel,) = panels_of(1)
     step = [row["step"] for row in rows]
     for place, one in enumerate(rows[-1]["prompts"][: len(COLOURS) - 1], 1):
         value = [row["prompts"][place - 1]["gap"] for row in rows]
@@ -67,20 +67,20 @@ def gaps(rows: Sequence[Mapping[str, Any]]) -> str:
         panel.plot(step, value, color=COLOURS[place], ls=stroke, lw=1.2, marker=".", label=_short(one["prompt"], 40))
     panel.plot(step, [row["gap"] for row in rows], color=COLOURS[0], lw=2.5, marker="o", ms=4, label="all prompts")
     panel.set(ylabel="generation gap (squared latent units)")
-    _over_steps(panel)
+    over_steps(panel)
     panel.set_ylim(bottom=0)
     panel.legend(fontsize="small", frameon=False)
-    return _svg(figure, "gaps")
+    return svg_of(figure, "gaps")
 
 
 def speed(rows: Sequence[Mapping[str, Any]]) -> str:
     """Steps a second, as the log counts them: since the run was last started."""
-    figure, (panel,) = _panels(1, height=2.4)
+    figure, (panel,) = panels_of(1, height=2.4)
     panel.plot([row["step"] for row in rows], [row["steps_per_second"] for row in rows], color=COLOURS[0], marker=".")
     panel.set(ylabel="steps a second")
-    _over_steps(panel)
+    over_steps(panel)
     panel.set_ylim(bottom=0)
-    return _svg(figure, "speed")
+    return svg_of(figure, "speed")
 
 
 def most_and_least(ratio: Array) -> list[int]:
@@ -95,7 +95,7 @@ def heat(seen: Seen, regions: Sequence[Region], shown: Sequence[int]) -> str:
     from matplotlib.colors import LogNorm, Normalize
 
     mass = np.array([region.mass for region in regions])
-    figure, (left, right) = _panels(2, height=1.4 + 0.24 * len(shown), grid=False)
+    figure, (left, right) = panels_of(2, height=1.4 + 0.24 * len(shown), grid=False)
     drawn = (seen.q > 0) & (mass > 0)
     ratio = np.divide(seen.q, mass, out=np.full_like(seen.q, np.nan), where=drawn)[:, list(shown)].T
     most = max(2.0, float(np.nanmax(np.maximum(ratio, 1 / ratio), initial=1.0)))
@@ -112,12 +112,12 @@ def heat(seen: Seen, regions: Sequence[Region], shown: Sequence[int]) -> str:
     if len(shown) < len(regions):
         for panel in (left, right):
             panel.axhline(len(shown) / 2 - 0.5, color=INK, lw=1.5)
-    return _svg(figure, "heat")
+    return svg_of(figure, "heat")
 
 
 def coverage(seen: Seen, regions: Sequence[Region]) -> str:
     """Share of the samples against share of the pool, and how many regions have been seen."""
-    figure, (left, right) = _panels(2)
+    figure, (left, right) = panels_of(2)
     mass = np.array([region.mass for region in regions])
     share = seen.samples / seen.samples.sum()
     both = (mass > 0) & (share > 0)
@@ -133,10 +133,10 @@ def coverage(seen: Seen, regions: Sequence[Region]) -> str:
     right.step(seen.step[1:], seen.visited(), where="post", color=COLOURS[1], lw=2, label="seen so far")
     right.axhline(len(regions), color=INK, lw=1, ls="--", label="all regions")
     right.set(title="regions seen", ylabel="number of regions", ylim=(0, 1.08 * len(regions)))
-    _over_steps(right)
+    over_steps(right)
     right.set_xlim(0, seen.step[-1])
     right.legend(fontsize="small", frameon=False, loc="lower right")
-    return _svg(figure, "coverage")
+    return svg_of(figure, "coverage")
 
 
 def _heat(figure: Figure, panel: Axes, seen: Seen, values: Array, colours: Any, norm: Any, label: str) -> None:
@@ -147,14 +147,14 @@ def _heat(figure: Figure, panel: Axes, seen: Seen, values: Array, colours: Any, 
     even = np.searchsorted(seen.step, across, side="right") - 1
     shown = colours.with_extremes(bad=(0.5, 0.5, 0.5, 0.3))
     drawn = panel.imshow(values[:, even], aspect="auto", interpolation="none", extent=ends, cmap=shown, norm=norm)
-    _over_steps(panel)
+    over_steps(panel)
     bar = figure.colorbar(drawn, ax=panel, location="bottom", aspect=40, pad=0.02)
     bar.set_label(label)
     if bar.ax.get_xscale() == "log":
         _plain(bar.ax.xaxis, np.array([norm.vmin, norm.vmax]))
 
 
-def _panels(count: int, height: float = 4.0, grid: bool = True) -> tuple[Figure, list[Axes]]:
+def panels_of(count: int, height: float = 4.0, grid: bool = True) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8 if count == 1 else 5.2 * count, height), layout="constrained")
@@ -166,7 +166,7 @@ def _panels(count: int, height: float = 4.0, grid: bool = True) -> tuple[Figure,
     return figure, panels
 
 
-def _over_steps(panel: Axes) -> None:
+def over_steps(panel: Axes) -> None:
     """Steps of the run from left to right, with room for large numbers."""
     from matplotlib.ticker import MaxNLocator
 
@@ -191,7 +191,7 @@ def _short(text: str, most: int) -> str:
     return line.replace("$", r"\$")
 
 
-def _svg(figure: Figure, name: str) -> str:
+def svg_of(figure: Figure, name: str) -> str:
     """An ``<svg>`` element whose ids begin with ``name``; the same bytes each time."""
     from matplotlib import rc_context
 

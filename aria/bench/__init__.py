@@ -1,0 +1,1 @@
+"""Allocator variants on real distillation, compared in pairs."""

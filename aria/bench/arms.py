@@ -1,0 +1,105 @@
+"""Arms: what is compared. An arm differs from the others in where its effort goes, and in nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from aria import checks, registry
+from aria.distill.objectives import Weighting
+from aria.distill.replacement import Replacement
+from aria.interfaces import Allocator, Partitioner, Tracker
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all arms of a comparison share: how often conditions are replaced, and how noise levels count."""
+
+    replacement: str
+    weighting: str
+
+
+SETTINGS = {
+    "rc": Setting("exponential(5.0)", "uniform"),
+    "tuned": Setting("exponential(1.0)", "velocity"),
+}
+"""Random conditioning as published; and hand-tuned: a larger random share, noise levels counted by velocity."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to allocate."""
+
+    name: str
+    allocator: str = "pool"
+    tracker: str = "bank"
+    partitioner: str = "labels('concept')"
+    by_condition: bool = False
+    """Whether the base measure counts conditions instead of weighing them as the pool does."""
+    floor: float = 0.2
+    replacement: str | None = None
+    """Another replacement than the setting's."""
+    weighting: str | None = None
+    """Another weighting than the setting's."""
+
+    def __post_init__(self) -> None:
+        if self.allocator != "oracle":
+            registry.resolve(self.allocator, Allocator)
+        registry.resolve(self.tracker, Tracker)
+        registry.resolve(self.partitioner, Partitioner)
+        checks.closed_unit("floor", self.floor)
+        if self.replacement is not None:
+            registry.resolve(self.replacement, Replacement)
+        if self.weighting is not None:
+            registry.resolve(self.weighting, Weighting)
+
+
+STANDARD = (
+    Arm("paired", replacement="constant(0.0)"),
+    Arm("rc"),
+    Arm("sqrt-pool", "proportional(power=0, base=0.5)"),
+    Arm("region-uniform", "proportional(power=0, base=0)", floor=0.0),
+    Arm("condition-uniform", by_condition=True),
+    Arm("aria-p", "proportional"),
+    Arm("aria-q", "proportional(base=0.5)"),
+    Arm("aria-r", "proportional(base=0)"),
+    Arm("aria", "proportional", by_condition=True, weighting="velocity"),
+    Arm("oracle", "oracle"),
+)
+"""The arms every comparison has: no replacement; random conditioning; three static mixes; discrepancy on three bases;
+``aria``, which besides discrepancy by condition counts noise levels by velocity; and the exact discrepancies."""
+
+
+def arm(text: str) -> Arm:
+    """An arm as a user writes it: an allocator's spec, or ``name: setting=value; …``.
+
+    >>> arm("softmax(temperature=0.5)").allocator
+    'softmax(temperature=0.5)'
+    >>> arm("fast: allocator=proportional; tracker=ema(rate=0.5)").tracker
+    'ema(rate=0.5)'
+    """
+    known = {standard.name: standard for standard in STANDARD}
+    if text.strip() in known:
+        return known[text.strip()]
+    head, colon, rest = text.partition(": ")
+    if not colon:
+        return Arm(text.strip(), text.strip())
+    told: dict[str, object] = {}
+    allowed = ("allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting")
+    for part in filter(None, (part.strip() for part in rest.split(";"))):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or name not in allowed:
+            raise ValueError(f"cannot read {part!r} of the arm {text!r}: write {' | '.join(allowed)} = value")
+        told[name] = _read(name, value)
+    return replace(Arm(head.strip()), **told)  # type: ignore[arg-type]
+
+
+def _read(name: str, value: str) -> object:
+    if name == "by_condition":
+        checks.one_of(name, value, ("true", "false"))
+        return value == "true"
+    if name != "floor":
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"floor must lie in [0, 1], got {value!r}") from None

@@ -1,0 +1,224 @@
+"""One cell of a comparison on disk: one arm's run on one seed through the engine, then its examination.
+
+``python -m aria.bench.cell FOLDER`` does what ``cell.json`` in the folder says, wherever it is started; a killed one
+goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aria import registry
+from aria.bench.compare import Record
+from aria.distill import files
+from aria.tasks.on_disk import OnDisk, Questions
+
+STOPPED = 3
+"""Exit code of a cell that was asked to stop, and can go on."""
+DECODED = 32
+"""Images decoded at a time."""
+NOISE_SEED = 1_000_003
+"""Of the noise that every student of a task begins from."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What ``cell.json`` says."""
+
+    task: str
+    """The task's spec."""
+    place: str
+    """The task's folder."""
+    cache: str
+    """Encoded prompts and images, which the run begins with."""
+    answers: str
+    """The teacher's answers."""
+    result: str
+    """Where the records go."""
+    arm: str
+    seed: int
+    settings: dict[str, Any]
+    """Of the engine."""
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_json(folder / "cell.json", vars(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Cell:
+        if not (folder / "cell.json").is_file():
+            raise ValueError(f"{folder} is no cell of a comparison: it has no cell.json")
+        return cls(**json.loads((folder / "cell.json").read_text(encoding="utf-8")))
+
+
+def run_cell(folder: Path) -> bool:
+    """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
+    waits, and finds it done."""
+    from aria.distill.config import Config
+    from aria.distill.run import run
+
+    cell = Cell.read(folder)
+    with _alone(folder):
+        if Path(cell.result).is_file():
+            return True
+        config = Config().with_values(cell.settings)
+        output = Path(config.run.output_dir)
+        _link(Path(cell.cache), output / "cache")
+        distiller = run(config, bar=silent, quiet=True)
+        if distiller.step_count < distiller.steps:
+            return False
+        exam = Exam(registry.resolve(cell.task, OnDisk), Path(cell.place), cell.settings)
+        rows = list(exam.records(cell.arm, cell.seed, output, Path(cell.answers)))
+        files.write_text(Path(cell.result), json.dumps(rows))
+        _keep_logs(output)
+    return True
+
+
+class Exam:
+    """The same prompts and the same noise through teacher and students, in few steps of the pipeline."""
+
+    def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any]) -> None:
+        from aria.distill import denoisers, grids
+        from aria.distill.config import Config
+        from aria.distill.pipelines import component_of, open_pipeline
+
+        config = Config().with_values(settings)
+        self.task, self.place = task, place
+        self.questions: Questions = task.questions(place)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        models, data = config.models, config.data
+        path = models.pretrained_model_name_or_path
+        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
+        self.denoiser, self.component = denoisers.of(self.pipeline), component_of(self.pipeline)
+        count = len(self.questions.prompts)
+        noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
+        self.noise = noise.to(device)
+        self.told = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
+        self.how: dict[str, Any] = {"steps": data.num_inference_steps, "guidance": data.guidance_scale}
+        self.how["seed"] = NOISE_SEED
+        self.prediction = models.student_prediction
+        self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps
+
+    def answers(self, path: Path) -> Tensor:
+        """(N, C, H, W) the teacher's latents, made once for all students."""
+        from safetensors.torch import load_file
+
+        if not path.is_file():
+            made = self._made(self.denoiser.model_of(self.pipeline), None)
+            part = path.with_name(f".{path.name}.{os.getpid()}.part")
+            files.write_tensors(part, {"latents": made})
+            part.replace(path)
+        return load_file(path)["latents"]
+
+    def records(self, arm: str, seed: int, output: Path, answers: Path) -> Iterator[Record]:
+        """Every metric of every group at every examination of a run; where it was once stopped there is none."""
+        from aria.distill import checkpoint
+        from aria.distill.pipelines import open_model
+
+        theirs = self.answers(answers)
+        for folder in checkpoint.folders(output):
+            step = checkpoint.step_of(folder)
+            if step % self.every and step != self.steps:
+                continue
+            averaged = folder / f"{self.component}_ema"
+            student = open_model(averaged if averaged.is_dir() else folder / self.component)
+            made = self._made(student.to(self.noise.device), self.prediction)
+            yield from self._rows(arm, seed, step, made, theirs)
+
+    def teacher(self, answers: Path) -> list[Record]:
+        """The same metrics of the teacher itself, whose gap is none."""
+        theirs = self.answers(answers)
+        return list(self._rows("teacher", 0, 0, theirs, theirs))
+
+    def _made(self, model: Any, prediction: str | None) -> Tensor:
+        from aria.distill import grids
+
+        return grids.generated(
+            self.pipeline, self.denoiser, model, *self.told, self.noise, prediction=prediction, **self.how
+        )
+
+    def _rows(self, arm: str, seed: int, step: int, ours: Tensor, theirs: Tensor) -> Iterator[Record]:
+        from aria.distill import grids
+
+        parts = [ours[first : first + DECODED].to(self.noise) for first in range(0, len(ours), DECODED)]
+        pixels = torch.cat([self.denoiser.decode(self.pipeline, part).cpu() for part in parts])
+        scores = {"gap": grids.generation_gap(theirs, ours), **self.task.marks(self.place, pixels)}
+        for metric, values in scores.items():
+            for group, share in self.questions.groups.items():
+                known = share * ~values.isnan()
+                if float(known.sum()) > 0:
+                    value = float((values.nan_to_num() * known).sum() / known.sum())
+                    yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process has this cell; the system frees it however a process ends."""
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _link(source: Path, target: Path) -> None:
+    """The shared cache as files of the run's own: caches have one writer each, and files are replaced, not changed."""
+    if target.is_dir():
+        return
+    with files.replacing(target) as part:
+        shutil.copytree(
+            source, part, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock")
+        )
+
+
+def _keep_logs(output: Path) -> None:
+    """Remove models, checkpoints and cache of a finished run; its settings and logs stay."""
+    (output / "model_index.json").unlink(missing_ok=True)
+    for entry in output.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+
+
+def silent(label: str) -> Any:
+    """No progress bar. Fits :data:`aria.distill.cache.Bar`."""
+
+    def ignore(done: int, total: int) -> None:
+        pass
+
+    return nullcontext(ignore)
+
+
+def _stop_with(parent: int, look: Callable[[], int] = os.getppid) -> None:
+    """Ask this process to stop, with a checkpoint, once its parent is gone."""
+
+    def watch() -> None:
+        while look() == parent:
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> int:
+    """The process of one cell; with ``--with-parent`` it stops when the process that started it is gone."""
+    folder, *more = sys.argv[1:]
+    if more == ["--with-parent"]:
+        _stop_with(os.getppid())
+    return 0 if run_cell(Path(folder)) else STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

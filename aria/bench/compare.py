@@ -1,0 +1,130 @@
+"""A comparison: arms × seeds on one task, cell by cell, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from aria import checks, registry
+from aria.bench.arms import Arm, Setting
+from aria.bench.exam import Exam, Scores
+from aria.bench.stacked import Recipe, Stacked
+from aria.distill import files
+from aria.interfaces import Allocator, Partitioner, Tracker
+from aria.tasks import Task, World
+
+Record = dict[str, Any]
+"""One number: arm, seed, step, metric, group, value."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, on what, and for how long."""
+
+    task: Task
+    arms: Sequence[Arm]
+    seeds: Sequence[int]
+    setting: Setting
+    recipe: Recipe
+    exams: int = 8
+    """How often the students are examined on the way, for the curves."""
+
+    def __post_init__(self) -> None:
+        for what, many in (("arms", [arm.name for arm in self.arms]), ("seeds", list(self.seeds))):
+            if not many:
+                raise ValueError(f"there is nothing to compare: no {what}")
+            if twice := [str(name) for name, count in Counter(many).items() if count > 1]:
+                raise ValueError(f"{what} need names of their own, got {', '.join(twice)} more than once")
+        checks.whole("exams", self.exams, least=1)
+        checks.whole("steps", self.recipe.steps, least=self.exams)
+
+    def cell(self, arm: Arm, seed: int) -> str:
+        """The name of one arm's run on one seed: a digest of all that determines it, code of the user's included."""
+        told = [registry.spec(self.task), asdict(arm), seed, asdict(self.setting), asdict(self.recipe), self.exams]
+        told += [source for part in (self.task, *_parts(arm)) for source in _foreign(part)]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
+
+    def run(
+        self, folder: Path, *, together: int = 5, progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> list[Record]:
+        """The records of all cells; those in ``folder`` are not computed again."""
+        folder.mkdir(parents=True, exist_ok=True)
+        todo = {seed: missing for seed in self.seeds if (missing := self._missing(folder, seed))}
+        total, done = len(todo) * self.recipe.steps, 0
+        for batch in _alike(todo, together):
+            for _ in self._train(folder, batch, todo[batch[0]]):
+                done += len(batch)
+                progress(done, total)
+        return [row for seed in self.seeds for arm in self.arms for row in _read(folder, self.cell(arm, seed))]
+
+    def _missing(self, folder: Path, seed: int) -> list[Arm]:
+        return [arm for arm in self.arms if not (folder / f"{self.cell(arm, seed)}.json").is_file()]
+
+    def _train(self, folder: Path, seeds: Sequence[int], arms: Sequence[Arm]) -> Iterator[None]:
+        """Some seeds' runs of the same arms as one stacked model; one step a turn."""
+        worlds = {seed: self.task.world(seed) for seed in seeds}
+        exams = {seed: Exam(worlds[seed], seed) for seed in seeds}
+        stacked = Stacked(self.task, worlds, arms, self.setting, self.recipe)
+        records: dict[tuple[int, str], list[Record]] = {(seed, arm.name): [] for seed in seeds for arm in arms}
+        marks = {round(self.recipe.steps * (turn + 1) / self.exams) for turn in range(self.exams)}
+        for step in range(1, self.recipe.steps + 1):
+            stacked.step()
+            if step in marks:
+                for place, seed in enumerate(seeds):
+                    runs = slice(place * len(arms), (place + 1) * len(arms))
+                    scores = exams[seed].mark(stacked, runs)
+                    for row in _rows(scores, worlds[seed], arms, seed, step):
+                        records[seed, row["arm"]].append(row)
+            yield
+        for (seed, name), rows in records.items():
+            arm = next(arm for arm in arms if arm.name == name)
+            files.write_text(folder / f"{self.cell(arm, seed)}.json", json.dumps(rows))
+
+
+def _parts(arm: Arm) -> Iterator[object]:
+    if arm.allocator != "oracle":
+        yield registry.allocator(arm.allocator)
+    yield registry.tracker(arm.tracker)
+    yield registry.partitioner(arm.partitioner)
+
+
+def _foreign(part: object) -> Iterator[str]:
+    """The source of the modules outside this package that a part and those inside it come from."""
+    module = type(part).__module__
+    if isinstance(part, Allocator | Tracker | Partitioner | Task) and not module.startswith("aria."):
+        yield inspect.getsource(sys.modules[module])
+    if is_dataclass(part):
+        for field in fields(part):
+            yield from _foreign(getattr(part, field.name))
+
+
+def _rows(scores: Scores, world: World, arms: Sequence[Arm], seed: int, step: int) -> Iterator[Record]:
+    for place, arm in enumerate(arms):
+        common = {"arm": arm.name, "seed": seed, "step": step}
+        for metric in ("gap", "x0"):
+            for group, share in world.groups.items():
+                value = float((scores[metric][place].double() * share).sum())
+                yield {**common, "metric": metric, "group": group, "value": value}
+        yield {**common, "metric": "own", "group": "images", "value": float(scores["own"][place])}
+
+
+def _alike(todo: dict[int, list[Arm]], together: int) -> Iterator[list[int]]:
+    """Seeds that lack the same arms, up to ``together`` at a time."""
+    by_arms: dict[tuple[str, ...], list[int]] = {}
+    for seed, missing in todo.items():
+        by_arms.setdefault(tuple(arm.name for arm in missing), []).append(seed)
+    for seeds in by_arms.values():
+        for first in range(0, len(seeds), together):
+            yield seeds[first : first + together]
+
+
+def _read(folder: Path, cell: str) -> list[Record]:
+    rows: list[Record] = json.loads((folder / f"{cell}.json").read_text(encoding="utf-8"))
+    return rows

@@ -1,0 +1,44 @@
+r"""What is measured: how far students' images are from their teacher's.
+
+The primary metric is the **generation gap**: the mean square between the images that student and teacher make from the
+same noise in a few steps of a deterministic sampler. A flat average of noise-prediction errors over all timesteps ranks
+methods wrongly: it is dominated by low noise, where a student needs no condition at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from aria.distill.schedule import NoiseSchedule
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(…, B, C, H, W) noised latents and (B,) timesteps to predicted noise."""
+
+
+def ddim(predict: Predict, start: Tensor, schedule: NoiseSchedule, steps: int = 15) -> Tensor:
+    r"""The images made from ``start`` by :math:`x_{s} = \alpha_s \hat x_0 + \sigma_s \hat\epsilon` in ``steps`` steps
+    (J. Song et al., "Denoising diffusion implicit models", ICLR 2021)."""
+    times = torch.linspace(len(schedule) - 1, 0, steps + 1).round().long()
+    x = start
+    for now, then in pairwise(times):
+        alpha, sigma = schedule.alpha[now], schedule.sigma[now]
+        noise = predict(x, now)
+        clean = (x - sigma * noise) / alpha
+        x = schedule.alpha[then] * clean + schedule.sigma[then] * noise
+    return x
+
+
+def gap(ours: Tensor, theirs: Tensor, dims: int) -> Tensor:
+    """Mean square over the last ``dims`` axes."""
+    return (ours - theirs).square().flatten(-dims).mean(-1)
+
+
+def snr_weighted(ours: Tensor, theirs: Tensor, timestep: Tensor, schedule: NoiseSchedule, cap: float = 5.0) -> Tensor:
+    """(…, B) error of the image that noise predictions imply, times min(SNR, cap)."""
+    error = (ours - theirs).square().flatten(-3).mean(-1)
+    snr = schedule.snr(timestep)
+    return error * snr.clamp(max=cap) / snr

@@ -1,0 +1,216 @@
+"""Many small runs trained as one: every parameter has a leading axis of runs, and one forward pass serves them all.
+
+Each run has its own sampler, batches and numbers, exactly those the engine would use, and runs do not touch one
+another: a stacked run is the engine's run up to rounding.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+import aria
+from aria import registry
+from aria.allocators import Oracle
+from aria.bench.arms import Arm, Setting
+from aria.distill.batches import Batch, Batches
+from aria.distill.objectives import Weighting, per_sample
+from aria.distill.optimiser import AdamW
+from aria.distill.replacement import Replacement
+from aria.pool import Pool
+from aria.samplers import Sampler
+from aria.statistics import sum_by_region
+from aria.tasks import Task, World
+
+ORACLE_OF = "proportional(base=0.5)"
+"""The rule that the oracle arm follows, told exact discrepancies."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every run is trained."""
+
+    steps: int = 2000
+    batch_size: int = 64
+    optimiser: AdamW = field(default=AdamW(learning_rate=2e-3, adam_weight_decay=0.0))
+    ema_decay: float = 0.995
+    null_probability: float = 0.1
+    warmup: int = 50
+    """Steps before the allocator decides."""
+    every: int = 10
+    """Steps between two of its decisions."""
+
+
+class Stacked:
+    """The runs of some arms on one seed's world after another, as one model."""
+
+    def __init__(
+        self, task: Task, worlds: dict[int, World], arms: Sequence[Arm], setting: Setting, recipe: Recipe
+    ) -> None:
+        self.task, self.recipe, self.worlds = task, recipe, worlds
+        self.runs = [(seed, arm) for seed in worlds for arm in arms]
+        students = [task.student(seed) for seed, _ in self.runs]
+        self.skeleton = copy.deepcopy(students[0]).to("meta")
+        parameters, _ = stack_module_state(students)  # (R, …) each
+        self.constants = dict(students[0].named_buffers())
+        self.parameters = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
+        self.optimizer = recipe.optimiser.optimizer(list(self.parameters.values()))
+        self.batches = [self._batches(seed, arm, setting) for seed, arm in self.runs]
+        levels = [self._levels(seed, arm, setting) for seed, arm in self.runs]
+        self.levels = torch.stack(levels)  # (R, T)
+        self.step_count = 0
+        for place, (_, arm) in enumerate(self.runs):
+            if arm.allocator == "oracle":
+                oracle = Oracle(_Truth(self, place), of=registry.allocator(ORACLE_OF))
+                self.batches[place].sampler.allocator = oracle
+
+    def _batches(self, seed: int, arm: Arm, setting: Setting) -> Batches:
+        world = self.worlds[seed]
+        replacement = registry.resolve(arm.replacement or setting.replacement, Replacement)
+        schedule = world.teacher.schedule
+        sampler = self.sampler(world, arm, seed)
+        return Batches(
+            world.images,
+            world.conditions,
+            sampler,
+            schedule,
+            size=self.recipe.batch_size,
+            replacement=replacement.table(len(schedule)),
+            null_probability=self.recipe.null_probability,
+            seed=seed,
+        )
+
+    def sampler(self, world: World, arm: Arm, seed: int) -> Sampler:
+        pool = world.pool
+        if arm.by_condition:
+            pool = Pool(embeddings=pool.embeddings, columns=pool.columns, texts=pool.texts)
+        partition = registry.partitioner(arm.partitioner).fit(pool)
+        return aria.Sampler(
+            partition,
+            tracker=arm.tracker,
+            allocator="pool" if arm.allocator == "oracle" else arm.allocator,
+            floor=arm.floor,
+            warmup=-(-self.recipe.warmup // self.recipe.every),  # the sampler counts its updates
+            every=self.recipe.every,
+            timesteps=len(world.teacher.schedule),
+            seed=seed,
+        )
+
+    def _levels(self, seed: int, arm: Arm, setting: Setting) -> Tensor:
+        teacher = self.worlds[seed].teacher
+        weighting: Weighting = registry.resolve(arm.weighting or setting.weighting, Weighting)
+        return weighting.table(teacher.schedule, teacher.prediction)
+
+    def step(self) -> None:
+        """One step of every run."""
+        batches = [each.next() for each in self.batches]
+        losses = self._losses(batches)  # (R, B)
+        level = self.levels.gather(1, torch.stack([batch.timestep for batch in batches]))
+        weight = torch.stack([batch.weight for batch in batches])
+        total: Tensor = (weight * level * losses).mean(1).sum()
+        total.backward()  # type: ignore[no-untyped-call]
+        self._update()
+        for each, batch, seen in zip(self.batches, batches, losses.detach(), strict=True):
+            each.sampler.observe(batch.region, seen, timestep=batch.timestep, where=~batch.null)
+        self.step_count += 1
+
+    def _losses(self, batches: list[Batch]) -> Tensor:
+        noisy = torch.stack([batch.noisy for batch in batches])  # (R, B, …)
+        timestep = torch.stack([batch.timestep for batch in batches])
+        told = {name: torch.stack([batch.condition[name] for batch in batches]) for name in batches[0].condition}
+        theirs = torch.cat([self._teacher(seed, batches) for seed in self.worlds])
+        ours = self.answer(self.parameters, noisy, timestep, told)
+        return per_sample((ours - theirs).flatten(0, 1)).view(timestep.shape)
+
+    def _teacher(self, seed: int, batches: list[Batch]) -> Tensor:
+        """(A, B, …) answers of one seed's teacher to all its runs."""
+        mine = [batch for (owner, _), batch in zip(self.runs, batches, strict=True) if owner == seed]
+        noisy, timestep = torch.cat([b.noisy for b in mine]), torch.cat([b.timestep for b in mine])
+        told = {name: torch.cat([b.condition[name] for b in mine]) for name in mine[0].condition}
+        teacher = self.worlds[seed].teacher
+        with torch.no_grad():
+            answer = teacher.denoiser(teacher.model, noisy, timestep, told)
+        return answer.view(len(mine), -1, *answer.shape[1:])
+
+    def answer(
+        self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]
+    ) -> Tensor:
+        """(R, B, …) what each run's student says."""
+        ask = next(iter(self.worlds.values())).teacher.denoiser
+
+        def one(own: dict[str, Tensor], x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
+            return ask(_Called(self.skeleton, {**own, **self.constants}), x, t, c)
+
+        result: Tensor = vmap(one)(parameters, noisy, timestep, told)
+        return result
+
+    def _update(self) -> None:
+        """Clip each run by itself, step, average."""
+        weights = list(self.parameters.values())
+        gradients = [value.grad for value in weights if value.grad is not None]
+        norm = torch.stack([grad.flatten(1).square().sum(1) for grad in gradients]).sum(0).sqrt()  # (R,)
+        scale = (self.recipe.optimiser.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
+        for grad in gradients:
+            grad.mul_(scale.view(-1, *(1,) * (grad.ndim - 1)))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        decay = min(self.recipe.ema_decay, (1 + self.step_count) / (10 + self.step_count))
+        torch._foreach_lerp_(list(self.average.values()), [value.detach() for value in weights], 1 - decay)
+
+
+class _Truth:
+    """The exact discrepancies of one run: its student against its teacher on a fixed set of questions.
+
+    Each condition is asked under images drawn at random, at timesteps as replacement has them, and every answer is
+    divided by the mean of its timestep's bucket over all conditions: what a tracker estimates, without noise or lag.
+    """
+
+    def __init__(self, stacked: Stacked, place: int, questions: int = 8) -> None:
+        self.stacked, self.place = stacked, place
+        seed, _ = stacked.runs[place]
+        world, batches = stacked.worlds[seed], stacked.batches[place]
+        generator = torch.Generator().manual_seed(seed + 2_000_003)
+        count, schedule = len(world.pool), world.teacher.schedule
+        index = torch.arange(count).repeat(questions)
+        clean, _ = world.images.gather(torch.randint(len(world.images), (len(index),), generator=generator))
+        timestep = torch.multinomial(batches.replacement, len(index), replacement=True, generator=generator)
+        noisy = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
+        told = world.conditions.gather(index)
+        with torch.no_grad():
+            answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, told)
+        self.asked, self.answer = (noisy, timestep, told), answer
+        share = world.pool.weight if world.pool.weight is not None else torch.ones(count, dtype=torch.float64)
+        self.region, self.share = batches.sampler.partition.locate(index), share[index]
+        self.bucket = timestep * 10 // len(schedule)
+
+    def __call__(self) -> Tensor:
+        """(K,) mean normalised discrepancy of every region, now."""
+        noisy, timestep, told = self.asked
+        own = {name: value.detach()[self.place : self.place + 1] for name, value in self.stacked.parameters.items()}
+        one = {name: value[None] for name, value in told.items()}
+        with torch.no_grad():
+            ours = self.stacked.answer(own, noisy[None], timestep[None], one)[0]
+        error = per_sample(ours - self.answer).double()
+        count, total = sum_by_region(self.bucket, (torch.ones_like(error), error), 10)
+        error = error / (total / count.clamp(min=1))[self.bucket]
+        regions = self.stacked.batches[self.place].sampler.num_regions
+        share, seen = sum_by_region(self.region, (self.share, self.share * error), regions)
+        return seen / share.clamp(min=1e-300)
+
+
+class _Called(nn.Module):
+    """A module's skeleton with given weights."""
+
+    def __init__(self, skeleton: nn.Module, weights: dict[str, Any]) -> None:
+        super().__init__()
+        self._called = skeleton, weights
+
+    def forward(self, *args: Any) -> Any:
+        return functional_call(*self._called, args)

@@ -1,0 +1,119 @@
+"""What a benchmark task is made of: a world with a teacher, a pool, images, students and held-out groups."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aria.distill.batches import Encodings, Images
+from aria.distill.teacher import Teacher
+from aria.pool import Pool
+
+GROUPS = ("uniform", "pool", "head", "tail", "unseen", "unseen-tail")
+"""The groups of conditions that every task reports: all alike, as the pool has them, its most frequent and its rarest
+ones, those without images, and those both rare and without images."""
+
+
+@dataclass(frozen=True, eq=False)
+class World:
+    """One draw of a task: everything the arms of one seed have in common."""
+
+    teacher: Teacher
+    """Whom to agree with."""
+    pool: Pool
+    """The conditions, with embeddings to divide them by and their shares as weights."""
+    conditions: Encodings
+    """The same conditions as the models are told them."""
+    images: Images
+    """Latents of some conditions."""
+    groups: Mapping[str, Tensor]
+    """(N,) shares of the conditions in each group, summing to one."""
+
+
+class Task(ABC):
+    """A frozen dataclass of knobs; worlds and students are functions of a seed."""
+
+    @abstractmethod
+    def world(self, seed: int) -> World:
+        """The world of a seed."""
+
+    @abstractmethod
+    def student(self, seed: int) -> nn.Module:
+        """A fresh student; the same seed gives the same weights."""
+
+    @property
+    @abstractmethod
+    def steps(self) -> int:
+        """Length of a run unless the user says otherwise."""
+
+
+def held_out_groups(share: Tensor, head: Tensor, tail: Tensor, unseen: Tensor) -> dict[str, Tensor]:
+    """(N,) shares of each group from the pool's shares and three (N,) masks.
+
+    >>> groups = held_out_groups(torch.tensor([0.75, 0.25]), *(torch.tensor(m) for m in ([1, 0], [0, 1], [0, 1])))
+    >>> groups["head"].tolist(), groups["unseen-tail"].tolist()
+    ([1.0, 0.0], [0.0, 1.0])
+    """
+    ones = torch.ones_like(share)
+    masks = {"uniform": ones, "pool": share, "head": head, "tail": tail, "unseen": unseen, "unseen-tail": unseen * tail}
+    return {name: mask.double() / mask.double().sum() for name, mask in masks.items()}
+
+
+def some_unseen(what: str, unseen: float, count: int) -> None:
+    """Refuse a share that leaves none of ``count`` without images, or none with."""
+    if not 0 < round(unseen * count) < count:
+        raise ValueError(f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """Conditions that need no fetching."""
+
+    told: dict[str, Tensor]
+
+    def result(self) -> dict[str, Tensor]:
+        return self.told
+
+
+class InMemory:
+    """A small encoded pool, held as tensors. Fits the engine's place for conditions."""
+
+    residency = "device"
+
+    def __init__(self, told: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> None:
+        self.told, self._null = dict(told), dict(null)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.told.values())))
+
+    def null(self, n: int) -> dict[str, Tensor]:
+        """The null condition ``n`` times."""
+        return {name: value.expand(n, *value.shape[1:]) for name, value in self._null.items()}
+
+    def gather(self, index: Tensor) -> dict[str, Tensor]:
+        """(B, …) conditions."""
+        return {name: value[index] for name, value in self.told.items()}
+
+    def prefetch(self, index: Tensor) -> Ready:
+        """The same, ready at once."""
+        return Ready(self.gather(index))
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """Latents in memory with the condition of each."""
+
+    latents: Tensor
+    """(M, …)"""
+    condition: Tensor
+    """(M,)"""
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        return self.latents[rows], self.condition[rows]

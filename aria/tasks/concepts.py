@@ -1,0 +1,184 @@
+r"""The concept world: a large space of conditions, few images, and a teacher that is exact.
+
+A condition is three tokens: a concept, a shift, a contrast. A random nonlinear map turns a concept into an 8 × 8
+template; how bent, how fine and how strong it is differs from group to group, so some groups are harder than others. An
+image is the condition's template, jittered by a pixel, with texture on top. About half of the concepts have no images.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from aria import checks
+from aria.distill.denoisers import Condition
+from aria.distill.schedule import NoiseSchedule
+from aria.distill.teacher import Teacher
+from aria.pool import Pool
+from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
+from aria.tasks.film import FilmMLP
+from aria.tasks.mixture import MixtureTeacher
+
+SIDE, DIM, MODES, TIMESTEPS = 8, 12, 6, 1000
+SHIFTS, CONTRASTS = ((0, 0), (3, 2)), (1.0, -0.6)
+JITTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+@dataclass(frozen=True)
+class Concepts(Task):
+    """The knobs of the world; the defaults are the one where adaptive allocation should pay.
+
+    >>> world = Concepts(groups=4, concepts=4).world(0)
+    >>> len(world.pool), world.groups["unseen"].gt(0).sum().item()
+    (64, 32)
+    """
+
+    groups: int = 16
+    concepts: int = 6
+    skew: float = 1.2
+    """Zipf exponent of the groups' frequencies."""
+    heterogeneity: float = 1.0
+    """How much difficulty differs between groups; 0 makes them alike."""
+    unseen: float = 0.5
+    """Share of each group's concepts without images."""
+    unlearnable: int = 0
+    """Groups whose templates are unrelated to their tokens' geometry: effort sinks into them."""
+    images: int = 2000
+    bend: float = 0.5
+    """How nonlinear the map from tokens to templates is."""
+    width: int = 48
+    """Width of the student."""
+    steps: int = 2000
+
+    def __post_init__(self) -> None:
+        checks.whole("groups", self.groups, least=2)
+        checks.whole("concepts", self.concepts, least=2)
+        checks.non_negative("skew", self.skew)
+        checks.non_negative("heterogeneity", self.heterogeneity)
+        checks.closed_unit("unseen", self.unseen)
+        checks.whole("unlearnable", self.unlearnable, least=0)
+        checks.whole("images", self.images, least=1)
+        checks.non_negative("bend", self.bend)
+        checks.whole("width", self.width, least=1)
+        checks.whole("steps", self.steps, least=1)
+        some_unseen("concepts", self.unseen, self.concepts)
+        if self.unlearnable > self.groups:
+            raise ValueError(f"unlearnable must be at most groups={self.groups}, got {self.unlearnable}")
+
+    def world(self, seed: int) -> World:
+        generator = torch.Generator().manual_seed(seed)
+        tokens, templates = self._conditions(generator)  # (N, 3, D), (N, J, 64)
+        share, group, concept = self._shares()
+        unseen = self._without_images(generator)[group, concept]  # (N,)
+        schedule = scaled_linear(TIMESTEPS)
+        basis, spectrum = _texture(generator)
+        model = MixtureTeacher(templates, share.float(), basis, spectrum, schedule)
+        told = {"tokens": tokens, "concept": torch.arange(len(tokens))}
+        null = {"tokens": torch.zeros(1, 3, DIM), "concept": torch.tensor([len(tokens)])}
+        gallery = self._gallery(templates, share * ~unseen, basis, spectrum, generator)
+        head, tail = group < max(1, round(self.groups * 3 / 16)), group >= self.groups - self.groups // 2
+        columns = {"group": group.tolist(), "concept": (group * self.concepts + concept).tolist()}
+        return World(
+            Teacher(model, ask, schedule, "epsilon"),
+            Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
+            InMemory(told, null),
+            gallery,
+            held_out_groups(share, head, tail, unseen),
+        )
+
+    def student(self, seed: int) -> nn.Module:
+        return FilmMLP(SIDE * SIDE, 3 * DIM, self.width, scaled_linear(TIMESTEPS), seed=seed)
+
+    def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(N,) shares of the conditions, and the group and concept of each; group 0 is the most frequent."""
+        kinds = len(SHIFTS) * len(CONTRASTS)
+        group = torch.arange(self.groups).repeat_interleave(self.concepts * kinds)
+        concept = torch.arange(self.concepts).repeat_interleave(kinds).repeat(self.groups)
+        share = (group + 1.0).double() ** -self.skew * (concept + 1.0).double() ** (-self.skew / 2)
+        return share / share.sum(), group, concept
+
+    def _without_images(self, generator: torch.Generator) -> Tensor:
+        """(G, C) which concepts have no images: the same number in every group, at random."""
+        order = torch.rand(self.groups, self.concepts, generator=generator).argsort(1)
+        return order < round(self.unseen * self.concepts)
+
+    def _conditions(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(N, 3, D) tokens and (N, J, 64) templates."""
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator)
+
+        centre, own = normal(self.groups, 1, DIM), normal(self.groups, self.concepts, DIM)
+        concept = (centre + 0.7 * own) / math.sqrt(1.49)  # (G, C, D)
+        hidden = 24
+        first, second = normal(DIM, hidden) / math.sqrt(DIM), normal(hidden, SIDE * SIDE) / math.sqrt(hidden)
+        # difficulty by group, in an order unrelated to frequency
+        level = torch.linspace(-1, 1, self.groups)[torch.randperm(self.groups, generator=generator)]
+        level = level * self.heterogeneity
+        bend = (self.bend * 2.0**level)[:, None, None]
+        source = concept.clone()
+        if self.unlearnable:
+            odd = torch.randperm(self.groups, generator=generator)[: self.unlearnable]
+            source[odd] = 4 * normal(len(odd), self.concepts, DIM)
+        spectrum = torch.sin(bend * (source @ first) * 2) @ second  # (G, C, 64) cosine coefficients
+        frequency = torch.arange(SIDE).float()
+        radius = (frequency[:, None] ** 2 + frequency**2).sqrt().flatten()
+        keep = torch.exp(-((radius / (2.5 * 1.5**level)[:, None, None]) ** 2))
+        image = (spectrum * keep).view(self.groups, self.concepts, SIDE, SIDE)
+        cosine = _cosines(SIDE)
+        image = cosine.T @ image @ cosine
+        image = image / image.flatten(2).std(-1)[..., None, None] * (0.8 * 1.3**level)[:, None, None, None]
+        variants = [contrast * image.roll(shift, (2, 3)) for shift in SHIFTS for contrast in CONTRASTS]
+        plain = torch.stack(variants, 2).flatten(0, 2)  # (N, 8, 8)
+        templates = torch.stack([plain.roll(jitter, (1, 2)) for jitter in JITTERS], 1).flatten(2)
+        shift, contrast = normal(len(SHIFTS), DIM), normal(len(CONTRASTS), DIM)
+        kinds = len(SHIFTS) * len(CONTRASTS)
+        tokens = torch.stack(
+            [
+                concept.flatten(0, 1).repeat_interleave(kinds, 0),
+                shift.repeat_interleave(len(CONTRASTS), 0).repeat(self.groups * self.concepts, 1),
+                contrast.repeat(self.groups * self.concepts * len(SHIFTS), 1),
+            ],
+            1,
+        )
+        return tokens, templates
+
+    def _gallery(
+        self, templates: Tensor, share: Tensor, basis: Tensor, spectrum: Tensor, generator: torch.Generator
+    ) -> Gallery:
+        condition = torch.multinomial(share, self.images, replacement=True, generator=generator)
+        jitter = torch.randint(templates.shape[1], (self.images,), generator=generator)
+        texture = torch.randn(self.images, SIDE * SIDE, generator=generator) * spectrum.sqrt() @ basis.T
+        latents = (templates[condition, jitter] + texture).view(-1, 1, SIDE, SIDE)
+        return Gallery(latents, condition)
+
+
+def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+    """Students are told the tokens, the exact teacher which condition it is."""
+    exact = isinstance(model, MixtureTeacher)
+    output: Tensor = model(noisy, timestep, condition["concept"] if exact else condition["tokens"])
+    return output
+
+
+def scaled_linear(timesteps: int, first: float = 0.00085, last: float = 0.012) -> NoiseSchedule:
+    """Stable Diffusion's noise schedule."""
+    beta = torch.linspace(first**0.5, last**0.5, timesteps, dtype=torch.float64) ** 2
+    signal = (1 - beta).cumprod(0)
+    return NoiseSchedule(signal.sqrt().float(), (1 - signal).sqrt().float())
+
+
+def _texture(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(64, 64) eigenvectors and (64,) eigenvalues of the images' covariance: a few modes above a little noise."""
+    basis, _ = torch.linalg.qr(torch.randn(SIDE * SIDE, SIDE * SIDE, generator=generator))
+    spectrum = torch.full((SIDE * SIDE,), 0.02)
+    spectrum[:MODES] = 0.3
+    return basis, spectrum
+
+
+def _cosines(side: int) -> Tensor:
+    """(side, side) cosine basis, one frequency a row."""
+    place = (torch.arange(side) + 0.5) / side
+    return torch.cos(math.pi * torch.arange(side)[:, None] * place) * math.sqrt(2 / side)

@@ -1,0 +1,46 @@
+"""Worlds by name: the one where adaptive allocation should pay, and those where it should not."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from aria import registry
+from aria.tasks.base import Task
+from aria.tasks.concepts import Concepts
+from aria.tasks.on_disk import OnDisk
+
+PRESETS: dict[str, Task] = {
+    "default": Concepts(),
+    "homogeneous": Concepts(heterogeneity=0.0),
+    "unskewed": Concepts(skew=0.0),
+    "unlearnable": Concepts(unlearnable=4),
+    "long": Concepts(steps=4000),
+    "wide": Concepts(width=96),
+}
+"""Skewed and of unlike difficulty; all groups alike in difficulty, or in frequency; a quarter of the groups beyond
+learning; twice the steps; a student twice as wide."""
+
+QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
+"""Small enough to try everything out."""
+
+
+def task(text: str) -> Task | OnDisk:
+    """The task a user names: a preset, or the spec of a task, in memory or on disk.
+
+    >>> task("wide").width
+    96
+    >>> task("concepts(skew=0)") == task("unskewed")
+    True
+    """
+    name = text.strip()
+    if name in PRESETS:
+        return PRESETS[name]
+    on_disk = registry.available(OnDisk)
+    known = [*PRESETS, *registry.available(Task), *on_disk]
+    if name.isidentifier() and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"unknown task {name!r}{hint}; there are: {', '.join(known)}")
+    found: Task | OnDisk = registry.resolve(name, OnDisk if re.split(r"\W", name)[0] in on_disk else Task)
+    return found

@@ -1,0 +1,32 @@
+"""A comparison small enough to run in a second or two."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aria.bench.arms import SETTINGS, STANDARD, Arm
+from aria.bench.compare import Comparison
+from aria.bench.stacked import Recipe, Stacked
+from aria.distill.optimiser import AdamW
+from aria.tasks import Concepts
+
+TASK = Concepts(groups=3, concepts=2, images=60, width=8, steps=20)
+RECIPE = Recipe(
+    steps=20, batch_size=16, optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.01), warmup=1, every=3
+)
+ARMS = {arm.name: arm for arm in STANDARD}
+
+
+def stacked(*arms: Arm, seeds: tuple[int, ...] = (0,), setting: str = "rc", steps: int = 0) -> Stacked:
+    """Some arms on some seeds, after so many steps."""
+    made = Stacked(TASK, {seed: TASK.world(seed) for seed in seeds}, arms, SETTINGS[setting], RECIPE)
+    for _ in range(steps):
+        made.step()
+    return made
+
+
+def comparison(*names: str, **changes: Any) -> Comparison:
+    """Standard arms by name on two seeds."""
+    told = {"task": TASK, "arms": [ARMS[name] for name in names or ("rc", "aria-q")], "seeds": (0, 1)}
+    told |= {"setting": SETTINGS["rc"], "recipe": RECIPE, "exams": 2}
+    return Comparison(**(told | changes))

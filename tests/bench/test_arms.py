@@ -1,0 +1,44 @@
+"""Arms as users write them."""
+
+from __future__ import annotations
+
+import pytest
+
+from aria.bench.arms import STANDARD, Arm, arm
+
+
+def test_an_allocators_spec_is_an_arm_of_that_name():
+    assert arm("ucb(scale=2)") == Arm("ucb(scale=2)", "ucb(scale=2)")
+
+
+def test_settings_are_read_by_name():
+    told = arm("mine: allocator=softmax(temperature=0.5); tracker=ema(rate=0.2); floor=0.1; by_condition=true;"
+               "partitioner=labels('group'); replacement=constant(0.5); weighting=min_snr")  # fmt: skip
+    assert told == Arm("mine", "softmax(temperature=0.5)", "ema(rate=0.2)", "labels('group')", True, 0.1,
+                       "constant(0.5)", "min_snr")  # fmt: skip
+
+
+@pytest.mark.parametrize("standard", STANDARD, ids=lambda each: each.name)
+def test_standard_arms_by_name(standard):
+    assert arm(f" {standard.name} ") is standard
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("sofmax", r"unknown allocator 'sofmax' \(did you mean 'softmax'\?\)"),
+        ("mine: alocator=pool", "cannot read 'alocator=pool' of the arm"),
+        ("mine: floor=2", r"floor must lie in \[0, 1\], got 2.0"),
+        ("mine: floor=low", r"floor must lie in \[0, 1\], got 'low'"),
+        ("mine: by_condition=yes", "by_condition must be 'true' or 'false', got 'yes'"),
+        ("mine: tracker=emma", "unknown tracker 'emma'"),
+        ("mine: partitioner=label('x')", "unknown partitioner 'label'"),
+        ("mine: replacement=konstant", "unknown replacement 'konstant'"),
+        ("mine: weighting=snr", "unknown weighting 'snr'"),
+        ("nowhere.py:Greedy", "there is no file 'nowhere.py'"),
+        ("", "cannot read the allocator spec ''"),
+    ],
+)
+def test_mistakes_are_named(text, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        arm(text)

@@ -1,0 +1,140 @@
+"""A comparison goes on where it was killed, redoes nothing, and tells apart what is not the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from aria.bench import table
+from aria.bench.arms import SETTINGS, Arm, arm
+from aria.tasks import GROUPS
+from tests.bench import small
+
+GREEDY = """
+from dataclasses import dataclass
+from aria import Allocator
+
+@dataclass(frozen=True)
+class Greedy(Allocator):
+    top: int = 1
+
+    def __call__(self, estimate, mass):
+        value = estimate.value
+        return mass * (value >= value.sort(-1).values[..., -self.top, None])
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted comparison and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return small.comparison().run(folder), folder
+
+
+def values(rows):
+    return {(r["arm"], r["seed"], r["step"], r["metric"], r["group"]): r["value"] for r in rows}
+
+
+def times(folder):
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_records_are_complete(whole):
+    rows, _ = whole
+    assert len(rows) == len(values(rows)) == 2 * 2 * 2 * (2 * len(GROUPS) + 1)
+    assert {r["step"] for r in rows} == {10, 20}
+    assert all(r["value"] > 0 for r in rows)
+
+
+def test_the_same_arms_and_seeds_give_the_same_table_twice(whole, tmp_path):
+    rows, _ = whole
+    assert values(small.comparison().run(tmp_path)) == values(rows)
+    assert table.rows(small.comparison().run(tmp_path), GROUPS) == table.rows(rows, GROUPS)
+
+
+def test_what_is_there_is_not_computed_again(whole):
+    rows, folder = whole
+    before, told = times(folder), []
+    assert len(before) == 4
+    assert small.comparison().run(folder, progress=lambda done, total: told.append(total)) == rows
+    assert times(folder) == before and told == []
+
+
+def test_a_killed_comparison_goes_on(whole, tmp_path):
+    """Killed within the second seed: the first is kept as it is, and the whole is what it would have been."""
+    rows, _ = whole
+
+    def killed(done, total):
+        if done == 25:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small.comparison().run(tmp_path, together=1, progress=killed)
+    before = times(tmp_path)
+    assert len(before) == 2
+    again = small.comparison().run(tmp_path)
+    assert {name: times(tmp_path)[name] for name in before} == before
+    assert values(again) == pytest.approx(values(rows), rel=1e-3)
+
+
+def test_only_what_is_missing_is_made(whole, tmp_path):
+    """One arm's cell of one seed is gone: it alone is trained, and comes out as it was beside the others."""
+    rows, folder = whole
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    gone = small.comparison().cell(small.ARMS["aria-q"], 1)
+    (tmp_path / f"{gone}.json").unlink()
+    before, told = times(tmp_path), []
+    again = small.comparison().run(tmp_path, progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (20, 20)
+    assert {name: time for name, time in times(tmp_path).items() if name in before} == before
+    assert values(again) == pytest.approx(values(rows), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"task": replace(small.TASK, skew=0.5)},
+        {"setting": SETTINGS["tuned"]},
+        {"recipe": replace(small.RECIPE, batch_size=8)},
+        {"exams": 4},
+    ],
+    ids=str,
+)
+def test_every_knob_names_the_cell(changes):
+    mine = small.ARMS["rc"]
+    assert small.comparison(**changes).cell(mine, 0) != small.comparison().cell(mine, 0)
+
+
+def test_seed_and_arm_name_the_cell():
+    one = small.comparison()
+    cells = [one.cell(replace(small.ARMS["rc"], floor=floor), seed) for floor in (0.1, 0.2) for seed in (0, 1)]
+    cells += [one.cell(small.ARMS["oracle"], 0), small.comparison(seeds=(0, 5)).cell(small.ARMS["rc"], 0)]
+    assert len(set(cells)) == 5 and cells[2] == cells[5]  # the other seeds of a comparison do not matter
+
+
+def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
+    """The same words name the same cell as long as the code is the same; edited code is another arm."""
+    cells = []
+    for folder, source in (("one", GREEDY), ("same", GREEDY), ("edited", GREEDY + "\nEDITED = True\n")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "greedy.py").write_text(source)
+        monkeypatch.chdir(tmp_path / folder)
+        cells.append(small.comparison().cell(arm("greedy.py:Greedy"), 0))
+    assert cells[0] == cells[1] != cells[2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"arms": [Arm("rc"), Arm("rc", floor=0.1)]}, "arms need names of their own, got rc more than once"),
+        ({"seeds": (1, 1)}, "seeds need names of their own, got 1 more than once"),
+        ({"arms": []}, "nothing to compare: no arms"),
+        ({"exams": 0}, "exams must be a whole number of at least 1, got 0"),
+        ({"recipe": replace(small.RECIPE, steps=1)}, "steps must be a whole number of at least 2, got 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        small.comparison(**changes)

@@ -1,0 +1,244 @@
+"""Comparisons on disk: a process for each run, killed and continued, and the records they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import aria
+from aria import registry
+from aria.bench import cell as cells
+from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
+from aria.bench.queue import CellFailed, Queue, _without_weights, _work
+from aria.distill.config import Config
+from aria.distill.prompts import read_prompts
+from aria.tasks.folder import Folder
+from aria.tasks.shapes import Shapes
+from tests.distill import pipelines
+
+ROOT = Path(__file__).resolve().parents[2]
+RC, EVEN, ARIA = (next(arm for arm in STANDARD if arm.name == name) for name in ("rc", "condition-uniform", "aria-q"))
+
+
+def quiet(label):
+    return nullcontext(lambda done, total: None)
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """A teacher in Stable Diffusion's shape, six prompts and three held out."""
+    folder = tmp_path_factory.mktemp("models")
+    pipelines.save_sd(folder / "teacher")
+    pool = [{"prompt": f"{kind} {i}", "concept": kind, "weight": 1 + i} for kind in ("cat", "dog") for i in range(3)]
+    held = [{"prompt": "cat 9", "group": "a"}, {"prompt": "dog 9", "group": "b"}, {"prompt": "dog 8", "group": "b"}]
+    for name, rows in (("pool", pool), ("held", held)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Folder(
+        teacher=str(folder / "teacher"),
+        prompts=str(folder / "pool.jsonl"),
+        held_out=str(folder / "held.jsonl"),
+        num_images=4,
+        partitioner="labels('concept')",
+        steps=2,
+        guidance=1.5,
+    )
+
+
+ALWAYS = Setting("constant(1.0)", "uniform")
+"""Every condition is replaced, so that four steps tell arms apart."""
+VALUES = {"max_train_steps": 4, "train_batch_size": 2, "warmup": 1, "learning_rate": 1e-2, "objective": ("output",)}
+
+
+def queue(task, *arms, seeds=(0,), **values):
+    return Queue(task, arms or (RC,), seeds, ALWAYS, VALUES | values, exams=2)
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Cells in this process, which imports nothing again; the order in which they are done is noted."""
+    done = []
+
+    def work(folders, jobs, progress):
+        for folder in folders:
+            assert cells.run_cell(folder)
+            done.append(cells.Cell.read(folder).arm)
+
+    monkeypatch.setattr("aria.bench.queue._work", work)
+    return done
+
+
+def test_arms_become_settings_of_the_engine(task, tmp_path):
+    arms = queue(task, RC, EVEN, ARIA)
+    told = [Config().with_values(arms.settings(arm, 7, tmp_path)) for arm in arms.arms]
+    assert [config.allocation.allocator for config in told] == ["pool", "pool", "proportional(base=0.5)"]
+    assert [Path(config.data.prompts).name for config in told] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
+    assert {config.conditioning.replacement for config in told} == {"constant(1.0)"}
+    assert {config.allocation.partitioner for config in told} == {"labels('concept')"}
+    assert {(config.training.seed, config.run.checkpointing_steps) for config in told} == {(7, 2)}
+    own = replace(ARIA, partitioner="kmeans(2)", replacement="constant(0.5)", weighting="velocity", floor=0.5)
+    config = Config().with_values(arms.settings(own, 0, tmp_path))
+    assert (config.allocation.partitioner, config.allocation.floor) == ("kmeans(2)", 0.5)
+    assert (config.conditioning.replacement, config.loss.weighting) == ("constant(0.5)", "velocity")
+
+
+def test_a_cell_is_named_by_all_that_determines_it(task):
+    one = queue(task)
+    names = {one.cell(RC, 0), one.cell(RC, 1), one.cell(ARIA, 0), one.cell(EVEN, 0)}
+    names |= {queue(task, learning_rate=1e-3).cell(RC, 0), replace(one, exams=4).cell(RC, 0)}
+    names |= {replace(one, setting=SETTINGS["tuned"]).cell(RC, 0), queue(replace(task, steps=3)).cell(RC, 0)}
+    assert len(names) == 8
+    assert one.cell(RC, 0) == queue(task).cell(RC, 0)
+
+
+def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_path):
+    arms = queue(task, RC, EVEN)
+    rows = arms.run(tmp_path / "bench")
+    assert here == ["rc", "condition-uniform"]
+    keys = [(r["arm"], r["seed"], r["step"], r["metric"], r["group"]) for r in rows]
+    wanted = {(arm, seed, step, "gap", group) for arm in ("rc", "condition-uniform") for seed in (0,)
+              for step in (2, 4) for group in ("uniform", "a", "b")}  # fmt: skip
+    assert set(keys) == wanted and len(keys) == len(wanted)
+    gap = {key: row["value"] for key, row in zip(keys, rows, strict=True)}
+    for (arm, seed, step, _, _), value in gap.items():
+        assert value > 0
+        a, b = (gap[arm, seed, step, "gap", group] for group in "ab")
+        assert gap[arm, seed, step, "gap", "uniform"] == pytest.approx((a + 2 * b) / 3)
+    assert gap["rc", 0, 4, "gap", "a"] != gap["condition-uniform", 0, 4, "gap", "a"]
+    # what a run leaves: its logs and its partition, but no models
+    for run in (tmp_path / "bench" / "cells").glob("*/run"):
+        assert not [entry for entry in run.iterdir() if entry.is_dir()] and (run / "losses.jsonl").is_file()
+    # the pool's weights are gone for the arm that counts conditions
+    runs = {cells.Cell.read(path.parent).arm: path.parent / "run" for path in tmp_path.glob("bench/cells/*/cell.json")}
+    mass = {arm: aria.partitioners.load(run / "partition.safetensors").mass for arm, run in runs.items()}
+    assert mass["condition-uniform"].tolist() == [0.5, 0.5]
+    assert arms.run(tmp_path / "bench") == rows and len(here) == 2
+    more = replace(arms, arms=(RC,), seeds=(0, 1)).run(tmp_path / "bench")  # another seed, and only that
+    assert here[2:] == ["rc"] and [row["seed"] for row in more] == [0] * 6 + [1] * 6
+    assert more[:6] == rows[:6] and {row["value"] for row in more[6:]}.isdisjoint(row["value"] for row in rows)
+
+
+def test_a_perfect_student_has_no_gap(task, here, tmp_path):
+    """The teacher as its own student, at a learning rate of almost nothing."""
+    itself = replace(task, student=str(Path(task.teacher)))
+    rows = queue(itself, learning_rate=1e-30, adam_weight_decay=0.0).run(tmp_path)
+    assert max(row["value"] for row in rows) < 1e-6
+    assert all(row["value"] == 0 for row in queue(itself, learning_rate=1e-30, adam_weight_decay=0.0).teacher(tmp_path))
+
+
+def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monkeypatch):
+    """Interrupted after the first checkpoint, a cell ends in the records of one that was not."""
+    whole = queue(task, ARIA).run(tmp_path / "one")
+    from aria.distill import checkpoint
+
+    save, loaded = checkpoint.save, []
+
+    def once(*args, **settings):
+        save(*args, **settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", once)
+    with pytest.raises(KeyboardInterrupt):
+        queue(task, ARIA).run(tmp_path / "two")
+    monkeypatch.setattr(checkpoint, "save", save)
+    load = checkpoint.load
+    monkeypatch.setattr(checkpoint, "load", lambda d, f, **k: (loaded.append(f.name), load(d, f, **k)))
+    assert queue(task, ARIA).run(tmp_path / "two") == whole
+    assert loaded == ["checkpoint-2"]
+
+
+def test_a_killed_comparison_goes_on(task, here, tmp_path):
+    """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
+    started again goes on from there to the end."""
+    arms = queue(task, RC, max_train_steps=80, logging_steps=1)
+    script = tmp_path / "bench.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom aria import registry\n"
+        "from aria.bench.arms import STANDARD, Setting\nfrom aria.bench.queue import Queue\n"
+        "from aria.tasks.on_disk import OnDisk\n"
+        f"task = registry.resolve({registry.spec(task)!r}, OnDisk)\n"
+        f"Queue(task, [STANDARD[1]], (0,), {ALWAYS!r}, {dict(arms.values)!r}, exams=2).run(Path(sys.argv[1]))\n"
+    )
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    with (tmp_path / "said").open("w") as said:
+        bench = subprocess.Popen([sys.executable, script, tmp_path / "bench"], env=env, stderr=said)
+    folder = tmp_path / "bench" / "cells" / arms.cell(RC, 0)
+    try:
+        wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), tmp_path / "said")
+    finally:
+        bench.send_signal(signal.SIGKILL)
+        bench.wait()
+    wait_for(lambda: list((folder / "run").glob("checkpoint-*/state.json")), folder / "log.txt")
+    with cells._alone(folder):  # the orphan has let go
+        step = max(int(kept.name.split("-")[1]) for kept in (folder / "run").glob("checkpoint-*"))
+        assert 0 < step < 80 and not list((tmp_path / "bench").glob("*.json"))
+        lines = (folder / "run" / "losses.jsonl").read_text().splitlines()
+    rows = arms.run(tmp_path / "bench")
+    assert {row["step"] for row in rows} == {40, 80}
+    assert (folder / "run" / "losses.jsonl").read_text().splitlines()[:step] == lines[:step]
+
+
+def wait_for(condition, log, seconds=120.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was said"
+        time.sleep(0.05)
+
+
+def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
+    """Two processes that stand for cells: one fails at once, the other would go on for ever."""
+    for name, body in (("bad", "raise ValueError('no such thing')"), ("good", "import time; time.sleep(1000)")):
+        cells.Cell("task", "", "", "", "", name, 3, {}).write(tmp_path / name)
+        (tmp_path / name / "do.py").write_text(body)
+    started = []
+
+    def start(cell, jobs):
+        with (cell / "log.txt").open("wb") as log:
+            started.append(subprocess.Popen([sys.executable, cell / "do.py"], stderr=log))
+        return started[-1]
+
+    monkeypatch.setattr("aria.bench.queue._started", start)
+    with pytest.raises(CellFailed, match="arm bad on seed 3 ended with 1: ValueError: no such thing"):
+        _work([tmp_path / "good", tmp_path / "bad"], 2, lambda done: None)
+    assert [process.returncode for process in started] == [-signal.SIGTERM, 1]
+
+
+def test_scenes_are_compared_by_gap_and_by_what_is_read(here, tmp_path):
+    task = Shapes(preset="tiny", images=12, asked=8, steps=2)
+    rows = Queue(task, (RC,), (0,), SETTINGS["tuned"], {"max_train_steps": 2}, exams=1).run(tmp_path)
+    assert {row["metric"] for row in rows} == {"gap", "accuracy", "shape", "colour", "size", "place"}
+    assert {row["step"] for row in rows} == {2} and {"uniform", "pool", "tail", "unseen"} <= {r["group"] for r in rows}
+    assert all(0 <= row["value"] <= 1 for row in rows if row["metric"] != "gap")
+
+
+def test_prompts_without_weights_keep_their_columns(task, tmp_path):
+    _without_weights(Path(task.prompts), tmp_path / "even.jsonl", None)
+    before, after = read_prompts(task.prompts), read_prompts(tmp_path / "even.jsonl")
+    assert list(after.texts) == list(before.texts) and after.weight is None and before.weight is not None
+    assert list(after.columns["concept"]) == list(before.columns["concept"])
+
+
+@pytest.mark.parametrize("make, complaint", [
+    (lambda task: queue(task, Arm("oracle", "oracle")),
+     "the oracle needs exact discrepancies, which no task on disk has: leave that arm out"),
+    (lambda task: queue(task, RC, RC), "two arms are called 'rc'"),
+    (lambda task: queue(task, seed=3), "seed is not to be set: arms, seeds and the comparison itself decide it"),
+    (lambda task: queue(task, **{"allocation.floor": 0.1}),
+     "floor is not to be set: arms, seeds and the comparison itself decide it"),
+    (lambda task: replace(queue(task), exams=0), "exams must be a whole number of at least 1, got 0"),
+    (lambda task: queue(task, learning_rat=1).cell(RC, 0),
+     "unknown setting 'learning_rat'; did you mean 'learning_rate'?"),
+    (lambda task: cells.Cell.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
+])  # fmt: skip
+def test_impossible_comparisons_are_refused(make, complaint, task):
+    with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
+        make(task)

@@ -1,0 +1,132 @@
+"""The page of a comparison, from results whose numbers are known."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+pytest.importorskip("matplotlib")
+
+from aria.bench import figures, report, result
+from aria.bench.arms import arm
+from aria.tasks import GROUPS
+from tests.bench import small
+
+EFFECT = {"rc": 1.0, "aria-q": 0.8, "<b>mine</b>": 1.2, "oracle": 0.6}
+
+
+def records(seeds):
+    told = []
+    for name, effect in EFFECT.items():
+        for seed in seeds:
+            for step in (10, 20):
+                common = {"arm": name, "seed": seed, "step": step}
+                shaken = 1 + 0.01 * (seed % 3) * (name != "rc")
+                value = (10 + seed) * effect * shaken * 20 / step
+                told += [{**common, "metric": m, "group": g, "value": value} for m in ("gap", "x0") for g in GROUPS]
+                told.append({**common, "metric": "own", "group": "images", "value": value})
+    return told
+
+
+def made(seeds=(0, 1, 2, 3)):
+    arms = [small.ARMS["rc"], small.ARMS["aria-q"], arm("<b>mine</b>: allocator=softmax; weighting=min_snr")]
+    comparison = small.comparison(arms=[*arms, small.ARMS["oracle"]], seeds=seeds)
+    return result.collect(comparison, records(seeds), command="aria bench --task 'a b'", seconds=61.0)
+
+
+class Page(HTMLParser):
+    """What is well-formed, shown and loaded."""
+
+    VOID = frozenset({"meta", "img", "br"})
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.words, self.loads, self.tags = [], [], [], set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.loads += [value for name, value in attrs if name in {"src", "srcset", "data"} or name.endswith("href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.loads += [value for name, value in attrs if name in {"src", "data"} or name.endswith("href")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def text():
+    return str(report.page(made()))
+
+
+def test_the_page_is_whole_and_loads_nothing(text):
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "link", "iframe"} & page.tags
+    assert all(value.startswith("#") for value in page.loads)
+    assert "@import" not in text and not re.search(r"url\((?!['\"]?#)", text)
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_it_says_who_gains_who_pays_and_how_it_was_made(text):
+    words = " ".join(Page(text).words)
+    assert "-19.4 ± 0.4*" in words and "+20.9 ± 0.6*" in words  # .8 and 1.2 times 1.0075 on average
+    assert "exponential(5.0)" in words and "aria bench --task 'a b'" in words
+    for said in ("of the oracle's gain", "head", "min_snr", "labels('concept')", "torch", "20 steps"):
+        assert said in words, said
+
+
+def test_gains_are_green_losses_red_and_names_are_text(text):
+    assert '<td class="number good">-19.4 ± 0.4*</td>' in text
+    assert '<td class="number bad">+20.9 ± 0.6*</td>' in text
+    assert "<b>mine</b>" not in text and "&lt;b&gt;mine&lt;/b&gt;" in text
+
+
+def test_figures_take_the_pages_ink(text):
+    assert text.count("<svg") == 2
+    assert "currentColor" in text and "#000000" not in text[text.index("<svg") :]
+    for name in ("rc", "aria-q"):
+        assert name in figures.curves(made())
+        assert name in figures.pareto(made())
+
+
+def test_curves_are_relative_to_the_end_of_the_baseline_seed_by_seed():
+    curves = figures.relative_curves(made(), "unseen")
+    steps, mean, error = curves["rc"]
+    assert steps == [10, 20]
+    assert mean.tolist() == pytest.approx([2.0, 1.0]) and error.tolist() == pytest.approx([0, 0])
+    _, mean, error = curves["aria-q"]
+    shaken = [1.0, 1.01, 1.02, 1.0]
+    assert mean[1] == pytest.approx(0.8 * sum(shaken) / 4)
+    assert error[1] == pytest.approx(0.8 * (sum((s - 1.0075) ** 2 for s in shaken) / 3) ** 0.5 / 2)
+
+
+def test_one_seed_makes_a_page_without_errors():
+    told = made(seeds=(0,))
+    assert "NaN" not in json.dumps(told)
+    words = " ".join(Page(str(report.page(told))).words)
+    assert "-20.0" in words and "± " not in words.replace("± standard error", "")
+
+
+def test_a_result_read_back_makes_the_same_page():
+    told = made()
+    again = json.loads(json.dumps(told))
+    assert report.page(again) == report.page(told)
+
+
+def test_a_result_has_all_its_fields():
+    told = made()
+    assert told["format"] == "aria-bench/1"
+    assert told["machine"].keys() == {"architecture", "system", "cores", "threads", "python", "versions"}
+    assert told["arms"][2]["allocator"] == "softmax"
+    assert told["task"].startswith("concepts(groups=3, concepts=2,")
+    assert len(told["records"]) == 4 * 4 * 2 * 13

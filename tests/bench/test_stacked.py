@@ -1,0 +1,204 @@
+"""A stacked run is the engine's run, runs do not touch one another, and the oracle knows what it says it knows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.func import functional_call
+
+import aria
+from aria.bench.arms import SETTINGS, Arm
+from aria.distill.distiller import Distiller
+from aria.distill.teacher import Teacher
+from aria.tasks.mixture import MixtureTeacher
+from tests.bench import small
+
+CLOSE = {"rtol": 2e-4, "atol": 2e-5}
+"""What the order of additions makes of float32 in 20 steps of AdamW."""
+
+
+class Weighty(MixtureTeacher):
+    """The exact teacher with a parameter, by whose type the engine knows a model's precision."""
+
+    def __init__(self, model: MixtureTeacher) -> None:
+        nn.Module.__init__(self)
+        self.schedule, self.unused = model.schedule, nn.Parameter(torch.zeros(1))
+        for name, value in model.named_buffers():
+            self.register_buffer(name, value)
+
+
+def engine(arm, seed, setting, steps):
+    """The run of an arm by the engine, put together by hand."""
+    world, recipe = small.TASK.world(seed), small.RECIPE
+    sampler = aria.Sampler(
+        aria.partitioners.Labels("concept").fit(world.pool),
+        tracker=arm.tracker,
+        allocator=arm.allocator,
+        floor=arm.floor,
+        warmup=recipe.warmup,
+        every=recipe.every,
+        timesteps=1000,
+        seed=seed,
+    )
+    teacher = Teacher(Weighty(world.teacher.model), world.teacher.denoiser, world.teacher.schedule, "epsilon")
+    distiller = Distiller(
+        teacher,
+        small.TASK.student(seed),
+        sampler,
+        world.images,
+        world.conditions,
+        weighting=SETTINGS[setting].weighting,
+        replacement=SETTINGS[setting].replacement,
+        null_probability=recipe.null_probability,
+        optimiser=recipe.optimiser,
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        ema_decay=recipe.ema_decay,
+        seed=seed,
+        accelerator=Accelerator(cpu=True),
+    )
+    for _ in range(steps):
+        distiller.step()
+    return distiller
+
+
+@pytest.mark.parametrize(("name", "setting"), [("rc", "rc"), ("aria-q", "rc"), ("aria-r", "tuned")])
+def test_a_stacked_run_is_the_engines_run(name, setting):
+    """Weights, moving average and allocation after 20 steps, the third of three runs."""
+    arm = small.ARMS[name]
+    ours = small.stacked(small.ARMS["paired"], small.ARMS["aria-p"], arm, setting=setting, steps=20)
+    theirs = engine(arm, 0, setting, 20)
+    for key, value in theirs.student.named_parameters():
+        torch.testing.assert_close(ours.parameters[key][2], value, **CLOSE)
+        torch.testing.assert_close(ours.average[key][2], theirs.average.weights[key], **CLOSE)
+    torch.testing.assert_close(ours.batches[2].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
+    moved = ours.parameters["leave.weight"][2] - small.TASK.student(0).leave.weight
+    assert moved.abs().max() > 100 * CLOSE["atol"]
+
+
+def test_runs_do_not_touch_one_another():
+    """Beside other arms and other seeds a run is what it is alone; and the arms themselves differ."""
+    q, r = small.ARMS["aria-q"], small.ARMS["aria-r"]
+    alone = small.stacked(q, seeds=(1,), steps=20)
+    among = small.stacked(r, q, small.ARMS["oracle"], seeds=(0, 1), steps=20)  # runs: seed 0 thrice, seed 1 thrice
+    for key, value in alone.parameters.items():
+        torch.testing.assert_close(among.parameters[key][4], value[0], **CLOSE)
+        torch.testing.assert_close(among.average[key][4], alone.average[key][0], **CLOSE)
+    allocated = [batches.sampler.probs() for batches in among.batches]
+    torch.testing.assert_close(allocated[4], alone.batches[0].sampler.probs(), rtol=1e-3, atol=1e-6)
+    assert (allocated[3] - allocated[4]).abs().max() > 0.01
+    assert (among.parameters["leave.weight"][3] - among.parameters["leave.weight"][4]).abs().max() > 1e-3
+
+
+def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps():
+    made = small.stacked(small.ARMS["rc"], small.ARMS["aria-r"], steps=5)
+    fresh = small.stacked(small.ARMS["rc"], small.ARMS["aria-r"])
+    for value in fresh.parameters.values():
+        assert torch.equal(value[0], value[1])
+    one, other = (batches.next() for batches in made.batches)
+    assert torch.equal(one.noisy, other.noisy) and torch.equal(one.timestep, other.timestep)
+    assert torch.equal(one.null, other.null) and torch.equal(one.own, other.own)
+
+
+# ----------------------------------------------------------------------------------------------------------- the oracle
+
+
+def brute_force(stacked, place):
+    """(K,) normalised discrepancies, question by question in plain Python, from the run's own weights."""
+    oracle = stacked.batches[place].sampler.allocator
+    (noisy, timestep, told), world = oracle.truth.asked, stacked.worlds[0]
+    student = small.TASK.student(0)
+    own = {name: value[place].detach() for name, value in stacked.parameters.items()}
+    errors = []
+    for i in range(len(timestep)):
+        cut = slice(i, i + 1)
+        with torch.no_grad():
+            ours = functional_call(student, own, (noisy[cut], timestep[cut], told["tokens"][cut]))
+            theirs = world.teacher.model(noisy[cut], timestep[cut], told["concept"][cut])
+        errors.append((ours - theirs).square().mean().item())
+    buckets = [[] for _ in range(10)]
+    for error, t in zip(errors, timestep.tolist(), strict=True):
+        buckets[t // 100].append(error)
+    level = [sum(bucket) / len(bucket) if bucket else 1.0 for bucket in buckets]
+    concept = world.pool.columns["concept"]
+    total, weight = [0.0] * 6, [0.0] * 6
+    for error, t, c in zip(errors, timestep.tolist(), told["concept"].tolist(), strict=True):
+        share = world.pool.weight[c].item()
+        total[concept[c]] += share * error / level[t // 100]
+        weight[concept[c]] += share
+    return torch.tensor([a / b for a, b in zip(total, weight, strict=True)], dtype=torch.float64)
+
+
+def test_the_oracle_is_told_the_exact_discrepancies_at_every_step():
+    stacked = small.stacked(small.ARMS["rc"], small.ARMS["oracle"])
+    sampler = stacked.batches[1].sampler
+    seen = []
+    for _ in range(3):
+        for _ in range(6):
+            stacked.step()
+        truth = sampler.allocator.truth()
+        torch.testing.assert_close(truth, brute_force(stacked, 1), rtol=1e-4, atol=0.0)
+        wanted = sampler.mass.sqrt() * truth
+        wanted = 0.2 * sampler.mass + 0.8 * wanted / wanted.sum()
+        torch.testing.assert_close(sampler.probs(), wanted, rtol=1e-4, atol=0.0)
+        seen.append(truth)
+    assert all((one - other).abs().max() > 1e-4 for one, other in pairwise(seen))
+
+
+def test_the_oracles_questions_stand_for_all_questions():
+    """Asked other questions, 50 times as many, the discrepancies are the same but for sampling: they agree to 25 %,
+    where regions differ by more."""
+    from aria.bench.stacked import _Truth
+
+    stacked = small.stacked(small.ARMS["oracle"], steps=20)
+    few, many = _Truth(stacked, 0)(), _Truth(stacked, 0, questions=400)()
+    assert (few / many).log().abs().max() < 0.25
+    assert many.max() / many.min() > 1.3
+
+
+# ----------------------------------------------------------------------------------------------------------------- arms
+
+
+def test_rc_draws_from_the_pool():
+    """Where every condition is replaced, conditions come as the pool holds them.
+
+    χ² against the pool's shares; its threshold is passed by chance once in a million, and uniform draws pass it.
+    """
+    from scipy.stats import chi2
+
+    everything = Arm("rc", replacement="constant(1.0)")
+    batches = small.stacked(everything).batches[0]
+    share = small.TASK.world(0).pool.weight
+    found = torch.zeros(len(share), dtype=torch.float64)
+    for _ in range(600):
+        found += torch.bincount(batches.next().index, minlength=len(share))
+    count, threshold = found.sum(), chi2.isf(1e-6, len(share) - 1)
+
+    def distance(wanted):
+        return ((found - count * wanted) ** 2 / (count * wanted)).sum()
+
+    assert count == 600 * 16
+    assert distance(share) < threshold
+    assert distance(torch.full_like(share, 1 / len(share))) > threshold
+
+
+def test_rc_is_the_arm_whose_allocation_looks_at_nothing():
+    power_zero = Arm("mine", "proportional(power=0)", floor=0.0)
+    made = small.stacked(small.ARMS["rc"], power_zero, steps=20)
+    torch.testing.assert_close(made.batches[1].sampler.probs(), made.batches[0].sampler.mass)
+    for value in made.parameters.values():
+        torch.testing.assert_close(value[1], value[0], **CLOSE)
+
+
+def test_paired_never_replaces_and_by_condition_counts_conditions():
+    made = small.stacked(small.ARMS["paired"], small.ARMS["condition-uniform"], small.ARMS["region-uniform"], steps=6)
+    batch = made.batches[0].next()
+    assert torch.equal(batch.own, ~batch.null)
+    torch.testing.assert_close(made.batches[1].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
+    torch.testing.assert_close(made.batches[2].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
+    index = made.batches[1].sampler.draw(4800).index
+    assert torch.bincount(index, minlength=24).min() > 100  # 200 each

@@ -1,0 +1,85 @@
+"""The table from records whose answers are known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from aria.bench import table
+
+GROUPS = ("uniform", "head", "unseen")
+FACTOR = {"rc": (1.0, 1.0, 1.0), "good": (0.8, 1.1, 0.5), "oracle": (0.6, 0.9, 0.5)}
+"""Every arm's gap over rc's, by group."""
+
+
+def records(arms=("rc", "good", "oracle"), seeds=(0, 1, 2, 3), wobble=0.01):
+    """Gaps that halve from step 10 to 20 and again to 40; seeds differ tenfold, arms by their factor and a wobble."""
+    told = []
+    for arm in arms:
+        for seed in seeds:
+            for step, curve in ((10, 4.0), (20, 2.0), (40, 1.0)):
+                common = {"arm": arm, "seed": seed, "step": step}
+                shaken = 1 + wobble * (-1) ** seed * (arm != "rc")
+                for group, factor in zip(GROUPS, FACTOR[arm], strict=True):
+                    for metric in ("gap", "x0"):
+                        value = 10.0**seed * curve * factor * shaken
+                        told.append({**common, "metric": metric, "group": group, "value": value})
+                told.append({**common, "metric": "own", "group": "images", "value": curve / FACTOR[arm][0]})
+    return told
+
+
+def rows(**settings):
+    return {row["arm"]: row for row in table.rows(records(**settings), GROUPS)}
+
+
+def test_changes_are_of_the_end_and_in_pairs():
+    good = rows()["good"]
+    assert [good[f"gap.{group}"]["mean"] for group in GROUPS] == pytest.approx([-20, 10, -50])
+    error = 0.8 * 1.0 * math.sqrt(4 / 3) / 2  # in per cent: wobble 1 % of .8, n = 4
+    assert good["gap.uniform"]["error"] == pytest.approx(error)
+    assert good["own.images"]["mean"] == pytest.approx(25)
+    assert good["gap.uniform"]["value"] == pytest.approx(0.8 * (1.01 + 9.9 + 101 + 990) / 4)
+    assert good["seeds"] == 4
+
+
+def test_p_is_adjusted_over_arms_and_groups_together():
+    found = rows()
+    raw = {(arm, g): found[arm][f"gap.{g}"]["p"] for arm in ("good", "oracle") for g in GROUPS}
+    smallest = min(raw, key=raw.__getitem__)
+    assert found[smallest[0]][f"gap.{smallest[1]}"]["p_adjusted"] == pytest.approx(6 * raw[smallest])
+    assert found["rc"]["gap.uniform"]["p"] is None and found["rc"]["gap.uniform"]["p_adjusted"] is None
+
+
+def test_steps_until_an_arm_is_where_the_baseline_ends():
+    """good falls linearly from 1.6 at step 20 to 0.8 at 40 and is at 1 by 35 of 40; the wobble cancels nearly."""
+    found = rows(wobble=0.0)
+    assert found["good"]["steps"]["uniform"] == pytest.approx(35 / 40)
+    assert found["good"]["steps"]["unseen"] == pytest.approx(20 / 40)
+    assert found["rc"]["steps"]["uniform"] == pytest.approx(1)
+    worse = table.rows([{**r, "value": r["value"] * (2 if r["arm"] == "good" else 1)} for r in records()], GROUPS)
+    assert {row["arm"]: row for row in worse}["good"]["steps"]["uniform"] is None
+
+
+def test_the_share_of_the_oracles_gain():
+    found = rows()
+    assert found["good"]["of_oracle"] == pytest.approx(0.5)
+    assert found["oracle"]["of_oracle"] == pytest.approx(1)
+    assert rows(arms=("rc", "good"))["good"]["of_oracle"] is None
+    assert rows(wobble=0.9)["good"]["of_oracle"] is None  # the oracle's own gain may be chance
+
+
+def test_who_pays():
+    found = rows()
+    assert table.who_pays(found["good"], GROUPS) == ["head"]
+    assert table.who_pays(found["oracle"], GROUPS) == []
+    assert table.who_pays(rows(seeds=(0,))["good"], GROUPS) is None
+
+
+def test_as_text():
+    told = table.rows(records(), GROUPS)
+    head, rc, good, _ = table.text(told, GROUPS).splitlines()
+    assert head.split() == ["uniform", "head", "unseen", "own", "ε", "error", "steps"]
+    assert rc.split() == ["rc", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "1.00"]
+    assert good.split()[:4] == ["good", "-20.0±0.5*", "+10.0±0.6*", "-50.0±0.3*"]
+    assert "±" not in table.text(table.rows(records(seeds=(0,)), GROUPS), GROUPS)

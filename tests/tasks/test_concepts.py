@@ -1,0 +1,182 @@
+"""The concept world: a function of its seed, with groups as defined and images that are the teacher's own."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aria import registry
+from aria.tasks import GROUPS, Concepts, Task, presets
+
+TASK = Concepts(groups=6, concepts=4, images=400, width=8)
+
+
+def parts(world):
+    return {
+        "tokens": world.conditions.told["tokens"],
+        "share": world.pool.weight,
+        "latents": world.images.latents,
+        "condition": world.images.condition,
+        **world.teacher.model.state_dict(),
+        **world.groups,
+    }
+
+
+def columns(world):
+    return torch.tensor(world.pool.columns["group"]), torch.tensor(world.pool.columns["concept"])
+
+
+def test_a_world_is_a_function_of_its_seed():
+    one, again, other = parts(TASK.world(3)), parts(TASK.world(3)), parts(TASK.world(4))
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    for name in ("tokens", "latents", "condition", "templates", "basis", "unseen"):
+        assert not torch.equal(one[name], other[name]), name
+
+
+def test_worlds_and_students_leave_the_global_numbers_alone():
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    TASK.world(0), TASK.student(0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_students_are_functions_of_their_seed():
+    one, again, other = (TASK.student(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(value, again[name]) for name, value in one.items())
+    assert not torch.equal(one["enter.weight"], other["enter.weight"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_shares(seed):
+    world = TASK.world(seed)
+    assert tuple(world.groups) == GROUPS
+    for share in world.groups.values():
+        assert share.sum().item() == pytest.approx(1) and bool((share >= 0).all())
+    assert world.groups["uniform"].unique().numel() == 1
+    torch.testing.assert_close(world.groups["pool"], world.pool.weight)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_head_tail_and_unseen_are_what_they_say(seed):
+    world = TASK.world(seed)
+    inside = {name: share > 0 for name, share in world.groups.items()}
+    group, _ = columns(world)
+    by_group = torch.zeros(6, dtype=torch.float64).index_add(0, group, world.pool.weight)
+    assert bool((by_group.diff() < 0).all())  # group 0 is the most frequent
+    assert torch.equal(inside["head"], group < 1) and torch.equal(inside["tail"], group >= 3)
+    assert not bool((inside["head"] & inside["tail"]).any())
+    assert torch.equal(inside["unseen-tail"], inside["unseen"] & inside["tail"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_unseen_conditions_have_no_images(seed):
+    world = TASK.world(seed)
+    group, concept = columns(world)
+    unseen = world.groups["unseen"] > 0
+    assert not bool(unseen[world.images.condition].any())
+    assert set(group[unseen].tolist()) == set(range(6))
+    for k in concept.unique():  # a concept is unseen as a whole
+        assert unseen[concept == k].unique().numel() == 1
+    for g in range(6):
+        assert concept[unseen & (group == g)].unique().numel() == 2
+
+
+def test_images_come_from_the_conditions_that_have_some_as_often_as_the_pool_holds_them():
+    """χ² over the seen conditions; the threshold is passed by chance once in a million."""
+    from scipy.stats import chi2
+
+    world = Concepts(groups=3, concepts=2, images=20_000).world(0)
+    share = world.pool.weight * (world.groups["unseen"] == 0)
+    seen = share > 0
+    wanted = 20_000 * (share / share.sum())[seen]
+    found = torch.bincount(world.images.condition, minlength=len(share)).double()[seen]
+    assert ((found - wanted) ** 2 / wanted).sum() < chi2.isf(1e-6, len(wanted) - 1)
+
+
+def test_images_are_those_the_teacher_expects():
+    """Told an image's own condition the teacher's error is lower than told another or none, by five standard errors."""
+    world = TASK.world(0)
+    schedule, rows = world.teacher.schedule, torch.arange(400)
+    clean, own = world.images.gather(rows)
+    generator = torch.Generator().manual_seed(0)
+    timestep = torch.randint(300, 900, (400,), generator=generator)
+    noise = torch.randn(clean.shape, generator=generator)
+    noisy = schedule.add_noise(clean, noise, timestep)
+
+    def error(concept):
+        answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, {"concept": concept})
+        return (answer - noise).square().flatten(1).mean(1)
+
+    for other in ((own + 1) % len(world.pool), torch.full_like(own, len(world.pool))):
+        gain = error(other) - error(own)
+        assert gain.mean() > 5 * gain.std() / 400**0.5
+
+
+def test_students_are_told_tokens_and_the_teacher_is_told_which():
+    world, generator = TASK.world(0), torch.Generator().manual_seed(0)
+    noisy, timestep = torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([10, 500, 900])
+    told = world.conditions.gather(torch.tensor([0, 5, 9]))
+    student, ask = TASK.student(0), world.teacher.denoiser
+    assert torch.equal(ask(student, noisy, timestep, told), student(noisy, timestep, told["tokens"]))
+    exact = world.teacher.model
+    assert torch.equal(ask(exact, noisy, timestep, told), exact(noisy, timestep, told["concept"]))
+    null = world.conditions.null(3)
+    assert null["concept"].tolist() == [len(world.pool)] * 3 and not bool(null["tokens"].any())
+
+
+def strength(task):
+    """(G,) how strong the templates of each group are."""
+    world = task.world(0)
+    group, _ = columns(world)
+    templates = world.teacher.model.templates[:, 0] @ world.teacher.model.basis.T  # (N, 64)
+    return torch.stack([templates[group == g].std(1).max() for g in range(6)])
+
+
+def test_difficulty_differs_between_groups_unless_told_not_to():
+    unlike, alike = strength(TASK), strength(Concepts(groups=6, concepts=4, heterogeneity=0.0))
+    assert unlike.max() / unlike.min() > 1.4
+    torch.testing.assert_close(alike, torch.full((6,), 0.8))
+
+
+def test_without_skew_all_conditions_are_alike():
+    assert Concepts(groups=4, concepts=2, skew=0).world(0).pool.weight.unique().numel() == 1
+
+
+def test_templates_of_unlearnable_groups_have_nothing_to_do_with_their_tokens():
+    """Concepts are told as before; the templates of as many groups as asked for are others."""
+    plain, odd = (Concepts(groups=4, concepts=2, unlearnable=n).world(0) for n in (0, 2))
+    assert torch.equal(plain.conditions.told["tokens"][:, 0], odd.conditions.told["tokens"][:, 0])
+    one, other = ((world.teacher.model.templates @ world.teacher.model.basis.T)[:, 0] for world in (plain, odd))
+    away = (one - other).abs().amax(1).view(4, -1).amax(1)
+    assert (away > 1e-3).sum() == 2
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"groups": 1}, "groups must be a whole number of at least 2, got 1"),
+        ({"skew": -1}, "skew must be non-negative and finite, got -1"),
+        ({"unseen": 1.5}, r"unseen must lie in \[0, 1\], got 1.5"),
+        ({"unseen": 0.0}, "unseen must leave some of the 6 concepts with and some without images, got 0.0"),
+        ({"unseen": 1.0}, "unseen must leave some"),
+        ({"unlearnable": 17}, "unlearnable must be at most groups=16, got 17"),
+        ({"images": 0}, "images must be a whole number of at least 1, got 0"),
+        ({"width": 0}, "width must be"),
+        ({"steps": 0}, "steps must be"),
+        ({"heterogeneity": float("nan")}, "heterogeneity must be non-negative and finite, got nan"),
+    ],
+)
+def test_knobs_out_of_range_are_refused_by_name(knobs, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Concepts(**knobs)
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_presets_are_worlds(name):
+    task = presets.task(name)
+    assert registry.resolve(registry.spec(task), Task) == task
+
+
+def test_a_mistyped_task_is_answered_by_what_there_is():
+    with pytest.raises(ValueError, match=r"unknown task 'unlernable' \(did you mean 'unlearnable'\?\); there are: def"):
+        presets.task("unlernable")
