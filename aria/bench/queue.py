@@ -26,9 +26,10 @@ from aria.tasks.on_disk import OnDisk
 
 OWN = {
     "allocator", "tracker", "partitioner", "floor", "replacement", "weighting", "seed", "output_dir", "cache_dir",
-    "prompts", "checkpointing_steps", "checkpoints_total_limit", "resume_from_checkpoint",
+    "prompts", "train_data_dir", "pretrained_model_name_or_path", "student", "checkpointing_steps",
+    "checkpoints_total_limit", "resume_from_checkpoint",
 }  # fmt: skip
-"""Settings that arms, seeds and the queue itself decide."""
+"""Settings that the task, the arms and seeds, and the queue itself decide."""
 ANYWHERE = {"output_dir", "prompts", "train_data_dir", "pretrained_model_name_or_path", "student"}
 """Settings that say where something is, which does not make another run."""
 
@@ -53,7 +54,7 @@ class Queue:
     def __post_init__(self) -> None:
         checks.whole("exams", self.exams, least=1)
         if decided := sorted(OWN & {name.split(".")[-1] for name in self.values}):
-            raise ValueError(f"{decided[0]} is not to be set: arms, seeds and the comparison itself decide it")
+            raise ValueError(f"{decided[0]} is not to be set: the task, its arms and seeds decide it")
         if any(arm.allocator == "oracle" for arm in self.arms):
             raise ValueError("the oracle needs exact discrepancies, which no task on disk has: leave that arm out")
         names = [arm.name for arm in self.arms]
@@ -64,7 +65,7 @@ class Queue:
         """The engine's settings of one run, but for where it writes to."""
         from aria.distill.config import Config
 
-        told = {**self.task.settings(place), **self.values}
+        told = self.task.settings(place) | {name.split(".")[-1]: value for name, value in self.values.items()}
         steps = Config().with_values(told).training.max_train_steps
         if arm.by_condition:
             told["prompts"] = str(place / "even.jsonl")
@@ -131,7 +132,8 @@ class Queue:
         self.task.prepare(place, bar)
         prompts = Path(self.task.settings(place)["prompts"])
         if any(arm.by_condition for arm, _ in todo):
-            _without_weights(prompts, place / "even.jsonl", self.values.get("caption_column"))
+            column = self.settings(*todo[0], place).get("caption_column")
+            _without_weights(prompts, place / "even.jsonl", column)
         for seed in sorted({seed for _, seed in todo}):
             _fill(self._cache(place, seed), self.settings(self.arms[0], seed, place) | {"prompts": str(prompts)}, bar)
         if not self._answers(place).is_file():

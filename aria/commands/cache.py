@@ -47,7 +47,11 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
 
         gpu = torch.cuda.is_available()
         pipeline = open_pipeline(teacher, dtype=DTYPES[dtype] if gpu else torch.float32).to("cuda" if gpu else "cpu")
-        record = fill(output, pipeline, dtype=dtype, bar=bar, **settings)
+        try:
+            record = fill(output, pipeline, dtype=dtype, bar=bar, **settings)
+        except torch.OutOfMemoryError as error:
+            size = settings["batch_size"]
+            raise click.ClickException(f"out of memory with --batch_size {size}: a smaller one goes on here") from error
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(output, record))
 
 

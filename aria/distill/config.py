@@ -75,7 +75,11 @@ class Data:
 class Conditioning:
     """Random conditioning."""
 
-    replacement: str = said("exponential", "How often an image's own condition is replaced, by timestep.")
+    replacement: str = said(
+        "exponential",
+        "How often an image's own condition is replaced, by timestep: exponential(steepness=5.0), "
+        "sigmoid, two_sided, or constant(probability=1.0) for always.",
+    )
     null_probability: float = said(0.1, "How often a condition is then replaced by that of no prompt.")
 
     def __post_init__(self) -> None:
@@ -91,7 +95,7 @@ class Allocation:
         "Conditions to regions, or a file that `aria partition --output` wrote; "
         "auto is k-means, a region per 8 prompts, 256 at most.",
     )
-    tracker: str = said("bank", "Noisy losses to one estimate per region.")
+    tracker: str = said("bank", "Noisy losses to one estimate per region; `aria plugins` lists them.")
     allocator: str = said("proportional", "Estimates to a distribution over regions; pool is plain RC.")
     floor: float = said(0.2, "Share of the draws that always follow the pool.")
     correction: str = said("none", "none, importance or tempered(λ): whether weights undo the allocation.")
@@ -111,8 +115,10 @@ class Allocation:
 class Loss:
     """What is minimised."""
 
-    objective: tuple[str, ...] = said(("output", "feature"), "A term of the loss; may be given several times.")
-    weighting: str = said("uniform", "How much each noise level counts.")
+    objective: tuple[str, ...] = said(
+        ("output", "feature"), "A term of the loss: output, feature or task; may be given several times."
+    )
+    weighting: str = said("uniform", "How much each noise level counts: uniform, min_snr(gamma=5.0) or velocity.")
     signal: str | None = said(None, "The term that the tracker is told; the first by default.")
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
+from safetensors import SafetensorError
+from torch import nn
 
 COMPONENTS = ("unet", "transformer")
 """What a pipeline may call its denoising model."""
@@ -22,8 +24,11 @@ def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **optio
         raise ValueError(f"there is no folder {path}")
     try:
         pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the pipeline {path}: {_first_line(error)}") from error
+    for name, part in pipeline.components.items():
+        if isinstance(part, nn.Module):
+            _refuse_missing(part, f"{path}/{name}")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -50,11 +55,15 @@ def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMi
     cls = _model_class(config)
     try:
         model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the model {path}: {_first_line(error)}") from error
+    _refuse_missing(model, path)
+    return model
+
+
+def _refuse_missing(model: nn.Module, path: str | Path) -> None:
     if missing := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
         raise ValueError(f"the weights in {path} are not complete: {missing[0]} is missing, {len(missing)} in all")
-    return model
 
 
 def _model_class(config: Path) -> Any:
@@ -79,5 +88,3 @@ def _instead(folder: Path) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0]
-
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -35,13 +35,13 @@ def taps(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
 def find(model: nn.Module, name: str) -> nn.Module:
     """A submodule by its dotted name; a wrong one is answered by the nearest that exists."""
-    known = {path: module for path, module in model.named_modules() if path}
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        have = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(n for n, _ in model.named_children())}"
-        raise ValueError(f"{type(model).__name__} has no module {name!r}; {have}")
-    found: nn.Module = known[name]
-    return found
+    with suppress(AttributeError):
+        if name:
+            return model.get_submodule(name)
+    known = [path for path, _ in model.named_modules() if path]
+    close = difflib.get_close_matches(name, known, n=1)
+    have = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(n for n, _ in model.named_children())}"
+    raise ValueError(f"{type(model).__name__} has no module {name!r}; {have}")
 
 
 def _record(seen: dict[str, Tensor], name: str) -> Any:

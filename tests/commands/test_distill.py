@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from safetensors import SafetensorError
 
+from aria import partitioners
 from aria.cli import main
 from aria.distill import cache, files
 
@@ -50,7 +51,7 @@ def arguments(place, output, **changes):
         "num_inference_steps": 1,
     }
     flags = [[f"--{name}", value] for name, value in (settings | changes).items() if value is not None]
-    return ["distill", "--quiet", *(str(text) for flag in flags for text in flag)]
+    return ["distill", "--quiet", *(str(text) for flag in flags for text in flag if text != "")]
 
 
 def run(place, output, *more, **changes):
@@ -295,6 +296,61 @@ def test_settings_come_from_flags_then_set_then_file(place, tmp_path):
     again = CliRunner().invoke(main, ["distill", "--quiet", "--config", str(tmp_path / "out" / "config.json")])
     assert again.exit_code == 0 and again.stdout.strip() == str(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "config.json").read_text()) == config
+
+
+def test_regions_from_a_file(place, tmp_path):
+    """What `aria partition` wrote is taken as it is, and refused where it is of other prompts."""
+    regions = tmp_path / "regions.safetensors"
+    told = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
+    assert CliRunner().invoke(main, [str(word) for word in [*told, "--cache_dir", place / "cache"]]).exit_code == 0
+    finished(place, tmp_path / "out", partitioner=regions, max_train_steps=1)
+    written, kept = (partitioners.load(path) for path in (regions, tmp_path / "out" / "partition.safetensors"))
+    assert partitioners.digest(kept) == partitioners.digest(written)
+    (tmp_path / "more.txt").write_text("\n".join(f"cat {i}" for i in range(13)))
+    shutil.copytree(place / "cache" / "conditions", tmp_path / "cache" / "conditions")
+    others = {"prompts": tmp_path / "more.txt", "cache_dir": tmp_path / "cache"}
+    refused(run(place, tmp_path / "other", partitioner=regions, **others), "divides 12 prompts, the pool has 13")
+    refused(run(place, tmp_path / "none", partitioner=tmp_path / "no.safetensors"), "there is no partition file")
+
+
+@pytest.mark.parametrize(
+    ("tracker", "allocator"),
+    [
+        ("window(size=4)", "softmax"),
+        ("window_ucb(sigma=1.0, drift=0.1, size=4)", "ucb"),
+        ("kalman(sigma=1.0, drift=0.1)", "thompson"),
+        ("progress(of=ema(rate=0.2))", "progress"),
+        ("second_moment(of=ema(rate=0.2))", "neyman"),
+    ],
+)
+def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
+    chosen = {"tracker": tracker, "allocator": allocator, "partitioner": "kmeans(2)", "warmup": 0}
+    finished(place, tmp_path / "out", **chosen, max_train_steps=2, logging_steps=1, no_use_ema="")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "discrepancies.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in rows} == {1, 2} and all(0 < row["q"] <= 1 for row in rows)
+
+
+def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
+    """Type and seed of the images are the cache's, whatever the run's."""
+    from aria.commands.distill import _silent
+
+    told = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
+    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=_silent, **told)
+    before = (tmp_path / "cache" / "cache.json").read_text()
+    finished(place, tmp_path / "out", seed=1, cache_dir=tmp_path / "cache", max_train_steps=1)
+    assert json.loads((tmp_path / "cache" / "cache.json").read_text()) == json.loads(before)
+    refused(run(place, tmp_path / "out", seed=1, max_train_steps=2), "was written with conditions: dtype = 'bfloat16'")
+
+
+def test_what_a_resumed_run_may_change(place, tmp_path):
+    """What saves memory, and how long it goes on unless the learning rate depends on it."""
+    output = tmp_path / "out"
+    finished(place, output, max_train_steps=1)
+    finished(place, output, max_train_steps=2, gradient_checkpointing="", cache_memory_gb=1, cache_ram_gb=1)
+    falling = {"lr_scheduler": "linear", "max_train_steps": 1}
+    finished(place, tmp_path / "falling", **falling)
+    longer = run(place, tmp_path / "falling", **(falling | {"max_train_steps": 2}))
+    refused(longer, "was written with max_train_steps = 1, now it is 2")
 
 
 def test_tensorboard_is_told(place, tmp_path):

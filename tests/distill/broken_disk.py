@@ -64,7 +64,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, last: int | None = None) -> Iterator
         patch.setattr(safetensors.torch, "save_file", disk.guarded(save, _half_a_file))
         patch.setattr(shutil, "rmtree", disk.guarded(rmtree, _half_a_tree))
         patch.setattr(Path, "write_text", disk.guarded(write, _half_a_text))
-        patch.setattr(os, "fsync", disk.guarded(lambda handle: None))  # the power stays on: no need to wait
+        patch.setattr(os, "fsync", lambda handle: None)  # the power stays on: no need to wait, and nothing to see
         for name in ("rename", "replace", "unlink", "mkdir", "rmdir"):
             patch.setattr(os, name, disk.guarded(getattr(os, name)))
         yield disk

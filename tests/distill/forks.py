@@ -82,9 +82,12 @@ def wait_for(condition: Any, seconds: float = 60.0) -> None:
 
 def serve(warm: str) -> None:
     import peft  # noqa: F401 - imported here so that no child has to
+    import sklearn.cluster  # noqa: F401
     import torch
+    from diffusers import StableDiffusionXLPipeline  # noqa: F401
     from transformers import CLIPTextModelWithProjection  # noqa: F401
 
+    import aria.commands.distill
     import aria.distill.run  # noqa: F401
     from aria.cli import main
     from aria.distill.pipelines import open_pipeline

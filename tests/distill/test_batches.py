@@ -203,6 +203,24 @@ def test_timesteps_of_the_draw_are_kept():
     assert torch.equal(batch.region, (batch.timestep >= 10).long())
 
 
+def test_weights_are_of_every_sample_where_timesteps_are_drawn():
+    """The level of an image's own condition is decided by the allocation, too."""
+    pool = aria.Pool(size=CONDITIONS)
+    partition = aria.partitioners.Bins("timestep", edges=[0, 15, engine.TIMESTEPS], integer=True).fit(pool)
+    made = batches(partition)
+    made.sampler = aria.Sampler(partition, "bank", "uniform", floor=0.0, correction="importance")
+    batch = made.next()
+    wanted = torch.where(batch.timestep < 15, 1.5, 0.5)  # 3/4 and 1/4 of the target, 1/2 each of the draws
+    assert torch.allclose(batch.weight, wanted) and bool(batch.own.any()) and bool(batch.null.any())
+    assert batch.weight.mean() == pytest.approx(1.0, abs=1e-6)  # systematic: each region in half of an even batch
+
+
+def test_a_partition_over_what_training_does_not_use_is_refused():
+    partition = aria.partitioners.Bins("guidance", 1.0, 9.0, 2).fit(aria.Pool(size=CONDITIONS))
+    with pytest.raises(ValueError, match="the partition draws guidance, which training does not use"):
+        batches(partition)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

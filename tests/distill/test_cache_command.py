@@ -125,7 +125,7 @@ print(kills)
 
 @pytest.mark.slow
 def test_a_cache_that_is_killed_again_and_again_is_the_same(sd_folder, prompts, tmp_path):
-    settings = ["--num_images", 12, "--num_inference_steps", 2, "--batch_size", 1]
+    settings = ["--num_images", 6, "--num_inference_steps", 1, "--batch_size", 1]
     told = ["--pretrained_model_name_or_path", sd_folder, "--prompts", prompts, "--output_dir", tmp_path / "killed"]
     process = [sys.executable, "-c", KILLED, *map(str, told + settings)]
     run = subprocess.run(process, cwd=ROOT, capture_output=True, text=True, timeout=300)

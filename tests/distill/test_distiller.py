@@ -348,7 +348,21 @@ def test_certificates_are_later_by_what_is_drawn_ahead():
     now.step(), ahead.step()
     gap = ahead.certificate().lag - now.certificate().lag
     assert torch.equal(gap, torch.full_like(gap, 3))
+    seldom, early = (engine.make(of=of | {"every": 2}, ahead=ahead) for ahead in (0, 3))
+    seldom.step(), early.step(), seldom.step(), early.step()
+    gap = early.certificate().lag - seldom.certificate().lag
+    assert torch.equal(gap, torch.full_like(gap, 1.5))  # the tracker moves once in two steps
     assert engine.make(of={"tracker": "bank"}).certificate() is None
+
+
+def test_a_signal_that_has_no_answer_on_replaced_conditions_is_told_of_own_ones_alone():
+    """The task loss of a replaced condition is 0 for want of an answer, which is not a discrepancy of 0."""
+    distiller = engine.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
+    own = distiller.batches.next().own.sum()
+    again = engine.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
+    again.step()
+    n, total, _ = again.seen
+    assert 0 < int(own) < 40 and int(n.sum()) == int(own) and float(total.sum() / n.sum()) > 0.1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -43,6 +44,35 @@ def test_an_error_leaves_the_old_one(tmp_path):
     with pytest.raises(RuntimeError):
         half()
     assert [entry.name for entry in tmp_path.iterdir()] == ["new"] and (tmp_path / "new" / "a.txt").read_text() == "one"
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    with files.replacing(tmp_path / "new") as folder:
+        fill(folder, "one")
+    rename = Path.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda here, there: rename(here, "/" if here.suffix == ".part" else there))
+        with pytest.raises(OSError), files.replacing(tmp_path / "new") as folder:  # noqa: PT011 - whichever it is
+            fill(folder, "three")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"] and (tmp_path / "new" / "a.txt").read_text() == "one"
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "a.bin"
+
+    def write(content, fails=False):
+        with files.replacing_file(path) as unfinished:
+            unfinished.write_bytes(content)
+            assert not path.exists() or path.read_bytes() == b"one"
+            if fails:
+                raise RuntimeError
+
+    write(b"one")
+    with pytest.raises(RuntimeError):
+        write(b"half", fails=True)
+    assert path.read_bytes() == b"one" and [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+    write(b"two")
+    assert path.read_bytes() == b"two"
 
 
 @pytest.mark.parametrize("what", ["replacing", "write_json", "remove"])

@@ -17,8 +17,8 @@ class Pipeline:
     def __init__(self, unet):
         self.unet, self.version = unet, "teacher"
 
-    def register_modules(self, unet):
-        self.unet = unet
+    def register_modules(self, **modules):
+        vars(self).update(modules)
 
     def save_pretrained(self, folder):
         for part in ("unet", "vae"):
@@ -40,6 +40,33 @@ def test_the_teacher_is_back_in_its_pipeline_and_places_are_forgotten(tmp_path):
     assert (tmp_path / "README.md").read_text() == "card"
     assert json.loads((tmp_path / "unet" / "config.json").read_text()) == {"version": "student"}
     assert not list(tmp_path.glob(".*"))
+
+
+class Scheduler:
+    """As much of a scheduler as is made anew for another prediction."""
+
+    def __init__(self, **config):
+        self.config = config
+
+    @classmethod
+    def from_config(cls, config, **changes):
+        return cls(**(config | changes))
+
+
+def test_a_student_that_predicts_something_else_gets_a_scheduler_that_says_so(tmp_path, monkeypatch):
+    pipeline = Pipeline("teacher")
+    own = pipeline.scheduler = Scheduler(steps=1000, prediction_type="v_prediction")
+    delivered = []
+    save = pipeline.save_pretrained
+
+    def saved(folder):
+        delivered.append(pipeline.scheduler)
+        save(folder)
+
+    monkeypatch.setattr(pipeline, "save_pretrained", saved)
+    for prediction, told in (("epsilon", "epsilon"), (None, "v_prediction")):
+        deliver(pipeline, "unet", "student", tmp_path, "card", prediction=prediction)
+        assert delivered.pop().config == {"steps": 1000, "prediction_type": told} and pipeline.scheduler is own
 
 
 def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monkeypatch):

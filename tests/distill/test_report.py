@@ -51,6 +51,12 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
     return folder
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are looked at elsewhere, and drawing them takes the longest."""
+    monkeypatch.setattr(figures, "svg_of", lambda *args, **told: "<svg></svg>")
+
+
 class Checked(HTMLParser):
     """Refuses elements that are not closed, that run something, or that load from elsewhere."""
 
@@ -165,6 +171,7 @@ def test_many_regions_are_shown_by_their_ends():
     assert figures.most_and_least(ratio[:3]) == [2, 1, 0]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
     folder = write_run(tmp_path / "run", steps=9)
     os.utime(folder / "losses.jsonl", (0, 0))
@@ -178,6 +185,7 @@ def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
     assert read(page(Record(folder))) == whole
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_finished_run(tmp_path):
     folder = write_run(tmp_path / "run")
     assert not Record(folder).finished
@@ -193,6 +201,7 @@ def test_every_stage_of_a_beginning(tmp_path):
     assert "No region has been seen yet" in read(page(Record(folder)))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_region_without_mass_is_shown(tmp_path):
     folder = write_run(tmp_path / "run", steps=4, regions=3)
     pool = Pool(columns={"region": ["00", "01", "02"]}, weight=torch.tensor([0.0, 1.0, 1.0]))
@@ -208,6 +217,7 @@ def test_a_loss_that_is_zero_or_not_a_number_is_shown(tmp_path):
     assert "loss, feature 5 at step 1, nan at step 2" in read(page(Record(folder)))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_is_no_log_is_refused_by_its_line(tmp_path):
     folder = write_run(tmp_path / "run", steps=3, regions=3)
     path = folder / "losses.jsonl"
@@ -230,6 +240,7 @@ def test_without_its_cache_regions_have_names_only(shown):
     assert "Regions are shown without their prompts: the run's cache is not at" in words and "region=07" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_with_its_cache_regions_have_words(tmp_path, sd_folder):
     from aria.distill.conditions import build_conditions
     from aria.distill.denoisers import of

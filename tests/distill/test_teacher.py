@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from aria.distill.denoisers import StableDiffusion, StableDiffusionXL
 from aria.distill.pipelines import component_of, open_model, open_pipeline
@@ -33,6 +35,23 @@ def test_a_model_is_opened_from_its_folder_or_its_pipelines(sd_folder):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     assert isinstance(one.config["_name_or_path"], str)
     assert isinstance(open_pipeline(sd_folder).config["_name_or_path"], str)
+
+
+def test_a_teacher_that_came_over_in_part_is_refused(sd_folder, tmp_path):
+    """An interrupted download, at the end of a file or between two."""
+    torn, part = tmp_path / "torn", tmp_path / "part"
+    for folder in (torn, part):
+        shutil.copytree(sd_folder, folder)
+    path = torn / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    path = part / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    del weights["conv_in.weight"]
+    save_file(weights, path)
+    for folder, sentence in ((torn, "cannot open the"), (part, "not complete: conv_in.weight is missing, 1 in all")):
+        for opens in (open_pipeline, open_model):
+            with pytest.raises(ValueError, match=sentence):
+                opens(folder)
 
 
 def test_refusals(sd_folder, tmp_path):

@@ -78,7 +78,10 @@ class Writer:
             index = _read_index(self.folder)
             refuse_other(self.folder, index["fingerprint"], fingerprint)
             if index["rows"] > self.total:
-                raise ValueError(f"{self.folder} holds {index['rows']} rows, more than the {self.total} asked for")
+                raise ValueError(
+                    f"{self.folder} holds {index['rows']} rows, more than the {self.total} asked for: "
+                    "ask for as many, or use another folder"
+                )
         else:
             index = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
             index |= {"rows": 0, "names": {}, "shards": []}

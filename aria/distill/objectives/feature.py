@@ -39,7 +39,8 @@ class Feature(Objective):
         chosen = self.layers or tuple(default)
         if not chosen:
             raise ValueError(
-                "feature distillation needs layers=[('teacher.module', 'student.module'), …]: the student names none"
+                "feature distillation needs layers=[('teacher.module', 'student.module'), …]: the student names none; "
+                "leave feature out of the objective to do without"
             )
         return chosen
 

@@ -121,7 +121,7 @@ def read_map(spec: Mapping[str, Any], config: Config) -> BlockMap:
     'up_blocks.0.resnets.2.conv1.weight'
     """
     if not isinstance(spec, Mapping) or set(spec) - {"down", "mid", "up"}:
-        raise ValueError(f"a block map is an object with the keys down, mid and up, got {spec!r}")
+        raise ValueError(f"a block map is an object with the keys down, mid and up, got {repr(spec)[:60]}")
     stages = read_stages(config)
     given = {side: _entries(spec, side, len(stages.down)) for side in ("down", "up")}
     down = {s: _down(stage, given["down"].get(s, True)) for s, stage in enumerate(stages.down)}

@@ -40,7 +40,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     if not overwrite:
-        raise ValueError(f"{folder} is not empty; choose another folder, or allow to overwrite it")
+        raise ValueError(f"{folder} is not empty; choose another folder, or allow to overwrite it (--overwrite)")
     if not (folder / RECORD).is_file():
         raise ValueError(f"{folder} is not empty and no student (it has no {RECORD}), so it is not overwritten")
 

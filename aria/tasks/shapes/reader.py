@@ -1,0 +1,101 @@
+"""Reading a scene back from an image: a small convolutional network trained on drawings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from aria.distill import files
+from aria.tasks.shapes.fit import Course, Progress, fit
+from aria.tasks.shapes.render import render
+from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes
+
+ATTRIBUTES = ("shape", "colour", "size", "place")
+"""What is read; the place is that of one object, or how two stand."""
+
+
+class Reader(nn.Module):
+    """Answers for an image which layout it has and what is in each slot."""
+
+    def __init__(self, scenes: Scenes, width: int = 16) -> None:
+        super().__init__()
+        self.sizes = (BESIDE + 1, scenes.shapes, scenes.shapes, scenes.colours, scenes.colours, len(SIZES))
+        layers: list[nn.Module] = []
+        for before, after in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)]
+        self.see = nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * 16, 128), nn.ReLU())
+        self.say = nn.Linear(128, sum(self.sizes))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Logits of the layout, both shapes, both colours and the size; ``images`` are (N, 3, 32, 32) in [−1, 1]."""
+        return torch.split_with_sizes(self.say(self.see(images)), self.sizes, 1)
+
+    @torch.no_grad()
+    def read(self, images: Tensor) -> Facts:
+        """What is to be seen."""
+        layout, *slots, size = (answer.argmax(1) for answer in self(images))
+        two = layout >= ABOVE
+        shape, colour = torch.stack(slots[:2], 1), torch.stack(slots[2:], 1)
+        size = torch.stack([torch.where(two, NONE, size), torch.full_like(size, NONE)], 1)
+        for value in (shape, colour):
+            value[:, 1] = torch.where(two, value[:, 1], NONE)
+        return Facts(layout, shape, colour, size)
+
+
+def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, progress: Progress) -> Reader:
+    """A reader of ``scenes``, which has seen drawings blurred and noised as generated images are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        reader = Reader(scenes).to(device)
+
+    def loss(generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(scenes), (course.batch_size,), generator=generator, device=device)
+        facts = scenes.facts[rows.cpu()].to(device)
+        images = worn(render(facts, generator), generator)
+        asked = (facts.layout, *facts.shape.unbind(1), *facts.colour.unbind(1), facts.size[:, 0])
+        return torch.stack(
+            [_error(answer, truth) for answer, truth in zip(reader(images), asked, strict=True)]
+        ).sum()
+
+    fit(reader, loss, course, seed=seed, progress=progress)
+    return reader
+
+
+def worn(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Images as a small generator might make them: some a little soft, all a little noisy."""
+    soft = nn.functional.avg_pool2d(nn.functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    share = 0.8 * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    noise = 0.1 * torch.randn(images.shape, generator=generator, device=images.device)
+    mixed: Tensor = images + share * (soft - images) + noise
+    return mixed
+
+
+def marks(seen: Facts, told: Facts) -> dict[str, Tensor]:
+    """(N,) 1 where an attribute of the caption is seen, 0 where it is not, NaN where the caption has none.
+
+    Of two objects both must be right, each in its place.
+    """
+    right = {name: (getattr(seen, name) == getattr(told, name)).all(1) for name in ("shape", "colour", "size")}
+    scores = {name: value.double() for name, value in right.items()} | {"place": (seen.layout == told.layout).double()}
+    scores["size"] = torch.where(told.layout < ABOVE, scores["size"], torch.nan)
+    return {name: scores[name] for name in ATTRIBUTES}
+
+
+def save_reader(reader: Reader, path: Path) -> None:
+    """Write its weights."""
+    files.write_tensors(path, reader.state_dict())
+
+
+def load_reader(scenes: Scenes, path: Path) -> Reader:
+    """The reader that was saved."""
+    reader = Reader(scenes)
+    reader.load_state_dict(load_file(path))
+    return reader.eval()
+
+
+def _error(answer: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy of those that have an answer."""
+    return nn.functional.cross_entropy(answer, truth, ignore_index=NONE, reduction="sum") / len(truth)
