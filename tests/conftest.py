@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+# Tests compute on small tensors, several processes at a time: handing parts of an operation to further threads only
+# makes them wait for one another. Set before torch is loaded, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import HealthCheck, settings
 
