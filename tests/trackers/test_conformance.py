@@ -103,3 +103,18 @@ def test_mutable_trackers_are_refused():
 
     with pytest.raises(AssertionError, match="frozen dataclass"):
         check_tracker(Mutable())
+
+
+@dataclass(frozen=True)
+class Unsure(EMA):
+    """Keeps NaN beside its state."""
+
+    def init(self, shape, device=None):
+        return super().init(shape, device) | {"unknown": torch.full(shape, torch.nan, device=device)}
+
+    def update(self, state, stats):
+        return super().update(state, stats) | {"unknown": state["unknown"].clone()}
+
+
+def test_nan_in_the_memory_is_no_change():
+    check_tracker(Unsure())
