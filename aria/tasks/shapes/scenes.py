@@ -55,7 +55,7 @@ class Scenes:
 
     >>> scenes = Scenes(shapes=2, colours=2, pairs=4)
     >>> len(scenes), scenes.captions[0], scenes.captions[-1]
-    (44, 'a small red circle at the top left', 'a green square left of a green circle')
+    (44, 'a small red circle at the top left', 'a green square above a red square')
     """
 
     shapes: int = 4
