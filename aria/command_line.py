@@ -60,9 +60,9 @@ def mistakes(place: object = "") -> Iterator[None]:
 
 
 @contextmanager
-def bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, told (done, total)."""
-    with click.progressbar(length=1, label=label, file=sys.stderr) as shown:
+def bar(label: str, *, hidden: bool = False, width: int = 36) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on standard error, told (done, total); ``width`` 0 is the whole line."""
+    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden, width=width) as shown:
 
         def progress(done: int, total: int) -> None:
             shown.length = total

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from aria import checks
+from aria import checks, command_line
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
 from aria.samplers import draws
 from theory.errors import RECORDS, Errors, Moments, Tally
@@ -219,8 +219,7 @@ def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | Non
     return Errors(replicas, job.steps, job.burn, powers, records)
 
 
-@contextmanager
-def bar(label: str = "", *, hidden: bool = False) -> Iterator[Progress]:
+def bar(label: str = "", *, hidden: bool = False) -> AbstractContextManager[Progress]:
     """A progress bar on standard error, to hand to :func:`simulate`.
 
     >>> from theory.regimes import NAMED
@@ -229,14 +228,4 @@ def bar(label: str = "", *, hidden: bool = False) -> Iterator[Progress]:
     ...     simulate(EMA(), NAMED["jumps"], steps=10, replicas=5, progress=progress).replicas
     5
     """
-    import sys
-
-    import click
-
-    with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden, width=0) as shown:
-
-        def progress(done: int, total: int) -> None:
-            shown.length = total
-            shown.update(done - shown.pos)
-
-        yield progress
+    return command_line.bar(label, hidden=hidden, width=0)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Cell:
 def run_cell(folder: Path) -> bool:
     """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
     waits, and finds it done."""
+    from aria.distill.cache import silent
     from aria.distill.config import Config
     from aria.distill.run import run
 
@@ -190,15 +191,6 @@ def _keep_logs(output: Path) -> None:
     for entry in output.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
-
-
-def silent(label: str) -> Any:
-    """No progress bar. Fits :data:`aria.distill.cache.Bar`."""
-
-    def ignore(done: int, total: int) -> None:
-        pass
-
-    return nullcontext(ignore)
 
 
 def _stop_with(parent: int, look: Callable[[], int] = os.getppid) -> None:

@@ -18,10 +18,10 @@ from typing import Any
 
 from aria import checks, registry
 from aria.bench.arms import Arm, Setting
-from aria.bench.cell import STOPPED, Cell, Exam, silent
+from aria.bench.cell import STOPPED, Cell, Exam
 from aria.bench.compare import Record
 from aria.distill import files
-from aria.distill.cache import Bar
+from aria.distill.cache import Bar, silent
 from aria.tasks.on_disk import OnDisk
 
 OWN = {

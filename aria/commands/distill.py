@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +72,7 @@ def _pair(text: str) -> tuple[str, Any]:
 def _run(config: Any, quiet: bool) -> None:
     import torch
 
+    from aria.distill.cache import silent
     from aria.distill.distiller import NonFiniteLoss
     from aria.distill.run import run
 
@@ -80,7 +80,7 @@ def _run(config: Any, quiet: bool) -> None:
         _no_bars()
     with mistakes(config.run.output_dir):
         try:
-            distiller = run(config, bar=_silent if quiet else bar, quiet=quiet)
+            distiller = run(config, bar=silent if quiet else bar, quiet=quiet)
         except NonFiniteLoss as error:
             raise click.ClickException(str(error)) from error
         except torch.OutOfMemoryError as error:
@@ -109,10 +109,3 @@ def _no_bars() -> None:
 
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _silent(label: str) -> Any:
-    def ignore(done: int, total: int) -> None:
-        pass
-
-    return nullcontext(ignore)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 RECORD = "cache.json"
 TEXTS_PER_IMAGE = 8
 """How many texts are encoded in the place of one image: an encoder is that much lighter than a denoiser, and more."""
+
+
+def silent(label: str) -> AbstractContextManager[Callable[[int, int], None]]:
+    """No progress bar. Fits :data:`Bar`."""
+
+    def ignore(done: int, total: int) -> None:
+        pass
+
+    return nullcontext(ignore)
 
 
 def fill(

@@ -32,9 +32,9 @@ def place(tmp_path_factory, sd_folder):
     prune(sd_folder, folder / "student", preset="bk-tiny", width=0.5)
     (folder / "prompts.txt").write_text("\n".join(f"cat {i}" for i in range(12)))
     told = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
-    from aria.commands.distill import _silent
+    from aria.distill.cache import silent
 
-    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=_silent, **told)
+    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **told)
     return folder
 
 
@@ -332,10 +332,10 @@ def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
 
 def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
     """Type and seed of the images are the cache's, whatever the run's."""
-    from aria.commands.distill import _silent
+    from aria.distill.cache import silent
 
     told = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
-    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=_silent, **told)
+    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **told)
     before = (tmp_path / "cache" / "cache.json").read_text()
     finished(place, tmp_path / "out", seed=1, cache_dir=tmp_path / "cache", max_train_steps=1)
     assert json.loads((tmp_path / "cache" / "cache.json").read_text()) == json.loads(before)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria.distill.files import read_json as read_json
 from aria.distill.files import replacing_file
 
 DTYPES = {

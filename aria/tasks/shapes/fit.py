@@ -95,9 +95,8 @@ def _save(path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimi
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"optimizer.{name}": value for name, value in state_tensors(optimizer).items()}
-    part = path.with_name(f".{path.name}.part")
-    files.write_tensors(part, tensors | {"step": torch.tensor(step)})
-    part.replace(path)
+    with files.replacing_file(path) as part:
+        files.write_tensors(part, tensors | {"step": torch.tensor(step)})
 
 
 def _resumed(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:

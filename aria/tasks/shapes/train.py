@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill import files
-from aria.distill.conditions.files import read_json
+from aria.distill.files import read_json
 from aria.distill.latents import generator as row_generator
 from aria.distill.output import locked
 from aria.distill.schedule import NoiseSchedule
