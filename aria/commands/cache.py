@@ -15,9 +15,10 @@ from aria.command_line import bar, mistakes
 @click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
               help="The teacher: a pipeline's folder or its name on the hub.")  # fmt: skip
 @click.option("--prompts", required=True, type=click.Path(exists=True, path_type=Path), metavar="P",
-              help="The pool: a .txt, .csv, .jsonl or .parquet file, or a folder saved by datasets.")  # fmt: skip
+              help="The pool: a .txt, .csv, .jsonl or .parquet file, or a folder saved by datasets. For a teacher of "
+                   "classes, their numbers or names.")  # fmt: skip
 @click.option("--caption_column", "column", metavar="NAME",
-              help="The column of the prompts; else text, prompt or caption.")  # fmt: skip
+              help="The column of the prompts; else text, prompt, caption or label.")  # fmt: skip
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="C",
               help="The folder of the cache; an unfinished one is continued.")  # fmt: skip
 @click.option("--num_images", default=0, show_default=True, type=click.IntRange(0), metavar="M",

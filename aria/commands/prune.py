@@ -1,4 +1,4 @@
-"""``aria prune``: a smaller student from a teacher's UNet."""
+"""``aria prune``: a smaller student from a teacher's UNet or transformer."""
 
 from __future__ import annotations
 
@@ -13,14 +13,20 @@ from aria.command_line import Mistake, mistakes
 
 @click.command()
 @click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
-              help="The teacher: a pipeline's folder, or the folder of its UNet.")  # fmt: skip
+              help="The teacher: a pipeline's folder, or the folder of its UNet or transformer.")  # fmt: skip
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="S",
               help="The student's folder; must be absent or empty.")  # fmt: skip
-@click.option("--preset", metavar="NAME", help="bk-base, bk-small or bk-tiny: the students of BK-SDM.")
+@click.option("--preset", metavar="NAME",
+              help="bk-base, bk-small or bk-tiny: the students of BK-SDM. Of a transformer half, third or quarter of "
+                   "its blocks, evenly from the first to the last.")  # fmt: skip
 @click.option("--block_map", type=click.Path(path_type=Path), metavar="FILE",
-              help="A JSON or YAML file that says which blocks stay.")  # fmt: skip
-@click.option("--width", type=float, metavar="FACTOR", help="Scale the width of every stage, e.g. 0.75.")
+              help="A JSON or YAML file that says which blocks of a UNet stay.")  # fmt: skip
+@click.option("--blocks", metavar="N,N,…", help="The blocks of a transformer that stay, counted from 0.")
+@click.option("--width", type=float, metavar="FACTOR",
+              help="Scale the width of every stage of a UNet, or the heads of a transformer, e.g. 0.75.")  # fmt: skip
 @click.option("--block_out_channels", "channels", metavar="C,C,…", help="The width of every stage that stays.")
+@click.option("--num_attention_heads", "heads", type=int, metavar="H", help="The heads of a transformer.")
+@click.option("--attention_head_dim", "head_width", type=int, metavar="D", help="The width of each of them.")
 @click.option("--init", default="slice", show_default=True, metavar="HOW",
               help="slice: copy matching weights, cut wider ones; copy: only matching ones; fresh: none.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="For the weights that are drawn afresh.")
@@ -31,20 +37,26 @@ def command(
     output: Path,
     preset: str | None,
     block_map: Path | None,
+    blocks: str | None,
     width: float | None,
     channels: str | None,
+    heads: int | None,
+    head_width: int | None,
     init: str,
     seed: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make a smaller student from a teacher's UNet: fewer blocks, narrower stages, or both.
+    """Make a smaller student from a teacher's UNet or transformer: fewer blocks, narrower ones, or both.
 
     The student is a plain diffusers model folder. Its student.json says where it comes from, how large it is and which
     of its modules correspond to the teacher's; inheritance.json says where each of its weights comes from.
     """
-    if preset is None and block_map is None and width is None and channels is None:
-        raise Mistake("say what to remove: --preset, --block_map, --width or --block_out_channels")
+    if {preset, block_map, blocks, width, channels, heads, head_width} == {None}:
+        raise Mistake(
+            "say what to remove: --preset, --block_map, --width or --block_out_channels; of a transformer --preset, "
+            "--blocks, --width, --num_attention_heads or --attention_head_dim"
+        )
     from aria.distill.students import prune
 
     with mistakes(output):
@@ -54,7 +66,10 @@ def command(
             preset=preset,
             block_map=None if block_map is None else _read_map(block_map),
             width=width,
-            block_out_channels=None if channels is None else _read_channels(channels),
+            block_out_channels=_numbers("--block_out_channels", channels, "240,480,960,960"),
+            blocks=_numbers("--blocks", blocks, "0,2,5"),
+            num_attention_heads=heads,
+            attention_head_dim=head_width,
             init=init,  # type: ignore[arg-type]  # checked there, with what is allowed
             seed=seed,
             overwrite=overwrite,
@@ -76,11 +91,13 @@ def _read_map(path: Path) -> Any:
         raise ValueError(f"{path}{line} is neither JSON nor YAML: {getattr(error, 'problem', None) or error}") from None
 
 
-def _read_channels(text: str) -> list[int]:
+def _numbers(option: str, text: str | None, such_as: str) -> list[int] | None:
+    if text is None:
+        return None
     try:
         return [int(word) for word in text.split(",")]
     except ValueError:
-        raise ValueError(f"--block_out_channels takes numbers such as 240,480,960,960, got {text!r}") from None
+        raise ValueError(f"{option} takes numbers such as {such_as}, got {text!r}") from None
 
 
 def _table(record: dict[str, Any]) -> str:

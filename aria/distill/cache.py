@@ -57,6 +57,7 @@ def fill(
     pool, shown = given.joined([image.caption for image in images])
     denoiser = of(pipeline)
     denoiser.latent_shape(pipeline, resolution)  # a resolution that cannot be is refused before the work begins
+    pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
     common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
     texts = batch_size * TEXTS_PER_IMAGE
     with bar("prompts") as progress:

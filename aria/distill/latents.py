@@ -82,7 +82,7 @@ def encode_images(
     are random; that of row i is a function of (seed, i).
     """
     shape = denoiser.latent_shape(pipeline, resolution)
-    side = shape[1] * pipeline.vae_scale_factor
+    side = shape[1] * denoiser.scale(pipeline)
     names = hashlib.sha256("\n".join(image.path.name for image in images).encode()).hexdigest()[:16]
     made_with = _scaling(pipeline, shape, dtype) | {"source": IMAGES, "seed": seed, "files": names}
     made_with |= {"vae weights": fingerprint.weights(pipeline.vae, dtype)}

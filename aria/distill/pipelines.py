@@ -23,14 +23,24 @@ def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **optio
     if not folder.exists() and (folder.is_absolute() or str(path).startswith(".")):
         raise ValueError(f"there is no folder {path}")
     try:
-        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **options)
+        index = DiffusionPipeline.load_config(str(path), revision=options.get("revision"))
+        told = _absent(index) | options
+        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **told)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the pipeline {path}: {_first_line(error)}") from error
     for name, part in pipeline.components.items():
         if isinstance(part, nn.Module):
             _refuse_missing(part, f"{path}/{name}")
+    if "id2label" in index:  # the names of classes, which diffusers reads and does not keep
+        pipeline.register_to_config(id2label=index["id2label"])
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def _absent(index: dict[str, Any]) -> dict[str, None]:
+    """Text encoders, and their tokenizers, that a pipeline was saved without: diffusers wants to be told so."""
+    names = [name for name, kind in index.items() if isinstance(kind, list | tuple) and list(kind) == [None, None]]
+    return {name: None for name in names if name.startswith(("text_encoder", "tokenizer"))}
 
 
 def component_of(pipeline: DiffusionPipeline) -> str:

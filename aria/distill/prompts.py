@@ -9,7 +9,7 @@ import json
 import math
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -21,7 +21,9 @@ from torch import Tensor
 from aria.pool import Pool
 
 Row = dict[str, Any]
-NAMES = ("text", "prompt", "caption")
+LABEL = "label"
+"""The column of a class-conditional teacher's classes, by number or by name."""
+NAMES = ("text", "prompt", "caption", LABEL)
 """Columns that hold the prompts where no column is asked for; the first that exists is taken."""
 WEIGHT = "weight"
 """The column that becomes the pool's weights."""
@@ -153,6 +155,10 @@ class Prompts:
         """These conditions as a pool."""
         return Pool(embeddings=embeddings, columns=self.columns, texts=self.texts, weight=self.weight)
 
+    def with_columns(self, columns: Mapping[str, Sequence[Any]]) -> Prompts:
+        """The same prompts with more ``columns``, (N,) values each; one of a name that is there is replaced."""
+        return replace(self, columns={**self.columns, **{name: Column.of(x) for name, x in columns.items()}})
+
     def joined(self, captions: Sequence[str]) -> tuple[Prompts, Tensor]:
         """These prompts followed by the captions that are not among them, and the (M,) prompt of each caption.
 
@@ -187,9 +193,10 @@ class Prompts:
 def read_prompts(path: str | Path, *, column: str | None = None) -> Prompts:
     """Prompts from a .txt (one a line), .csv, .jsonl or .parquet file or a folder of ``datasets``' ``save_to_disk``.
 
-    ``column`` names the prompts; without it they are in the first of ``text``, ``prompt`` and ``caption`` that exists,
-    or in the only column. Rows whose text is empty are skipped and counted. Of the other columns, ``weight``
-    becomes the weights and the rest are kept by name.
+    ``column`` names the prompts; without it they are in the first of ``text``, ``prompt``, ``caption`` and ``label``
+    that exists, or in the only column. Rows whose text is empty are skipped and counted. Of the other columns,
+    ``weight`` becomes the weights and the rest are kept by name. Prompts that are a ``label``, the classes of a
+    class-conditional teacher, may be whole numbers and are kept as a column as well.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -226,6 +233,8 @@ def _collect(path: Path, rows: Iterator[tuple[str, Row]], asked: str | None) -> 
             weights.append(_weight(path, place, row.get(WEIGHT)))
         for name in row.keys() - {column} - ({WEIGHT} if weighted else set()):
             columns.setdefault(name, _Growing()).put(len(ends), row[name])
+        if column == LABEL:
+            columns.setdefault(LABEL, _Growing()).put(len(ends), text.decode())
         data += text
         ends.append(len(data))
     if not ends:
@@ -276,18 +285,23 @@ def _column(path: Path, have: list[str], asked: str | None) -> str:
 def _weight(path: Path, place: str, value: Any) -> float:
     try:
         weight = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of a whole number that no float holds
         weight = math.nan
     if not 0 <= weight < math.inf:
         raise ValueError(f"{path}, {place}: a weight must be a finite number of at least 0, got {value!r}")
     return weight
 
 
+def spelled(column: str, value: Any) -> Any:
+    """The value as a text where it is a class's number; everything else as it is."""
+    return str(value) if column == LABEL and isinstance(value, int) and not isinstance(value, bool) else value
+
+
 def _text(path: Path, place: str, row: Row, column: str) -> bytes:
     """The UTF-8 bytes of a row's text, without the space around it; nothing where there is none."""
     if column not in row:
         raise ValueError(f"{path}, {place}: there is no {column!r}; there are: {', '.join(sorted(row)) or 'none'}")
-    text = row[column]
+    text = spelled(column, row[column])
     if not isinstance(text, str | None):
         raise ValueError(f"{path}, {place}: {column!r} must be a text, got {text!r}")
     try:
@@ -322,7 +336,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # the latter where brackets are nested too deeply
             raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path}, line {number}: each line must be a JSON object, got {line.strip()[:40]}")
@@ -350,7 +364,9 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     parquet = _imported(path, "pyarrow.parquet")
     try:
         yield from _arrow(parquet.ParquetFile(path).iter_batches())
-    except _imported(path, "pyarrow").ArrowException as error:
+    except (_imported(path, "pyarrow").ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # refused by the system; pyarrow's own have none
+            raise
         raise ValueError(f"{path}: no parquet file: {_first_line(error)}") from None
 
 

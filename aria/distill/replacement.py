@@ -2,7 +2,8 @@ r"""Random conditioning: how often a noised image is shown with another conditio
 
 With probability :math:`\pi(t)` the condition is replaced by one that the sampler draws. The noisier the latent, the
 less it says about its own condition (D. Kim et al., "Random conditioning for diffusion model compression with
-distillation", CVPR 2025). Every shape is a table over the ``T`` timesteps, so that a step only looks it up.
+distillation", CVPR 2025). Every shape is a table over the ``T`` timesteps, so that a step only looks it up. In flow
+matching, whose models know no timesteps but noise levels, :math:`t/T` stands for the level :math:`\sigma`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from aria import checks, registry
+from aria.distill.schedule import NoiseSchedule
 
 
 class Replacement(ABC):
@@ -21,12 +23,20 @@ class Replacement(ABC):
 
     @abstractmethod
     def at(self, u: Tensor) -> Tensor:
-        """(T,) probabilities at ``u = t/T`` in [0, 1)."""
+        """(T,) probabilities at ``u = t/T`` in [0, 1), or at noise levels ``u = σ`` in (0, 1]."""
 
     def table(self, timesteps: int) -> Tensor:
         """(T,) probabilities of the timesteps 0…T−1."""
         u = torch.arange(timesteps, dtype=torch.float64) / timesteps
         return self.at(u).clamp(0, 1).float()
+
+    def over(self, schedule: NoiseSchedule) -> Tensor:
+        """(T,) probabilities of the timesteps of ``schedule``, by how noisy they are.
+
+        >>> Exponential(5.0).over(NoiseSchedule.flow(1000, shift=3.0))[-1].item()
+        1.0
+        """
+        return self.at(schedule.noisiness).clamp(0, 1).float()
 
 
 @dataclass(frozen=True)

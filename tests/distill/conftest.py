@@ -14,8 +14,9 @@ if importlib.util.find_spec("diffusers") is None:
 def _made(tmp_path_factory: pytest.TempPathFactory, name: str, **settings: str) -> Path:
     from tests.distill import pipelines
 
-    save = pipelines.save_sdxl if name.startswith("sdxl") else pipelines.save_sd
-    return save(tmp_path_factory.mktemp("teachers") / name, **settings)
+    save = getattr(pipelines, f"save_{name.split('-')[0]}")
+    made: Path = save(tmp_path_factory.mktemp("teachers") / name, **settings)
+    return made
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +35,27 @@ def sd_v_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion XL teacher."""
     return _made(tmp_path_factory, "sdxl")
+
+
+@pytest.fixture(scope="session")
+def dit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher that is told classes."""
+    return _made(tmp_path_factory, "dit")
+
+
+@pytest.fixture(scope="session")
+def pixart_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PixArt-alpha teacher."""
+    return _made(tmp_path_factory, "pixart")
+
+
+@pytest.fixture(scope="session")
+def pixart_sigma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PixArt-Sigma teacher."""
+    return _made(tmp_path_factory, "pixart-sigma", kind="sigma")
+
+
+@pytest.fixture(scope="session")
+def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Stable Diffusion 3 teacher, which matches flows."""
+    return _made(tmp_path_factory, "sd3")

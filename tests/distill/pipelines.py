@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiTPipeline,
+    DiTTransformer2DModel,
+    FlowMatchEulerDiscreteScheduler,
+    PixArtAlphaPipeline,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
 
 SIDE = 8
 """Latents are 8 by 8, images 16 by 16."""
@@ -77,8 +96,9 @@ def sdxl_unet(**changes: object) -> UNet2DConditionModel:
     return unet(**(told | changes))
 
 
-def vae() -> AutoencoderKL:
+def vae(**changes: object) -> AutoencoderKL:
     return AutoencoderKL(
+        **changes,
         block_out_channels=(4, 8),
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
@@ -131,6 +151,98 @@ def save_sdxl(folder: Path, seed: int = 0) -> Path:
         scheduler=scheduler(),
         force_zeros_for_empty_prompt=True,
         add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+# --------------------------------------------------------------------------------------------------------- transformers
+
+T5_LETTERS = [chr(code) for code in range(33, 127)]
+CLASSES = {0: "tench, Tinca tinca", 1: "goldfish", 7: "cock", 207: "golden retriever"}
+"""Names of some of a class-conditional teacher's classes."""
+
+
+def t5_tokenizer() -> T5Tokenizer:
+    """A T5 tokenizer that spells: one token per printable character."""
+    special = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -1.0)]
+    return T5Tokenizer(vocab=[*special, *((letter, -2.0) for letter in T5_LETTERS)], extra_ids=0, model_max_length=512)
+
+
+def t5_encoder(width: int) -> T5EncoderModel:
+    told = {"d_model": width, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return T5EncoderModel(T5Config(vocab_size=4 + len(T5_LETTERS), **told))
+
+
+def shaken(model: nn.Module) -> nn.Module:
+    """The model with all its parameters random, also those that begin as zeros."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return model
+
+
+def dit(**changes: object) -> DiTTransformer2DModel:
+    """The blocks of DiT, very narrow, with its learned variance."""
+    told: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "out_channels": 8
+    }  # fmt: skip
+    return shaken(DiTTransformer2DModel(**(told | changes)))
+
+
+def pixart(**changes: object) -> PixArtTransformer2DModel:
+    """The blocks of PixArt, very narrow, with their learned variance."""
+    told: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "out_channels": 8,
+        "cross_attention_dim": 8, "caption_channels": 12,
+    }  # fmt: skip
+    return shaken(PixArtTransformer2DModel(**(told | changes)))
+
+
+def sd3(**changes: object) -> SD3Transformer2DModel:
+    """The blocks of Stable Diffusion 3, very narrow."""
+    told: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "in_channels": 4,
+        "out_channels": 4, "joint_attention_dim": 20, "pooled_projection_dim": 16, "caption_projection_dim": 8,
+        "pos_embed_max_size": 8,
+    }  # fmt: skip
+    return shaken(SD3Transformer2DModel(**(told | changes)))
+
+
+def save_dit(folder: Path, seed: int = 0) -> Path:
+    """A DiT pipeline, whose conditions are classes."""
+    torch.manual_seed(seed)
+    pipeline = DiTPipeline(transformer=dit(), vae=vae(), scheduler=scheduler())
+    pipeline.register_to_config(id2label=CLASSES)
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_pixart(folder: Path, kind: str = "alpha", seed: int = 0, **changes: object) -> Path:
+    """A PixArt-α or PixArt-Σ pipeline."""
+    torch.manual_seed(seed)
+    parts: dict[str, Any] = {"tokenizer": t5_tokenizer(), "text_encoder": t5_encoder(12), "vae": vae()}
+    cls = PixArtAlphaPipeline if kind == "alpha" else PixArtSigmaPipeline
+    cls(**parts, transformer=pixart(**changes), scheduler=scheduler()).save_pretrained(folder)
+    return folder
+
+
+def save_sd3(folder: Path, absent: Sequence[int] = (), seed: int = 0) -> Path:
+    """A Stable Diffusion 3 pipeline; of its three text encoders those ``absent`` are missing."""
+    torch.manual_seed(seed)
+    spelled = folder.parent / f"{folder.name}-tokenizer"
+    parts: dict[str, Any] = {}
+    for number, ending in ((1, ""), (2, "_2"), (3, "_3")):
+        there = number not in absent
+        encoder = t5_encoder(20) if number == 3 else CLIPTextModelWithProjection(text_config())
+        parts[f"text_encoder{ending}"] = encoder if there else None
+        spells = t5_tokenizer() if number == 3 else tokenizer(spelled)
+        parts[f"tokenizer{ending}"] = spells if there else None
+    pipeline = StableDiffusion3Pipeline(
+        transformer=sd3(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae(shift_factor=0.06),
+        **parts,
     )
     pipeline.save_pretrained(folder)
     return folder

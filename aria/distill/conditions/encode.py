@@ -64,7 +64,7 @@ def build_conditions(
 def conditions_fingerprint(pipeline: Any, denoiser: Denoiser, dtype: torch.dtype) -> dict[str, str | int | None]:
     """What embeddings depend on; the size of the latents is among it because some models are told it."""
     size = "x".join(map(str, denoiser.latent_shape(pipeline)))
-    return fingerprint.encoders(pipeline, dtype) | {"latent size": size}
+    return fingerprint.encoders(pipeline, dtype) | {"latent size": size} | denoiser.depends_on(pipeline)
 
 
 def distinct(texts: Texts) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aria.distill.prompts import NAMES
+from aria.distill.prompts import NAMES, spelled
 
 METADATA = "metadata.jsonl"
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -51,7 +51,7 @@ def _listed(metadata: Path, column: str | None) -> list[Image]:
         if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
             raise ValueError(f"{metadata}, line {number}: it must be an object with a file_name")
         names = [column] if column is not None else [name for name in NAMES if name in row]
-        caption = row.get(names[0]) if names else None
+        caption = spelled(names[0], row.get(names[0])) if names else None
         if not isinstance(caption, str):
             asked, have = column or ", ".join(NAMES), ", ".join(sorted(row))
             raise ValueError(f"{metadata}, line {number}: no caption in {asked}; there are: {have}")

@@ -6,10 +6,13 @@ A new family is one file with a :class:`Denoiser` and one line here.
 from typing import Any
 
 from aria.distill.denoisers.base import Ask, Condition, Denoiser
+from aria.distill.denoisers.dit import DiT, keep_labels
+from aria.distill.denoisers.pixart import PixArt
 from aria.distill.denoisers.stable_diffusion import StableDiffusion
+from aria.distill.denoisers.stable_diffusion_3 import StableDiffusion3
 from aria.distill.denoisers.stable_diffusion_xl import StableDiffusionXL
 
-FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL)
+FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, PixArt, DiT)
 
 
 def of(pipeline: Any) -> Denoiser:
@@ -22,4 +25,16 @@ def of(pipeline: Any) -> Denoiser:
     raise ValueError(f"no adapter for a {name}; there are adapters for: {known}")
 
 
-__all__ = ["FAMILIES", "Ask", "Condition", "Denoiser", "StableDiffusion", "StableDiffusionXL", "of"]
+__all__ = [
+    "FAMILIES",
+    "Ask",
+    "Condition",
+    "Denoiser",
+    "DiT",
+    "PixArt",
+    "StableDiffusion",
+    "StableDiffusion3",
+    "StableDiffusionXL",
+    "keep_labels",
+    "of",
+]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from aria.distill.objectives.base import Objective
 
 Condition = dict[str, Tensor]
 """What a denoiser is told, by name: tensors with one row per sample."""
@@ -26,10 +28,15 @@ class Denoiser(ABC):
 
     pipelines: ClassVar[tuple[str, ...]]
     """Names of the diffusers pipelines of this family."""
+    takes_guidance: ClassVar[bool] = False
+    """Whether its models can be told the guidance scale, and its pipelines then tell them."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """(B, C, H, W) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``."""
+        """(B, C, H, W) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``.
+
+        Of a model that answers a variance as well, it is the first half, which is all that pipelines use.
+        """
 
     @abstractmethod
     def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
@@ -47,13 +54,25 @@ class Denoiser(ABC):
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         """What the pipeline's call is given for these conditions, the null condition and the starting noise."""
 
+    def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
+        """What the family knows of each text, as columns of the pool."""
+        return {}
+
+    def depends_on(self, pipeline: Any) -> dict[str, str]:
+        """What conditions depend on besides the text encoders, by name."""
+        return {}
+
+    def terms(self, model: Any) -> tuple[Objective, ...]:
+        """Terms of the loss that a student of ``model`` needs whatever else it is trained with."""
+        return ()
+
     def generate(
         self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor, *, steps: int, guidance: float
     ) -> Tensor:
         """(N, C, H, W) latents that the pipeline makes from ``noise``, scaled as its denoiser sees them."""
         rows = len(noise)
-        null = {name: value.to(noise).expand(rows, *value.shape[1:]) for name, value in null.items()}
-        told = self.inputs({name: value.to(noise) for name, value in condition.items()}, null, noise)
+        null = {name: _beside(value, noise).expand(rows, *value.shape[1:]) for name, value in null.items()}
+        told = self.inputs({name: _beside(value, noise) for name, value in condition.items()}, null, noise)
         with torch.no_grad():
             latents: Tensor = pipeline(
                 **told, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
@@ -83,15 +102,24 @@ class Denoiser(ABC):
         config = self.model_of(pipeline).config
         side = config.sample_size
         if resolution is not None:
-            factor = pipeline.vae_scale_factor
+            factor = self.scale(pipeline) * int(config.get("patch_size", 1))
             if resolution % factor:
                 raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
-            side = resolution // factor
+            side = resolution // self.scale(pipeline)
         height, width = side if isinstance(side, list | tuple) else (side, side)
         return int(config.in_channels), int(height), int(width)
+
+    def scale(self, pipeline: Any) -> int:
+        """Pixels a side for each of a latent."""
+        return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
 
     def model_of(self, pipeline: Any) -> Any:
         """The pipeline's denoising model."""
         from aria.distill.pipelines import component_of
 
         return getattr(pipeline, component_of(pipeline))
+
+
+def _beside(value: Tensor, noise: Tensor) -> Tensor:
+    """A condition's tensor where the noise is and of its type; whole numbers, such as classes and masks, stay whole."""
+    return value.to(noise) if value.is_floating_point() else value.to(noise.device)

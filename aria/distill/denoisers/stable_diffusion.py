@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aria.distill.denoisers import guidance
 from aria.distill.denoisers.base import Condition, Denoiser
 
 
@@ -14,9 +15,11 @@ class StableDiffusion(Denoiser):
     """Conditions are ``prompt_embeds`` (N, L, D); the null condition is the encoding of the empty text."""
 
     pipelines = ("StableDiffusionPipeline",)
+    takes_guidance = True
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        output: Tensor = model(noisy, timestep, condition["prompt_embeds"].to(noisy.dtype), return_dict=False)[0]
+        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.told(model, condition, noisy)
+        output: Tensor = model(noisy, timestep, embeds, return_dict=False, **scale)[0]
         return output
 
     def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:

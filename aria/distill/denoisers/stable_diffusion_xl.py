@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aria.distill.denoisers import guidance
 from aria.distill.denoisers.base import Condition, Denoiser
 
 
@@ -18,11 +19,12 @@ class StableDiffusionXL(Denoiser):
     """
 
     pipelines = ("StableDiffusionXLPipeline",)
+    takes_guidance = True
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         added = {"text_embeds": condition["pooled"].to(noisy.dtype), "time_ids": condition["time_ids"].to(noisy.dtype)}
-        embeds = condition["prompt_embeds"].to(noisy.dtype)
-        output: Tensor = model(noisy, timestep, embeds, added_cond_kwargs=added, return_dict=False)[0]
+        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.told(model, condition, noisy)
+        output: Tensor = model(noisy, timestep, embeds, added_cond_kwargs=added, return_dict=False, **scale)[0]
         return output
 
     def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
@@ -50,5 +52,5 @@ class StableDiffusionXL(Denoiser):
 
     def _time_ids(self, pipeline: Any, embeds: Tensor) -> Tensor:
         """(N, 6) of an uncropped image of the model's own size."""
-        side = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+        side = pipeline.unet.config.sample_size * self.scale(pipeline)
         return embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(embeds), 6)

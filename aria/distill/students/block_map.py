@@ -199,7 +199,7 @@ def _up(stage: Stage, entry: bool | Mapping[str, Any] | None, mirror: Kept | Non
 
 def _kept(stage: Stage, told: Mapping[str, Any]) -> Kept:
     """``told`` read against ``stage``; what it does not say stays whole."""
-    resnets = _numbers(f"{stage.name}.resnets", told.get("resnets", range(stage.resnets)), stage.resnets)
+    resnets = numbers(f"{stage.name}.resnets", told.get("resnets", range(stage.resnets)), stage.resnets)
     attentions = list(resnets) if stage.attention else []
     if told.get("attentions", attentions) not in (attentions, []):
         choice = f"{attentions} or []" if stage.attention else "[]"
@@ -213,14 +213,14 @@ def _kept(stage: Stage, told: Mapping[str, Any]) -> Kept:
     name = f"{stage.name}.transformer_blocks"
     if not (attention and stage.type.startswith("CrossAttn")):
         raise ValueError(f"{name}: no attention with transformer blocks stays in this {stage.type}")
-    return Kept(stage, resnets, attention, _numbers(name, told["transformer_blocks"], _depth(stage, resnets)))
+    return Kept(stage, resnets, attention, numbers(name, told["transformer_blocks"], _depth(stage, resnets)))
 
 
 def _depth(stage: Stage, resnets: tuple[int, ...]) -> int:
     return min(stage.depth_of(j) for j in resnets)
 
 
-def _numbers(name: str, value: Any, count: int) -> tuple[int, ...]:
+def numbers(name: str, value: Any, count: int) -> tuple[int, ...]:
     """Ascending numbers below ``count``, at least one."""
     whole = isinstance(value, Sequence) and all(isinstance(n, int) and not isinstance(n, bool) for n in value)
     if not whole or not value or list(value) != sorted(set(value)) or not 0 <= value[0] <= value[-1] < count:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers import UNet2DConditionModel
+from diffusers import ModelMixin
 
 from aria.distill import files
 
@@ -47,7 +47,7 @@ def check_output(folder: Path, *, overwrite: bool) -> None:
 
 def write_student(
     folder: str | Path,
-    student: UNet2DConditionModel,
+    student: ModelMixin,
     record: Mapping[str, Any],
     inheritance: Inheritance,
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from aria import checks
 
 from .block_map import public
 from .folder import check_output, config_digest, write_student
-from .inherit import INITS, Init
-from .measure import TOKENS, size
+from .inherit import INITS, Inheritance, Init
+from .measure import TOKENS, Size, size
 from .plan import build_student, plan_student
 from .teacher import open_teacher
+from .transformer_family import Family, family_of
+from .transformer_measure import transformer_size
+from .transformer_plan import build_transformer, plan_transformer
 
 
 def prune(
@@ -24,6 +28,9 @@ def prune(
     block_map: Mapping[str, Any] | None = None,
     width: float | None = None,
     block_out_channels: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
+    num_attention_heads: int | None = None,
+    attention_head_dim: int | None = None,
     init: Init = "slice",
     seed: int = 0,
     overwrite: bool = False,
@@ -32,18 +39,65 @@ def prune(
     checks.one_of("init", init, INITS)
     check_output(Path(output), overwrite=overwrite)
     model = open_teacher(teacher)
-    config = public(model.config)
-    plan = plan_student(config, preset=preset, block_map=block_map, width=width, block_out_channels=block_out_channels)
-    sizes = {"teacher": size(config), "student": size(plan.config)}
-    student, inheritance = build_student(plan, model, init=init, seed=seed)
+    config, family = public(model.config), family_of(type(model))
+    given: dict[str, Any] = {"preset": preset, "width": width}
+    own = {"block_map": block_map, "block_out_channels": block_out_channels}
+    others = {
+        "blocks": blocks, "num_attention_heads": num_attention_heads, "attention_head_dim": attention_head_dim
+    }  # fmt: skip
+    if family is None:
+        _refuse(others, model, "transformers")
+        made = _unet(model, config, given | own, init, seed)
+    else:
+        _refuse(own, model, "UNets")
+        made = _transformer(family, model, config, given | others, init, seed)
     record = {
         "teacher": {"path": str(teacher), "class": type(model).__name__, "config_sha256": config_digest(config)},
-        "blocks": {"preset": preset, "block_map": block_map},
-        "width": {"factor": width, "block_out_channels": plan.config["block_out_channels"]},
-        "init": {"how": init, "seed": seed, **inheritance.counts()},
-        "parameters": {name: found.parameters for name, found in sizes.items()},
-        "macs": {name: found.macs for name, found in sizes.items()} | {"tokens": TOKENS},
-        "feature_pairs": plan.feature_pairs,
+        "blocks": {"preset": preset, **made.blocks},
+        "width": {"factor": width, **made.width},
+        "init": {"how": init, "seed": seed, **made.inheritance.counts()},
+        "parameters": {name: found.parameters for name, found in made.sizes.items()},
+        "macs": {name: found.macs for name, found in made.sizes.items()} | {"tokens": made.tokens},
+        "feature_pairs": made.feature_pairs,
     }
-    write_student(output, student, record, inheritance, overwrite=overwrite)
+    write_student(output, made.student, record, made.inheritance, overwrite=overwrite)
     return record
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A student, and what its record says of it."""
+
+    student: Any
+    inheritance: Inheritance
+    sizes: dict[str, Size]
+    tokens: int
+    blocks: dict[str, Any]
+    width: dict[str, Any]
+    feature_pairs: list[tuple[str, str]]
+
+
+def _unet(model: Any, config: dict[str, Any], given: dict[str, Any], init: Init, seed: int) -> _Made:
+    plan = plan_student(config, **given)
+    sizes = {"teacher": size(config), "student": size(plan.config)}
+    student, inheritance = build_student(plan, model, init=init, seed=seed)
+    blocks, width = {"block_map": given["block_map"]}, {"block_out_channels": plan.config["block_out_channels"]}
+    return _Made(student, inheritance, sizes, TOKENS, blocks, width, plan.feature_pairs)
+
+
+def _transformer(
+    family: Family, model: Any, config: dict[str, Any], given: dict[str, Any], init: Init, seed: int
+) -> _Made:
+    plan = plan_transformer(family, config, **given)
+    sizes = {"teacher": transformer_size(family, config), "student": transformer_size(family, plan.config)}
+    student, inheritance = build_transformer(plan, model, init=init, seed=seed)
+    width = {name: plan.config[name] for name in ("num_attention_heads", "attention_head_dim")}
+    blocks = {"kept": list(plan.blocks.blocks)}
+    return _Made(student, inheritance, sizes, family.tokens, blocks, width, plan.feature_pairs)
+
+
+def _refuse(given: Mapping[str, Any], model: Any, kind: str) -> None:
+    """Refuse what can be said of another kind of model only."""
+    for name, value in given.items():
+        if value is not None:
+            raise ValueError(f"{name} is for {kind}; this is a {type(model).__name__}")

@@ -89,6 +89,8 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
         keys = positions if context is None else _positions(context)
         if context is not None and module.added_kv_proj_dim is not None and not module.only_cross_attention:
             keys += positions  # this attention reads the context beside the image, not in its place
+            if getattr(module, "add_q_proj", None) is not None:
+                positions = keys  # and asks for both
         total += 2 * queries.shape[0] * positions * keys * module.inner_dim
 
     hooks = []

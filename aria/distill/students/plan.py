@@ -71,12 +71,16 @@ def build_student(
     checks.whole("seed", seed)
     narrower = plan.config["block_out_channels"] != plan.wide["block_out_channels"]
     slicer = Slicer.between(plan.wide, plan.config) if init == "slice" and narrower else None
+    student: UNet2DConditionModel = fresh(UNet2DConditionModel, plan.config, teacher.dtype, seed)
+    return student, inherit(student, teacher.state_dict(), plan.blocks, slicer, init)
+
+
+def fresh(model: type[Any], config: Config, dtype: torch.dtype, seed: int) -> Any:
+    """A model of ``config`` with weights drawn with ``seed``, whatever else draws numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # the other devices draw nothing here
-        student = UNet2DConditionModel.from_config(plan.config)
-    if student.dtype != teacher.dtype:
-        student = student.to(teacher.dtype)
-    return student, inherit(student, teacher.state_dict(), plan.blocks, slicer, init)
+        made = model.from_config(dict(config))
+    return made if made.dtype == dtype else made.to(dtype)
 
 
 def public_config(model: UNet2DConditionModel) -> dict[str, Any]:

@@ -1,0 +1,252 @@
+"""Students of transformers: blocks that stay do what they did, and narrower ones keep what belongs together."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from aria.commands.prune import command
+from aria.distill import taps
+from aria.distill.pipelines import open_model
+from aria.distill.students import (
+    build_transformer,
+    count_macs,
+    family_of,
+    plan_transformer,
+    read_feature_pairs,
+    read_record,
+    transformer_size,
+)
+from aria.distill.students.slices import Run
+from aria.distill.students.transformer_blocks import evenly
+
+from .transformers import ALL, family, full, inputs, small
+from .unets import TWO_STAGES, teacher_unet
+
+KINDS = tuple(ALL)
+KEPT = (0, 1, 4)
+INTO_HEADS = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
+
+
+def config(kind):
+    return full(*ALL[kind])
+
+
+def planned(kind, **told):
+    return plan_transformer(family(kind), config(kind), **told)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
+    teacher = small(kind)
+    plan = planned(kind, blocks=KEPT)
+    student, inheritance = build_transformer(plan, teacher)
+    told = inputs(kind, plan.config)
+    with torch.no_grad():
+        answer = student.eval()(**told).sample
+        teacher.transformer_blocks = nn.ModuleList(teacher.transformer_blocks[block] for block in KEPT)
+        expected = teacher(**told).sample
+    assert torch.equal(answer, expected)
+    counts = inheritance.counts()
+    assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
+    assert all(name.startswith(("transformer_blocks.2.", "transformer_blocks.3.")) for name in inheritance.unused)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("told", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
+def test_a_narrower_student_works_and_is_all_inherited(kind, told):
+    plan = planned(kind, preset="half", **told)
+    student, inheritance = build_transformer(plan, small(kind))
+    counts = inheritance.counts()
+    assert counts["fresh"] == 0 and counts["sliced"] > 0
+    assert counts["copied"] + counts["sliced"] == student.num_parameters() == transformer_size(
+        plan.family, plan.config
+    ).parameters  # fmt: skip
+    with torch.no_grad():
+        assert bool(student(**inputs(kind, plan.config)).sample.isfinite().all())
+    _, nothing = build_transformer(plan, small(kind), init="fresh")
+    assert nothing.counts()["fresh"] == student.num_parameters()
+    _, some = build_transformer(plan, small(kind), init="copy")
+    assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
+
+
+@pytest.mark.parametrize("kind", ["dit", "pixart-sized", "sd3.5"])
+@pytest.mark.parametrize("told", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
+def test_axes_of_the_inner_width_keep_the_same_entries(kind, told):
+    """Every tensor is filled with the places on one axis: what is left of it says which entries stay."""
+    plan = planned(kind, blocks=[0, 4], **told)
+    wide, narrow = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config(kind), plan.config))
+    kept = Run(wide, narrow).index()
+    heads = torch.arange(plan.config["num_attention_heads"])[:, None] * config(kind)["attention_head_dim"]
+    of_heads = (heads + Run(config(kind)["attention_head_dim"], plan.config["attention_head_dim"]).index()).flatten()
+    seen = set()
+    for axis in (0, 1):
+        teacher = small(kind)
+        with torch.no_grad():
+            for tensor in teacher.state_dict().values():
+                if tensor.ndim > axis:
+                    places = torch.arange(tensor.shape[axis], dtype=tensor.dtype)
+                    tensor.copy_(places.view([-1 if i == axis else 1 for i in range(tensor.ndim)]).expand(tensor.shape))
+        student, inheritance = build_transformer(plan, teacher)
+        for name in inheritance.sliced:
+            tensor = student.state_dict()[name]
+            if tensor.ndim <= axis or tensor.shape[axis] == teacher.state_dict()[name].shape[axis]:
+                continue
+            left = tensor.movedim(axis, 0).flatten(1)[:, 0].long() if tensor.ndim > 1 else tensor.long()
+            into = any(f".{part}." in name for part in INTO_HEADS)
+            if (into and axis == 0) or (axis == 1 and (".to_out.0." in name or ".to_add_out." in name)):
+                assert torch.equal(left, of_heads), name
+                seen.add("heads")
+            elif "norm_q" in name or "norm_k" in name or "norm_added" in name:
+                assert torch.equal(left, of_heads[: len(left)]), name
+            elif len(left) % narrow == 0 and ".net." not in name:
+                parts = left.view(-1, narrow) - wide * torch.arange(len(left) // narrow)[:, None]
+                assert torch.equal(parts, kept.expand(len(parts), -1)), name
+                seen.add("inner")
+    assert seen == {"heads", "inner"}
+
+
+def test_kept_heads_do_what_they_did():
+    """What the student's attention adds is what the teacher's does with those heads alone, where both look."""
+    plan, teacher = planned("pixart", num_attention_heads=2), small("pixart")
+    student, _ = build_transformer(plan, teacher)
+    kept = Run(32, 16).index()
+    ours, theirs = student.transformer_blocks[1].attn1, teacher.transformer_blocks[1].attn1
+    narrow = torch.randn(2, 5, 16)
+    wide = torch.zeros(2, 5, 32).index_copy(2, kept, narrow)
+    with torch.no_grad():
+        theirs.to_out[0].weight[:, 16:] = 0.0  # the heads that are gone
+        torch.testing.assert_close(ours(narrow), theirs(wide)[..., kept], rtol=1e-5, atol=1e-5)
+
+
+def test_positions_keep_their_frequencies():
+    """Half the width is every second entry of the sines and cosines of both axes, so positions are embedded alike."""
+    plan, teacher = planned("pixart", width=0.5), small("pixart")
+    student, _ = build_transformer(plan, teacher)
+    kept = Run(32, 16).index()
+    torch.testing.assert_close(student.pos_embed.pos_embed, teacher.pos_embed.pos_embed[..., kept])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_feature_pairs_name_layers_of_one_output_each(kind):
+    teacher, plan = small(kind), planned(kind, blocks=KEPT)
+    student, _ = build_transformer(plan, teacher)
+    assert [pair[0].split(".")[1] for pair in plan.feature_pairs] == ["0", "1", "4"]
+    told = inputs(kind, plan.config)
+    theirs, ours = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
+    with torch.no_grad(), taps.taps(teacher, theirs) as wide, taps.taps(student, ours) as narrow:
+        teacher(**told), student(**told)
+    assert all(wide[name].shape == (2, 4 * 4, plan.config["num_attention_heads"] * 8) for name in theirs)
+    assert torch.equal(wide[theirs[0]], narrow[ours[0]]) and not torch.equal(wide[theirs[2]], narrow[ours[2]])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_multiply_adds_are_half_of_what_torch_counts_as_operations(kind):
+    model, told = small(kind), inputs(kind, config(kind))
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        model(**told)
+    assert 2 * count_macs(model, **told) == counter.get_total_flops()
+    counted = transformer_size(family(kind), config(kind), tokens=7)
+    assert 2 * counted.macs * 2 == counter.get_total_flops() and counted.parameters == model.num_parameters()
+
+
+def test_evenly_keeps_both_ends():
+    for blocks in range(2, 40):
+        for count in range(2, blocks + 1):
+            kept = evenly(count, blocks)
+            gaps = {after - before for before, after in itertools.pairwise(kept)}
+            assert len(kept) == count and kept[0] == 0 and kept[-1] == blocks - 1
+            assert min(gaps) >= 1 and max(gaps) - min(gaps) <= 1
+
+
+def test_second_attentions_go_with_their_blocks():
+    assert planned("sd3.5", blocks=[1, 2, 3, 4]).config["dual_attention_layers"] == [0, 1]
+    assert planned("sd3.5", preset="half").config["dual_attention_layers"] == [0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "sentence"),
+    [
+        ("dit", {"blocks": [1, 4]}, r"blocks must hold 0, got \[1, 4\]: it embeds the timestep and the class"),
+        ("sd3", {"blocks": [0, 1]}, r"blocks must hold 4, got \[0, 1\]: it alone ends the text's stream"),
+        ("pixart", {"blocks": [1, 1]}, "blocks must be ascending numbers from 0 to 4, at least one, got"),
+        ("pixart", {"blocks": [5]}, "blocks must be ascending numbers from 0 to 4"),
+        ("pixart", {"preset": "bk-tiny"}, "no preset 'bk-tiny' for a transformer; there are half, third, quarter"),
+        ("pixart", {"preset": "half", "blocks": [0]}, "give preset or blocks, not both"),
+        ("pixart", {"width": 0.0}, r"width must lie in \(0, 1\]"),
+        ("pixart", {"width": 0.5, "attention_head_dim": 4}, "give width, or num_attention_heads and"),
+        ("pixart", {"num_attention_heads": 5}, "num_attention_heads must be at most the teacher's 4, got 5"),
+        ("pixart", {"attention_head_dim": 3, "num_attention_heads": 3}, "be a multiple of 4 for heads of 3, got 3"),
+        ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be(kind, told, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        planned(kind, **told)
+
+
+def test_a_size_in_three_parts_keeps_heads_by_threes():
+    assert planned("pixart-sized", width=0.4).config["num_attention_heads"] == 3
+    assert planned("pixart-sized", width=0.4).config["cross_attention_dim"] == 24
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("teachers")
+    for kind in ("pixart", "sd3.5"):
+        small(kind).save_pretrained(place / kind)
+    teacher_unet(TWO_STAGES).save_pretrained(place / "unet")
+    return place
+
+
+def run(teacher, student, *arguments):
+    return CliRunner().invoke(
+        command, ["--pretrained_model_name_or_path", str(teacher), "--output_dir", str(student), *map(str, arguments)]
+    )
+
+
+def test_student_of_a_transformer_opens_without_custom_code(folders, tmp_path):
+    result = run(folders / "sd3.5", tmp_path / "s", "--blocks", "0,2,4", "--num_attention_heads", 2, "--json")
+    assert result.exit_code == 0, result.output
+    record, student = read_record(tmp_path / "s"), open_model(tmp_path / "s")
+    assert json.loads(result.stdout)["parameters"] == record["parameters"]
+    assert record["teacher"]["class"] == "SD3Transformer2DModel" == type(student).__name__
+    assert record["blocks"] == {"preset": None, "kept": [0, 2, 4]}
+    assert record["width"] == {"factor": None, "num_attention_heads": 2, "attention_head_dim": 8}
+    assert record["parameters"]["student"] == student.num_parameters()
+    assert record["init"]["copied"] + record["init"]["sliced"] == student.num_parameters()
+    assert 0 < record["macs"]["student"] < record["macs"]["teacher"] and record["macs"]["tokens"] == 333
+    assert read_feature_pairs(tmp_path / "s")[1] == ("transformer_blocks.2.norm2", "transformer_blocks.1.norm2")
+    inheritance = json.loads((tmp_path / "s" / "inheritance.json").read_text())
+    assert inheritance["sliced"]["from"]["transformer_blocks.1.attn.to_q.bias"] == "transformer_blocks.2.attn.to_q.bias"
+    theirs = load_file(folders / "sd3.5" / "diffusion_pytorch_model.safetensors")["transformer_blocks.2.attn.to_q.bias"]
+    assert torch.equal(student.transformer_blocks[1].attn.to_q.bias, theirs[:16])
+
+
+@pytest.mark.parametrize(
+    ("teacher", "arguments", "sentence"),
+    [
+        ("pixart", (), "of a transformer --preset, --blocks, --width, --num_attention_heads or --attention_head_dim"),
+        ("pixart", ("--block_out_channels", "4,8"), "block_out_channels is for UNets; this is a PixArtTransformer2D"),
+        ("unet", ("--blocks", "0,1"), "blocks is for transformers; this is a UNet2DConditionModel"),
+        ("pixart", ("--blocks", "0;1"), "--blocks takes numbers such as 0,2,5, got '0;1'"),
+        ("unet", ("--preset", "half"), "there is no preset 'half'; there are bk-base"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_line(teacher, arguments, sentence, folders, tmp_path):
+    result = run(folders / teacher, tmp_path / "s", *arguments)
+    assert result.exit_code == 2 and sentence in result.output and result.output.count("\n") == 1
+    assert not (tmp_path / "s").exists()
+
+
+def test_families_are_found_by_class():
+    assert family_of(type(teacher_unet(TWO_STAGES))) is None
+    assert all(family(kind).model is ALL[kind][0] for kind in KINDS)

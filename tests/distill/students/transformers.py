@@ -1,0 +1,78 @@
+"""The configs of known transformers, and small real ones."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
+
+from aria.distill.students import Family, family_of, transformer_inputs
+from aria.distill.students.block_map import public
+
+DIT_XL = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8, "num_layers": 28,
+          "sample_size": 32, "patch_size": 2, "num_embeds_ada_norm": 1000}  # fmt: skip
+PIXART_XL = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8, "num_layers": 28,
+             "sample_size": 64, "cross_attention_dim": 1152, "caption_channels": 4096}  # fmt: skip
+SD3_MEDIUM = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
+              "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
+              "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 192}  # fmt: skip
+
+SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
+SMALL_DIT = DIT_XL | SMALL | {"num_embeds_ada_norm": 6}
+SMALL_PIXART = PIXART_XL | SMALL | {"cross_attention_dim": 32, "caption_channels": 20}
+SIZED_PIXART = SMALL_PIXART | {
+    "use_additional_conditions": True, "num_attention_heads": 6, "cross_attention_dim": 48
+}  # fmt: skip
+SMALL_SD3 = SD3_MEDIUM | SMALL | {"joint_attention_dim": 20, "caption_projection_dim": 32, "pooled_projection_dim": 12,
+                                  "in_channels": 4, "out_channels": 4, "pos_embed_max_size": 10}  # fmt: skip
+SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
+ALL = {
+    "dit": (DiTTransformer2DModel, SMALL_DIT),
+    "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
+    "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
+    "sd3": (SD3Transformer2DModel, SMALL_SD3),
+    "sd3.5": (SD3Transformer2DModel, SMALL_SD35),
+}
+
+
+def family(kind: str) -> Family:
+    found = family_of(ALL[kind][0])
+    assert found is not None
+    return found
+
+
+def full(model: type[Any], config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` with the defaults of diffusers, as a loaded model has it."""
+    with torch.device("meta"):
+        told: dict[str, Any] = json.loads(json.dumps(public(model.from_config(config).config)))
+    return told
+
+
+def small(kind: str, seed: int = 0) -> Any:
+    """A model whose every parameter is random, also those that start as zeros."""
+    model, config = ALL[kind]
+    torch.manual_seed(seed)
+    made = model.from_config(config)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    return made.eval()
+
+
+def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
+    """Random arguments for one forward pass."""
+    generator = torch.Generator().manual_seed(1)
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(inner) for name, inner in value.items()}
+        if value is None:
+            return None
+        if not value.is_floating_point():
+            return torch.tensor([3, 5])[:batch]
+        return torch.randn(value.shape, generator=generator)
+
+    told: dict[str, Any] = filled(transformer_inputs(family(kind), config, tokens=7, batch=batch))
+    return told

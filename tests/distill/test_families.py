@@ -1,0 +1,206 @@
+"""The transformer families from a teacher's folder to a pipeline, all by commands: pruned, cached, divided, distilled,
+killed, resumed, sampled and reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from aria.cli import main
+from aria.distill import checkpoint
+from aria.distill.conditions import Conditions
+from aria.distill.pipelines import open_model, open_pipeline
+from tests.distill.forks import Forks, wait_for
+from tests.distill.test_checkpoint import assert_same
+from tests.distill.test_run import logs
+
+KINDS = ("dit", "pixart", "pixart_sigma", "sd3")
+WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
+SMALLER = {
+    "dit": ["--preset", "half", "--num_attention_heads", "1"],
+    "pixart": ["--preset", "half", "--width", "0.5"],
+    "pixart_sigma": ["--blocks", "0,1,3"],
+    "sd3": ["--blocks", "0,3", "--attention_head_dim", "2"],
+}
+RUN = {
+    "dit": {"partitioner": 'labels("label")', "objective": "output", "low_rank": 2},
+    "pixart": {"partitioner": "kmeans(3)", "student_prediction": "v_prediction", "correction": "importance"},
+    "pixart_sigma": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "weighting": "min_snr"},
+    "sd3": {"partitioner": "kmeans(3)", "gradient_accumulation_steps": 2, "weighting": "min_snr"},
+}
+
+
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory, sd3_folder):
+    made = Forks(tmp_path_factory.mktemp("forks"), sd3_folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, dit_folder, pixart_folder, pixart_sigma_folder, sd3_folder):
+    """Teachers, and a pool for each: texts, or classes by number and by name."""
+    folder = tmp_path_factory.mktemp("place")
+    for kind, teacher in zip(KINDS, (dit_folder, pixart_folder, pixart_sigma_folder, sd3_folder), strict=True):
+        (folder / kind).symlink_to(teacher)
+    rows = [f"{what} {i}" for i in range(4) for what in ("cat", "dog", "hut")]
+    (folder / "prompts.csv").write_text("\n".join(["text", *rows]))
+    (folder / "classes.txt").write_text("\n".join(["7", "goldfish", "tench", "0", "999", "207"]))
+    return folder
+
+
+def aria(*words):
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 0, f"{words}: {result.output}"
+    return result.stdout
+
+
+def teacher_of(place, kind):
+    return ["--pretrained_model_name_or_path", place / kind]
+
+
+def pool_of(place, kind):
+    return ["--prompts", place / ("classes.txt" if kind == "dit" else "prompts.csv")]
+
+
+def told(place, kind, output, **changes):
+    settings = {
+        "student": place / f"{kind}-student", "cache_dir": place / f"{kind}-cache", "output_dir": output,
+        "train_batch_size": 2, "num_images": 4, "num_inference_steps": 2, "guidance_scale": 2.0, "warmup": 1,
+        "checkpointing_steps": 3, "logging_steps": 3, "learning_rate": 1e-3, **RUN[kind],
+    }  # fmt: skip
+    flags = [text for name, value in (settings | changes).items() for text in (f"--{name}", value) if text != ""]
+    return ["distill", *teacher_of(place, kind), *pool_of(place, kind), *flags, "--quiet"]
+
+
+def killed(forks, arguments, output):
+    """Run until there is a checkpoint, and kill; the step of the last one."""
+    pid = forks.start(*arguments)
+    wait_for(lambda: (output / "checkpoint-3" / "state.json").exists())
+    os.kill(pid, signal.SIGKILL)
+    assert forks.wait(pid).code == -signal.SIGKILL
+    return checkpoint.step_of(checkpoint.folders(output)[-1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
+    teacher, pool = teacher_of(place, kind), pool_of(place, kind)
+    student, cache = place / f"{kind}-student", place / f"{kind}-cache"
+    record = json.loads(aria("prune", *teacher, "--output_dir", student, *SMALLER[kind], "--json"))
+    assert 0 < record["parameters"]["student"] < record["parameters"]["teacher"] and record["init"]["fresh"] == 0
+    aria("cache", *teacher, *pool, "--num_images", 4, "--num_inference_steps", 2, "--guidance_scale", 2, "--output_dir",
+         cache)  # fmt: skip
+    by = ["--partitioner", RUN[kind]["partitioner"], "--json"]
+    divided = json.loads(aria("partition", *pool, "--cache_dir", cache, *by))
+    assert len(divided["regions"]) == (5 if kind == "dit" else 3)
+
+    other, one = tmp_path / "other", tmp_path / "one"
+    shown = {"validation_prompts": "goldfish" if kind == "dit" else "a cat", "validation_steps": 3}
+    step = killed(forks, told(place, kind, other, max_train_steps=5000, **shown), other)
+    ended = [forks.done(*told(place, kind, output, max_train_steps=step + 4, **shown)) for output in (other, one)]
+    assert [run.stdout.strip() for run in ended] == [str(other), str(one)]
+    assert logs(other) == logs(one)
+    assert (other / "discrepancies.jsonl").read_text() == (one / "discrepancies.jsonl").read_text()
+    last = f"checkpoint-{step + 4}"
+    for name in (f"{last}/{WEIGHTS}", f"{last}/optimizer.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
+        assert_same(load_file(other / name), load_file(one / name))
+    if kind != "sd3":
+        assert logs(one)[0]["variance"] > 0
+
+    pipeline = DiffusionPipeline.from_pretrained(one)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline.transformer.num_parameters() == open_model(student).num_parameters()
+    assert pipeline.transformer.config.out_channels == (4 if kind == "sd3" else 8)
+    if kind == "dit":
+        images = pipeline(pipeline.get_label_ids(["goldfish"]), num_inference_steps=2, output_type="np").images
+        assert images.shape == (1, 16, 16, 3)
+    else:
+        more = {"use_resolution_binning": False} if "pixart" in kind else {}
+        images = pipeline("a cat", num_inference_steps=2, output_type="np", **more).images
+        assert images.shape == (1, 16, 16, 3)
+    if kind == "pixart":
+        assert pipeline.scheduler.config.prediction_type == "v_prediction"
+
+    assert (one / "samples" / f"step-{step + 3:08d}.png").is_file()
+    picture = tmp_path / "picture.png"
+    said = json.loads(aria("sample", *teacher, "--student", one, "--prompts", pool[1], "--num_prompts", 2, "--output",
+                           picture, "--num_inference_steps", 2, "--guidance_scale", 2, "--json"))  # fmt: skip
+    assert picture.is_file() and said["gap"] > 0 and len(said["prompts"]) == 2
+    aria("report", one, "--output", tmp_path / "report.html")
+    assert f"finished: {step + 4} steps" in (tmp_path / "report.html").read_text()
+
+
+def test_classes_are_a_pool_with_their_names_as_labels(place, tmp_path):
+    """By number and by name, with regions of classes and of classes that the teacher takes for similar."""
+    pool, cache = tmp_path / "classes.csv", tmp_path / "cache"
+    pool.write_text("label,weight\n0,1\ntench,1\n207,2\n999,4\n")
+    by_class = ["--partitioner", 'labels("label")', "--json"]
+    plain = json.loads(aria("partition", "--prompts", pool, *by_class))
+    assert [row["name"] for row in plain["regions"]] == ["label=0", "label=207", "label=999", "label=tench"]
+    aria("cache", *teacher_of(place, "dit"), "--prompts", pool, "--output_dir", cache)
+    named = json.loads(aria("partition", "--prompts", pool, "--cache_dir", cache, *by_class))
+    told = {row["name"]: row["mass"] for row in named["regions"]}
+    assert told == {"label=999": 0.5, "label=Tinca tinca": 0.25, "label=golden retriever": 0.25}
+    conditions = Conditions(cache / "conditions", pipeline=open_pipeline(place / "dit"))
+    assert conditions.gather(torch.arange(4))["class_labels"].tolist() == [0, 0, 207, 999]
+    assert conditions.null(1)["class_labels"].tolist() == [1000]
+    aria("partition", "--prompts", pool, *teacher_of(place, "dit"), "--partitioner", "kmeans(2)")
+
+
+def test_an_unknown_class_is_named_before_anything_is_made(place, tmp_path):
+    (tmp_path / "classes.txt").write_text("7\ngoldfisch\n")
+    result = CliRunner().invoke(main, list(map(str, [
+        "cache", *teacher_of(place, "dit"), "--prompts", tmp_path / "classes.txt", "--output_dir", tmp_path / "cache"
+    ])))  # fmt: skip
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: there is no class 'goldfisch'; did you mean 'goldfish'?"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_of_other_classes_is_refused(place, tmp_path):
+    aria("cache", *teacher_of(place, "dit"), "--prompts", place / "classes.txt", "--output_dir", tmp_path / "cache")
+    pipeline = open_pipeline(place / "dit")
+    pipeline.labels = {"goldfish": 2}
+    with pytest.raises(ValueError, match="was made with classes = "):
+        Conditions(tmp_path / "cache" / "conditions", pipeline=pipeline)
+
+
+def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path, monkeypatch):
+    page = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    section = page.split("## Transformers, and classes in the place of prompts")[1].split("\n## ")[0]
+    blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
+    written = [line for block in blocks for line in block.splitlines()]
+    assert len(written) == 4
+    names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit"}
+    for name, kind in names.items():
+        (tmp_path / name).symlink_to(place / kind)
+    (tmp_path / "classes.txt").write_text("golden retriever\n7\n")
+    monkeypatch.chdir(tmp_path)
+    for line in written:
+        words = shlex.split(line)
+        aria(*words[1:], *(["--num_inference_steps", 2] if words[1] == "cache" else []))
+    assert [open_model(name).config.num_layers for name in ("half", "three", "narrow")] == [2, 3, 2]
+    assert open_model("narrow").config.num_attention_heads == 1
+
+
+def test_sd3_saved_without_t5_is_a_teacher_too(forks, tmp_path, place):
+    from tests.distill import pipelines
+
+    pipelines.save_sd3(place / "sd3t", (3,))
+    aria("prune", *teacher_of(place, "sd3t"), "--output_dir", place / "sd3t-student", "--preset", "half")
+    RUN["sd3t"] = {"partitioner": "one_region"}
+    forks.done(*told(place, "sd3t", tmp_path / "run", max_train_steps=1))
+    absent = {"text_encoder_3": None, "tokenizer_3": None}  # which diffusers wants to be told
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path / "run", **absent)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("a cat", num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
