@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PLUG_IN = """
 from aria import Allocator
 
@@ -38,6 +40,17 @@ def test_random_conditioning():
     finished = run("random_conditioning.py")
     assert finished.returncode == 0, finished.stderr
     assert finished.stdout.count("share of the draws by") == 2
+
+
+@pytest.mark.parametrize(("name", "columns"), [("guidance", "without guidance"), ("halving", "teacher in as few")])
+def test_distillation_of_guidance_and_of_steps(name, columns, tmp_path):
+    pytest.importorskip("diffusers")
+    short = ("--teacher_steps", "2", "--steps", "2", "--samples", "20", "--output", tmp_path / "numbers.json")
+    finished = run(f"{name}.py", *map(str, short))
+    assert finished.returncode == 0, finished.stderr
+    assert columns in finished.stdout
+    record = json.loads((tmp_path / "numbers.json").read_text())
+    assert record["command"] == f"examples/{name}.py" and record["settings"]["steps"] == 2 and record["rows"]
 
 
 def test_demo_measures_three_arms():

@@ -18,10 +18,11 @@ from aria.command_line import bar, mistakes
               help="A pipeline's folder, as `aria distill` writes it, or a model's, as `aria prune` does.")  # fmt: skip
 @click.option("--prompt", "prompt", multiple=True, metavar="TEXT", help="A prompt; may be repeated.")
 @click.option("--prompts", "path", type=click.Path(path_type=Path), metavar="P", help="A file of prompts instead.")
-@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt or caption.")
+@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt, caption or label.")
 @click.option("--num_prompts", "count", default=8, show_default=True, type=click.IntRange(1),
               help="How many of the file's prompts are shown: the first.")  # fmt: skip
 @click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
+@click.option("--student_steps", type=click.IntRange(1), help="Those of the student, if it takes fewer.")
 @click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
 @click.option("--resolution", type=click.IntRange(1), help="Pixels a side; the teacher's own unless given.")
 @click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]))
@@ -50,6 +51,7 @@ def compare(
     teacher: str,
     student: str,
     steps: int,
+    student_steps: int | None,
     guidance: float,
     resolution: int | None,
     dtype: str,
@@ -73,16 +75,18 @@ def compare(
     same_latents(own, model)
     noise = grids.starting_noise(denoiser, pipeline, len(prompts), seed, resolution).to(device, stored)
     conditions, null = grids.encoded(pipeline, denoiser, prompts)
-    told: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": seed}
+    told: dict[str, Any] = {"guidance": guidance, "seed": seed}
+    ours: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(student)}
     latents, columns = {}, {}
-    for name, shown, prediction in (("teacher", own, None), ("student", model, _prediction(student))):
+    for name, shown, how in (("teacher", own, {"steps": steps}), ("student", model, ours)):
         with bar(name) as progress:
             latents[name] = grids.generated(
-                pipeline, denoiser, shown, conditions, null, noise, prediction=prediction, progress=progress, **told
+                pipeline, denoiser, shown, conditions, null, noise, progress=progress, **told, **how
             )
         columns[name] = grids.pictures(pipeline, denoiser, latents[name])
     grids.write_png(grids.grid(prompts, columns), output)
-    settings = {"num_inference_steps": steps, "guidance_scale": guidance, "dtype": dtype, "seed": seed}
+    settings: dict[str, Any] = {"num_inference_steps": steps, "student_steps": student_steps or steps}
+    settings |= {"guidance_scale": guidance, "dtype": dtype, "seed": seed}
     return {**grids.gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}
 
 
@@ -94,16 +98,22 @@ def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, coun
     return list(given) if path is None else read_prompts(path, column=column).texts[:count]
 
 
-def _prediction(student: str) -> str | None:
-    """What a pipeline's own scheduler says its model predicts; a model alone predicts what its teacher does."""
+def _scheduler(student: str) -> Any:
+    """The scheduler of a pipeline's folder, with which it was trained; a model alone is sampled as its teacher is."""
+    import diffusers
+
     path = Path(student) / "scheduler" / "scheduler_config.json"
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8")).get("prediction_type")
-    except (ValueError, AttributeError) as error:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kind: Any = getattr(diffusers, told.get("_class_name", ""), None)
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from None
-    return None if told is None else str(told)
+    known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
+    if not known:
+        raise ValueError(f"{path} names no scheduler of diffusers: {told.get('_class_name')!r}")
+    return kind.from_config(told)
 
 
 def _ended(student: Path) -> None:
@@ -111,7 +121,7 @@ def _ended(student: Path) -> None:
     from aria.distill import checkpoint
 
     if found := [] if (student / "model_index.json").is_file() else checkpoint.folders(student):
-        model = next(iter(sorted(found[-1].glob("*_ema"))), found[-1] / "unet")
+        model = [found[-1], *sorted(path.parent for path in found[-1].glob("*/config.json"))][-1]  # *_ema is last
         raise ValueError(f"{student} is a run that has not ended; show a model of a checkpoint, such as {model}")
 
 

@@ -27,7 +27,26 @@ def write(config: Config, distiller: Distiller, output: Path) -> str:
         "[ARIA](https://pypi.org/project/aria-distill) allocated.",
         "",
     ]
-    return "\n".join([*header, *title, *told, *_measured(output), *_settings(config)])
+    return "\n".join([*header, *title, *told, *_use(config), *_measured(output), *_settings(config)])
+
+
+def _use(config: Config) -> list[str]:
+    """How it is called, where otherwise than its teacher."""
+    lines, scales = [], config.conditioning.guidance
+    if scales is not None:
+        lines += [
+            f"It is told the guidance scale, from {scales[0]:g} to {scales[1]:g}, and asked once a step: "
+            f"`pipeline(prompt, guidance_scale={(scales[0] + scales[1]) / 2:g})`.",
+            "",
+        ]
+    if config.models.halve_from is not None:
+        lines += [
+            f"It makes in {config.student_steps} steps what its teacher makes in {config.steps}: "
+            f"`pipeline(prompt, num_inference_steps={config.student_steps})`. Other numbers of steps are not what it "
+            "was trained for.",
+            "",
+        ]
+    return lines
 
 
 def _shown(path: str) -> str:

@@ -46,16 +46,20 @@ def generated(
     guidance: float,
     seed: int = 0,
     prediction: str | None = None,
+    scheduler: Any = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """(N, C, H, W) latents on the CPU that the pipeline makes from ``noise`` with ``model`` as its denoiser.
 
-    ``prediction`` says what the model predicts, if something else than the pipeline's own does. Neither the pipeline
-    nor the model nor the state of the random numbers is changed by it; where the pipeline's scheduler draws more noise,
-    it draws the same for every model.
+    ``prediction`` says what the model predicts, if something else than the pipeline's own does, and ``scheduler`` with
+    which one it is sampled, if with another. Neither the pipeline nor the model nor the state of the random numbers is
+    changed by it; where the scheduler draws more noise, it draws the same for every model.
     """
     made = []
-    with _in_pipeline(pipeline, denoiser, model, prediction), _evaluating(model), _own_random_numbers(noise.device):
+    changes = {} if prediction is None else {"prediction_type": prediction}
+    scheduler = pipeline.scheduler if scheduler is None else scheduler
+    fresh = type(scheduler).from_config(scheduler.config, **changes)
+    with _in_pipeline(pipeline, denoiser, model, fresh), _evaluating(model), _own_random_numbers(noise.device):
         for first in range(0, len(noise), BATCH):
             progress(first, len(noise))
             rows = slice(first, first + BATCH)
@@ -146,13 +150,11 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 @contextmanager
-def _in_pipeline(pipeline: Any, denoiser: Denoiser, model: Any, prediction: str | None) -> Iterator[None]:
-    """The model as the pipeline's denoiser, with a scheduler for what it predicts; then all is as before."""
+def _in_pipeline(pipeline: Any, denoiser: Denoiser, model: Any, fresh: Any) -> Iterator[None]:
+    """The model as the pipeline's denoiser, with a fresh scheduler; then all is as before."""
     from aria.distill.pipelines import component_of
 
     own, scheduler, name = denoiser.model_of(pipeline), pipeline.scheduler, component_of(pipeline)
-    changes = {} if prediction is None else {"prediction_type": prediction}
-    fresh = type(scheduler).from_config(scheduler.config, **changes)
     pipeline.register_modules(**{name: model, "scheduler": fresh})
     try:
         yield

@@ -10,6 +10,7 @@ from aria import checks
 from aria.distill import denoisers, grids
 from aria.distill.callbacks import lines
 from aria.distill.callbacks.base import Callback
+from aria.distill.teacher import Teacher
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,6 +36,7 @@ class Grids(Callback):
         *,
         every: int = 500,
         steps: int = 25,
+        student_steps: int | None = None,
         guidance: float = 7.5,
         resolution: int | None = None,
         seed: int = 0,
@@ -44,6 +46,7 @@ class Grids(Callback):
         Args:
             pipeline: the teacher's, whose denoising model is the one the student is compared with.
             steps: denoising steps of each image.
+            student_steps: those of the student's images, if fewer.
         """
         checks.whole("validation_steps", every, least=1)
         if not prompts:
@@ -51,6 +54,7 @@ class Grids(Callback):
         self.pipeline, self.denoiser = pipeline, denoisers.of(pipeline)
         self.prompts, self.output = tuple(prompts), output
         self.every, self.steps, self.guidance = every, steps, guidance
+        self.student_steps = student_steps or steps
         self.resolution, self.seed, self.trackers = resolution, seed, trackers
         self._drawn = -1
 
@@ -77,18 +81,19 @@ class Grids(Callback):
 
     def _draw(self, distiller: Distiller) -> None:
         """The first rank draws, the others wait."""
-        if distiller.accelerator.is_main_process:
-            self._write(distiller)
+        with distiller.averaged():
+            student = distiller.whole_student()
+            if distiller.accelerator.is_main_process:
+                self._write(distiller, student.to(distiller.device))
         self._drawn = distiller.step_count
         distiller.accelerator.wait_for_everyone()
 
-    def _write(self, distiller: Distiller) -> None:
+    def _write(self, distiller: Distiller, student: Any) -> None:
         distiller.check()
         latents, teacher = self._teachers(distiller)
-        with distiller.averaged():
-            made = self._generated(distiller, distiller.student, _prediction(distiller))
-        student = grids.pictures(self.pipeline, self.denoiser, made)
-        page = grids.grid(self.prompts, {"teacher": teacher, "student": student})
+        made = self._generated(distiller, student, self._prediction(distiller), self.student_steps)
+        images = grids.pictures(self.pipeline, self.denoiser, made)
+        page = grids.grid(self.prompts, {"teacher": teacher, "student": images})
         grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
         record = {"step": distiller.step_count, **grids.gap_record(self.prompts, latents, made)}
         lines.append(self.output / VALIDATION, [record])
@@ -99,12 +104,17 @@ class Grids(Callback):
         """The teacher's latents and images, made once a run."""
         if self._teacher is None:
             model = self.denoiser.model_of(self.pipeline)
-            latents = self._generated(distiller, model, None)
+            latents = self._generated(distiller, model, None, self.steps)
             self._teacher = latents, grids.pictures(self.pipeline, self.denoiser, latents)
         return self._teacher
 
-    def _generated(self, distiller: Distiller, model: Any, prediction: str | None) -> Tensor:
-        told: dict[str, Any] = {"steps": self.steps, "guidance": self.guidance, "seed": self.seed}
+    def _prediction(self, distiller: Distiller) -> str | None:
+        """What the student predicts, if something else than the pipeline's own model."""
+        said = distiller.student_prediction
+        return None if said == Teacher.of(self.pipeline).prediction else said
+
+    def _generated(self, distiller: Distiller, model: Any, prediction: str | None, steps: int) -> Tensor:
+        told: dict[str, Any] = {"steps": steps, "guidance": self.guidance, "seed": self.seed}
         with distiller.accelerator.autocast():
             return grids.generated(
                 self.pipeline, self.denoiser, model, *self._told, self._noise, prediction=prediction, **told
@@ -113,12 +123,6 @@ class Grids(Callback):
 
 def _name(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _prediction(distiller: Distiller) -> str | None:
-    """What the student predicts, if something else than its teacher."""
-    convert = distiller.accelerator.unwrap_model(distiller.learner).convert
-    return None if convert is None else str(convert[1])
 
 
 def _tell(distiller: Distiller, gap: float, page: Image) -> None:

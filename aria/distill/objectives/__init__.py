@@ -5,7 +5,7 @@ from aria.distill.objectives.base import Answer, Objective, Pairs, Shown, per_sa
 from aria.distill.objectives.feature import Feature
 from aria.distill.objectives.output import Output
 from aria.distill.objectives.task import Task
-from aria.distill.objectives.weighting import MinSNR, Uniform, Velocity, Weighting
+from aria.distill.objectives.weighting import MinSNR, TruncatedSNR, Uniform, Velocity, Weighting
 
 registry.add_kind(Objective, "objective", __name__)
 registry.add_kind(Weighting, "weighting", __name__)
@@ -19,6 +19,7 @@ __all__ = [
     "Pairs",
     "Shown",
     "Task",
+    "TruncatedSNR",
     "Uniform",
     "Velocity",
     "Weighting",

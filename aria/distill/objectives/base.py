@@ -56,6 +56,8 @@ class Objective(ABC):
     """Whether the run's weighting by noise level applies to it."""
     matched_only: ClassVar[bool] = False
     """Whether it is 0 for want of an answer where a latent is shown with another condition than its own."""
+    answers_only: ClassVar[bool] = False
+    """Whether it looks at the two outputs alone, whatever the teacher did to come to its own."""
 
     def __post_init__(self) -> None:
         checks.non_negative("weight", self.weight)
@@ -63,6 +65,12 @@ class Objective(ABC):
     def pairs(self, default: Pairs) -> Pairs:
         """The layers it compares; ``default`` are those the student's folder names."""
         return ()
+
+    def check_asked_twice(self) -> None:
+        """Refuse a teacher that is guided or halved, unless outputs are all this term looks at."""
+        if not self.answers_only:
+            name = type(self).__name__.lower()
+            raise ValueError(f"a guided or halved teacher is compared by its output: leave {name} out of the objective")
 
     @abstractmethod
     def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:

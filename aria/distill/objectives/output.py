@@ -18,6 +18,7 @@ class Output(Objective):
     """
 
     by_level = True
+    answers_only = True
 
     def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
         return per_sample(student.output - teacher.output)

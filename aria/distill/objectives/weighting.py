@@ -51,6 +51,24 @@ class MinSNR(Weighting):
 
 
 @dataclass(frozen=True)
+class TruncatedSNR(Weighting):
+    r"""An error of the image :math:`x_0` counts :math:`\max(\mathrm{SNR}, 1)` (T. Salimans, J. Ho, ICLR 2022).
+
+    In velocities that is :math:`\max(\alpha_t^2, \sigma_t^2)`: where there is hardly any image left, errors of it count
+    all the same, which a student of few steps needs. A noise prediction's errors count
+    :math:`\max(1, \sigma_t^2/\alpha_t^2)`, which is infinite, and refused, where there is no image.
+
+    >>> schedule = NoiseSchedule(torch.tensor([0.6]), torch.tensor([0.8]))
+    >>> round(TruncatedSNR().table(schedule, "v_prediction").item(), 4)
+    0.64
+    """
+
+    def table(self, schedule: NoiseSchedule, prediction: str) -> Tensor:
+        most = torch.maximum(schedule.alpha, schedule.sigma) ** 2
+        return most * _velocity_error(schedule, prediction, "truncated_snr")
+
+
+@dataclass(frozen=True)
 class Velocity(Weighting):
     r"""An error counts as it would as an error of the velocity: a noise prediction's by :math:`1/\alpha_t^2`.
 
@@ -62,18 +80,23 @@ class Velocity(Weighting):
     """
 
     def table(self, schedule: NoiseSchedule, prediction: str) -> Tensor:
-        checks.one_of("prediction", prediction, PREDICTIONS)
-        alpha, sigma = schedule.alpha, schedule.sigma
-        table = {
-            "sample": sigma**-2,
-            "epsilon": alpha**-2,
-            "v_prediction": torch.ones_like(alpha),
-            "flow_prediction": (alpha + sigma) ** -2,
-        }[prediction]
-        if not bool(table.isfinite().all()):
-            timestep = int(table.isfinite().long().argmin())
-            raise ValueError(f"velocity weighting: an error of {prediction} counts infinitely at timestep {timestep}")
-        return table
+        return _velocity_error(schedule, prediction, "velocity")
+
+
+def _velocity_error(schedule: NoiseSchedule, prediction: str, weighting: str) -> Tensor:
+    """(T,) squared error of the velocity for a squared error 1 of the prediction; refused where it is infinite."""
+    checks.one_of("prediction", prediction, PREDICTIONS)
+    alpha, sigma = schedule.alpha, schedule.sigma
+    table = {
+        "sample": sigma**-2,
+        "epsilon": alpha**-2,
+        "v_prediction": torch.ones_like(alpha),
+        "flow_prediction": (alpha + sigma) ** -2,
+    }[prediction]
+    if not bool(table.isfinite().all()):
+        timestep = int(table.isfinite().long().argmin())
+        raise ValueError(f"{weighting} weighting: an error of {prediction} counts infinitely at timestep {timestep}")
+    return table
 
 
 def _image_error(schedule: NoiseSchedule, prediction: str) -> Tensor:

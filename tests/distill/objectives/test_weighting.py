@@ -8,7 +8,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.training_utils import compute_snr
 
 from aria import registry
-from aria.distill.objectives import MinSNR, Uniform, Velocity, Weighting
+from aria.distill.objectives import MinSNR, TruncatedSNR, Uniform, Velocity, Weighting
 from aria.distill.schedule import PREDICTIONS, NoiseSchedule
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
@@ -24,7 +24,7 @@ def test_min_snr_is_what_diffusers_scripts_compute(gamma):
         torch.testing.assert_close(MinSNR(gamma).table(SCHEDULE, prediction), table, rtol=2e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("weighting", [MinSNR(5.0), MinSNR(1.0), Velocity()])
+@pytest.mark.parametrize("weighting", [MinSNR(5.0), MinSNR(1.0), TruncatedSNR(), Velocity()])
 def test_an_error_counts_the_same_however_it_is_said(weighting):
     """Two beliefs that differ by δ in the image differ in every kind of prediction; the weighted error is one."""
     t = torch.arange(0, 1000, 37)
@@ -51,11 +51,20 @@ def test_tables_are_finite_at_zero_terminal_snr(prediction):
     table = MinSNR(5.0).table(ends, prediction)
     assert bool(table.isfinite().all())
     assert float(table[-1]) == (1.0 if prediction == "epsilon" else 0.0)
-    if prediction == "epsilon":
-        with pytest.raises(ValueError, match="an error of epsilon counts infinitely at timestep 999"):
-            Velocity().table(ends, prediction)
-    else:
-        assert bool(Velocity().table(ends, prediction).isfinite().all())
+    for weighting in (Velocity(), TruncatedSNR()):
+        if prediction == "epsilon":
+            with pytest.raises(ValueError, match="an error of epsilon counts infinitely at timestep 999"):
+                weighting.table(ends, prediction)
+        else:
+            assert bool(weighting.table(ends, prediction).isfinite().all())
+
+
+def test_truncated_snr_is_what_the_paper_has():
+    """max(α²/σ², 1) of a squared error of the image, which in velocities is max(α², σ²)."""
+    snr = SCHEDULE.alpha**2 / SCHEDULE.sigma**2
+    torch.testing.assert_close(TruncatedSNR().table(SCHEDULE, "sample"), snr.clamp(min=1), rtol=1e-4, atol=0)
+    velocity = torch.maximum(SCHEDULE.alpha**2, SCHEDULE.sigma**2)
+    torch.testing.assert_close(TruncatedSNR().table(SCHEDULE, "v_prediction"), velocity, rtol=1e-4, atol=0)
 
 
 def test_refusals():

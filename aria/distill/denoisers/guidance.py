@@ -1,0 +1,62 @@
+"""The guidance scale as an input: how diffusers' UNets are told it, and how one that is not told it is opened to it.
+
+A pipeline of Stable Diffusion whose UNet has a ``time_cond_proj_dim`` hands it an embedding of ``guidance_scale - 1``,
+which is projected and added to that of the timestep, and then asks it once a step, without the null condition.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+GUIDANCE = "guidance"
+"""What the scale is called in a condition, and as a coordinate that partitions draw."""
+WIDTH = 256
+"""Of the embedding, where a model is opened to it; what latent consistency models have."""
+
+
+def embedding(scale: Tensor, width: int) -> Tensor:
+    """(B, width) sines and cosines of 1000(w − 1), exactly as the pipelines make them of ``(B,)`` scales."""
+    half = width // 2
+    rates = torch.exp(torch.arange(half, device=scale.device) * -(math.log(10000.0) / (half - 1)))
+    angle = ((scale.float() - 1) * 1000)[:, None] * rates
+    return nn.functional.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, width % 2))
+
+
+def told(model: nn.Module, condition: dict[str, Tensor], noisy: Tensor) -> dict[str, Tensor]:
+    """The argument by which a UNet is told the scale in ``condition``; nothing for a UNet that takes none."""
+    width, scale = width_of(model), condition.get(GUIDANCE)
+    if width is None and scale is None:
+        return {}
+    name = type(model).__name__
+    if width is None:
+        raise ValueError(f"this {name} does not take the guidance scale as an input: open it with take_guidance")
+    if scale is None:
+        raise ValueError(f"this {name} takes the guidance scale as an input, and is told none: set guidance_max")
+    return {"timestep_cond": embedding(scale, width).to(noisy.dtype)}
+
+
+def width_of(model: Any) -> int | None:
+    """How wide an embedding of the scale a model takes; None if it takes none."""
+    width = getattr(model, "config", {}).get("time_cond_proj_dim")
+    return None if width is None else int(width)
+
+
+def take_guidance(model: Any) -> Any:
+    """The model with the scale as an input that trains, in place; a new one is projected by zeros, so that at first
+    the answers are what they were."""
+    time: Any = getattr(model, "time_embedding", None)
+    if not hasattr(time, "cond_proj"):
+        name = type(model).__name__
+        raise ValueError(f"a {name} cannot take the guidance scale as an input; a UNet2DConditionModel can")
+    if time.cond_proj is None:
+        first = time.linear_1.weight
+        layer = nn.Linear(WIDTH, first.shape[1], bias=False, device=first.device, dtype=first.dtype)
+        nn.init.zeros_(layer.weight)
+        time.cond_proj = layer
+        model.register_to_config(time_cond_proj_dim=WIDTH)
+    time.cond_proj.requires_grad_(True)
+    return model

@@ -1,0 +1,97 @@
+"""Fewer steps: a student that makes in four steps what its teacher makes in sixteen, by halving them twice.
+
+    python examples/halving.py        # prints a table, writes benchmarks/results/halving.json
+
+World and teacher are those of ``guidance.py``. Each stage's student begins as a copy of its teacher, and is the teacher
+of the next. In the end all begin from the same noise: a gap is the mean squared difference of the final image from the
+one that the first teacher makes in sixteen steps of DDIM. The student of so many steps stands beside the teacher simply
+run in as few.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from guidance import RESULTS, ask, taught, trained, write
+from torch import Tensor
+
+from aria.distill.grids import generation_gap
+from aria.distill.halving import halved
+from aria.distill.schedule import NoiseSchedule
+from aria.distill.teacher import Teacher
+from aria.tasks.base import World
+from aria.tasks.digits import Digits
+
+MOST = 16
+
+
+def scheduler() -> DDIMScheduler:
+    """DDIM over the world's noise levels, as a halved pipeline carries it."""
+    told: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    return DDIMScheduler(
+        **told, timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
+    )
+
+
+@torch.no_grad()
+def made(model: Any, condition: dict[str, Tensor], noise: Tensor, steps: int) -> Tensor:
+    """(N, …) images, by diffusers' scheduler alone."""
+    walk, images = scheduler(), noise
+    walk.set_timesteps(steps)
+    for timestep in walk.timesteps:
+        said = ask(model, images, timestep.expand(len(images)), condition)
+        images = walk.step(said, timestep, images).prev_sample
+    return images
+
+
+def examined(world: World, models: dict[int, Any], samples: int, seed: int) -> list[dict[str, float]]:
+    """The gap of every number of steps, for the student made for it and for the first teacher."""
+    generator = torch.Generator().manual_seed(1_000_003 + seed)
+    condition = world.conditions.gather(torch.arange(samples) % len(world.pool))
+    noise = torch.randn(samples, 1, 8, 8, generator=generator)
+    first = models[MOST]
+    wanted, rows = made(first, condition, noise, MOST), []
+    for steps, model in list(models.items())[1:]:
+        student, teacher = (made(one, condition, noise, steps) for one in (model, first))
+        gaps = {"student": student, "teacher in as few": teacher}
+        rows.append({"steps": steps} | {name: float(generation_gap(wanted, x).mean()) for name, x in gaps.items()})
+    return rows
+
+
+def main() -> None:
+    """Train the stages, examine, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher_steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=800, help="of each stage")
+    parser.add_argument("--samples", type=int, default=600, help="of the examination")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=RESULTS / "halving.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    world = Digits().world(arguments.seed)
+    teacher = taught(world, arguments.teacher_steps, arguments.seed)
+    levels = NoiseSchedule.of(scheduler())
+    assert torch.allclose(levels.alpha, teacher.schedule.alpha, atol=1e-5)
+    models, steps, begun = {MOST: teacher.model}, MOST, time.process_time()
+    while steps > 4:
+        stage = halved(Teacher(models[steps], ask, levels, "v_prediction"), scheduler(), steps)
+        student = copy.deepcopy(models[steps]).requires_grad_(True)
+        models[steps // 2] = trained(stage, student, world, "labels('style')", arguments.steps, arguments.seed,
+                                     weighting="truncated_snr")  # fmt: skip
+        steps //= 2
+    seconds = time.process_time() - begun
+    rows = examined(world, models, arguments.samples, arguments.seed)
+    print(f"{'steps':>6}{'student':>12}{'teacher in as few':>20}")
+    for row in rows:
+        print(f"{row['steps']:>6}{row['student']:>12.5f}{row['teacher in as few']:>20.5f}")
+    write(arguments.output, "halving.py", arguments, {"cpu_seconds": round(seconds), "rows": rows})
+
+
+if __name__ == "__main__":
+    main()
