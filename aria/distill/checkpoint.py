@@ -10,6 +10,8 @@ import copy
 import json
 import logging
 import re
+import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria.distill import files, optimiser
+from aria import checks
+from aria.distill import files, optimiser, sharding
 from aria.distill.distiller import Distiller
+from aria.distill.students.factorise import is_factorised, unfactorise
 from aria.distill.students.low_rank import adapters, merge
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -44,15 +48,18 @@ def save(distiller: Distiller, output: Path, *, settings: dict[str, Any], limit:
     target = output / f"checkpoint-{distiller.step_count}"
     distiller.accelerator.wait_for_everyone()
     tensors = _tensors(distiller)
-    if distiller.accelerator.is_main_process:
-        with files.replacing(target) as folder:
-            _write_models(distiller, folder)
+    first = distiller.accelerator.is_main_process
+    with files.replacing(target) if first else nullcontext() as folder:
+        for name, model in _models(distiller):
+            if folder is not None and model is not None:
+                _write_model(model, folder, name)
+        if folder is not None:
             for name, group in tensors.items():
                 files.write_tensors(folder / f"{name}.safetensors", group)
             state = {"format": _FORMAT, "settings": settings, **_counters(distiller)}
             files.write_json(folder / _STATE, {**state, "files": files.sizes(folder)})
-        for old in folders(output)[:-limit] if limit else []:
-            files.remove(old)
+    for old in folders(output)[:-limit] if first and limit else []:
+        files.remove(old)
     distiller.accelerator.wait_for_everyone()
     return target
 
@@ -67,10 +74,15 @@ def load(distiller: Distiller, folder: Path, *, settings: dict[str, Any]) -> Non
                 f"{folder} was written with {name} = {before!r}, now it is {now!r}; "
                 "resume with the same settings or begin in another output folder"
             )
+    now = _counters(distiller)
+    for name in ("learning_rate", "scaler"):
+        if not _alike(state[name], now[name]):
+            told = f"{name} is not as this run has it: {state[name]!r:.100}"
+            raise ValueError(f"{folder / _STATE} is torn or foreign: {told}")
     try:
         groups = {name: load_file(folder / f"{name}.safetensors") for name in _tensors(distiller)}
         _load_models(distiller, folder)
-        distiller.accelerator.unwrap_model(distiller.learner).projections.load_state_dict(groups["projections"])
+        _load_weights(distiller.accelerator.unwrap_model(distiller.learner).projections, groups["projections"])
         optimiser.load_state_tensors(distiller.optimizer.optimizer, groups["optimizer"])
     except (SafetensorError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())
@@ -95,18 +107,34 @@ def check(folder: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = json.loads((folder / _STATE).read_text(encoding="utf-8"))
         version, recorded = state["format"], dict(state["files"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{folder / _STATE} is torn or foreign: {error}") from None
     if version != _FORMAT:
         raise ValueError(f"{folder} has the checkpoint format {version!r}, this version reads {_FORMAT}")
     lacks = [name for name in _COUNTERS if name not in state]
     if lacks:
         raise ValueError(f"{folder / _STATE} is torn or foreign: it lacks {', '.join(lacks)}")
+    if not isinstance(state["settings"], dict):
+        raise ValueError(f"{folder / _STATE} is torn or foreign: settings is no object: {state['settings']!r:.100}")
+    for name in ("step", "steps_seen", "average_steps"):
+        checks.whole(f"{folder / _STATE} is torn or foreign: {name}", state[name], least=0)
     found = files.sizes(folder)
     for name, size in recorded.items():
         if found.get(name) != size:
             raise ValueError(f"{folder} is torn: {name} should have {size} bytes and has {found.get(name, 'none')}")
     return state
+
+
+def _alike(told: Any, now: Any) -> bool:
+    """Whether a value from JSON is built as the run's own: the same names, as many of each, of the same kinds."""
+    match now:
+        case dict():
+            return isinstance(told, dict) and told.keys() == now.keys() and all(_alike(told[k], now[k]) for k in now)
+        case list() | tuple():
+            return isinstance(told, list) and len(told) == len(now) and all(map(_alike, told, now))
+        case float():
+            return type(told) in (int, float) and abs(told) <= sys.float_info.max
+    return type(told) is type(now)
 
 
 def latest(output: Path) -> Path | None:
@@ -140,31 +168,49 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
 
 def plain(model: Any) -> Any:
-    """The model itself, or a copy with its low-rank adapters merged in."""
-    return merge(copy.deepcopy(model)) if adapters(model) else model
+    """The model itself, or a copy whose low-rank adapters or factors are merged into plain layers."""
+    if adapters(model):
+        return merge(copy.deepcopy(model))
+    return unfactorise(copy.deepcopy(model)) if is_factorised(model) else model
 
 
-def _write_models(distiller: Distiller, folder: Path) -> None:
-    """The student and its moving average, each as a model that opens; of low-rank adapters also what trains."""
+def _models(distiller: Distiller) -> Iterator[tuple[str, nn.Module | None]]:
+    """The student and its moving average, whole, by the folder each is written to; None but on the first rank."""
     for name, weights in _versions(distiller).items():
         with weights:
-            save_model(distiller.student, folder / name)
-            if adapters(distiller.student):
-                files.write_tensors(folder / f"{name}.adapters.safetensors", _trained(distiller.student))
+            yield name, distiller.whole_student()
+
+
+def _write_model(model: nn.Module, folder: Path, name: str) -> None:
+    """A model that opens; of one with layers of its own kind also what trains."""
+    save_model(model, folder / name)
+    if _reshaped(model):
+        files.write_tensors(folder / f"{name}.adapters.safetensors", _trained(model))
 
 
 def _load_models(distiller: Distiller, folder: Path) -> None:
     student, average = distiller.student, distiller.average
     for name in _versions(distiller):
-        partly = bool(adapters(student))
+        partly = _reshaped(student)
         held = load_file(folder / f"{name}.adapters.safetensors" if partly else folder / name / WEIGHTS)
         if name == distiller.component:
             if partly and held.keys() != _trained(student).keys():
                 raise KeyError(f"other adapters: {sorted(held.keys() ^ _trained(student).keys())[0]}")
-            student.load_state_dict(held, strict=not partly)
+            _load_weights(student, held, strict=not partly)
         elif average is not None:
-            for weight, value in average.weights.items():
-                value.copy_(held[weight])
+            average.load(student, held)
+
+
+def _load_weights(model: nn.Module, held: dict[str, Tensor], *, strict: bool = True) -> None:
+    """Take up whole tensors, of which a rank of a divided model keeps its part."""
+    now = model.state_dict()
+    mine = {name: sharding.divided_as(value, now.get(name, value)) for name, value in held.items()}
+    model.load_state_dict(mine, strict=strict)
+
+
+def _reshaped(model: nn.Module) -> bool:
+    """Whether the model trains in other layers than those it is saved with."""
+    return bool(adapters(model)) or is_factorised(model)
 
 
 def _versions(distiller: Distiller) -> dict[str, AbstractContextManager[None]]:
@@ -182,7 +228,7 @@ def _tensors(distiller: Distiller) -> dict[str, dict[str, Tensor]]:
     """Everything but the models, by file."""
     learner = distiller.accelerator.unwrap_model(distiller.learner)
     return {
-        "projections": learner.projections.state_dict(),
+        "projections": {name: sharding.whole(value) for name, value in learner.projections.state_dict().items()},
         "optimizer": optimiser.state_tensors(distiller.optimizer.optimizer),
         "sampler": distiller.sampler.state_dict(),
         "batches": distiller.batches.state_dict(distiller.accelerator.gather),

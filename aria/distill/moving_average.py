@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from aria import checks
+from aria.distill import sharding
 
 
 class MovingAverage:
     r"""Weights :math:`\bar\theta \leftarrow d_t\bar\theta + (1-d_t)\theta` in float32, with
     :math:`d_t = \min(d, (1+t)/(10+t))` so that the first steps do not hold on to the beginning.
+
+    Of a model that is divided among ranks each rank averages its own part.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> average = MovingAverage(layer, decay=0.5)
@@ -27,30 +30,37 @@ class MovingAverage:
         checks.closed_unit("decay", decay)
         self.decay = decay
         self.steps = 0
-        self.weights = {name: value.detach().float().clone() for name, value in _trained(model)}
+        self.weights = {name: value.float().clone() for name, value in _trained(model)}
 
     def update(self, model: nn.Module) -> None:
         """Move towards the model's weights, all tensors in one call."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        now = [value.detach().float() for _, value in _trained(model)]
+        now = [value.float() for _, value in _trained(model)]
         torch._foreach_lerp_(list(self.weights.values()), now, 1 - decay)
         self.steps += 1
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
         """The averaged weights in the model; its own are back afterwards."""
-        own = {name: value.detach().clone() for name, value in _trained(model)}
+        own = {name: value.clone() for name, value in _trained(model)}
         self._into(model, self.weights)
         try:
             yield
         finally:
             self._into(model, own)
 
+    def load(self, model: nn.Module, held: Mapping[str, Tensor]) -> None:
+        """Take up whole averages of the model's weights."""
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                self.weights[name].copy_(sharding.local(sharding.divided_as(held[name], value)))
+
     def _into(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in _trained(model):
-                value.copy_(weights[name])
+        for name, value in _trained(model):
+            value.copy_(weights[name])
 
 
-def _trained(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    return ((name, value) for name, value in model.named_parameters() if value.requires_grad)
+def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """This rank's part of the weights that train."""
+    held = ((name, value) for name, value in model.named_parameters() if value.requires_grad)
+    return ((name, sharding.local(value.detach())) for name, value in held)

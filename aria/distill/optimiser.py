@@ -11,6 +11,7 @@ from diffusers.optimization import SchedulerType, get_scheduler
 from torch import Tensor, nn
 
 from aria import checks
+from aria.distill import sharding
 from aria.distill.setting import said
 
 SCHEDULES = tuple(kind.value for kind in SchedulerType if kind.value != "piecewise_constant")
@@ -59,9 +60,12 @@ class AdamW:
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's memory as ``parameter.name`` tensors, in the order of the parameters."""
+    """The optimiser's memory as ``parameter.name`` tensors, in the order of the parameters.
+
+    What is divided among ranks is put together; every rank must ask.
+    """
     return {
-        f"{place}.{name}": value
+        f"{place}.{name}": sharding.whole(value)
         for place, memory in optimizer.state_dict()["state"].items()
         for name, value in memory.items()
     }
@@ -69,8 +73,9 @@ def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """The inverse of :func:`state_tensors`; the settings stay those the optimiser was made with."""
+    parameters = [value for group in optimizer.param_groups for value in group["params"]]
     memory: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         place, name = key.split(".", 1)
-        memory.setdefault(int(place), {})[name] = value
+        memory.setdefault(int(place), {})[name] = sharding.divided_as(value, parameters[int(place)])
     optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

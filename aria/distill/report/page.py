@@ -22,6 +22,7 @@ def page(record: Record) -> html.Html:
     """Everything a run's folder says, in one document."""
     seen = record.seen()
     sections = [_summary(record, seen), _losses(record), *_allocation(record, seen), *_validation(record)]
+    sections += _quantised(record)
     return html.page(f"Distillation {record.folder.resolve().name}", *sections, _settings(record))
 
 
@@ -30,8 +31,7 @@ def page(record: Record) -> html.Html:
 
 def _summary(record: Record, seen: Seen | None) -> html.Html:
     told: dict[str, object] = {"state": _state(record), **_progress(record), **_coverage(record, seen)}
-    rows = [html.tag("tr", html.tag("th", name), html.tag("td", value)) for name, value in told.items()]
-    return html.tag("section", html.tag("table", html.tag("tbody", *rows)))
+    return html.tag("section", html.pairs(told))
 
 
 def _state(record: Record) -> html.Html:
@@ -177,6 +177,34 @@ def _spread(paths: list[Any]) -> list[Any]:
     if len(paths) <= GRIDS:
         return paths
     return [paths[math.floor(place * (len(paths) - 1) / (GRIDS - 1))] for place in range(GRIDS)]
+
+
+def _quantised(record: Record) -> Iterator[html.Html]:
+    """The discrepancy of every region before and after the weights became integers, those that lost most first."""
+    told = record.quantised
+    if told is None:
+        return
+    names = {region.region: region.label for region in record.regions}
+    rows = [
+        {
+            "region": row["region"],
+            "name": names.get(row["region"]),
+            "samples": row["n"],
+            "discrepancy": row["before"],
+            "quantised": row["after"],
+            "after / before": row["after"] / row["before"] if row["before"] else None,
+        }
+        for row in sorted(told["regions"], key=lambda row: float(row["before"] - row["after"]))
+    ]
+    size, gap = told["bytes"], told["discrepancy"]
+    said = (
+        f"With weights in 8-bit integers the student has {size['after'] / 1e6:.4g} instead of "
+        f"{size['before'] / 1e6:.4g} megabytes. Its mean squared difference from its teacher's outputs, each region by "
+        f"its share of the pool, was {gap['before']:.4g} and is {gap['after']:.4g}, on {told['samples']} samples of "
+        "all noise levels."
+    )
+    more = [html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))] if len(rows) > ROWS else []
+    yield html.section("Quantised", html.tag("p", said), html.table(rows[:ROWS]), *more)
 
 
 def _settings(record: Record) -> html.Html:

@@ -105,6 +105,12 @@ class Record:
         return done and (self.folder / "model_index.json").is_file()
 
     @cached_property
+    def quantised(self) -> dict[str, Any] | None:
+        """What `aria quantise` measured, if it was run."""
+        path = self.folder / "quantised" / "quantisation.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    @cached_property
     def partition(self) -> Fitted | None:
         """The regions, once there are any."""
         path = self.folder / "partition.safetensors"

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
 
-from aria.distill.students import plan_student
+from aria.distill.students import family_of, plan_student, plan_transformer, transformer_size
 
+from . import transformers
 from .unets import SD14, SD21, SDXL, full, parameters
 
 
@@ -37,3 +40,47 @@ def test_students_of_sdxl_with_fewer_transformer_blocks(depth, mid, published):
 
 def test_presets_fit_stable_diffusion_2():
     assert 580 < millions(plan_student(full(SD21), preset="bk-base").config) < 590  # published as .59 billion
+
+
+TRANSFORMERS = {
+    "dit": (DiTTransformer2DModel, transformers.DIT_XL),
+    "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
+    "sd3": (SD3Transformer2DModel, transformers.SD3_MEDIUM),
+}
+
+
+def counted(kind, **told):
+    """The parameters of a real transformer, or of a student of it."""
+    model, config = TRANSFORMERS[kind]
+    plan = plan_transformer(family_of(model), transformers.full(model, config), **told)
+    with torch.device("meta"):
+        return model.from_config(plan.config).num_parameters()
+
+
+def test_transformers():
+    # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium)
+    assert round(counted("pixart") / 1e6) == 611
+    assert round(counted("sd3") / 1e9, 2) == 2.03
+    # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
+    # class embeddings of its own, which in DiT are one
+    embeddings = 1001 * 1152 + (256 + 1) * 1152 + (1152 + 1) * 1152
+    model, config = TRANSFORMERS["dit"]
+    size = transformer_size(family_of(model), transformers.full(model, config))
+    assert round((size.parameters - 27 * embeddings) / 1e6) == 675
+    assert size.macs / 1e9 == pytest.approx(118.64, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "expected"),
+    [
+        ("dit", {"preset": "half"}, 376.3),
+        ("dit", {"width": 0.75}, 429.5),
+        ("pixart", {"preset": "half"}, 313.3),
+        ("pixart", {"width": 0.5}, 154.1),
+        ("sd3", {"preset": "half"}, 1008.6),
+        ("sd3", {"preset": "third"}, 668.6),
+        ("sd3", {"width": 0.75}, 1143.0),
+    ],
+)
+def test_students_of_transformers(kind, told, expected):
+    assert round(counted(kind, **told) / 1e6, 1) == expected

@@ -1,0 +1,239 @@
+r"""A finished student with its weights in 8-bit integers, and what that costs in each region.
+
+Every linear layer and convolution keeps integers and one scale for each of its outputs,
+
+.. math::
+    W_{ij} \approx s_i\, q_{ij}, \qquad q_{ij} \in \{-127, \dots, 127\}, \qquad s_i = \max_j |W_{ij}| / 127,
+
+a quarter of the bytes of float32; activations stay as they are, and a layer multiplies its integers out when it is
+used. So this saves memory and disk; whether it saves time depends on the device. The layers are those of the library
+``optimum-quanto``.
+
+A quantised student is a folder of ``config.json``, ``quantised.safetensors`` and ``quantisation.json``. Plain diffusers
+does not open it, :func:`open_quantised` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import aria
+from aria import checks
+from aria.distill import cache, files
+from aria.distill.batches import Batches, Encodings, Images
+from aria.distill.conditions import Conditions
+from aria.distill.config import Config
+from aria.distill.latents import Latents
+from aria.distill.learner import Learner, freeze
+from aria.distill.pipelines import open_model, open_pipeline
+from aria.distill.teacher import Teacher
+from aria.interfaces import Partition
+from aria.statistics import sum_by_region
+
+WEIGHTS, RECORD, FOLDER = "quantised.safetensors", "quantisation.json", "quantised"
+_FORMAT = "aria-quantised/1"
+
+
+def quantise(model: nn.Module) -> nn.Module:
+    """The model with 8-bit weights, in place."""
+    quanto = _quanto()
+    quanto.quantize(model, weights=quanto.qint8)
+    quanto.freeze(model)
+    return model.requires_grad_(False).eval()
+
+
+def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Write a quantised model, and what ``record`` says of it, to a folder that appears at once."""
+    layers = _quanto().quantization_map(model)
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no quantised layer")
+    with files.replacing(folder) as fresh, files.system_errors(fresh):
+        model.save_config(fresh)
+        files.write_tensors(fresh / WEIGHTS, _tensors(model))
+        told = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}
+        files.write_json(fresh / RECORD, told)
+
+
+def open_quantised(folder: str | Path) -> ModelMixin:
+    """The model in a folder of :func:`save_quantised`, ready to compute in float32."""
+    place = Path(folder)
+    layers = read_record(place)["layers"]
+    config = files.read_json(place / "config.json")
+    model: ModelMixin = _class(config, place).from_config(config)
+    try:
+        held = load_file(place / WEIGHTS)
+        _quanto().requantize(model, held, layers)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(f"cannot open the quantised model {folder}: {why}") from error
+    if missing := _tensors(model).keys() ^ held.keys():
+        raise ValueError(f"cannot open the quantised model {folder}: {sorted(missing)[0]} is missing or too much")
+    return model.requires_grad_(False).eval()
+
+
+def _class(config: dict[str, Any], folder: Path) -> Any:
+    name = config.get("_class_name")
+    cls = getattr(diffusers, str(name), None)
+    if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
+        raise ValueError(f"{folder / 'config.json'} names the class {name!r}, which is no model of diffusers")
+    return cls
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a quantised model's folder says of itself."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise ValueError(f"{folder} is no quantised model: it has no {RECORD}")
+    record = files.read_json(path)
+    if record.get("format") != _FORMAT:
+        raise ValueError(f"{path} has the format {record.get('format')!r}, this version reads {_FORMAT!r}")
+    return record
+
+
+def quantise_run(
+    run: Path, output: Path, *, teacher: str | None = None, samples: int = 512, batch_size: int = 16, seed: int = 0,
+    bar: cache.Bar = cache.silent,
+) -> dict[str, Any]:  # fmt: skip
+    """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
+
+    ``samples`` are drawn evenly over the run's regions and noised by their images; student and quantised student see
+    the same, and are compared with the ``teacher``, the run's own unless given.
+    """
+    checks.whole("samples", samples, least=1)
+    checks.whole("batch_size", batch_size, least=1)
+    config = _config(run)
+    before = open_model(run)
+    after = quantise(open_model(run))
+    pipeline = open_pipeline(teacher or config.models.pretrained_model_name_or_path)
+    conditions, images = _data(run, config, pipeline)
+    partition = aria.partitioners.load(run / "partition.safetensors")
+    found = discrepancies(
+        Teacher.of(pipeline),
+        {"before": before, "after": after},
+        partition,
+        images,
+        conditions,
+        prediction=config.models.student_prediction,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        bar=bar,
+    )
+    size = {"before": _bytes(before.state_dict()), "after": _bytes(_tensors(after))}
+    record = {"weights": "int8", "bytes": size, "seed": seed, **found}
+    save_quantised(after, output, record)
+    return {"output": str(output), **record}
+
+
+def discrepancies(
+    teacher: Teacher,
+    students: Mapping[str, Any],
+    partition: Partition,
+    images: Images,
+    conditions: Encodings,
+    *,
+    prediction: str | None = None,
+    samples: int = 512,
+    batch_size: int = 16,
+    seed: int = 0,
+    bar: cache.Bar = cache.silent,
+) -> dict[str, Any]:
+    """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
+
+    Overall is the mean over regions, each weighted by its share of the pool.
+    """
+    sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
+    batches = Batches(
+        images, conditions, sampler, teacher.schedule, size=batch_size, replacement=torch.ones(len(teacher.schedule)),
+        null_probability=0.0, seed=seed,
+    )  # fmt: skip
+    convert = None if prediction in (None, teacher.prediction) else (teacher.schedule, prediction, teacher.prediction)
+    asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
+    answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
+    count = torch.zeros(partition.num_regions, dtype=torch.float64)
+    total = {name: torch.zeros_like(count) for name in students}
+    steps = -(-samples // batch_size)
+    with bar("comparing") as progress, torch.no_grad():
+        for step in range(steps):
+            progress(step, steps)
+            batch = batches.next()
+            shown = batch.noisy, batch.timestep, batch.condition
+            wanted = asked(*shown)[0]
+            apart = [_apart(learner(*shown)[0], wanted) for learner in answering.values()]
+            seen, *sums = sum_by_region(batch.region, (torch.ones_like(apart[0]), *apart), len(count))
+            count += seen
+            for running, now in zip(total.values(), sums, strict=True):
+                running += now
+        progress(steps, steps)
+    return _told(partition, count, total)
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
+    """(B,) float64 mean squared differences."""
+    return (ours.double() - theirs.double()).square().flatten(1).mean(1)
+
+
+def _told(partition: Partition, count: Tensor, total: Mapping[str, Tensor]) -> dict[str, Any]:
+    seen = count > 0
+    share = partition.mass.cpu() * seen
+    means = {name: torch.where(seen, value / count.clamp(min=1), 0.0) for name, value in total.items()}
+    overall = {name: float((share * mean).sum() / share.sum()) for name, mean in means.items()}
+    rows = [
+        {"region": k, "n": int(count[k]), **{name: float(mean[k]) for name, mean in means.items()}}
+        for k in seen.nonzero().flatten().tolist()
+    ]
+    return {"samples": int(count.sum()), "discrepancy": overall, "regions": rows}
+
+
+def _config(run: Path) -> Config:
+    """The settings of a run that has come to its end."""
+    for name in ("config.json", "partition.safetensors", "model_index.json"):
+        if not (run / name).is_file():
+            raise ValueError(f"{run} is no finished run of `aria distill`: it has no {name}")
+    config = Config.read(run / "config.json")
+    if config.conditioning.guidance is not None or config.models.halve_from is not None:
+        raise ValueError("students that are told a guidance scale or halve their teacher's steps cannot be measured")
+    return config
+
+
+def _data(run: Path, config: Config, pipeline: Any) -> tuple[Conditions, Latents]:
+    folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
+    if not (folder / "conditions").is_dir():
+        raise ValueError(f"the run's cache is not at {folder}: `aria cache` makes it again")
+    told: dict[str, Any] = {"pipeline": pipeline, "device": "cpu"}
+    return Conditions(folder / "conditions", **told), Latents(
+        folder / "latents", resolution=config.data.resolution, **told
+    )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Integers, scales and all else, without the entries that quanto keeps for activations."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors.values())
+
+
+def _quanto() -> Any:
+    if find_spec("optimum") is None or find_spec("optimum.quanto") is None:
+        raise ValueError("optimum-quanto is needed to quantise: pip install 'aria-distill[quantise]'")
+    import optimum.quanto
+
+    return optimum.quanto
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"optimum-quanto {version('optimum-quanto')}"

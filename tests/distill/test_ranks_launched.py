@@ -1,0 +1,138 @@
+"""``aria distill`` started by the real launchers, two processes on the CPU: replicated, divided, asked to stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline
+from safetensors.torch import load_file
+
+from aria.distill import checkpoint
+from aria.distill.students import prune
+from tests.distill.forks import ROOT, Forks, wait_for
+
+PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
+STEPS, BATCH = 30, 4
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
+
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, sd_folder):
+    """A teacher, a student that keeps its blocks apart from it, prompts, and the run of one process."""
+    folder = tmp_path_factory.mktemp("place")
+    (folder / "sd").symlink_to(sd_folder)
+    prune(sd_folder, folder / "student", preset="bk-tiny")
+    (folder / "prompts.txt").write_text("\n".join(PROMPTS))
+    forks = Forks(tmp_path_factory.mktemp("forks"), sd_folder)
+    forks.done(*told(folder, folder / "one", train_batch_size=BATCH))
+    yield folder
+    forks.close()
+
+
+def told(place, output, **changes):
+    settings = {
+        "pretrained_model_name_or_path": place / "sd",
+        "student": place / "student",
+        "prompts": place / "prompts.txt",
+        "cache_dir": place / "cache",
+        "output_dir": output,
+        "max_train_steps": STEPS,
+        "train_batch_size": BATCH // 2,
+        "num_images": 6,
+        "num_inference_steps": 2,
+        "checkpointing_steps": 10,
+        "logging_steps": 5,
+        "warmup": 2,
+        "learning_rate": 1e-3,
+        "adam_epsilon": 1e-3,  # smaller, Adam would make steps of rounding errors
+    }
+    flags = [text for name, value in (settings | changes).items() for text in (f"--{name}", str(value))]
+    return ["distill", *(text for text in flags if text), "--quiet"]
+
+
+def launched(launcher, arguments):
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    program = [sys.executable, *launcher, "-m", "aria.cli", *arguments]
+    return subprocess.Popen(program, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def ended(process, seconds=240):
+    try:
+        said = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
+    assert process.returncode == 0, said[1][-3000:]
+    return said
+
+
+def far(one, other):
+    mine, theirs = load_file(one), load_file(other)
+    assert mine.keys() == theirs.keys()
+    apart = torch.cat([(mine[name] - theirs[name]).flatten().double() for name in mine])
+    return float(apart.norm() / torch.cat([value.flatten().double() for value in mine.values()]).norm())
+
+
+def rows(output, name="discrepancies.jsonl"):
+    return [json.loads(line) for line in (output / name).read_text().splitlines()]
+
+
+def same_weights(one, other):
+    for path in (f"checkpoint-{STEPS}/unet", f"checkpoint-{STEPS}/unet_ema", "unet"):
+        assert far(one / path / checkpoint.WEIGHTS, other / path / checkpoint.WEIGHTS) < 1e-5
+
+
+def same_run(one, other):
+    """The draws are the same, the weights within rounding."""
+    same_weights(one, other)
+    counts = [[(row["step"], row["region"], row["n"]) for row in rows(run)] for run in (one, other)]
+    assert counts[0] == counts[1]
+    for mine, theirs in zip(rows(one, "losses.jsonl"), rows(other, "losses.jsonl"), strict=True):
+        assert theirs["output"] == pytest.approx(mine["output"], rel=1e-4)
+
+
+def test_torchrun_divided(place):
+    output = place / "divided"
+    said = ended(launched(TORCHRUN, told(place, output, fsdp="", validation_prompts="cat 1", validation_steps=15)))
+    assert said[0].strip() == str(output)
+    same_run(place / "one", output)
+    pipeline = DiffusionPipeline.from_pretrained(output)
+    pipeline.set_progress_bar_config(disable=True)
+    assert pipeline("cat 1", num_inference_steps=1, output_type="np").images.shape == (1, 16, 16, 3)
+    configs = [(run / "unet" / "config.json").read_text() for run in (place / "one", output)]
+    assert configs[0] == configs[1]
+    assert [row["step"] for row in rows(output, "validation.jsonl")] == [15, 30]
+    assert len(list((output / "samples").glob("*.png"))) == 2
+
+
+def test_torchrun_replicated_asked_to_stop_on_one_rank_and_resumed_by_accelerate(place):
+    """The signal ends both ranks with a checkpoint, another launcher goes on, and the end is that of one process."""
+    output = place / "stopped"
+    process = launched(TORCHRUN, told(place, output, logging_steps=1))
+    wait_for(lambda: (output / "losses.jsonl").exists() and len(rows(output, "losses.jsonl")) > 0, seconds=120)
+    ranks = children(process.pid)
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGTERM)
+    said = ended(process)
+    step = checkpoint.step_of(checkpoint.folders(output)[-1])
+    assert step < STEPS and f"stopped at step {step} of {STEPS}; the same command goes on" in said[1]
+    assert not (output / "model_index.json").exists()
+    checkpoint.check(checkpoint.folders(output)[-1])
+    ended(launched(ACCELERATE, told(place, output)))
+    same_weights(place / "one", output)
+
+
+def children(pid):
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return sorted(map(int, listed.read_text().split()))
