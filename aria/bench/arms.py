@@ -40,6 +40,8 @@ class Arm:
     """Another replacement than the setting's."""
     weighting: str | None = None
     """Another weighting than the setting's."""
+    on_policy: float = 0.0
+    """Share of every batch whose images the student makes itself."""
 
     def __post_init__(self) -> None:
         if self.allocator != "oracle":
@@ -47,6 +49,7 @@ class Arm:
         registry.resolve(self.tracker, Tracker)
         registry.resolve(self.partitioner, Partitioner)
         checks.closed_unit("floor", self.floor)
+        checks.closed_unit("on_policy", self.on_policy)
         if self.replacement is not None:
             registry.resolve(self.replacement, Replacement)
         if self.weighting is not None:
@@ -62,7 +65,8 @@ STANDARD = (
     Arm("aria-p", "proportional"),
     Arm("aria-q", "proportional(base=0.5)"),
     Arm("aria-r", "proportional(base=0)"),
-    Arm("aria", "proportional", by_condition=True, weighting="velocity"),
+    Arm("aria", "proportional", by_condition=True, weighting="velocity", on_policy=0.375),
+    Arm("aria-static", by_condition=True, weighting="velocity", on_policy=0.375),
     Arm("oracle", "oracle"),
 )
 """The arms every comparison has: no replacement; random conditioning; three static mixes; discrepancy on three bases;
@@ -84,7 +88,7 @@ def arm(text: str) -> Arm:
     if not colon:
         return Arm(text.strip(), text.strip())
     told: dict[str, object] = {}
-    allowed = ("allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting")
+    allowed = ("allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting", "on_policy")
     for part in filter(None, (part.strip() for part in rest.split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in allowed:
@@ -97,9 +101,9 @@ def _read(name: str, value: str) -> object:
     if name == "by_condition":
         checks.one_of(name, value, ("true", "false"))
         return value == "true"
-    if name != "floor":
+    if name not in ("floor", "on_policy"):
         return value
     try:
         return float(value)
     except ValueError:
-        raise ValueError(f"floor must lie in [0, 1], got {value!r}") from None
+        raise ValueError(f"{name} must lie in [0, 1], got {value!r}") from None

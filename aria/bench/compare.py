@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
+from aria.bench import lookahead
 from aria.bench.arms import Arm, Setting
 from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Recipe, Stacked
@@ -35,6 +36,8 @@ class Comparison:
     recipe: Recipe
     exams: int = 8
     """How often the students are examined on the way, for the curves."""
+    lookahead: bool = False
+    """Whether greedy lookahead over all arms is run as well."""
 
     def __post_init__(self) -> None:
         for what, many in (("arms", [arm.name for arm in self.arms]), ("seeds", list(self.seeds))):
@@ -51,41 +54,74 @@ class Comparison:
         told += [source for part in (self.task, *_parts(arm)) for source in _foreign(part)]
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
 
+    def lookahead_cell(self, seed: int) -> str:
+        """The name of one seed's lookahead: a digest of all its candidates."""
+        told = [lookahead.NAME, lookahead.TURNS, *(self.cell(arm, seed) for arm in self.arms)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
+
     def run(
         self, folder: Path, *, together: int = 5, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> list[Record]:
         """The records of all cells; those in ``folder`` are not computed again."""
         folder.mkdir(parents=True, exist_ok=True)
         todo = {seed: missing for seed in self.seeds if (missing := self._missing(folder, seed))}
-        total, done = len(todo) * self.recipe.steps, 0
-        for batch in _alike(todo, together):
-            for _ in self._train(folder, batch, todo[batch[0]]):
+        asked = self.seeds if self.lookahead else ()
+        ahead = [seed for seed in asked if not _file(folder, self.lookahead_cell(seed)).is_file()]
+        total, done = (len(todo) + len(ahead)) * self.recipe.steps, 0
+        trained = [(batch, self._train(folder, batch, todo[batch[0]])) for batch in _alike(todo, together)]
+        trained += [(batch, self._look_ahead(folder, batch)) for batch in _batches(ahead, together)]
+        for batch, steps in trained:
+            for _ in steps:
                 done += len(batch)
                 progress(done, total)
-        return [row for seed in self.seeds for arm in self.arms for row in _read(folder, self.cell(arm, seed))]
+        return [row for seed in self.seeds for cell in self._cells(seed) for row in _read(folder, cell)]
+
+    def _cells(self, seed: int) -> list[str]:
+        cells = [self.cell(arm, seed) for arm in self.arms]
+        return [*cells, self.lookahead_cell(seed)] if self.lookahead else cells
 
     def _missing(self, folder: Path, seed: int) -> list[Arm]:
-        return [arm for arm in self.arms if not (folder / f"{self.cell(arm, seed)}.json").is_file()]
+        return [arm for arm in self.arms if not _file(folder, self.cell(arm, seed)).is_file()]
 
     def _train(self, folder: Path, seeds: Sequence[int], arms: Sequence[Arm]) -> Iterator[None]:
         """Some seeds' runs of the same arms as one stacked model; one step a turn."""
-        worlds = {seed: self.task.world(seed) for seed in seeds}
-        exams = {seed: Exam(worlds[seed], seed) for seed in seeds}
-        stacked = Stacked(self.task, worlds, arms, self.setting, self.recipe)
+        worlds, exams, stacked = self._set_up(seeds, arms)
         records: dict[tuple[int, str], list[Record]] = {(seed, arm.name): [] for seed in seeds for arm in arms}
-        marks = {round(self.recipe.steps * (turn + 1) / self.exams) for turn in range(self.exams)}
         for step in range(1, self.recipe.steps + 1):
             stacked.step()
-            if step in marks:
+            if step in self._marks:
                 for place, seed in enumerate(seeds):
                     runs = slice(place * len(arms), (place + 1) * len(arms))
                     scores = exams[seed].mark(stacked, runs)
-                    for row in _rows(scores, worlds[seed], arms, seed, step):
+                    for row in _rows(scores, worlds[seed], [arm.name for arm in arms], seed, step):
                         records[seed, row["arm"]].append(row)
             yield
         for (seed, name), rows in records.items():
             arm = next(arm for arm in arms if arm.name == name)
-            files.write_text(folder / f"{self.cell(arm, seed)}.json", json.dumps(rows))
+            files.write_text(_file(folder, self.cell(arm, seed)), json.dumps(rows))
+
+    def _look_ahead(self, folder: Path, seeds: Sequence[int]) -> Iterator[None]:
+        """Greedy lookahead over all arms on some seeds; one step a turn."""
+        worlds, exams, stacked = self._set_up(seeds, self.arms)
+        greedy = lookahead.Lookahead(stacked, exams, len(self.arms), self.recipe.steps)
+        records: dict[int, list[Record]] = {seed: [] for seed in seeds}
+        for step in range(1, self.recipe.steps + 1):
+            greedy.step()
+            if step in self._marks:
+                for seed, scores in greedy.marks(worlds):
+                    records[seed] += _rows(scores, worlds[seed], [lookahead.NAME], seed, step)
+            yield
+        for seed, rows in records.items():
+            files.write_text(_file(folder, self.lookahead_cell(seed)), json.dumps(rows))
+
+    def _set_up(self, seeds: Sequence[int], arms: Sequence[Arm]) -> tuple[dict[int, World], dict[int, Exam], Stacked]:
+        worlds = {seed: self.task.world(seed) for seed in seeds}
+        exams = {seed: Exam(worlds[seed], seed) for seed in seeds}
+        return worlds, exams, Stacked(self.task, worlds, arms, self.setting, self.recipe)
+
+    @property
+    def _marks(self) -> set[int]:
+        return {round(self.recipe.steps * (turn + 1) / self.exams) for turn in range(self.exams)}
 
 
 def _parts(arm: Arm) -> Iterator[object]:
@@ -105,9 +141,9 @@ def _foreign(part: object) -> Iterator[str]:
             yield from _foreign(getattr(part, field.name))
 
 
-def _rows(scores: Scores, world: World, arms: Sequence[Arm], seed: int, step: int) -> Iterator[Record]:
+def _rows(scores: Scores, world: World, arms: Sequence[str], seed: int, step: int) -> Iterator[Record]:
     for place, arm in enumerate(arms):
-        common = {"arm": arm.name, "seed": seed, "step": step}
+        common = {"arm": arm, "seed": seed, "step": step}
         for metric in ("gap", "x0"):
             for group, share in world.groups.items():
                 value = float((scores[metric][place].double() * share).sum())
@@ -121,10 +157,18 @@ def _alike(todo: dict[int, list[Arm]], together: int) -> Iterator[list[int]]:
     for seed, missing in todo.items():
         by_arms.setdefault(tuple(arm.name for arm in missing), []).append(seed)
     for seeds in by_arms.values():
-        for first in range(0, len(seeds), together):
-            yield seeds[first : first + together]
+        yield from _batches(seeds, together)
+
+
+def _batches(seeds: Sequence[int], together: int) -> Iterator[list[int]]:
+    for first in range(0, len(seeds), together):
+        yield list(seeds[first : first + together])
+
+
+def _file(folder: Path, cell: str) -> Path:
+    return folder / f"{cell}.json"
 
 
 def _read(folder: Path, cell: str) -> list[Record]:
-    rows: list[Record] = json.loads((folder / f"{cell}.json").read_text(encoding="utf-8"))
+    rows: list[Record] = json.loads(_file(folder, cell).read_text(encoding="utf-8"))
     return rows

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Result = Mapping[str, Any]
 MARKERS = ("o", "s", "D", "^")
 """The points of arms whose lines have the strokes of the same place."""
+LETTER, LINE = 6.0, 10.0
+"""Width of a small letter and height of a line, in points, generously."""
 
 
 def curves(result: Result) -> str:
@@ -24,7 +26,7 @@ def curves(result: Result) -> str:
     figure, panels = panels_of(len(groups), height=4.6)
     for panel, group in zip(panels, groups):
         _curves(panel, result, group)
-    panels[-1].legend(fontsize="small", frameon=False)
+    _legend(figure, panels[0])
     return svg_of(figure, "curves")
 
 
@@ -39,7 +41,7 @@ def both(result: Result) -> Figure:
     """Curves and points beside each other, for a file of their own."""
     figure, panels = panels_of(2 if has_ends(result) else 1, height=4.6)
     _curves(panels[0], result, "uniform")
-    panels[0].legend(fontsize="small", frameon=False)
+    _legend(figure, panels[0])
     if has_ends(result):
         _pareto(panels[1], result)
     return figure
@@ -63,7 +65,7 @@ def relative_curves(result: Result, group: str) -> dict[str, tuple[list[int], An
     }
     steps, seeds = sorted({step for _, _, step in gap}), result["seeds"]
     told = {}
-    for arm in (arm["name"] for arm in result["arms"]):
+    for arm in (row["arm"] for row in result["table"]):
         values = [[gap[arm, seed, step] / gap[result["baseline"], seed, last] for step in steps] for seed in seeds]
         mean = np.mean(values, 0)
         error = np.std(values, 0, ddof=1) / len(seeds) ** 0.5 if len(seeds) > 1 else np.zeros_like(mean)
@@ -76,7 +78,7 @@ def _curves(panel: Axes, result: Result, group: str) -> None:
     panel.axhline(1, color=INK, lw=0.8, ls=":")
     for arm, (steps, mean, error) in relative_curves(result, group).items():
         colour, stroke = looks[arm]
-        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=".", ms=4, label=arm)
+        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=_marker(stroke), ms=3, label=arm)
         panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
     panel.set(title=group, ylabel=f"generation gap / that of {result['baseline']} at the end", yscale="log")
     _few_numbers(panel)
@@ -87,19 +89,48 @@ def _pareto(panel: Axes, result: Result) -> None:
     looks = _looks(result)
     panel.axhline(0, color=INK, lw=0.8, ls=":")
     panel.axvline(0, color=INK, lw=0.8, ls=":")
+    places = {}
     for row in result["table"]:
         (x, dx), (y, dy) = ((row[f"gap.{group}"]["mean"], row[f"gap.{group}"]["error"]) for group in ("head", "tail"))
         colour, stroke = looks[row["arm"]]
-        point = MARKERS[STROKES.index(stroke)]
-        panel.errorbar([x], [y], xerr=[dx or 0.0], yerr=[dy or 0.0], fmt=point, color=colour, ms=6, elinewidth=1)
-        panel.annotate(row["arm"], (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small", color=INK)
+        panel.errorbar(
+            [x], [y], xerr=[dx or 0.0], yerr=[dy or 0.0], fmt=_marker(stroke), color=colour, ms=6, elinewidth=1
+        )
+        places[row["arm"]] = x, y
     panel.set(xlabel="head: change of the generation gap, %", ylabel="tail: change of the generation gap, %")
     panel.margins(0.15)
+    _name(panel, places)
+
+
+def _name(panel: Axes, places: Mapping[str, tuple[float, float]]) -> None:
+    """Names to the right of their points, each below those it would lie on, with a line to where it belongs."""
+    box, (width, height) = panel.get_window_extent(), np.array([panel.get_xlim(), panel.get_ylim()]) @ (-1, 1)
+    scale = np.array([box.width / width, box.height / height]) * 72 / panel.figure.dpi
+    taken: list[tuple[float, float, float]] = []
+    for name, place in sorted(places.items(), key=lambda told: -told[1][1]):
+        left, y = np.array(place) * scale + (7, 5)
+        right, lowest = left + LETTER * len(name), y
+        while any(left < end and start < right and abs(y - other) < LINE for start, end, other in taken):
+            y -= 1
+        taken.append((left, right, y))
+        line = {"arrowstyle": "-", "color": INK, "alpha": 0.4, "lw": 0.6} if y < lowest else None
+        panel.annotate(name, place, xytext=(7, 5 + y - lowest), textcoords="offset points", fontsize="small", color=INK,
+                       arrowprops=line)  # fmt: skip
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    """All arms below the figure, where they hide no line."""
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small",
+                  frameon=False)  # fmt: skip
+
+
+def _marker(stroke: str) -> str:
+    return MARKERS[STROKES.index(stroke)]
 
 
 def _looks(result: Result) -> dict[str, tuple[str, str]]:
     """A colour and a stroke for each arm; the baseline has the page's ink."""
-    others = [arm["name"] for arm in result["arms"] if arm["name"] != result["baseline"]]
+    others = [row["arm"] for row in result["table"] if row["arm"] != result["baseline"]]
     looks = {
         name: (COLOURS[place % len(COLOURS)], STROKES[place // len(COLOURS) % len(STROKES)])
         for place, name in enumerate(others)

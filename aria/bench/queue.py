@@ -25,8 +25,8 @@ from aria.distill.cache import Bar, silent
 from aria.tasks.on_disk import OnDisk
 
 OWN = {
-    "allocator", "tracker", "partitioner", "floor", "replacement", "weighting", "seed", "output_dir", "cache_dir",
-    "prompts", "train_data_dir", "pretrained_model_name_or_path", "student", "checkpointing_steps",
+    "allocator", "tracker", "partitioner", "floor", "replacement", "weighting", "on_policy", "seed", "output_dir",
+    "cache_dir", "prompts", "train_data_dir", "pretrained_model_name_or_path", "student", "checkpointing_steps",
     "checkpoints_total_limit", "resume_from_checkpoint",
 }  # fmt: skip
 """Settings that the task, the arms and seeds, and the queue itself decide."""
@@ -77,6 +77,7 @@ class Queue:
             "floor": arm.floor,
             "replacement": arm.replacement or self.setting.replacement,
             "weighting": arm.weighting or self.setting.weighting,
+            "on_policy": arm.on_policy,
             "seed": seed,
             "checkpointing_steps": -(-steps // self.exams),
             "checkpoints_total_limit": None,

@@ -68,7 +68,7 @@ def _summary(result: Result) -> html.Html:
         "command": html.tag("code", result["command"]),
         "made": f"{result['date']}, in {result['seconds']:.0f} s besides what was there already",
     }
-    return html.tag("section", _pairs(told))
+    return html.tag("section", html.pairs(told))
 
 
 def _changes(result: Result) -> html.Html:
@@ -106,6 +106,7 @@ def _row(row: dict[str, Any], groups: list[str]) -> dict[str, object]:
         "arm": row["arm"],
         **{f"steps, {group}": share for group, share in row["steps"].items()},
         "of the oracle's gain": row["of_oracle"],
+        "of lookahead's": row["of_lookahead"],
         "who pays": None if pays is None else ", ".join(pays) or "nobody",
     }
 
@@ -119,18 +120,13 @@ def _settings(result: Result) -> Iterator[html.Html]:
     yield html.section(
         "Numbers",
         html.details("Every metric at the end, means over the seeds", html.table(values)),
-        html.details("Recipe", _pairs(_flat(result["recipe"]))),
-        html.details("Machine and versions", _pairs(_flat(result["machine"]))),
+        html.details("Recipe", html.pairs(_flat(result["recipe"]))),
+        html.details("Machine and versions", html.pairs(_flat(result["machine"]))),
     )
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: cell["value"] for name, cell in row.items() if isinstance(cell, Mapping) and "value" in cell}
-
-
-def _pairs(told: Mapping[str, object]) -> html.Html:
-    rows = [html.tag("tr", html.tag("th", name), html.tag("td", value)) for name, value in told.items()]
-    return html.tag("div", html.tag("table", html.tag("tbody", *rows)), class_="scroll")
 
 
 def _flat(told: Mapping[str, Any]) -> dict[str, object]:

@@ -22,7 +22,12 @@ LIBRARIES = ("aria-distill", "torch", "numpy", "diffusers", "scipy")
 
 
 def collect(
-    comparison: Comparison | Queue, records: Sequence[Record], *, command: str = "", seconds: float = 0.0
+    comparison: Comparison | Queue,
+    records: Sequence[Record],
+    *,
+    command: str = "",
+    seconds: float = 0.0,
+    baseline: str = table.BASELINE,
 ) -> dict[str, Any]:
     """Everything a reader needs to judge or repeat the comparison.
 
@@ -30,6 +35,7 @@ def collect(
         records: of all cells, as ``comparison.run`` returns them.
         command: that made them.
         seconds: it took this time; cells that were there already took theirs before.
+        baseline: the arm that changes are told against.
     """
     groups = table.groups_of(records)
     recipe = dict(comparison.values) if isinstance(comparison, Queue) else asdict(comparison.recipe)
@@ -45,9 +51,9 @@ def collect(
         "exams": comparison.exams,
         "seeds": list(comparison.seeds),
         "groups": groups,
-        "baseline": table.BASELINE,
+        "baseline": baseline,
         "arms": [asdict(arm) for arm in comparison.arms],
-        "table": table.rows(records, groups),
+        "table": table.rows(records, groups, baseline),
         "records": list(records),
     }
 

@@ -21,6 +21,7 @@ from aria.allocators import Oracle
 from aria.bench.arms import Arm, Setting
 from aria.distill.batches import Batch, Batches
 from aria.distill.objectives import Weighting, per_sample
+from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
 from aria.distill.replacement import Replacement
 from aria.pool import Pool
@@ -84,6 +85,7 @@ class Stacked:
             size=self.recipe.batch_size,
             replacement=replacement.table(len(schedule)),
             null_probability=self.recipe.null_probability,
+            on_policy=OnPolicy(arm.on_policy),
             seed=seed,
         )
 
@@ -111,23 +113,26 @@ class Stacked:
     def step(self) -> None:
         """One step of every run."""
         batches = [each.next() for each in self.batches]
-        losses = self._losses(batches)  # (R, B)
+        losses, answers = self._losses(batches)  # (R, B), (R, B, …)
         level = self.levels.gather(1, torch.stack([batch.timestep for batch in batches]))
         weight = torch.stack([batch.weight for batch in batches])
         total: Tensor = (weight * level * losses).mean(1).sum()
         total.backward()  # type: ignore[no-untyped-call]
         self._update()
-        for each, batch, seen in zip(self.batches, batches, losses.detach(), strict=True):
+        prediction = next(iter(self.worlds.values())).teacher.prediction
+        for each, batch, seen, answer in zip(self.batches, batches, losses.detach(), answers, strict=True):
+            each.remember(batch, answer, prediction)
             each.sampler.observe(batch.region, seen, timestep=batch.timestep, where=~batch.null)
         self.step_count += 1
 
-    def _losses(self, batches: list[Batch]) -> Tensor:
+    def _losses(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """(R, B) losses and (R, B, …) the students' answers."""
         noisy = torch.stack([batch.noisy for batch in batches])  # (R, B, …)
         timestep = torch.stack([batch.timestep for batch in batches])
         told = {name: torch.stack([batch.condition[name] for batch in batches]) for name in batches[0].condition}
         theirs = torch.cat([self._teacher(seed, batches) for seed in self.worlds])
         ours = self.answer(self.parameters, noisy, timestep, told)
-        return per_sample((ours - theirs).flatten(0, 1)).view(timestep.shape)
+        return per_sample((ours - theirs).flatten(0, 1)).view(timestep.shape), ours.detach()
 
     def _teacher(self, seed: int, batches: list[Batch]) -> Tensor:
         """(A, B, …) answers of one seed's teacher to all its runs."""

@@ -10,7 +10,7 @@ from typing import Any
 from aria.bench import statistics
 from aria.bench.compare import Record
 
-BASELINE, ORACLE = "rc", "oracle"
+BASELINE, ORACLE, LOOKAHEAD = "rc", "oracle", "lookahead"
 LEVEL = 0.01
 """A change has a star where its adjusted p is below."""
 ERRORS = ("gap", "x0", "own")
@@ -41,7 +41,8 @@ def rows(records: Sequence[Record], groups: Sequence[str], baseline: str = BASEL
         row["steps"] = {group: _steps(records, arm, group, baseline, seeds, last) for group in shown}
         told.append(row)
     _adjust(told)
-    _beside_the_oracle(told)
+    for name, mark in (("of_oracle", ORACLE), ("of_lookahead", LOOKAHEAD)):
+        _beside(told, name, mark)
     return told
 
 
@@ -79,13 +80,13 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
-def _beside_the_oracle(told: list[dict[str, Any]]) -> None:
-    """The share of the oracle's gain that each arm reaches, uniformly over conditions; None where the oracle's own gain
-    cannot be told from chance (p ≥ .05), so that no share is a ratio of two noises."""
-    oracle: dict[str, Any] = next((row["gap.uniform"] for row in told if row["arm"] == ORACLE), {"p": None})
-    gains = oracle["p"] is not None and oracle["p"] < 0.05 and oracle["mean"] < 0
+def _beside(told: list[dict[str, Any]], name: str, mark: str) -> None:
+    """The share of the gain of the arm ``mark`` that each arm reaches, uniformly over conditions; None where that gain
+    itself cannot be told from chance (p ≥ .05), so that no share is a ratio of two noises."""
+    found: dict[str, Any] = next((row["gap.uniform"] for row in told if row["arm"] == mark), {"p": None})
+    gains = found["p"] is not None and found["p"] < 0.05 and found["mean"] < 0
     for row in told:
-        row["of_oracle"] = row["gap.uniform"]["mean"] / oracle["mean"] if gains else None
+        row[name] = 0.0 + row["gap.uniform"]["mean"] / found["mean"] if gains else None  # no -0
 
 
 def who_pays(row: dict[str, Any], groups: Sequence[str]) -> list[str] | None:
@@ -103,10 +104,13 @@ def text(told: Sequence[dict[str, Any]], groups: Sequence[str]) -> str:
         columns["own.images"] = "own ε error"
     width = max(len(row["arm"]) for row in told) + 2
     wide = max(15, *(len(title) + 2 for title in columns.values()))
-    lines = ["".ljust(width) + "".join(f"{title:>{wide}}" for title in columns.values()) + f"{'steps':>8}"]
+    marks = {f"of_{mark}": f"of {mark}" for mark in (ORACLE, LOOKAHEAD) if any(row["arm"] == mark for row in told)}
+    titles = "".join(f"{title:>{len(title) + 2}}" for title in marks.values())
+    lines = ["".ljust(width) + "".join(f"{title:>{wide}}" for title in columns.values()) + f"{'steps':>8}{titles}"]
     for row in told:
         cells = "".join(f"{_cell(row[name]):>{wide}}" for name in columns)
-        lines.append(row["arm"].ljust(width) + cells + f"{_share(row['steps'].get('uniform')):>8}")
+        shares = "".join(f"{_share(row[name]):>{len(title) + 2}}" for name, title in marks.items())
+        lines.append(row["arm"].ljust(width) + cells + f"{_share(row['steps'].get('uniform')):>8}{shares}")
     return "\n".join(lines)
 
 
@@ -116,5 +120,5 @@ def _cell(found: dict[str, Any]) -> str:
     return f"{found['mean']:+.1f}{'' if error is None else f'±{error:.1f}'}{star}"
 
 
-def _share(steps: float | None) -> str:
-    return "–" if steps is None else f"{steps:.2f}"
+def _share(part: float | None) -> str:
+    return "–" if part is None else f"{part:.2f}"

@@ -36,6 +36,11 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--arms", "standard", metavar="A,B,…", help="The standard arms to run, rc always among them.  "
               "[default: all]")  # fmt: skip
 @click.option("--no-standard", is_flag=True, help="Of the standard arms rc alone.")
+@click.option("--lookahead", is_flag=True, help="Greedy lookahead over all arms as well: what a rule could gain that "
+              "knew the worth of each arm's next steps.")  # fmt: skip
+@click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="The arm that changes are told "
+              "against.")  # fmt: skip
+@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of tasks that take a process for each.")
 @click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="What all arms share: random "
               "conditioning as published, or a larger random share and velocity weighting.")  # fmt: skip
 @click.option("--seeds", metavar="N|A-B", help="N seeds from 0 on, or those from A to B.  [default: 8]")
@@ -48,7 +53,7 @@ QUICK_SEEDS, SEEDS = "3", "8"
               "PNG, SVG or PDF.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="A smaller world, 800 steps and 3 seeds, unless these are given.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
-            plot: Path | None, **settings: Any) -> None:  # fmt: skip
+            plot: Path | None, baseline: str, jobs: int, **settings: Any) -> None:  # fmt: skip
     """Compare ways to allocate: every arm distils the same worlds from the same start with the same numbers.
 
     Prints by how many per cent each arm changes the generation gap against random conditioning (rc), by group of
@@ -59,7 +64,8 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     with mistakes(out):
         _writable(out, to, plot)
         comparison = _comparison(spec, seeds, steps, quick, **settings)
-        result = _compare(comparison, out, _typed(click.get_current_context()))
+        _known_baseline(comparison, baseline)
+        result = _compare(comparison, out, _typed(click.get_current_context()), jobs, baseline)
         from aria.bench import figures, table
         from aria.distill import files
 
@@ -76,7 +82,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
 
 def _comparison(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
-    standard: str | None, no_standard: bool, setting: str,
+    standard: str | None, no_standard: bool, setting: str, lookahead: bool,
 ) -> Comparison | Queue:  # fmt: skip
     """What the options ask for: runs in memory, all of a few seeds at once, or runs of the engine one by one."""
     from aria import checks
@@ -94,10 +100,12 @@ def _comparison(
     chosen = _arms("rc" if no_standard else standard, variants, exact=not isinstance(task, OnDisk))
     shared = chosen, _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)), SETTINGS[setting]
     if isinstance(task, OnDisk):
+        if lookahead:
+            raise ValueError("--lookahead is for tasks in memory, whose runs are trained side by side")
         length = steps if steps is not None else presets.QUICK.steps if quick else None
         return Queue(task, *shared, {} if length is None else {"max_train_steps": length})
     length = steps if steps is not None else min(task.steps, presets.QUICK.steps) if quick else task.steps
-    return Comparison(task, *shared, replace(Recipe(), steps=length))
+    return Comparison(task, *shared, replace(Recipe(), steps=length), lookahead=lookahead)
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
@@ -125,27 +133,34 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def _compare(comparison: Comparison | Queue, out: Path, typed: str) -> dict[str, Any]:
+def _known_baseline(comparison: Comparison | Queue, baseline: str) -> None:
+    from aria import checks
+
+    checks.one_of("--baseline", baseline, tuple(arm.name for arm in comparison.arms))
+
+
+def _compare(comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str) -> dict[str, Any]:
     """Run what is missing, then write the result and its page."""
     from aria.bench import report, result
     from aria.distill import files
 
     begun = time.monotonic()
-    records = _run(comparison, out / "cells")
-    told = result.collect(comparison, records, command=typed, seconds=time.monotonic() - begun)
+    records = _run(comparison, out / "cells", jobs)
+    seconds = time.monotonic() - begun
+    told = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
     files.write_text(out / "results.json", json.dumps(told, indent=1) + "\n")
     files.write_text(out / "report.html", report.page(told))
     return told
 
 
-def _run(comparison: Comparison | Queue, folder: Path) -> list[Record]:
+def _run(comparison: Comparison | Queue, folder: Path, jobs: int) -> list[Record]:
     """The records of all cells: tasks in memory are trained as stacked models, tasks on disk by the engine."""
     from aria.bench.queue import CellFailed, Queue
 
     if isinstance(comparison, Queue):
         try:
             with bar("runs") as progress:
-                return comparison.run(folder, progress=progress)
+                return comparison.run(folder, jobs=jobs, progress=progress)
         except CellFailed as error:
             raise click.ClickException(str(error)) from error
     with bar("steps") as progress:

@@ -21,6 +21,8 @@ from torch import Tensor
 
 from aria import checks
 from aria.distill.denoisers import Condition
+from aria.distill.denoisers.guidance import GUIDANCE
+from aria.distill.on_policy import Held, OnPolicy, Rows
 from aria.distill.schedule import NoiseSchedule
 from aria.interfaces import Draw
 from aria.samplers import Sampler, checkpoint
@@ -106,6 +108,8 @@ class _Plan:
     index: Tensor
     replaced: Tensor
     null: Tensor
+    guidance: Tensor | None
+    held: Held | None
     fetch: Fetch
 
 
@@ -126,6 +130,9 @@ class Batches:
         size: int,
         replacement: Tensor,
         null_probability: float = 0.1,
+        guidance: tuple[float, float] | None = None,
+        timesteps: Tensor | None = None,
+        on_policy: OnPolicy | None = None,
         ahead: int = 0,
         seed: int = 0,
         device: torch.device | str = "cpu",
@@ -134,6 +141,9 @@ class Batches:
         Args:
             size: samples of this rank in a step.
             replacement: (T,) probability that a timestep's condition is replaced.
+            guidance: the least and the largest guidance scale, where conditions shall hold one.
+            timesteps: (n,) those that are drawn, if not all.
+            on_policy: rows whose images the student makes; :meth:`remember` must then be told every answer.
         """
         checks.whole("the batch size", size, least=1)
         checks.whole("ahead", ahead, least=0)
@@ -151,18 +161,59 @@ class Batches:
         self.replacement = replacement.to(self.device)  # (T,)
         self._order_seed, self._numbers_seed = step_seed(seed, _ORDER), step_seed(seed, _NUMBERS)
         self._generator = torch.Generator(self.device)
-        self._levels_drawn = self._drawn_coordinates() == {"timestep"}
+        self.guidance = guidance
+        self.timesteps = None if timesteps is None else timesteps.to(self.device)  # (n,)
+        self._drawn = self._drawn_coordinates()
         self._orders: dict[int, Tensor | None] = {}
         self._null = {name: value.to(self.device) for name, value in conditions.null(1).items()}
         self._planned: deque[_Plan] = deque()
+        self._on_policy = self._own_rows(on_policy)
+        self._held: Held | None = None
+        self._made: tuple[Tensor, Tensor] | None = None  # (B, …) images and noise of the student's last answer
+
+    def _own_rows(self, settings: OnPolicy | None) -> Rows | None:
+        """The rows whose images the student makes."""
+        if settings is None or settings.share == 0:
+            return None
+        if "timestep" in self._drawn:
+            raise ValueError("on-policy rows choose their timesteps themselves: the partition must not draw them")
+        rank, ranks = self.sampler.ranks.place()
+        mine, levels = slice(self.size * rank, self.size * (rank + 1)), torch.arange(len(self.schedule))
+        timesteps = levels if self.timesteps is None else self.timesteps
+        return Rows(settings, mine, self.size * ranks, timesteps, self.device)
 
     def _drawn_coordinates(self) -> set[str]:
-        """What the partition draws beside conditions; of that, timesteps are all the engine can do something with."""
+        """What the partition draws beside conditions, of which the engine knows two."""
         some = self.sampler.mass.argmax().view(1)
         drawn = self.sampler.partition.draw(some, self._generator.manual_seed(0)).keys() - {"index"}
-        if unknown := sorted(drawn - {"timestep"}):
-            raise ValueError(f"the partition draws {unknown[0]}, which training does not use; it may draw timestep")
+        known = {"timestep"} if self.timesteps is None else set()
+        known |= set() if self.guidance is None else {GUIDANCE}
+        if unknown := sorted(drawn - known):
+            may = " and ".join(sorted(known)) or "nothing beside conditions here"
+            raise ValueError(f"the partition draws {unknown[0]}, which training does not use; it may draw {may}")
+        if GUIDANCE in drawn:
+            self._same_scales()
         return drawn
+
+    def _same_scales(self) -> None:
+        """Refuse a partition that draws other guidance scales than the run is of."""
+        assert self.guidance is not None
+        low, high = self.guidance
+        partition, generator = self.sampler.partition.to("cpu"), torch.Generator().manual_seed(0)
+        drawn = partition.draw(self.sampler.mass.cpu().nonzero().flatten(), generator)
+        scales, index = drawn[GUIDANCE], drawn.pop("index")
+        if bool(((scales < low) | (scales > high)).any()):
+            raise ValueError(f"the partition draws guidance scales outside {low:g} to {high:g}, those of the run")
+        for end in (low, high):
+            try:
+                partition.locate(index, **(drawn | {GUIDANCE: torch.full_like(scales, end)}))
+            except ValueError as error:
+                raise ValueError(f"the partition leaves out some guidance scales of the run: {error}") from None
+
+    def probe(self) -> Condition:
+        """(1, …) a condition as batches have them."""
+        scale = {} if self.guidance is None else {GUIDANCE: torch.tensor(self.guidance[:1], device=self.device)}
+        return self._null | scale
 
     def next(self) -> Batch:
         """The next step's batch."""
@@ -180,20 +231,38 @@ class Batches:
         def rand() -> Tensor:
             return torch.rand(total, generator=generator, device=self.device)[mine]
 
-        timestep = torch.randint(len(self.schedule), (total,), generator=generator, device=self.device)[mine]
-        timestep = draw.coords.get("timestep", timestep)
+        levels = len(self.schedule) if self.timesteps is None else len(self.timesteps)
+        level = torch.randint(levels, (total,), generator=generator, device=self.device)[mine]
+        timestep = draw.coords.get("timestep", level if self.timesteps is None else self.timesteps[level])
         noise = torch.randn((total, *clean.shape[1:]), generator=generator, device=self.device)[mine]
         replaced = rand() < self.replacement[timestep]
         null = rand() < self.null_probability
         index = torch.where(replaced, draw.index, own)
-        return _Plan(draw, clean, noise, timestep, index, replaced, null, self.conditions.prefetch(index))
+        guidance = None
+        if self.guidance is not None:
+            low, high = self.guidance
+            guidance = draw.coords.get(GUIDANCE, low + (high - low) * rand())
+        held = None
+        if self._on_policy is not None:
+            rows, before = self._on_policy, self._planned[-1].held if self._planned else self._held
+            begins = rows.begins(draw.step, before)
+            scale = torch.zeros_like(draw.weight) if guidance is None else guidance
+            held = rows.carry(Held(begins, draw.index, draw.weight, null, rand(), scale), before)
+            timestep = torch.where(rows.mask, rows.timestep(draw.step, held), timestep)
+            replaced, null = replaced | rows.mask, torch.where(rows.mask, held.null, null)
+            index = torch.where(rows.mask, held.condition, index)
+            guidance = None if guidance is None else torch.where(rows.mask, held.guidance, guidance)
+        fetch = self.conditions.prefetch(index)
+        return _Plan(draw, clean, noise, timestep, index, replaced, null, guidance, held, fetch)
 
     def _finish(self, plan: _Plan) -> Batch:
+        clean, noise = self._seen(plan)
         told = {name: self._or_null(plan.null, name, value) for name, value in plan.fetch.result().items()}
+        told |= {} if plan.guidance is None else {GUIDANCE: plan.guidance}
         return Batch(
-            clean=plan.clean,
-            noise=plan.noise,
-            noisy=self.schedule.add_noise(plan.clean, plan.noise, plan.timestep),
+            clean=clean,
+            noise=noise,
+            noisy=self.schedule.add_noise(clean, noise, plan.timestep),
             timestep=plan.timestep,
             condition=told,
             index=plan.index,
@@ -203,14 +272,35 @@ class Batches:
             null=plan.null,
         )
 
+    def _seen(self, plan: _Plan) -> tuple[Tensor, Tensor]:
+        """(B, …) images and noise of this step: of the data and at random, and where a row goes on, the student's."""
+        if self._on_policy is None or plan.held is None:
+            return plan.clean, plan.noise
+        if self._held is not None and self._made is None:
+            raise RuntimeError("on-policy rows go on from the student's answer: call remember() after every step")
+        made, self._made = self._made, None
+        first, self._held = self._held is None, plan.held
+        if made is None or first:
+            return plan.clean, plan.noise
+        goes_on = (self._on_policy.mask & ~plan.held.begins).view(-1, *(1,) * (plan.clean.ndim - 1))
+        return torch.where(goes_on, made[0], plan.clean), torch.where(goes_on, made[1], plan.noise)
+
+    def remember(self, batch: Batch, output: Tensor, prediction: str) -> None:
+        """Take the student's (B, …) answer to the last batch, of this type: on-policy rows go on from there."""
+        if self._on_policy is not None:
+            told = output.detach().float(), prediction, batch.noisy, batch.timestep
+            self._made = self.schedule.clean(*told), self.schedule.noise(*told)
+
     def _weight(self, plan: _Plan) -> Tensor:
-        """(B,) p/q of what the allocation decided: drawn conditions, or every sample where it drew the timesteps."""
-        if self._levels_drawn:
-            return plan.draw.weight
-        return torch.where(plan.replaced & ~plan.null, plan.draw.weight, 1.0)
+        """(B,) p/q of what the allocation decided: drawn conditions, or every sample where it drew coordinates."""
+        weight = plan.draw.weight
+        if self._on_policy is not None and plan.held is not None:
+            weight = torch.where(self._on_policy.mask, plan.held.weight, weight)
+        return weight if self._drawn else torch.where(plan.replaced & ~plan.null, weight, 1.0)
 
     def _coords(self, plan: _Plan) -> dict[str, Tensor]:
-        return {"timestep": plan.timestep} if self._levels_drawn else {}
+        told = {"timestep": plan.timestep, GUIDANCE: plan.guidance}
+        return {name: value for name, value in told.items() if name in self._drawn and value is not None}
 
     def _or_null(self, null: Tensor, name: str, value: Tensor) -> Tensor:
         return torch.where(null.view(-1, *(1,) * (value.ndim - 1)), self._null[name].to(value), value)
@@ -237,6 +327,9 @@ class Batches:
             shares |= {f"coords.{name}": value for name, value in draw.coords.items()}
             state |= {f"{place}.{name}": gather(value) for name, value in shares.items()}
             state[f"{place}.step"] = torch.tensor(draw.step)
+        if self._held is not None and self._made is not None:
+            state |= {f"held.{name}": gather(value) for name, value in self._held._asdict().items()}
+            state |= {f"made.{name}": gather(value) for name, value in zip(("clean", "noise"), self._made)}
         return state
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -244,7 +337,13 @@ class Batches:
         self._planned.clear()
         rank, _ = self.sampler.ranks.place()
         mine = slice(self.size * rank, self.size * (rank + 1))
-        for place in sorted({int(name.split(".")[0]) for name in state}):
+        made, held = (
+            {name: value[mine].to(self.device) for name, value in checkpoint.under(f"{prefix}.", state).items()}
+            for prefix in ("made", "held")
+        )
+        self._made = (made["clean"], made["noise"]) if made else None
+        self._held = Held(**held) if held else None
+        for place in sorted({int(name.split(".")[0]) for name in state if name[0].isdigit()}):
             told = checkpoint.under(f"{place}.", state)
             step = int(told.pop("step"))
             told = {name: value[mine].to(self.device) for name, value in told.items()}

@@ -34,14 +34,22 @@ class Models:
     revision: str | None = said(None, "Revision of the teacher on the hub.")
     variant: str | None = said(None, "Variant of the teacher's files, such as fp16.")
     student_prediction: str | None = said(None, "What the student predicts, if something else than the teacher.")
+    halve_from: int | None = said(None, "The student makes in half as many steps what the teacher makes in this many.")
     gradient_checkpointing: bool = said(False, "Recompute activations in the backward pass: less memory, slower.")
     low_rank: int | None = said(None, "Train low-rank adapters of this rank instead of all weights.")
+    rank_ratio: float | None = said(None, "Train linear layers as products of two with this share of their weights.")
 
     def __post_init__(self) -> None:
         if self.student_prediction is not None:
             checks.one_of("student_prediction", self.student_prediction, PREDICTIONS)
+        if self.halve_from is not None:
+            checks.whole("halve_from", self.halve_from, least=2)
         if self.low_rank is not None:
             checks.whole("low_rank", self.low_rank, least=1)
+        if self.rank_ratio is not None:
+            checks.open_unit("rank_ratio", self.rank_ratio)
+            if self.low_rank is not None:
+                raise ValueError("low_rank trains adapters beside the weights, rank_ratio other weights: take one")
 
 
 @dataclass(frozen=True)
@@ -49,10 +57,10 @@ class Data:
     """Conditions and images."""
 
     prompts: str = said("", "The pool of prompts: txt, csv, jsonl, parquet, or a folder of the datasets library.")
-    caption_column: str | None = said(None, "Column of the prompts; by default text, prompt or caption.")
+    caption_column: str | None = said(None, "Column of the prompts; by default text, prompt, caption or label.")
     cache_dir: str | None = said(None, "Where encoded prompts and latents are kept; by default in the output folder.")
     num_images: int = said(256, "Images that the teacher makes of some of the prompts, and the run sees.")
-    num_inference_steps: int = said(25, "Steps with which the teacher makes them.")
+    num_inference_steps: int = said(25, "Steps with which the teacher makes them, unless they are those of halve_from.")
     guidance_scale: float = said(7.5, "Guidance with which the teacher makes them.")
     train_data_dir: str | None = said(None, "Use the images of this folder (metadata.jsonl with captions) instead.")
     resolution: int | None = said(None, "Side of the images in pixels; by default the teacher's own.")
@@ -81,9 +89,25 @@ class Conditioning:
         "sigmoid, two_sided, or constant(probability=1.0) for always.",
     )
     null_probability: float = said(0.1, "How often a condition is then replaced by that of no prompt.")
+    on_policy: float = said(0.0, "Share of every batch whose images the student makes itself, of drawn conditions.")
+    on_policy_hops: int = said(3, "Steps that such a condition stays, from the highest noise to the lowest.")
+    guidance_min: float = said(1.0, "The least guidance scale the student is told, where guidance_max is given.")
+    guidance_max: float | None = said(None, "The student is told the guidance scale, up to this: one pass a step.")
 
     def __post_init__(self) -> None:
         checks.closed_unit("null_probability", self.null_probability)
+        checks.closed_unit("on_policy", self.on_policy)
+        checks.whole("on_policy_hops", self.on_policy_hops, least=2)
+        for name in ("guidance_min", "guidance_max"):
+            if (value := getattr(self, name)) is not None and not 1 <= value < float("inf"):
+                raise ValueError(f"{name} must be at least 1, which is no guidance, got {value!r}")
+        if self.guidance_max is not None and self.guidance_max < self.guidance_min:
+            raise ValueError(f"guidance_max={self.guidance_max} is below guidance_min={self.guidance_min}")
+
+    @property
+    def guidance(self) -> tuple[float, float] | None:
+        """The least and the largest guidance scale, where the student is told one."""
+        return None if self.guidance_max is None else (self.guidance_min, self.guidance_max)
 
 
 @dataclass(frozen=True)
@@ -118,7 +142,9 @@ class Loss:
     objective: tuple[str, ...] = said(
         ("output", "feature"), "A term of the loss: output, feature or task; may be given several times."
     )
-    weighting: str = said("uniform", "How much each noise level counts: uniform, min_snr(gamma=5.0) or velocity.")
+    weighting: str = said(
+        "uniform", "How much each noise level counts: uniform, min_snr(gamma=5.0), truncated_snr or velocity."
+    )
     signal: str | None = said(None, "The term that the tracker is told; the first by default.")
 
 
@@ -134,6 +160,8 @@ class Training:
     use_ema: bool = said(True, "Keep a moving average of the weights and deliver that.")
     ema_decay: float = said(0.9999, "Its memory.")
     seed: int = said(0, "Of everything random.")
+    fsdp: bool = said(False, "On several processes: divide the student and the optimiser's memory among them.")
+    compile: bool = said(False, "Compile the blocks that the models repeat: a slow start, faster steps.")
 
     def __post_init__(self) -> None:
         for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps"):
@@ -184,6 +212,16 @@ class Config:
     optimiser: AdamW = field(default_factory=AdamW)
     training: Training = field(default_factory=Training)
     run: Run = field(default_factory=Run)
+
+    @property
+    def steps(self) -> int:
+        """Steps in which the teacher makes an image."""
+        return self.models.halve_from or self.data.num_inference_steps
+
+    @property
+    def student_steps(self) -> int:
+        """Steps in which the student does."""
+        return self.steps // 2 if self.models.halve_from else self.steps
 
     @classmethod
     def read(cls, path: str | Path) -> Config:
@@ -257,6 +295,8 @@ def _one(name: str, wanted: type, value: Any) -> Any:
             return float(value)  # YAML reads 1e-4 as text
         except ValueError:
             pass
+        except OverflowError:
+            raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.30}…") from None
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
         raise ValueError(f"{name} must be {words[wanted]}, got {value!r}")

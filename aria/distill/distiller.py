@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from aria import checks, registry
+from aria.distill import sharding
 from aria.distill.batches import Batch, Batches, Encodings, Images
 from aria.distill.callbacks import Callback
-from aria.distill.denoisers import Ask
-from aria.distill.learner import Learner, freeze, projections, same_latents
+from aria.distill.denoisers import Ask, keep_labels
+from aria.distill.learner import Learner, compile_blocks, freeze, projections, same_latents
 from aria.distill.moving_average import MovingAverage
 from aria.distill.objectives import Answer, Objective, Pairs, Shown, Weighting
+from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
 from aria.distill.replacement import Replacement
 from aria.distill.schedule import PREDICTIONS
@@ -55,6 +57,8 @@ class Distiller:
         replacement: Replacement | str = "exponential",
         null_probability: float = 0.1,
         student_prediction: str | None = None,
+        guidance: tuple[float, float] | None = None,
+        on_policy: OnPolicy | None = None,
         pairs: Pairs = (),
         optimiser: AdamW | None = None,
         steps: int = 1000,
@@ -63,6 +67,8 @@ class Distiller:
         ema_decay: float = 0.9999,
         ahead: int = 0,
         seed: int = 0,
+        fsdp: bool = False,
+        compiled: bool = False,
         accelerator: Accelerator | None = None,
     ) -> None:
         """
@@ -78,6 +84,8 @@ class Distiller:
             replacement: how often the own condition is replaced, by timestep.
             null_probability: how often a condition is then replaced by the null condition.
             student_prediction: what the student predicts, if something else than the teacher.
+            guidance: the least and the largest guidance scale, where both models are told one as ``"guidance"``.
+            on_policy: rows of every batch whose images the student makes; none by default.
             pairs: layers the feature objective compares unless it names its own.
             optimiser: settings of AdamW and its learning rate.
             steps: length of the run, which some learning rate schedules need.
@@ -86,6 +94,8 @@ class Distiller:
             ema_decay: of the moving average of the student's weights; 0 keeps none.
             ahead: steps drawn ahead, so that conditions on disk are read behind the running step.
             seed: of everything random but the sampler, which has its own.
+            fsdp: divide the student, its gradients and the optimiser's memory among the ranks.
+            compiled: compile the blocks that both models repeat.
             accelerator: precision and ranks; a plain one by default.
         """
         checks.whole("steps", steps, least=1)
@@ -99,7 +109,8 @@ class Distiller:
         self.denoiser: Ask = teacher.denoiser
         self.prediction, self.component = teacher.prediction, teacher.component
         self.schedule = teacher.schedule.to(self.device)
-        self.objective = _named([registry.resolve(term, Objective) for term in objective])
+        terms = [registry.resolve(term, Objective) for term in objective]
+        self.objective = _named([*terms, *(teacher.terms if teacher.plain else ())])
         self.signal = signal if signal is not None else next(iter(self.objective))
         checks.one_of("signal", self.signal, tuple(self.objective))
         self.weighting = registry.resolve(weighting, Weighting)
@@ -111,22 +122,32 @@ class Distiller:
             sampler,
             self.schedule,
             size=batch_size * accumulation,
-            replacement=self.replacement.table(len(self.schedule)),
+            replacement=self.replacement.over(self.schedule),
             null_probability=null_probability,
+            guidance=guidance,
+            timesteps=teacher.timesteps,
+            on_policy=self._check_on_policy(on_policy),
             ahead=ahead,
             seed=seed,
             device=self.device,
         )
         self.student = student
-        self._compare(teacher.model, pairs, student_prediction or self.prediction)
-        self._prepare(ema_decay)
+        for model in (student, teacher.model) if compiled else ():
+            compile_blocks(model)
+        self.student_prediction = student_prediction or self.prediction
+        self._compare(teacher, pairs, self.student_prediction)
+        self._prepare(ema_decay, fsdp)
         self.step_count = 0
 
     # Set up -------------------------------------------------------------------------------------------------------
 
-    def _compare(self, teacher: nn.Module, pairs: Pairs, student_prediction: str) -> None:
+    def _compare(self, teacher: Teacher, pairs: Pairs, student_prediction: str) -> None:
         """Both models with the layers that are compared, tried once so that what does not fit is said now."""
-        same_latents(teacher, self.student)
+        same_latents(teacher.model, self.student)
+        if self.batches.guidance is not None and not getattr(self.denoiser, "takes_guidance", True):
+            raise ValueError(f"{type(self.student).__name__} cannot take the guidance scale as an input")
+        if not teacher.plain:
+            self._only_outputs()
         self.layers = {name: term.pairs(pairs) for name, term in self.objective.items()}
         self.pairs = tuple(pair for layers in self.layers.values() for pair in layers)
         names = [name for name, _ in self.pairs], [name for _, name in self.pairs]
@@ -134,9 +155,9 @@ class Distiller:
         self.schedule.check_conversion(student_prediction, self.prediction)
         same = student_prediction == self.prediction
         convert = None if same else (self.schedule, student_prediction, self.prediction)
-        teacher = freeze(teacher).to(self.device)
+        model = freeze(teacher.model).to(self.device)
         half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
-        self.teacher = Learner(self.denoiser, teacher.to(half) if half else teacher, names[0])
+        self.teacher = Learner(teacher.ask or self.denoiser, model.to(half) if half else model, names[0])
         learner = Learner(self.denoiser, self.student.to(self.device), names[1], convert=convert)
         theirs, ours = self._features(self.teacher), self._features(learner)
         with torch.random.fork_rng(devices=[]):
@@ -145,12 +166,24 @@ class Distiller:
         self.learner: Any = learner
         self.level_weight = self.weighting.table(self.schedule, self.prediction).to(self.device)  # (T,)
 
+    def _check_on_policy(self, settings: OnPolicy | None) -> OnPolicy | None:
+        """Refuse on-policy rows where some answers say nothing about the image."""
+        if settings is not None and settings.share and self.prediction == "epsilon":
+            self.schedule.check_conversion("epsilon", "sample")
+        return settings
+
+    def _only_outputs(self) -> None:
+        """Refuse terms that have no meaning where the teacher's answer is more than one look at what is shown."""
+        for term in self.objective.values():
+            term.check_asked_twice()
+
     def _features(self, learner: Learner) -> tuple[Tensor, ...]:
-        null = self.batches.conditions.null(1)
+        null = self.batches.probe()
         clean, _ = self.batches.images.gather(torch.zeros(1, dtype=torch.long))
         noisy = clean.to(self.device, next(learner.model.parameters()).dtype)
         told = {name: value.to(self.device) for name, value in null.items()}
         timestep = torch.zeros(1, dtype=torch.long, device=self.device)
+        timestep = timestep if self.batches.timesteps is None else self.batches.timesteps[:1]
         try:
             with torch.no_grad():
                 output, features = learner(noisy, timestep, told)
@@ -162,20 +195,32 @@ class Distiller:
             raise ValueError(f"{type(learner.model).__name__} answers latents of shape {shapes}")
         return tuple(features)
 
-    def _prepare(self, ema_decay: float) -> None:
+    def _prepare(self, ema_decay: float, fsdp: bool) -> None:
         """Optimiser, learning rate, moving average; and the wrapping for precision and ranks."""
         self.student.train()
+        keep_labels(self.student)
+        self._bare = self._shard() if fsdp else None
         self.average = MovingAverage(self.student, ema_decay) if ema_decay else None
         trained = [value for value in self.learner.parameters() if value.requires_grad]
         if not trained:
             raise ValueError("the student has no parameter that trains: all have requires_grad=False")
         optimizer = self.optimiser.optimizer(trained)
         self.learning_rate = self.optimiser.schedule(optimizer, self.steps)
-        self.learner, self.optimizer = self.accelerator.prepare(self.learner, optimizer)
+        # of a divided student, precision alone is left to wrap
+        self.learner = self.accelerator.prepare_model(self.learner, evaluation_mode=fsdp)
+        self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self._trained = trained
         self._random_layers = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in self.student.modules())
         self._fault = torch.full((2,), -1, dtype=torch.long, device=self.device)  # first bad step and its region
         self.clear()
+
+    def _shard(self) -> nn.Module:
+        """Divide the student among the ranks; what is left of it without weights."""
+        if str(self.accelerator.mixed_precision) == "fp16":
+            raise ValueError("fsdp works with mixed_precision bf16 or no, not with fp16, whose scaler it would need")
+        bare = sharding.skeleton(self.student)
+        sharding.shard(self.learner, self.student, self.device)
+        return bare
 
     # Train --------------------------------------------------------------------------------------------------------
 
@@ -198,9 +243,10 @@ class Distiller:
     def step(self) -> None:
         """One optimiser step; nothing on the way waits for the device."""
         batch = self.batches.next()
-        losses = [self._backward(part, last=n == self.accumulation) for n, part in enumerate(self._parts(batch), 1)]
-        by_name = {name: torch.cat([part[name] for part in losses]) for name in self.objective}
-        self._observe(batch, by_name)
+        done = [self._backward(part, last=n == self.accumulation) for n, part in enumerate(self._parts(batch), 1)]
+        losses, outputs = zip(*done)
+        self.batches.remember(batch, torch.cat(outputs), self.prediction)
+        self._observe(batch, {name: torch.cat([part[name] for part in losses]) for name in self.objective})
         self._update()
         self.step_count += 1
 
@@ -209,20 +255,28 @@ class Distiller:
             torch.manual_seed(step_seed(self.seed, self.step_count))
         return list(batch.parts(self.accumulation)) if self.accumulation > 1 else [batch]
 
-    def _backward(self, batch: Batch, *, last: bool) -> dict[str, Tensor]:
-        """Per-sample losses by term, and their gradients added to those before."""
+    def _backward(self, batch: Batch, *, last: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Per-sample losses by term and the student's answer; gradients are added to those before."""
         with nullcontext() if last else self.accelerator.no_sync(self.learner):
-            losses = self.losses(batch)
+            theirs, ours = self.answers(batch)
+            losses = self.judge(batch, theirs, ours)
             total = (batch.weight * self.total(losses, batch.timestep)).mean() / self.accumulation
             self.accelerator.backward(total * self.accelerator.gradient_accumulation_steps)  # which it divides by
-        return {name: value.detach() for name, value in losses.items()}
+        return {name: value.detach() for name, value in losses.items()}, ours.output.detach()
+
+    def answers(self, batch: Batch) -> tuple[Answer, Answer]:
+        """What teacher and student say to a batch."""
+        with torch.no_grad(), self.accelerator.autocast():
+            theirs = Answer(*self.teacher(batch.noisy, batch.timestep, batch.condition))
+        return theirs, Answer(*self.learner(batch.noisy, batch.timestep, batch.condition))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """(B,) loss of each sample, by term."""
+        return self.judge(batch, *self.answers(batch))
+
+    def judge(self, batch: Batch, theirs: Answer, ours: Answer) -> dict[str, Tensor]:
+        """(B,) loss of each of these answers, by term."""
         shown = Shown(batch.clean, batch.noise, batch.noisy, batch.timestep, batch.own, self.schedule, self.prediction)
-        with torch.no_grad(), self.accelerator.autocast():
-            theirs = Answer(*self.teacher(batch.noisy, batch.timestep, batch.condition))
-        ours = Answer(*self.learner(batch.noisy, batch.timestep, batch.condition))
         losses, first = {}, 0
         for name, term in self.objective.items():
             layers = slice(first, first := first + len(self.layers[name]))
@@ -255,7 +309,7 @@ class Distiller:
 
     def _update(self) -> None:
         """Clip, step, average. Where a gradient is not finite the weights stay as they are."""
-        norm = self.accelerator.clip_grad_norm_(self._trained, self.optimiser.max_grad_norm)
+        norm = sharding.whole(self.accelerator.clip_grad_norm_(self._trained, self.optimiser.max_grad_norm))
         if self.accelerator.scaler is None:  # a scaler tries scales that overflow, and skips those steps itself
             bad = ~norm.isfinite()
             self._note_fault(bad.view(1), torch.full((1,), -1, device=self.device))
@@ -287,6 +341,15 @@ class Distiller:
     def averaged(self) -> AbstractContextManager[None]:
         """Within it the student has its averaged weights, where there are any."""
         return nullcontext() if self.average is None else self.average.in_place_of(self.student)
+
+    def whole_student(self) -> Any:
+        """The student with the weights it has now; one that is divided is put together, for the first rank, on the CPU.
+
+        Every rank must ask; on the others a divided student is None.
+        """
+        if self._bare is None:
+            return self.student
+        return sharding.put_together(self._bare, self.student, keep=self.accelerator.is_main_process)
 
     def certificate(self) -> Certificate | None:
         """The tracker's a-priori error as the next steps use it: what is drawn ahead is decided on older estimates.

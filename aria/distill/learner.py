@@ -71,6 +71,13 @@ def _rest(feature: Tensor, channel: int) -> list[int]:
     return shape
 
 
+def compile_blocks(model: Any) -> None:
+    """Compile the blocks that a model of diffusers repeats, one by one and in place: names of weights stay."""
+    if not getattr(model, "_repeated_blocks", None):
+        raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
+    model.compile_repeated_blocks()
+
+
 def freeze(model: nn.Module) -> nn.Module:
     """The model without gradients and in evaluation mode."""
     return model.requires_grad_(False).eval()
@@ -79,6 +86,7 @@ def freeze(model: nn.Module) -> nn.Module:
 _SAME = (
     "sample_size", "in_channels", "out_channels", "cross_attention_dim", "encoder_hid_dim", "class_embed_type",
     "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
+    "caption_channels", "joint_attention_dim", "pooled_projection_dim", "num_embeds_ada_norm",
 )  # fmt: skip
 """What a model's configuration says of its latents and conditions."""
 
@@ -87,7 +95,10 @@ def same_latents(teacher: Any, student: Any) -> None:
     """Refuse a student that speaks of other latents or is told other conditions than the teacher."""
     if not (hasattr(teacher, "config") and hasattr(student, "config")):
         return
+    projected = teacher.config.get("caption_channels") is not None  # to the model's own width, which may differ
     for name in _SAME:
+        if name == "cross_attention_dim" and projected:
+            continue
         ours, theirs = student.config.get(name), teacher.config.get(name)
         if ours != theirs:
             raise ValueError(f"the student's {name} is {ours!r}, the teacher's {theirs!r}: they cannot be compared")

@@ -10,21 +10,27 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
 import aria
 from aria import registry
-from aria.distill import cache, card, checkpoint, files, output, regions, taps
+from aria.distill import cache, card, checkpoint, denoisers, files, output, regions, taps
 from aria.distill.callbacks import Callback, Checkpoints, Grids, Log
 from aria.distill.conditions import Conditions, fingerprint
 from aria.distill.config import Config
+from aria.distill.denoisers import Condition
+from aria.distill.denoisers.guidance import take_guidance, width_of
 from aria.distill.distiller import Distiller
+from aria.distill.guidance import guided
+from aria.distill.halving import deterministic, halved
 from aria.distill.latents import Latents
 from aria.distill.learner import same_latents
 from aria.distill.objectives import Objective, Weighting
+from aria.distill.on_policy import OnPolicy
 from aria.distill.pipelines import component_of, open_model, open_pipeline
 from aria.distill.replacement import Replacement
-from aria.distill.students import add_low_rank, read_feature_pairs
+from aria.distill.students import add_low_rank, factorise, read_feature_pairs
+from aria.distill.teacher import Teacher
 from aria.interfaces import Partition
 from aria.pool import Pool
 
@@ -34,7 +40,7 @@ FREE = {
     "output_dir", "resume_from_checkpoint", "max_train_steps", "train_batch_size", "gradient_accumulation_steps",
     "checkpointing_steps", "checkpoints_total_limit", "logging_steps", "report_to", "logging_dir",
     "validation_prompts", "validation_steps", "cache_dir", "cache_memory_gb", "pretrained_model_name_or_path",
-    "student", "prompts", "train_data_dir", "cache_ram_gb", "gradient_checkpointing",
+    "student", "prompts", "train_data_dir", "cache_ram_gb", "gradient_checkpointing", "fsdp",
 }  # fmt: skip
 """Settings that may change when a run is resumed: they do not enter the arithmetic, or what they name is compared."""
 
@@ -50,6 +56,7 @@ def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
         pipeline = open_pipeline(
             config.models.pretrained_model_name_or_path, revision=config.models.revision, variant=config.models.variant
         ).to(accelerator.device)
+        _stage(config, pipeline, terms)
         student, teacher = _student(config, pipeline, terms), _teacher(pipeline)
         conditions, images = _data(config, pipeline, accelerator, bar)
         partition = _partition(config, conditions.pool(), target, accelerator)
@@ -61,7 +68,7 @@ def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
         if config.run.report_to:
             accelerator.init_trackers("aria", config=_plain(config))
         distiller.fit(_callbacks(config, pipeline, distiller, target, settings, quiet))
-        if accelerator.is_main_process and distiller.step_count == distiller.steps:
+        if distiller.step_count == distiller.steps:
             _deliver(config, pipeline, distiller, target)
         accelerator.wait_for_everyone()
         accelerator.end_training()
@@ -99,6 +106,8 @@ def _accelerator(config: Config, target: Path, terms: Sequence[Objective]) -> Ac
     training, told = config.training, config.run
     torch.backends.cuda.matmul.allow_tf32 = training.allow_tf32
     partly = not any(term.by_level for term in terms)  # the layers after the last one compared are then not trained
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        raise ValueError("the student is divided among processes by --fsdp; launch without accelerate's --use_fsdp")
     return Accelerator(
         mixed_precision=training.mixed_precision,
         log_with=told.report_to,
@@ -111,6 +120,34 @@ def _plain(config: Config) -> dict[str, int | float | str]:
     return {name: value for name, value in config.flat().items() if isinstance(value, int | float | str)}
 
 
+def _stage(config: Config, pipeline: Any, terms: Sequence[Objective]) -> None:
+    """Make the pipeline ready to be halved, and refuse what cannot be halved or guided before anything takes long."""
+    scales, halve_from = config.conditioning.guidance, config.models.halve_from
+    if scales is not None or halve_from is not None:
+        for term in terms:
+            term.check_asked_twice()
+    if scales is not None and not denoisers.of(pipeline).takes_guidance:
+        raise ValueError(f"the models of a {type(pipeline).__name__} cannot take the guidance scale as an input")
+    if scales is None and width_of(getattr(pipeline, component_of(pipeline))) is not None:
+        raise ValueError("the teacher takes the guidance scale as an input: say up to which, guidance_max")
+    shown = config.data.guidance_scale
+    if scales is not None and config.run.validation_prompts and not scales[0] <= shown <= scales[1]:
+        raise ValueError(f"guidance_scale={shown:g}, with which grids are drawn, is none that the student is told")
+    if halve_from is not None:
+        pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
+        _teaching(config, pipeline, {})
+
+
+def _teaching(config: Config, pipeline: Any, null: Condition) -> Teacher:
+    """The teacher as it is asked: with guidance, two steps at a time, both, or plainly."""
+    teacher, halve_from = Teacher.of(pipeline), config.models.halve_from
+    if config.conditioning.guidance is not None:
+        teacher = guided(teacher, null)
+    if halve_from is not None:
+        teacher = halved(teacher, pipeline.scheduler, halve_from, prediction=config.models.student_prediction)
+    return teacher
+
+
 def _student(config: Config, pipeline: Any, terms: Sequence[Objective]) -> Any:
     """The student, refused if it cannot be compared with the teacher."""
     models = config.models
@@ -121,6 +158,10 @@ def _student(config: Config, pipeline: Any, terms: Sequence[Objective]) -> Any:
         taps.find(student, ours)
     if models.low_rank:
         add_low_rank(student, models.low_rank)
+    if models.rank_ratio:
+        factorise(student, models.rank_ratio)
+    if config.conditioning.guidance is not None:
+        take_guidance(student)
     if models.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     return student
@@ -144,7 +185,7 @@ def _data(config: Config, pipeline: Any, accelerator: Accelerator, bar: cache.Ba
             **cache.kept(folder, seed=config.training.seed),
             column=data.caption_column,
             num_images=0 if data.train_data_dir else data.num_images,
-            steps=data.num_inference_steps,
+            steps=config.steps,
             guidance=data.guidance_scale,
             data=Path(data.train_data_dir) if data.train_data_dir else None,
             resolution=data.resolution,
@@ -192,7 +233,7 @@ def _distiller(
         seed=training.seed,
     )
     return Distiller(
-        pipeline,
+        _teaching(config, pipeline, conditions.null(1)),
         student,
         sampler,
         images,
@@ -203,6 +244,8 @@ def _distiller(
         replacement=config.conditioning.replacement,
         null_probability=config.conditioning.null_probability,
         student_prediction=models.student_prediction,
+        guidance=config.conditioning.guidance,
+        on_policy=OnPolicy(config.conditioning.on_policy, config.conditioning.on_policy_hops),
         pairs=_pairs(models.student),
         optimiser=config.optimiser,
         steps=training.max_train_steps,
@@ -211,6 +254,8 @@ def _distiller(
         ema_decay=training.ema_decay if training.use_ema else 0.0,
         ahead=config.data.ahead if conditions.residency != "device" else 0,
         seed=training.seed,
+        fsdp=training.fsdp,
+        compiled=training.compile,
         accelerator=accelerator,
     )
 
@@ -279,7 +324,8 @@ def _callbacks(
         told.validation_prompts,
         target,
         every=told.validation_steps,
-        steps=config.data.num_inference_steps,
+        steps=config.steps,
+        student_steps=config.student_steps,
         guidance=config.data.guidance_scale,
         resolution=config.data.resolution,
         seed=config.training.seed,
@@ -291,11 +337,13 @@ def _callbacks(
 def _deliver(config: Config, pipeline: Any, distiller: Distiller, target: Path) -> None:
     """The finished pipeline, with the averaged weights where there are any."""
     with distiller.averaged():
-        output.deliver(
-            pipeline,
-            distiller.component,
-            checkpoint.plain(distiller.student),
-            target,
-            card.write(config, distiller, target),
-            prediction=config.models.student_prediction,
-        )
+        student = distiller.whole_student()
+        if distiller.accelerator.is_main_process:
+            output.deliver(
+                pipeline,
+                distiller.component,
+                checkpoint.plain(student),
+                target,
+                card.write(config, distiller, target),
+                prediction=config.models.student_prediction,
+            )

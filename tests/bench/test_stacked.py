@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from torch.func import functional_call
 import aria
 from aria.bench.arms import SETTINGS, Arm
 from aria.distill.distiller import Distiller
+from aria.distill.on_policy import OnPolicy
 from aria.distill.teacher import Teacher
 from aria.tasks.mixture import MixtureTeacher
 from tests.bench import small
@@ -54,6 +56,7 @@ def engine(arm, seed, setting, steps):
         weighting=SETTINGS[setting].weighting,
         replacement=SETTINGS[setting].replacement,
         null_probability=recipe.null_probability,
+        on_policy=OnPolicy(arm.on_policy),
         optimiser=recipe.optimiser,
         steps=recipe.steps,
         batch_size=recipe.batch_size,
@@ -66,10 +69,13 @@ def engine(arm, seed, setting, steps):
     return distiller
 
 
-@pytest.mark.parametrize(("name", "setting"), [("rc", "rc"), ("aria-q", "rc"), ("aria-r", "tuned")])
-def test_a_stacked_run_is_the_engines_run(name, setting):
+@pytest.mark.parametrize(
+    ("name", "setting", "on_policy"),
+    [("rc", "rc", 0), ("aria-q", "rc", 0), ("aria-r", "tuned", 0), ("aria-q", "rc", 0.5)],
+)
+def test_a_stacked_run_is_the_engines_run(name, setting, on_policy):
     """Weights, moving average and allocation after 20 steps, the third of three runs."""
-    arm = small.ARMS[name]
+    arm = replace(small.ARMS[name], on_policy=on_policy)
     ours = small.stacked(small.ARMS["paired"], small.ARMS["aria-p"], arm, setting=setting, steps=20)
     theirs = engine(arm, 0, setting, 20)
     for key, value in theirs.student.named_parameters():

@@ -79,7 +79,7 @@ def test_who_pays():
 def test_as_text():
     told = table.rows(records(), GROUPS)
     head, rc, good, _ = table.text(told, GROUPS).splitlines()
-    assert head.split() == ["uniform", "head", "unseen", "own", "ε", "error", "steps"]
-    assert rc.split() == ["rc", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "1.00"]
+    assert head.split() == ["uniform", "head", "unseen", "own", "ε", "error", "steps", "of", "oracle"]
+    assert rc.split() == ["rc", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "1.00", "0.00"]
     assert good.split()[:4] == ["good", "-20.0±0.5*", "+10.0±0.6*", "-50.0±0.3*"]
     assert "±" not in table.text(table.rows(records(seeds=(0,)), GROUPS), GROUPS)

@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from aria.distill import checkpoint, files, optimiser
 from aria.distill.callbacks import Callback, Checkpoints, Log
 from aria.distill.distiller import Distiller, NonFiniteLoss
+from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import SCHEDULES, AdamW
-from aria.distill.students import add_low_rank
+from aria.distill.students import add_low_rank, factorise
 from aria.distill.teacher import Teacher
 from tests.distill import engine, pipelines
 from tests.distill.broken_disk import Killed, broken
@@ -55,6 +56,7 @@ CASES = {
     "every": {"of": ADAPTIVE | {"every": 3, "warmup": 1}},
     "importance": {"of": ADAPTIVE | {"correction": "importance", "stratified": False}},
     "no average": {"ema_decay": 0.0},
+    "on policy": {"on_policy": OnPolicy(), "ahead": 1, "of": ADAPTIVE, "batch_size": 4, "accumulation": 2},
     "warm-up": {"optimiser": AdamW(learning_rate=1e-2, lr_scheduler="cosine", lr_warmup_steps=2), "steps": 8},
 }
 
@@ -94,7 +96,11 @@ def test_every_learning_rate_schedule_is_resumed(kind, tmp_path):
     assert_same(state(whole), state(resumed))
 
 
-def test_low_rank_adapters_are_resumed_and_saved_merged(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "mark"), [(lambda net: add_low_rank(net, 2), "lora"), (lambda net: factorise(net, 0.5), ".first.")],
+    ids=["adapters", "products"],
+)  # fmt: skip
+def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
     def make():
         torch.manual_seed(1)
         stages = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
@@ -104,7 +110,7 @@ def test_low_rank_adapters_are_resumed_and_saved_merged(tmp_path):
         told = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
         pool = engine.Encoded(tensors | told[0], null | told[1])
         told = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
-        student = add_low_rank(student, 2)
+        student = change(student)
         return Distiller(teacher, student, engine.sampler(4), engine.images(conditions=4), pool, **told)
 
     def ask(model, noisy, timestep, condition):
@@ -125,9 +131,9 @@ def test_low_rank_adapters_are_resumed_and_saved_merged(tmp_path):
     assert_same(state(whole), state(resumed))
     config = json.loads((folder / "unet" / "config.json").read_text())
     assert config["_class_name"] == "UNet2DConditionModel" and not any("lora" in name for name in config)
-    assert not any("lora" in name for name in load_file(folder / "unet" / checkpoint.WEIGHTS))
+    assert not any(mark in name for name in load_file(folder / "unet" / checkpoint.WEIGHTS))
     held = load_file(folder / "unet.adapters.safetensors")
-    assert held and all("lora" in name for name in held)
+    assert any(mark in name for name in held) and (mark != "lora" or all(mark in name for name in held))
     name = sorted(held)[0]
     held["other"] = held.pop(name)
     files.write_tensors(folder / "unet.adapters.safetensors", held)
@@ -239,6 +245,20 @@ def spoil_counters(folder):
     files.write_json(folder / "state.json", told)
 
 
+def spoil_deep(folder):
+    (folder / "state.json").write_text("[" * 20_000)
+
+
+def saying(**told):
+    def spoil(folder):
+        state = json.loads((folder / "state.json").read_text())
+        for name, value in told.items():
+            state[name] = state[name] | value if isinstance(value, dict) else value
+        files.write_json(folder / "state.json", state)
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -250,6 +270,17 @@ def spoil_counters(folder):
         (spoil_no_state, "is no checkpoint: it has no state.json"),
         (spoil_header, "does not hold this student"),
         (spoil_counters, "state.json is torn or foreign: it lacks steps_seen"),
+        (spoil_deep, "state.json is torn or foreign: maximum recursion depth"),
+        (saying(settings=[1]), r"state.json is torn or foreign: settings is no object: \[1\]"),
+        (saying(step="4"), "foreign: step must be a whole number of at least 0, got '4'"),
+        (saying(steps_seen=-1), "foreign: steps_seen must be a whole number of at least 0, got -1"),
+        (saying(average_steps=True), "foreign: average_steps must be a whole number of at least 0, got True"),
+        (saying(learning_rate=0.1), "foreign: learning_rate is not as this run has it: 0.1"),
+        (saying(learning_rate={"step": 3}), "foreign: learning_rate is not as this run has it: {"),
+        (saying(learning_rate={"_last_lr": [0.1, 0.1]}), "foreign: learning_rate is not as this run has it: {"),
+        (saying(learning_rate={"_last_lr": [float("inf")]}), "foreign: learning_rate is not as this run has it: {"),
+        (saying(learning_rate={"last_epoch": 1.5}), "foreign: learning_rate is not as this run has it: {"),
+        (saying(scaler=2.0), "foreign: scaler is not as this run has it: 2.0"),
     ],
 )
 def test_torn_and_foreign_checkpoints_are_refused(spoil, sentence, tmp_path):

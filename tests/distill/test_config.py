@@ -76,6 +76,7 @@ def test_what_is_said_later_wins():
         ({"learning_rate": True}, "learning_rate must be a number, got True"),
         ({"learning_rate": None}, "learning_rate must be a number, got None"),
         ({"learning_rate": "nan"}, "learning_rate must be positive and finite, got nan"),
+        ({"learning_rate": 10**400}, r"learning_rate must be a number that a float can hold, got 10{29}…$"),
         ({"max_train_steps": 1.5}, "max_train_steps must be a whole number, got 1.5"),
         ({"max_train_steps": True}, "max_train_steps must be a whole number, got True"),
         ({"use_ema": 1}, "use_ema must be true or false, got 1"),

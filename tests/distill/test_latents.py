@@ -217,7 +217,7 @@ def test_captions_beside_the_images(tmp_path):
     ("row", "sentence"),
     [
         ({"file_name": "gone.png", "text": "x"}, "line 1: there is no image .*gone.png"),
-        ({"file_name": "a.png", "n": 3}, "line 1: no caption in text, prompt, caption; there are: file_name, n"),
+        ({"file_name": "a.png", "n": 3}, "line 1: no caption in text, prompt, caption, label; there are: file_n"),
         ({"text": "x"}, "line 1: it must be an object with a file_name"),
     ],
 )

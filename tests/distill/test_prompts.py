@@ -85,7 +85,7 @@ def test_columns_that_come_late_and_nested_ones(tmp_path):
         ("p.txt", b"\n \n", "it holds no prompt, only 2 empty ones"),
         ("p.txt", b"a cat\na d\xffg\n", "line 2: not UTF-8 at byte 9 of the file"),
         ("p.md", b"a cat", "prompts are read from .txt, .csv, .jsonl, .parquet or a datasets folder"),
-        ("p.csv", b"a,b\n1,2\n", "no column is called text, prompt, caption: say which holds the prompts, of: a, b"),
+        ("p.csv", b"a,b\n1,2\n", "no column is called text, prompt, caption, label: say which holds the prompts, of"),
         ("p.csv", b"text,b\n1,2\n3\n", "line 3: 1 cells where the header has 2"),
         ("p.csv", b"text,text\n1,2\n", "its header names a column twice: text, text"),
         ("p.csv", b"text,weight\na,1\nb,heavy\n", "line 3: a weight must be .* at least 0, got 'heavy'"),
@@ -98,7 +98,11 @@ def test_columns_that_come_late_and_nested_ones(tmp_path):
         ("p.jsonl", b'{"text": 3}\n', "line 1: 'text' must be a text, got 3"),
         ("p.jsonl", b'{"text": "\\ud800"}\n', "line 1: 'text' cannot be written as UTF-8"),
         ("p.jsonl", b'{"text": "a", "weight": 1}\n{"text": "b"}\n', "line 2: a weight must be .* got None"),
+        ("p.jsonl", b'{"text": "a"}\n' + b"[" * 20_000, "line 2: no JSON: "),
+        ("p.jsonl", b'{"text": "a", "weight": 1%s}\n' % (b"0" * 400), "line 1: a weight must be a finite number .* 1000"),
+        ("p.jsonl", b'{"text": 1%s}\n' % (b"0" * 5000), "line 1: no JSON: .* 4300 digits"),
         ("p.parquet", b"no parquet", "p.parquet: no parquet file: "),
+        ("p.parquet", b"PAR1" + b"\xff" * 8 + b"\x08\0\0\0PAR1", "no parquet file: Couldn't deserialize thrift"),
     ],
 )
 def test_mistakes_are_named_in_one_line(name, content, sentence, tmp_path):
@@ -177,3 +181,25 @@ def test_captions_join_the_pool():
     assert joined.weight.tolist() == [1.0, 2.0, 3.0, 2.0, 2.0]
     same, index = prompts.joined(["b"])
     assert same is prompts and index.tolist() == [1]
+
+
+def test_classes_may_be_numbers_and_are_a_column_as_well(tmp_path):
+    path = tmp_path / "classes.jsonl"
+    path.write_text('{"label": 7, "kind": "bird"}\n{"label": "goldfish", "kind": "fish"}\n')
+    prompts = read_prompts(path)
+    assert list(prompts.texts) == list(prompts.columns["label"]) == ["7", "goldfish"]
+    assert list(prompts.columns["kind"]) == ["bird", "fish"]
+    assert Labels("label").fit(prompts.pool()).names() == ["label=7", "label=goldfish"]
+    path.write_text('{"label": true}\n')
+    with pytest.raises(ValueError, match="'label' must be a text, got True"):
+        read_prompts(path)
+    path.write_text('{"text": 7, "label": 7}\n')
+    with pytest.raises(ValueError, match="'text' must be a text, got 7"):
+        read_prompts(path)
+
+
+def test_more_columns():
+    prompts = Prompts(Texts.of(["0", "7"]), {"kind": Column.of(["fish", "bird"])})
+    more = prompts.with_columns({"label": ["tench", "cock"], "kind": [None, "x"]})
+    assert list(more.columns["label"]) == ["tench", "cock"] and list(more.columns["kind"]) == [None, "x"]
+    assert list(prompts.columns) == ["kind"] and prompts.with_columns({}).columns == prompts.columns

@@ -9,6 +9,7 @@ import torch
 
 from aria import registry
 from aria.distill.replacement import Constant, Exponential, Replacement, Sigmoid, TwoSided
+from aria.distill.schedule import NoiseSchedule
 
 
 @pytest.mark.parametrize(
@@ -50,3 +51,20 @@ def test_exponential_is_the_formula_and_rises():
 def test_refusals(spec, sentence):
     with pytest.raises(ValueError, match=sentence):
         registry.resolve(spec, Replacement)
+
+
+@pytest.mark.parametrize("shape", [Exponential(5.0), Sigmoid(20.0, 0.7), TwoSided(5.0), Constant(0.3)])
+def test_over_a_table_of_timesteps_it_is_a_function_of_them(shape):
+    schedule = NoiseSchedule(torch.linspace(1, 0.1, 50), torch.linspace(0.1, 1, 50))
+    assert torch.equal(shape.over(schedule), shape.table(50))
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_over_flows_it_is_a_function_of_the_noise_level(shift):
+    """Whatever the shift, a level of the same noise is replaced as often; at pure noise always."""
+    schedule = NoiseSchedule.flow(1000, shift)
+    table = Exponential(5.0).over(schedule)
+    torch.testing.assert_close(table, torch.exp(-5 * (1 - schedule.sigma)), rtol=1e-4, atol=0)
+    assert float(table[-1]) == 1.0 and table.dtype == torch.float32
+    half = int((schedule.sigma - 0.7).abs().argmin())
+    assert float(Sigmoid(20.0, 0.7).over(schedule)[half]) == pytest.approx(0.5, abs=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aria.distill.denoisers import StableDiffusion, StableDiffusionXL
+from aria.distill.denoisers import DiT, PixArt, StableDiffusion, StableDiffusion3, StableDiffusionXL
 from aria.distill.pipelines import component_of, open_model, open_pipeline
+from aria.distill.students import prune
 from aria.distill.teacher import Teacher
 
 
@@ -66,3 +68,44 @@ def test_refusals(sd_folder, tmp_path):
         open_model(tmp_path)
     with pytest.raises(ValueError, match="cannot open the pipeline"):
         open_pipeline(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("folder", "adapter", "terms"),
+    [
+        ("dit_folder", DiT, ["proj_out_2"]),
+        ("pixart_folder", PixArt, ["proj_out"]),
+        ("sd3_folder", StableDiffusion3, []),
+    ],
+)
+def test_a_transformers_teacher(folder, adapter, terms, request):
+    pipeline = open_pipeline(request.getfixturevalue(folder))
+    teacher = Teacher.of(pipeline)
+    flows = adapter is StableDiffusion3
+    assert type(getattr(teacher.denoiser, "ask", teacher.denoiser)) is adapter and teacher.component == "transformer"
+    assert teacher.prediction == ("flow_prediction" if flows else "epsilon")
+    assert (teacher.schedule.time is not None) == flows
+    assert teacher.model is pipeline.transformer and [term.layer for term in teacher.terms] == terms
+    pipeline.transformer.register_to_config(out_channels=4)
+    assert Teacher.of(pipeline).terms == ()  # no variance, nothing to match
+
+
+def test_names_of_classes_survive_being_opened_and_saved_again(dit_folder, tmp_path):
+    pipeline = open_pipeline(dit_folder)
+    assert pipeline.get_label_ids(["tench", "golden retriever"]) == [0, 207]
+    pipeline.save_pretrained(tmp_path / "again")
+    assert open_pipeline(tmp_path / "again").labels == pipeline.labels
+    assert open_model(tmp_path / "again").config.num_embeds_ada_norm == 1000
+
+
+@pytest.mark.parametrize("kind", ["dit", "pixart"])
+def test_transformers_under_the_name_they_were_published_with(kind, request, tmp_path):
+    """Older folders call both classes Transformer2DModel; diffusers knows which is meant."""
+    old = shutil.copytree(request.getfixturevalue(f"{kind}_folder"), tmp_path / "old")
+    for name in ("model_index.json", "transformer/config.json"):
+        text = (old / name).read_text()
+        (old / name).write_text(re.sub(r"(DiT|PixArt)Transformer2DModel", "Transformer2DModel", text))
+    model, pipeline = open_model(old), open_pipeline(old)
+    assert type(model) is type(pipeline.transformer) and type(model).__name__.startswith(("DiT", "PixArt"))
+    prune(old, tmp_path / "student", preset="half")
+    assert open_model(tmp_path / "student").config.num_layers == 2

@@ -1,0 +1,96 @@
+r"""On-policy rows: inputs that the student makes itself.
+
+A share of every batch belongs to conditions that the sampler draws, each for a few steps. In the first the row is as
+random conditioning has it: an unrelated image, at a high noise level. In those that follow it is where the student's
+own answer leads, one step of a deterministic sampler to a level of the next lower band:
+
+.. math:: x_t = \alpha_t\,\hat x_0 + \sigma_t\,\hat\epsilon, \qquad
+   \hat x_0, \hat\epsilon \text{ what the student took the last step's input for}.
+
+So the student is corrected where its own sampling leads it, for conditions without images too, and no model is asked
+more often than without. The idea is that of S. Ross et al., "A reduction of imitation learning and structured
+prediction to no-regret online learning" (AISTATS 2011), and of distillation on the student's own outputs (R. Agarwal et
+al., ICLR 2024; J. Kohler et al., "Imagine Flash", 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from aria import checks
+
+
+@dataclass(frozen=True)
+class OnPolicy:
+    """How many rows, and how many steps each condition stays."""
+
+    share: float = 0.375
+    """Of every batch."""
+    hops: int = 3
+    """Steps from the highest band of noise levels to the lowest."""
+
+    def __post_init__(self) -> None:
+        checks.closed_unit("share", self.share)
+        checks.whole("hops", self.hops, least=2)
+
+    def rows(self, total: int) -> Tensor:
+        """(total,) which rows of a step these are: evenly spread, so that every rank has its share.
+
+        >>> OnPolicy(share=0.5).rows(4).tolist()
+        [False, True, False, True]
+        """
+        last = (torch.arange(total + 1, dtype=torch.float64) * self.share + 1e-9).floor()
+        return last[1:] > last[:-1]
+
+
+class Held(NamedTuple):
+    """What stays with a row from hop to hop, (B,) each."""
+
+    begins: Tensor
+    """Whether its condition is new."""
+    condition: Tensor
+    """Its condition's position in the pool."""
+    weight: Tensor
+    """Its importance weight."""
+    null: Tensor
+    """Whether it is shown the null condition."""
+    offset: Tensor
+    """Where in each band its noise level lies, in [0, 1)."""
+    guidance: Tensor
+    """Its guidance scale; 0 where there is none."""
+
+
+class Rows:
+    """The on-policy rows of one rank. Where each one is on its way depends on the step alone."""
+
+    def __init__(self, settings: OnPolicy, mine: slice, total: int, timesteps: Tensor, device: torch.device) -> None:
+        """``timesteps`` (n,) are those to go through, ``mine`` this rank's rows of ``total``."""
+        self.hops = settings.hops
+        self.timesteps = timesteps.sort().values.to(device)  # (n,) the noisiest last
+        rows = settings.rows(total)
+        self.mask = rows[mine].to(device)  # (B,)
+        self._place = (rows.cumsum(0) - 1)[mine].to(device)  # (B,) numbers of the rows among their like
+
+    def turn(self, step: int) -> Tensor:
+        """(B,) the hop each row is at, from 0; neighbours are at different ones."""
+        return (self._place + step) % self.hops
+
+    def begins(self, step: int, held: Held | None) -> Tensor:
+        """(B,) which rows take up a new condition: at their first hop, or where nothing is held yet."""
+        return self.mask if held is None else self.mask & (self.turn(step) == 0)
+
+    def carry(self, new: Held, held: Held | None) -> Held:
+        """What is held at this step."""
+        if held is None:
+            return new
+        return Held(*(torch.where(new.begins, a, b) for a, b in zip(new, held)))._replace(begins=new.begins)
+
+    def timestep(self, step: int, held: Held) -> Tensor:
+        """(B,) timesteps, one band lower at every hop."""
+        left = 1 - (self.turn(step) + held.offset) / self.hops  # (B,) in (0, 1]
+        levels = len(self.timesteps)
+        return self.timesteps[(left * levels).long().clamp(0, levels - 1)]

@@ -1,0 +1,71 @@
+"""Greedy lookahead: after every turn all candidates go on from the student that is truly best."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from aria.bench import lookahead, table
+from aria.bench.exam import Exam
+from aria.tasks import GROUPS
+from tests.bench import small
+
+ARMS = ("rc", "aria-r", "paired")
+
+
+@pytest.fixture
+def greedy(monkeypatch):
+    monkeypatch.setattr(lookahead, "TURNS", 2)
+    stacked = small.stacked(*(small.ARMS[name] for name in ARMS), seeds=(0, 1))
+    exams = {seed: Exam(world, seed) for seed, world in stacked.worlds.items()}
+    return lookahead.Lookahead(stacked, exams, len(ARMS), steps=20)
+
+
+def everything(stacked, run):
+    memory = [value for p in stacked.parameters.values() for value in stacked.optimizer.state[p].values() if value.ndim]
+    held = (*stacked.parameters.values(), *stacked.average.values(), *memory)
+    return [value[run].detach().clone() for value in held]
+
+
+def test_candidates_go_on_from_the_best_of_their_seed(greedy):
+    stacked = greedy.stacked
+    twin = small.stacked(*(small.ARMS[name] for name in ARMS), seeds=(0, 1), steps=10)
+    for _ in range(10):
+        greedy.step()
+    for place, (seed, exam) in enumerate(greedy.exams.items()):
+        runs = range(place * 3, place * 3 + 3)
+        gap = exam.mark(twin, slice(runs.start, runs.stop))["gap"].double() @ stacked.worlds[seed].groups["uniform"]
+        best = runs.start + int(gap.argmin())
+        for run in runs:
+            for one, other in zip(everything(stacked, run), everything(twin, best), strict=True):
+                assert torch.equal(one, other)
+        assert gap.max() > gap.min()
+
+
+def test_between_turns_candidates_are_their_own(greedy):
+    for _ in range(15):
+        greedy.step()
+    ones = everything(greedy.stacked, 0), everything(greedy.stacked, 1)
+    assert any(not torch.equal(one, other) for one, other in zip(*ones))
+
+
+def test_it_is_a_row_of_the_table_and_is_not_computed_again(tmp_path):
+    comparison = small.comparison(*ARMS, lookahead=True)
+    rows = comparison.run(tmp_path)
+    mine = [row for row in rows if row["arm"] == lookahead.NAME]
+    assert {row["seed"] for row in mine} == {0, 1} and {row["step"] for row in mine} == {10, 20}
+    told = []
+    assert comparison.run(tmp_path, progress=lambda done, total: told.append(total)) == rows and not told
+    last = table.rows(rows, GROUPS)[-1]
+    assert last["arm"] == lookahead.NAME and last["of_lookahead"] in (None, 1.0)
+    assert comparison.lookahead_cell(0) != small.comparison(*ARMS[:2], lookahead=True).lookahead_cell(0)
+
+
+def test_its_share_is_told(tmp_path):
+    rows = small.comparison("rc", "aria-r").run(tmp_path)
+    greedy = [{**row, "arm": "lookahead", "value": 0.5 * row["value"]} for row in rows if row["arm"] == "rc"]
+    half = [{**row, "arm": "half", "value": 0.75 * row["value"]} for row in rows if row["arm"] == "rc"]
+    found = {row["arm"]: row["of_lookahead"] for row in table.rows([*rows, *half, *greedy], GROUPS)}
+    assert found["half"] == pytest.approx(0.5) and found["lookahead"] == 1.0 and found["rc"] == 0.0
+    assert "of lookahead" in table.text(table.rows([*rows, *half, *greedy], GROUPS), GROUPS)
+    assert "of lookahead" not in table.text(table.rows(rows, GROUPS), GROUPS)
