@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo figures lint test check bench clean
+.PHONY: help setup setup-bench demo figures docs lint test test-browser coverage check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,6 +20,10 @@ demo: setup  ## compare all arms on a small world in two minutes; the page is de
 figures: setup  ## draw the figures of docs/theory.md again
 	$(BIN)/aria-sim report --figures docs/figures
 
+docs: setup  ## build the site in site/, warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -27,13 +31,19 @@ lint: setup  ## style and types
 test: setup  ## tests and doctests, warnings as errors; ARGS="-m 'not slow'" adds options
 	$(BIN)/pytest $(ARGS)
 
+test-browser: setup  ## open reports and site in a headless Chromium, which must be installed
+	ARIA_NEEDS_BROWSER=1 $(BIN)/pytest tests/browser $(ARGS)
+
+coverage: setup  ## the tests again, and which lines and branches they miss: half as long again
+	$(BIN)/pytest --cov --cov-report=term --cov-report=html $(ARGS)
+
 check: lint test  ## what must pass before a change goes in
 
 bench: setup-bench  ## time the sampler beside other libraries
 	$(BIN)/python benchmarks/sampler.py
 
 clean:  ## remove the environment, builds and caches
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -43,7 +53,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) -C editable_mode=compat -e '.[dev,kmeans,sim,distill]'
+	$(PIP) -C editable_mode=compat -e '.[dev,docs,kmeans,sim,distill]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -56,7 +56,7 @@ def mistakes(place: object = "") -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Mistake(f"the disk is full: free some space for {place} and run the same command again") from error
-        raise Mistake(f"{error.filename or place}: {error.strerror or error}") from error
+        raise Mistake(" ".join(f"{error.filename or place}: {error.strerror or error}".split())) from error
 
 
 @contextmanager

@@ -25,17 +25,21 @@ p, figcaption, summary { max-width: 46rem; } a { color: inherit; } code { font-s
 .soft, figcaption, summary { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .scroll { overflow-x: auto; } .fixed { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; }
-th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
-         overflow-wrap: anywhere; }
-th { background: var(--band); font-weight: 600; vertical-align: bottom; }
+th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
+td { max-width: 26rem; overflow-wrap: break-word; } td code { overflow-wrap: inherit; }
+th { background: var(--band); font-weight: 600; } thead th { vertical-align: bottom; }
 td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } figcaption { margin-bottom: .5rem; }
 svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
 svg text { fill: currentColor; }
 img { display: block; max-width: 100%; height: auto; }
 details { margin-top: .5rem; } summary { cursor: pointer; }
+.scroll > svg { min-width: 46rem; }
+.pairs td { max-width: none; overflow-wrap: anywhere; }
+@media (max-width: 60rem) { .scroll > table { width: max-content; } }
 """.strip()
-"""Readable on paper and on a dark screen; figures take their ink from the page."""
+"""Readable on paper, on a dark screen and on a narrow one, where wide tables and figures scroll in frames of their own;
+figures take their ink from the page."""
 
 
 class Html(str):
@@ -72,6 +76,16 @@ def table(rows: Sequence[Mapping[str, object]]) -> Html:
     head = [tag("th", name, **_side(right[name])) for name in right]
     body = [tag("tr", *(tag("td", _cell(row[name]), **_side(right[name])) for name in right)) for row in rows]
     return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
+
+
+def pairs(told: Mapping[str, object]) -> Html:
+    """Names beside what they are.
+
+    >>> pairs({"steps": 800})
+    '<table class="pairs"><tbody><tr><th>steps</th><td>800</td></tr></tbody></table>'
+    """
+    rows = [tag("tr", tag("th", name), tag("td", value)) for name, value in told.items()]
+    return tag("table", tag("tbody", *rows), class_="pairs")
 
 
 def figure(drawing: str, caption: str, label: str) -> Html:

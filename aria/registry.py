@@ -185,7 +185,7 @@ def _build(text: str, kind: type) -> object:
 
     try:
         tree = ast.parse(_FOREIGN.sub(stand_in, text.strip()), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two of a spec nested too deeply
         raise SpecError(
             f"cannot read the {KINDS[kind]} spec {text!r}: "
             f"write name, name(argument=value), module:Class(argument=value) or file.py:Class(argument=value)"

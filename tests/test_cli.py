@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from aria.cli import main
+from aria.command_line import Mistake, mistakes
 
 PLUG_IN = """
 from aria import Allocator
@@ -62,6 +63,18 @@ def test_mistakes_exit_with_2_and_one_line(arguments, sentence):
     assert result.exit_code == 2
     assert sentence in result.output
     assert "Traceback" not in result.output
+
+
+def test_what_a_spec_gets_wrong_is_said_in_one_line():
+    for spec in ("sofmax", "ema(rate=7)"):
+        result = run("check", "tracker", spec)
+        assert result.exit_code == 2 and len(result.output.splitlines()) == 1
+
+
+def test_what_libraries_say_in_several_lines_is_said_in_one():
+    for error in (OSError("torn:\n  no footer\n"), ValueError("torn:\n  no footer\n")):
+        with pytest.raises(Mistake, match="torn: no footer$"), mistakes("a file"):
+            raise error
 
 
 def test_help_loads_nothing_heavy():

@@ -1,14 +1,51 @@
-"""The documents: links lead somewhere."""
+"""The documents: links lead somewhere, options exist, and whatever is shown in a frame is run or at least read."""
 
 from __future__ import annotations
 
+import gc
+import json
 import re
+import shlex
+import tomllib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
+
+from docs._tools import commands_page
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
+PROGRAMS = commands_page.programs()
+
+RUN_ELSEWHERE = {"tutorial.md", "benchmark.md"}
+"""Pages whose Python without prompts is run by a test of its own."""
+SHORT = ("aria plugins", "aria-sim recommend --sigma 1 --drift 0.01")
+"""Commands on the pages that are run here as they stand."""
+FOR_OTHERS = {"CHANGELOG.md", "CONTRIBUTING.md"}
+"""Pages whose options are those of pytest and of earlier versions."""
+NOT_OURS = {
+    "--num_processes", "--multi_gpu", "--use_fsdp", "--num_machines", "--machine_rank", "--main_process_ip",
+    "--main_process_port", "--standalone", "--nproc_per_node", "--nnodes", "--rdzv_backend", "--rdzv_id",
+    "--rdzv_endpoint",
+}  # fmt: skip
+"""Options of accelerate and torchrun."""
+
+
+def named(page: Path) -> str:
+    return page.name
+
+
+def test_every_page_with_prompts_is_run():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
+    shown = {str(page.relative_to(ROOT)) for page in PAGES if "\n>>> " in page.read_text()}
+    assert shown - set(settings["testpaths"]) == set()
+
+
+# --------------------------------------------------------------------------------------------------------------- links
 
 
 def broken_links(text: str, folder: Path) -> list[str]:
@@ -17,10 +54,182 @@ def broken_links(text: str, folder: Path) -> list[str]:
     return [link for link in links if not (folder / link).exists()]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page):
     assert broken_links(page.read_text(), page.parent) == []
 
 
 def test_a_broken_link_is_noticed():
     assert broken_links("[a](nowhere.md) [b](README.md) [c](https://example.org)", ROOT) == ["nowhere.md"]
+
+
+# -------------------------------------------------------------------------------------------------------------- frames
+
+
+def frames(text: str) -> Iterator[tuple[str, str]]:
+    """(language, content) of every fenced frame."""
+    yield from re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def lines_of(language: str, content: str) -> Iterator[list[str]]:
+    """The words of every command in a frame, comments left out: lines after a ``$``, or all where none has one."""
+    for line in content.replace("\\\n", " ").splitlines():
+        if line.startswith("$ ") or (language != "console" and line.strip()):
+            yield shlex.split(line.removeprefix("$ "), comments=True)
+
+
+def mistakes_in(words: list[str]) -> list[str]:
+    """What is wrong with a command of ours: parameters that do not exist, are missing or are of the wrong type."""
+    program, *rest = words
+    if not rest or rest[0].startswith("-"):
+        return []
+    group = PROGRAMS[program]
+    known = {name: (command, context) for name, command, context in commands_page.subcommands(group)}
+    if rest[0] not in known:
+        return [f"{program} has no command {rest[0]!r}"]
+    command, context = known[rest[0]]
+    try:
+        values, left, _ = command.make_parser(context).parse_args(rest[1:])
+        told = [f"{left} is too much"] if left else []
+        for param in command.get_params(context):
+            value = values.get(param.name)
+            if param.required and (value is None or param.value_is_missing(value)):
+                told.append(f"{param.name} is missing")
+            elif isinstance(value, str) and not isinstance(param.type, click.Path):
+                param.type.convert(value, param, context)
+    except click.UsageError as error:
+        return [error.format_message()]
+    return told
+
+
+def targets() -> set[str]:
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+
+
+def unread(language: str, content: str, page: str) -> list[str]:
+    """Why a frame is neither run nor read by any test; empty where it is fine."""
+    match language:
+        case "python" if content.startswith(">>> "):
+            return []  # a doctest
+        case "python" | "csv":
+            return [] if page in RUN_ELSEWHERE else ["Python without prompts is not run"]
+        case "toml":
+            tomllib.loads(content)
+        case "json":
+            json.loads(content)
+        case "console" | "bash" | "sh":
+            return [told for words in lines_of(language, content) for told in unread_command(words)]
+        case _:
+            return [f"nobody reads {language or 'a frame without a language'}"]
+    return []
+
+
+def unread_command(words: list[str]) -> list[str]:
+    match words:
+        case [program, *_] if program in PROGRAMS:
+            return mistakes_in(words)
+        case ["make", *rest]:
+            return [f"no target {word}" for word in rest if "=" not in word and word not in targets()]
+        case ["python", "-m" | "-c", *_] | ["pip", "install", *_] | [".", *_]:
+            return []
+        case ["python", script, *_]:
+            return [] if (ROOT / script).is_file() else [f"no script {script}"]
+        case ["accelerate" | "torchrun", *rest] if "aria.cli" in rest:
+            return mistakes_in(["aria", *rest[rest.index("aria.cli") + 1 :]])
+    return [f"nobody knows {words[0]}"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_whatever_is_in_a_frame_is_run_or_read(page):
+    told = [why for language, content in frames(page.read_text()) for why in unread(language, content, page.name)]
+    assert told == []
+
+
+@pytest.mark.parametrize(
+    ("language", "content", "why"),
+    [
+        ("python", "import aria\n", "is not run"),
+        ("console", "$ aria bench --quik\n", "--quik"),
+        ("console", "$ aria bench --steps many\n", "many"),
+        ("console", "$ aria bensch --quick\n", "no command 'bensch'"),
+        ("console", "$ aria prune --preset bk-base\n", "is missing"),
+        ("console", "$ aria report\n", "run is missing"),
+        ("console", "$ make supper\n", "no target supper"),
+        ("console", "$ python examples/none.py\n", "no script"),
+        ("", "x\n", "without a language"),
+    ],
+)
+def test_a_frame_that_is_wrong_is_noticed(language, content, why):
+    assert why in " ".join(unread(language, content, "page.md"))
+
+
+@pytest.mark.parametrize("line", SHORT)
+def test_short_commands_run_as_they_stand(line):
+    shown = {" ".join(words) for page in PAGES for language, content in frames(page.read_text())
+             if language == "console" for words in lines_of(language, content)}  # fmt: skip
+    assert line in shown
+    program, *rest = shlex.split(line)
+    result = CliRunner().invoke(PROGRAMS[program], rest)
+    assert result.exit_code == 0, result.output
+
+
+def test_the_code_that_reads_a_benchmarks_result_runs(tmp_path, monkeypatch, capsys):
+    from tests.bench.test_report import made
+
+    page = (ROOT / "docs" / "benchmark.md").read_text()
+    (code,) = (content for language, content in frames(page) if language == "python")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "results.json").write_text(json.dumps(made()))
+    monkeypatch.chdir(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a snippet may leave its file to the interpreter
+        exec(code, {})
+        gc.collect()
+    assert "aria-q -19.3999" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------------------------------- options
+
+
+def options() -> set[str]:
+    """Every option of every command."""
+    told = {"--help", "--version"}
+    for program in PROGRAMS.values():
+        for _, command, context in commands_page.subcommands(program):
+            for param in command.get_params(context):
+                told |= {*param.opts, *param.secondary_opts}
+    return told
+
+
+def unknown_options(text: str, known: set[str]) -> list[str]:
+    """Options that the code in a text names and no command has."""
+    shown = (content for language, content in frames(text) if language in {"console", "sh"})
+    code = [*re.findall(r"`([^`\n]+)`", text), *shown]
+    ours = [part for part in code if not part.startswith(("$ pip", "$ make"))]
+    return sorted({word for part in ours for word in re.findall(r"(?<![\w-])--\w[\w-]*", part)} - known - NOT_OURS)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in FOR_OTHERS], ids=named)
+def test_options_that_are_named_exist(page):
+    assert unknown_options(page.read_text(), options()) == []
+
+
+def test_an_option_that_does_not_exist_is_noticed():
+    assert unknown_options("use `--learning_rat 1` or `--seed`", options()) == ["--learning_rat"]
+
+
+# -------------------------------------------------------------------------------------------- the page of the commands
+
+
+def test_every_command_and_option_is_on_the_page():
+    page, count = commands_page.page(), 0
+    for name, program in PROGRAMS.items():
+        for sub, command, context in commands_page.subcommands(program):
+            section, count = page.partition(f"### {name} {sub}\n")[2].partition("\n### ")[0], count + 1
+            assert (command.help or "").split("\n")[0] in section
+            for param in command.get_params(context):
+                argument = isinstance(param, click.Argument)
+                names = [param.make_metavar(context)] if argument else [*param.opts, *param.secondary_opts]
+                assert [name for name in names if name not in section] == []
+    assert page.count("\n### ") == count > 10
+    assert "--learning_rate FLOAT" in page and "--from-log FILE" in page

@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import click
 
+from aria.command_line import mistakes
+
 
 @click.command()
 @click.argument("kind", type=click.Choice(["allocator", "partitioner", "tracker"]))
@@ -23,10 +25,8 @@ def command(kind: str, spec: str) -> None:
         "allocator": (registry.allocator, testing.check_allocator),
     }
     resolve, check_part = checks[kind]
-    try:
+    with mistakes():
         part = resolve(spec)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from None
     try:
         check_part(part)
     except AssertionError as error:

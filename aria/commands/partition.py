@@ -21,7 +21,7 @@ BATCH = 64
 @click.command()
 @click.option("--prompts", "path", required=True, type=click.Path(path_type=Path), metavar="P",
               help="The pool: a .txt, .csv, .jsonl or .parquet file, or a folder saved by datasets.")  # fmt: skip
-@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt or caption.")
+@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt, caption or label.")
 @click.option("--partitioner", "spec", required=True, metavar="SPEC",
               help="Such as 'kmeans(64)' or 'labels(\"style\")'; `aria plugins` lists them.")  # fmt: skip
 @click.option("--pretrained_model_name_or_path", "teacher", metavar="T",

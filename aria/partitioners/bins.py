@@ -100,6 +100,10 @@ class BinPartition(Fitted, kind="bins"):
 
     def __post_init__(self) -> None:
         low, high = self.edges[:-1], self.edges[1:]
+        if self.edges.ndim != 1 or len(low) < 1 or not bool((low < high).all() and self.edges.isfinite().all()):
+            raise ValueError(f"bins: edges must be two or more ascending numbers, got {self.edges.tolist()[:9]}")
+        if not isinstance(self.coordinate, str):
+            raise ValueError(f"bins: coordinate must be a name, got {self.coordinate!r}")
         if self.integer:
             first, last = low.long(), high.long() - 1
         else:

@@ -64,7 +64,7 @@ def load(path: str | os.PathLike[str]) -> Fitted:
         return rebuild(settings, tensors)
     except KeyError as error:
         raise ValueError(f"{os.fspath(path)}: not a whole partition: it lacks {error}") from None
-    except (ValueError, TypeError, RuntimeError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, ArithmeticError, RuntimeError, IndexError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)}: not a partition: {error}") from None
 
 

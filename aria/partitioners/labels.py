@@ -59,6 +59,14 @@ class LabelPartition(Fitted, kind="labels"):
     column: str
     values: tuple[Label, ...]
 
+    def __post_init__(self) -> None:
+        many, values = self.members.rows, self.values
+        if not isinstance(self.column, str) or not isinstance(values, tuple) or len(values) < many:
+            raise ValueError(f"labels: {many} regions need a column and {many} values, got {self.column!r}, {values!r}")
+        if odd := [value for value in values if not _is_label(value)]:
+            raise ValueError(f"labels: a label is text, a finite number or None, got {odd[0]!r}")
+        super().__post_init__()
+
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
         """(N,) region of each condition's label; a label not seen when fitting is refused."""
         known = [(type(value).__name__, value) for value in self.values]
@@ -84,6 +92,10 @@ def _keys(pool: Pool, column: str) -> Iterator[Key]:
     values: Any = pool.column(column)
     for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
         plain = value.item() if hasattr(value, "item") else value
-        if type(plain) not in ALLOWED or (type(plain) is float and not math.isfinite(plain)):
+        if not _is_label(plain):
             raise ValueError(f"a label is text, a finite number or None; column {column!r} holds {plain!r} at {row}")
         yield type(plain).__name__, plain
+
+
+def _is_label(value: Any) -> bool:
+    return type(value) in ALLOWED and (type(value) is not float or math.isfinite(value))

@@ -113,7 +113,12 @@ class Members:
         """The table that :meth:`state_dict` described."""
         size, rows = int(settings["size"]), int(settings["rows"])
         row = torch.zeros(size, dtype=torch.int32) if rows == 1 else tensors["row"]
-        return cls.build(row, rows, tensors.get("weight"))
+        weight = tensors.get("weight")
+        if row.dtype not in (torch.int32, torch.int64) or row.shape != (size,):
+            raise ValueError(f"rows must be {size} integers, got {tuple(row.shape)} of {row.dtype}")
+        if weight is not None and not weight.is_floating_point():
+            raise ValueError(f"weights must be real numbers, got {weight.dtype}")
+        return cls.build(row, rows, weight)
 
 
 def moved(record: Moved, device: torch.device | str) -> Moved:

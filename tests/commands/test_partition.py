@@ -8,7 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from aria import partitioners
+from aria.cli import main
 from aria.commands.partition import command
+from aria.distill.prompts import NAMES
 from aria.distill.words import typical_words
 
 ROWS = [f"a {style} of a {animal},{style}" for style in ("photo", "sketch") for animal in ("cat", "dog", "owl")]
@@ -29,6 +31,13 @@ def record(*arguments):
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("name", ["cache", "distill", "partition", "sample"])
+def test_commands_say_which_columns_are_read(name):
+    told = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output
+    *others, last = NAMES
+    assert f"{', '.join(others)} or {last}." in " ".join(told.split())
 
 
 def test_labels_need_no_teacher(prompts, tmp_path):

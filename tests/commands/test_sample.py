@@ -90,6 +90,15 @@ def test_a_run_that_has_not_ended_is_answered_by_its_checkpoint(sd_folder, stude
     assert run(sd_folder, model, *told).exit_code == 0
 
 
+@pytest.mark.parametrize("names", [("transformer", "transformer_ema"), ("transformer",)])
+def test_a_transformers_run_is_answered_by_its_own_name(names, tmp_path):
+    for name in names:
+        (tmp_path / "run" / "checkpoint-20" / name).mkdir(parents=True)
+        (tmp_path / "run" / "checkpoint-20" / name / "config.json").touch()
+    result = run(tmp_path, tmp_path / "run", "--prompt", "a cat", "--output", tmp_path / "a.png")
+    assert result.exit_code == 2 and result.stderr.endswith(f"such as {tmp_path}/run/checkpoint-20/{names[-1]}\n")
+
+
 def test_a_student_of_other_latents_is_refused(sd_folder, sdxl_folder, tmp_path):
     result = run(sd_folder, sdxl_folder, "--prompt", "a cat", "--output", tmp_path / "a.png")
     assert result.exit_code == 2 and "the student's cross_attention_dim is 16" in result.stderr

@@ -1,0 +1,66 @@
+"""The pages of the programming interface: a page for each package that exports names, each name on one page only."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = (
+    "aria.registry",
+    "aria.allocators.reading",
+    "aria.distill.config",
+    "aria.distill.distiller",
+    "aria.distill.latents",
+    "aria.distill.pipelines",
+    "theory.limits",
+)
+"""Modules that the documents name and that have no list of what they export: all that is public in them."""
+
+
+WITHOUT_HEADING = "\n    options:\n      show_root_heading: false\n      show_root_toc_entry: false"
+
+
+def exported() -> dict[str, list[str]]:
+    """The names in ``__all__`` of every module that has one, by module, read without importing any."""
+    told = {}
+    for path in sorted([*ROOT.glob("aria/**/*.py"), *ROOT.glob("theory/**/*.py")]):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
+                    told[_module(path)] = list(ast.literal_eval(value))
+    return told
+
+
+def pages() -> dict[str, str]:
+    """Markdown by the name of its page, such as ``aria.trackers``."""
+    told, known = {}, set(exported())
+    homes: dict[str, str] = {}
+    for module, names in sorted(exported().items(), key=lambda one: (one[0].count("."), one[0])):
+        parts = [f"# {module}", f"::: {module}{WITHOUT_HEADING}\n      members: []"]
+        for name in names:
+            if f"{module}.{name}" in known | set(MODULES):
+                parts.append(f"- [`{name}`]({module}.{name}.md)")
+            elif (home := homes.setdefault(_origin(module, name), module)) == module:
+                parts.append(f"::: {module}.{name}")
+            else:
+                parts.append(f"`{name}` is [`{home}.{name}`][{home}.{name}].")
+        told[module] = "\n\n".join(parts) + "\n"
+    for module in MODULES:
+        told[module] = f"# {module}\n\n::: {module}{WITHOUT_HEADING}\n"
+    return dict(sorted(told.items()))
+
+
+def _module(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def _origin(module: str, name: str) -> str:
+    """Where a name is defined: what two packages export from one place is described once."""
+    import importlib
+
+    value = getattr(importlib.import_module(module), name)
+    where = getattr(value, "__module__", None)
+    own = isinstance(where, str) and where.split(".")[0] in ("aria", "theory")
+    return f"{where}.{getattr(value, '__qualname__', name)}" if own else f"{module}.{name}"

@@ -1,0 +1,61 @@
+"""The page of the command lines, written from the commands themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+
+import click
+
+HEAD = """# Command line
+
+Every command and option, as `--help` gives them. A mistake is answered in one line and with exit code 2; `aria check`
+and `aria-sim verify` exit with 1 where something does not hold.
+"""
+
+
+def programs() -> dict[str, click.Group]:
+    """The commands that are installed, by name."""
+    from aria.cli import main as aria
+    from theory.cli import main as aria_sim
+
+    return {"aria": aria, "aria-sim": aria_sim}
+
+
+def page() -> str:
+    """The whole page as Markdown."""
+    parts = [HEAD]
+    for name, program in programs().items():
+        parts += [f"## {name}", _said(program)]
+        parts += [_command(name, *told) for told in subcommands(program)]
+    return "\n\n".join(parts) + "\n"
+
+
+def subcommands(program: click.Group) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Each command of a program with its name and a context that its parameters are read in."""
+    above = click.Context(program)
+    for name in program.list_commands(above):
+        command = program.get_command(above, name)
+        assert command is not None
+        yield name, command, click.Context(command, info_name=name, parent=above)
+
+
+def _command(program: str, name: str, command: click.Command, context: click.Context) -> str:
+    usage = " ".join(["$", program, name, *command.collect_usage_pieces(context)])
+    parts = [f"### {program} {name}", f"```text\n{usage[2:]}\n```", _said(command)]
+    rows = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
+    table = ["| option | |", "|---|---|", *(f"| `{' '.join(name.split())}` | {_cell(said)} |" for name, said in rows)]
+    return "\n\n".join([*parts, "\n".join(table)])
+
+
+def _said(command: click.Command) -> str:
+    """The help of a command, without the mark that ends it on the screen."""
+    return inspect.cleandoc(command.help or "").partition("\f")[0]
+
+
+def _cell(text: str) -> str:
+    """Text for a cell of a table: one line, nothing that Markdown or HTML would read otherwise."""
+    line = " ".join(text.split())
+    for sign, escaped in (("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("_", "\\_")):
+        line = line.replace(sign, escaped)
+    return line

@@ -1,0 +1,43 @@
+"""What is asked of every page, in JavaScript, and the screens on which it is asked."""
+
+WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
+"""A laptop and a telephone."""
+
+OVERFLOWING = """
+(() => {
+  const told = [], wide = document.documentElement.clientWidth, needed = document.scrollingElement.scrollWidth;
+  if (needed > wide) told.push(`the page is ${needed} wide`);
+  for (const element of document.body.querySelectorAll("*")) {
+    if (element.closest(".scroll") && !element.matches(".scroll")) continue;
+    const box = element.getBoundingClientRect();
+    if (box.width && (box.right > wide + 1 || box.left < -1)) told.push(`${element.tagName} to ${box.right}`);
+  }
+  return told;
+})()
+"""
+"""What reaches beyond the window; what scrolls in a frame of its own may."""
+
+FAINT = """
+(() => {
+  const canvas = Object.assign(document.createElement("canvas"), {width: 1, height: 1});
+  const drawn = canvas.getContext("2d", {willReadFrequently: true});
+  const rgba = colour => { drawn.clearRect(0, 0, 1, 1); drawn.fillStyle = colour; drawn.fillRect(0, 0, 1, 1);
+                           return [...drawn.getImageData(0, 0, 1, 1).data]; };
+  const light = rgb => { const [r, g, b] = rgb.map(v => v / 255).map(
+    v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = element => { for (let e = element; e; e = e.parentElement) {
+    const colour = rgba(getComputedStyle(e).backgroundColor); if (colour[3] == 255) return colour.slice(0, 3); }
+    throw new Error("no background"); };
+  const told = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const said = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
+    if (!said || element.matches("style, script, title, metadata, metadata *")) continue;
+    const style = getComputedStyle(element);
+    const ink = rgba(element.closest("svg") ? style.fill : style.color).slice(0, 3);
+    const [a, b] = [light(ink), light(behind(element))], contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (contrast < 4.5) told.push(`${said.slice(0, 30)}: ${contrast.toFixed(2)}`);
+  }
+  return told;
+})()
+"""
+"""Words whose contrast with what is behind them is below 4.5 to 1 (WCAG 2, level AA)."""

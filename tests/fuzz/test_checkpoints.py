@@ -1,0 +1,78 @@
+"""A checkpoint after any accident is resumed, or refused in one line."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+
+import pytest
+
+if importlib.util.find_spec("diffusers") is None:
+    pytest.skip("needs diffusers", allow_module_level=True)
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aria.distill import checkpoint
+from tests.distill import engine
+from tests.fuzz.hostile import DEEP, Tried, mutated, values
+
+SETTINGS = {"seed": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A checkpoint, and a run that could go on from it."""
+    begun = engine.make()
+    begun.step()
+    return checkpoint.save(begun, tmp_path_factory.mktemp("run"), settings=SETTINGS), engine.make()
+
+
+def resume(distiller, folder):
+    with Tried() as tried:
+        checkpoint.load(distiller, folder, settings=SETTINGS)
+    return tried.refused
+
+
+@pytest.fixture
+def copied(whole, tmp_path_factory):
+    """A way to a fresh copy of the checkpoint."""
+
+    def copy():
+        return shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
+
+    return copy
+
+
+def test_an_unharmed_checkpoint_is_resumed(whole, copied):
+    assert resume(whole[1], copied()) is None
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_accident_to_a_file_is_answered(whole, tmp_path_factory, data):
+    folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
+    path = folder / data.draw(st.sampled_from(sorted(p.name for p in folder.iterdir() if p.is_file())))
+    if data.draw(st.booleans()):
+        path.write_bytes(data.draw(mutated(path.read_bytes())))
+    else:
+        path.unlink()
+    resume(whole[1], folder)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_any_state_is_answered(whole, tmp_path_factory, data):
+    folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
+    told = json.loads((folder / "state.json").read_text())
+    told[data.draw(st.sampled_from(sorted(told)))] = data.draw(values)
+    (folder / "state.json").write_text(json.dumps(told))
+    resume(whole[1], folder)
+
+
+@pytest.mark.parametrize("deep", DEEP[:2])
+def test_a_state_without_end_is_answered(whole, copied, deep):
+    folder = copied()
+    (folder / "state.json").write_bytes(deep)
+    assert resume(whole[1], folder) is not None

@@ -1,0 +1,102 @@
+"""The site: built without a warning, it documents what is exported and nothing else, and loads nothing from outside."""
+
+from __future__ import annotations
+
+import doctest
+import importlib.util
+import re
+import zlib
+from html.parser import HTMLParser
+
+import pytest
+
+from docs._tools import api_pages
+from tests import sites
+
+if importlib.util.find_spec("mkdocs") is None:
+    pytest.skip("needs mkdocs", allow_module_level=True)
+
+from docs._tools import mathematics
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return sites.build(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def documented(site):
+    """Every Python object that has a place on the site, as the inventory for other projects lists them."""
+    told = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    rows = (line.split(" ") for line in zlib.decompress(told).decode().splitlines())
+    return {name for name, kind, *_ in rows if kind.startswith("py:")}
+
+
+def test_everything_exported_is_documented(documented):
+    wanted = {f"{module}.{name}" for module, names in api_pages.exported().items() for name in names}
+    modules = set(api_pages.exported()) | set(api_pages.MODULES)
+    assert len(wanted) > 150
+    assert wanted - documented - modules == set()
+
+
+def test_nothing_private_is_documented(documented):
+    assert [name for name in documented if any(part.startswith("_") for part in name.split("."))] == []
+
+
+def test_every_module_of_the_list_exists():
+    for module in api_pages.MODULES:
+        assert importlib.util.find_spec(module) is not None, module
+
+
+class Loaded(HTMLParser):
+    """What a page loads to be shown; links that a reader may follow are not."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        told = dict(attrs)
+        self.found += [told[name] for name in ("src", "srcset", "data") if told.get(name)]
+        if tag == "link" and told.get("rel") in {"stylesheet", "preconnect", "preload", "icon"}:
+            self.found.append(told["href"])
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        assert [url for url in Loaded(page.read_text()).found if re.match(r"(\w+:)?//", url)] == [], page.name
+    for style in site.rglob("*.css"):
+        assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text()), style.name
+
+
+def test_what_is_loaded_from_elsewhere_would_be_seen():
+    assert Loaded('<link rel="stylesheet" href="https://a.b/c.css"><img src="//a.b/c.png">').found == [
+        "https://a.b/c.css",
+        "//a.b/c.png",
+    ]
+
+
+def test_formulas_and_roles_of_docstrings_are_shown(site):
+    pages = {page.stem: page.read_text() for page in site.glob("api/*.html")}
+    assert pages["aria.trackers"].count("<math") > 20
+    for name, text in pages.items():
+        words = re.sub(r"<[^>]*>", "", text)
+        assert not re.search(r":(math|class|func|meth|data|attr|mod):|latex(-display)?:|\.\. math", words), name
+        assert not re.search(r"<mi>\\|&gt;&gt;&gt; [^\n]*</p>", text), name
+
+
+def test_docstrings_become_markdown():
+    assert doctest.testmod(mathematics) == (0, 1)
+    text = "The bias of :class:`~aria.trackers.EMA`:\n\n.. math:: b^2\n          + c\n\n>>> 1\n1\n\nDone::\n\n    x"
+    told = mathematics.to_markdown(text)
+    assert [line for line in told.split("\n") if line] == [
+        "The bias of `EMA`:", "`latex-display:b^2 + c`", "```pycon", ">>> 1", "1", "```", "Done:", "    x",
+    ]  # fmt: skip
+    assert "\n\n`latex-display:b^2 + c`\n\n" in told and "\n\n```pycon\n" in told and "\n```\n\n" in told
+    assert mathematics.with_formulas("<code>latex:b^2</code>").startswith("<math")
+    assert mathematics.with_formulas("<code>b^2</code>") == "<code>b^2</code>"
