@@ -1,4 +1,5 @@
-"""Arms: what is compared. An arm differs from the others in where its effort goes, and in nothing else."""
+"""Arms: what is compared. Arms differ in where effort goes: over conditions, and if they say so over noise levels and
+inputs; in nothing else."""
 
 from __future__ import annotations
 
@@ -25,6 +26,10 @@ SETTINGS = {
 """Random conditioning as published; and hand-tuned: a larger random share, noise levels counted by velocity."""
 
 
+LOOKAHEAD = "lookahead"
+"""What greedy lookahead over all arms is called."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One way to allocate."""
@@ -44,8 +49,12 @@ class Arm:
     """Share of every batch whose images the student makes itself."""
 
     def __post_init__(self) -> None:
+        if self.name == LOOKAHEAD:
+            raise ValueError(f"an arm cannot be called {LOOKAHEAD}: that is the name of the mark that --lookahead adds")
         if self.allocator != "oracle":
             registry.resolve(self.allocator, Allocator)
+        elif self.on_policy:
+            raise ValueError("the oracle knows discrepancies under images of the data: it takes no on_policy rows")
         registry.resolve(self.tracker, Tracker)
         registry.resolve(self.partitioner, Partitioner)
         checks.closed_unit("floor", self.floor)
@@ -70,7 +79,8 @@ STANDARD = (
     Arm("oracle", "oracle"),
 )
 """The arms every comparison has: no replacement; random conditioning; three static mixes; discrepancy on three bases;
-``aria``, which besides discrepancy by condition counts noise levels by velocity; and the exact discrepancies."""
+``aria``, which besides discrepancy by condition counts noise levels by velocity and has on-policy rows, and the same
+without discrepancy; and the exact discrepancies."""
 
 
 def arm(text: str) -> Arm:

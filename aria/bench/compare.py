@@ -14,7 +14,7 @@ from typing import Any
 
 from aria import checks, registry
 from aria.bench import lookahead
-from aria.bench.arms import Arm, Setting
+from aria.bench.arms import LOOKAHEAD, Arm, Setting
 from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Recipe, Stacked
 from aria.distill import files
@@ -46,7 +46,8 @@ class Comparison:
             if twice := [str(name) for name, count in Counter(many).items() if count > 1]:
                 raise ValueError(f"{what} need names of their own, got {', '.join(twice)} more than once")
         checks.whole("exams", self.exams, least=1)
-        checks.whole("steps", self.recipe.steps, least=self.exams)
+        least = max(self.exams, lookahead.TURNS) if self.lookahead else self.exams
+        checks.whole("steps", self.recipe.steps, least=least)
 
     def cell(self, arm: Arm, seed: int) -> str:
         """The name of one arm's run on one seed: a digest of all that determines it, code of the user's included."""
@@ -56,7 +57,7 @@ class Comparison:
 
     def lookahead_cell(self, seed: int) -> str:
         """The name of one seed's lookahead: a digest of all its candidates."""
-        told = [lookahead.NAME, lookahead.TURNS, *(self.cell(arm, seed) for arm in self.arms)]
+        told = [LOOKAHEAD, lookahead.TURNS, *(self.cell(arm, seed) for arm in self.arms)]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:24]
 
     def run(
@@ -108,8 +109,8 @@ class Comparison:
         for step in range(1, self.recipe.steps + 1):
             greedy.step()
             if step in self._marks:
-                for seed, scores in greedy.marks(worlds):
-                    records[seed] += _rows(scores, worlds[seed], [lookahead.NAME], seed, step)
+                for seed, scores in greedy.marks():
+                    records[seed] += _rows(scores, worlds[seed], [LOOKAHEAD], seed, step)
             yield
         for seed, rows in records.items():
             files.write_text(_file(folder, self.lookahead_cell(seed)), json.dumps(rows))

@@ -3,7 +3,9 @@
 All arms go on from one student. Some steps later their students are examined on the real metric, the generation gap
 averaged uniformly over conditions; the best one's weights, moving average and optimiser state go to all of them, and
 so on. That costs as much as all arms together and looks at the examination's own questions: it is no rule, but a mark
-to measure rules by. It is greedy, so it is not the best possible either, and an arm that pays late may pass it.
+to measure rules by. It is greedy, so it is not the best possible either, and an arm that pays late may pass it. What an
+arm's sampler has learned stays its own: after a change of student its estimates lag, and rows that the last student
+began go on from that student's answer for a step or two.
 """
 
 from __future__ import annotations
@@ -17,8 +19,6 @@ from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Stacked
 from aria.tasks import World
 
-NAME = "lookahead"
-"""What the arm is called."""
 TURNS = 20
 """How often in a run the best student is chosen."""
 
@@ -38,11 +38,11 @@ class Lookahead:
                 best = runs.start + self._best(self.exams[seed], runs)
                 adopt(self.stacked, best, runs)
 
-    def marks(self, worlds: Mapping[int, World]) -> Iterator[tuple[int, Scores]]:
+    def marks(self) -> Iterator[tuple[int, Scores]]:
         """By seed, the scores of its best student now."""
         for seed, runs in self._places():
             scores = self.exams[seed].mark(self.stacked, runs)
-            best = int(_uniform(scores["gap"], worlds[seed]).argmin())
+            best = int(_uniform(scores["gap"], self.exams[seed].world).argmin())
             yield seed, {name: value[best : best + 1] for name, value in scores.items()}
 
     def _places(self) -> Iterator[tuple[int, slice]]:

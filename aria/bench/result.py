@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from aria import registry
-from aria.bench import table
+from aria.bench import lookahead, table
 from aria.bench.compare import Comparison, Record
 from aria.bench.queue import Queue
 
@@ -52,6 +52,7 @@ def collect(
         "seeds": list(comparison.seeds),
         "groups": groups,
         "baseline": baseline,
+        "lookahead": lookahead.TURNS if isinstance(comparison, Comparison) and comparison.lookahead else None,
         "arms": [asdict(arm) for arm in comparison.arms],
         "table": table.rows(records, groups, baseline),
         "records": list(records),

@@ -1,9 +1,10 @@
-r"""What each step trains on: a function of (seed, step) and of what the sampler drew.
+r"""What each step trains on: a function of (seed, step), of what the sampler drew, and where rows are on-policy
+(:mod:`aria.distill.on_policy`) of what the student answered.
 
 Random conditioning as in D. Kim et al. (CVPR 2025): the next image's latent is noised to a random timestep :math:`t`;
 with probability :math:`\pi(t)` it is shown with a condition of the pool instead of its own, and after that with the
 null condition with a small probability. Only the pool's conditions are allocated; with the pool's own shares this is
-exactly random conditioning.
+exactly random conditioning, but for on-policy rows.
 
 Every rank makes the numbers of the whole step and takes its slice, so a global batch does not depend on how many ranks
 share it.
@@ -67,7 +68,7 @@ class Batch:
     """One rank's share of one step."""
 
     clean: Tensor
-    """(B, …) latents without noise."""
+    """(B, …) latents without noise; of an on-policy row that goes on, as the student takes them to be."""
     noise: Tensor
     """(B, …) the noise to add."""
     noisy: Tensor
@@ -109,8 +110,8 @@ class _Plan:
     replaced: Tensor
     null: Tensor
     guidance: Tensor | None
-    held: Held | None
-    fetch: Fetch
+    held: Held | None = None
+    fetch: Fetch | None = None
 
 
 class Batches:
@@ -172,15 +173,15 @@ class Batches:
         self._made: tuple[Tensor, Tensor] | None = None  # (B, …) images and noise of the student's last answer
 
     def _own_rows(self, settings: OnPolicy | None) -> Rows | None:
-        """The rows whose images the student makes."""
+        """The rows whose images the student makes; where an answer says next to nothing of the image they do not go."""
         if settings is None or settings.share == 0:
             return None
-        if "timestep" in self._drawn:
-            raise ValueError("on-policy rows choose their timesteps themselves: the partition must not draw them")
+        if "timestep" in self._drawn or self.timesteps is not None:
+            who = "a teacher of some timesteps" if self.timesteps is not None else "a partition that draws timesteps"
+            raise ValueError(f"on-policy rows choose their timesteps themselves, so {who} does not go with them")
         rank, ranks = self.sampler.ranks.place()
-        mine, levels = slice(self.size * rank, self.size * (rank + 1)), torch.arange(len(self.schedule))
-        timesteps = levels if self.timesteps is None else self.timesteps
-        return Rows(settings, mine, self.size * ranks, timesteps, self.device)
+        mine = slice(self.size * rank, self.size * (rank + 1))
+        return Rows(settings, mine, self.size * ranks, self.schedule.telling(), self.device)
 
     def _drawn_coordinates(self) -> set[str]:
         """What the partition draws beside conditions, of which the engine knows two."""
@@ -242,22 +243,30 @@ class Batches:
         if self.guidance is not None:
             low, high = self.guidance
             guidance = draw.coords.get(GUIDANCE, low + (high - low) * rand())
-        held = None
+        plan = _Plan(draw, clean, noise, timestep, index, replaced, null, guidance)
         if self._on_policy is not None:
-            rows, before = self._on_policy, self._planned[-1].held if self._planned else self._held
-            begins = rows.begins(draw.step, before)
-            scale = torch.zeros_like(draw.weight) if guidance is None else guidance
-            held = rows.carry(Held(begins, draw.index, draw.weight, null, rand(), scale), before)
-            timestep = torch.where(rows.mask, rows.timestep(draw.step, held), timestep)
-            replaced, null = replaced | rows.mask, torch.where(rows.mask, held.null, null)
-            index = torch.where(rows.mask, held.condition, index)
-            guidance = None if guidance is None else torch.where(rows.mask, held.guidance, guidance)
-        fetch = self.conditions.prefetch(index)
-        return _Plan(draw, clean, noise, timestep, index, replaced, null, guidance, held, fetch)
+            plan = self._go_on(plan, self._on_policy, offset=rand())
+        return replace(plan, fetch=self.conditions.prefetch(plan.index))
+
+    def _go_on(self, plan: _Plan, rows: Rows, offset: Tensor) -> _Plan:
+        """The plan with the conditions and timesteps of on-policy rows."""
+        before = self._planned[-1].held if self._planned else self._held
+        draw, begins = plan.draw, rows.begins(plan.draw.step, before)
+        scale = torch.zeros_like(draw.weight) if plan.guidance is None else plan.guidance
+        held = rows.carry(Held(begins, draw.index, draw.weight, plan.null, offset, scale), before)
+        return replace(
+            plan,
+            timestep=torch.where(rows.mask, rows.timestep(draw.step, held), plan.timestep),
+            index=torch.where(rows.mask, held.condition, plan.index),
+            replaced=plan.replaced | rows.mask,
+            null=torch.where(rows.mask, held.null, plan.null),
+            guidance=None if plan.guidance is None else torch.where(rows.mask, held.guidance, plan.guidance),
+            held=held,
+        )
 
     def _finish(self, plan: _Plan) -> Batch:
-        clean, noise = self._seen(plan)
-        told = {name: self._or_null(plan.null, name, value) for name, value in plan.fetch.result().items()}
+        clean, noise = self._inputs(plan)
+        told = {name: self._or_null(plan.null, name, value) for name, value in _fetched(plan).items()}
         told |= {} if plan.guidance is None else {GUIDANCE: plan.guidance}
         return Batch(
             clean=clean,
@@ -272,7 +281,7 @@ class Batches:
             null=plan.null,
         )
 
-    def _seen(self, plan: _Plan) -> tuple[Tensor, Tensor]:
+    def _inputs(self, plan: _Plan) -> tuple[Tensor, Tensor]:
         """(B, …) images and noise of this step: of the data and at random, and where a row goes on, the student's."""
         if self._on_policy is None or plan.held is None:
             return plan.clean, plan.noise
@@ -284,6 +293,11 @@ class Batches:
             return plan.clean, plan.noise
         goes_on = (self._on_policy.mask & ~plan.held.begins).view(-1, *(1,) * (plan.clean.ndim - 1))
         return torch.where(goes_on, made[0], plan.clean), torch.where(goes_on, made[1], plan.noise)
+
+    @property
+    def held_for(self) -> int:
+        """Steps for which an on-policy row's condition stays after it was drawn."""
+        return 0 if self._on_policy is None else self._on_policy.hops - 1
 
     def remember(self, batch: Batch, output: Tensor, prediction: str) -> None:
         """Take the student's (B, …) answer to the last batch, of this type: on-policy rows go on from there."""
@@ -352,6 +366,11 @@ class Batches:
                 told["region"], told["index"], told["weight"], None, self.sampler.num_regions, step, coords
             )
             self._planned.append(self._plan(draw))
+
+
+def _fetched(plan: _Plan) -> Condition:
+    assert plan.fetch is not None
+    return plan.fetch.result()
 
 
 def _order(seed: int, epoch: int, count: int) -> Tensor:

@@ -89,14 +89,19 @@ class Conditioning:
         "sigmoid, two_sided, or constant(probability=1.0) for always.",
     )
     null_probability: float = said(0.1, "How often a condition is then replaced by that of no prompt.")
-    on_policy: float = said(0.0, "Share of every batch whose images the student makes itself, of drawn conditions.")
+    on_policy: float | None = said(
+        None,
+        "Share of every batch whose images the student makes itself, of drawn conditions; by default 0.375, "
+        "and 0 with halve_from or regions that are of timesteps.",
+    )
     on_policy_hops: int = said(3, "Steps that such a condition stays, from the highest noise to the lowest.")
     guidance_min: float = said(1.0, "The least guidance scale the student is told, where guidance_max is given.")
     guidance_max: float | None = said(None, "The student is told the guidance scale, up to this: one pass a step.")
 
     def __post_init__(self) -> None:
         checks.closed_unit("null_probability", self.null_probability)
-        checks.closed_unit("on_policy", self.on_policy)
+        if self.on_policy is not None:
+            checks.closed_unit("on_policy", self.on_policy)
         checks.whole("on_policy_hops", self.on_policy_hops, least=2)
         for name in ("guidance_min", "guidance_max"):
             if (value := getattr(self, name)) is not None and not 1 <= value < float("inf"):

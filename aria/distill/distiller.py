@@ -126,7 +126,7 @@ class Distiller:
             null_probability=null_probability,
             guidance=guidance,
             timesteps=teacher.timesteps,
-            on_policy=self._check_on_policy(on_policy),
+            on_policy=on_policy,
             ahead=ahead,
             seed=seed,
             device=self.device,
@@ -165,12 +165,6 @@ class Distiller:
             learner.projections = nn.ModuleList(projections(ours, theirs, self.pairs)).to(self.device)
         self.learner: Any = learner
         self.level_weight = self.weighting.table(self.schedule, self.prediction).to(self.device)  # (T,)
-
-    def _check_on_policy(self, settings: OnPolicy | None) -> OnPolicy | None:
-        """Refuse on-policy rows where some answers say nothing about the image."""
-        if settings is not None and settings.share and self.prediction == "epsilon":
-            self.schedule.check_conversion("epsilon", "sample")
-        return settings
 
     def _only_outputs(self) -> None:
         """Refuse terms that have no meaning where the teacher's answer is more than one look at what is shown."""
@@ -352,12 +346,15 @@ class Distiller:
         return sharding.put_together(self._bare, self.student, keep=self.accelerator.is_main_process)
 
     def certificate(self) -> Certificate | None:
-        """The tracker's a-priori error as the next steps use it: what is drawn ahead is decided on older estimates.
+        """The tracker's a-priori error as the next steps use it: what is drawn ahead, or held for some steps, is
+        decided on older estimates. The noise is that of independent samples, which a held condition's are not quite.
 
         Lags are in updates of the tracker, of which the sampler makes one in ``every`` steps.
         """
         known = self.sampler.certificate()
-        return None if known is None else known._replace(lag=known.lag + self.batches.ahead / self.sampler.every)
+        if known is None:
+            return None
+        return known._replace(lag=known.lag + (self.batches.ahead + self.batches.held_for) / self.sampler.every)
 
     def clear(self) -> None:
         """Begin new sums of losses and discrepancies."""

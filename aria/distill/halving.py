@@ -21,13 +21,11 @@ from torch import Tensor, nn
 
 from aria import checks
 from aria.distill.denoisers import Ask, Condition
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.schedule import STEEPEST, NoiseSchedule
 from aria.distill.teacher import Teacher
 
 SAID = ("v_prediction", "sample", "epsilon")
 """What DDIM can be told, and so what a student of fewer steps may predict."""
-STEEPEST = 100.0
-"""The largest σ/α at which an image is read off a noise prediction: its errors come out so many times larger."""
 
 
 def deterministic(scheduler: Any) -> DDIMScheduler:

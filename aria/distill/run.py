@@ -133,9 +133,19 @@ def _stage(config: Config, pipeline: Any, terms: Sequence[Objective]) -> None:
     shown = config.data.guidance_scale
     if scales is not None and config.run.validation_prompts and not scales[0] <= shown <= scales[1]:
         raise ValueError(f"guidance_scale={shown:g}, with which grids are drawn, is none that the student is told")
+    if halve_from is not None and config.conditioning.on_policy:
+        raise ValueError("on_policy rows choose their timesteps themselves, which halve_from decides: give one of them")
     if halve_from is not None:
         pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
         _teaching(config, pipeline, {})
+
+
+def _on_policy(config: Config, partition: Partition) -> OnPolicy:
+    """The rows whose images the student makes; where timesteps are not theirs to choose, none by default."""
+    told = config.conditioning
+    free = config.models.halve_from is None and "timestep" not in getattr(partition, "coordinates", ())
+    default = OnPolicy.share if free else 0.0
+    return OnPolicy(default if told.on_policy is None else told.on_policy, told.on_policy_hops)
 
 
 def _teaching(config: Config, pipeline: Any, null: Condition) -> Teacher:
@@ -245,7 +255,7 @@ def _distiller(
         null_probability=config.conditioning.null_probability,
         student_prediction=models.student_prediction,
         guidance=config.conditioning.guidance,
-        on_policy=OnPolicy(config.conditioning.on_policy, config.conditioning.on_policy_hops),
+        on_policy=_on_policy(config, partition),
         pairs=_pairs(models.student),
         optimiser=config.optimiser,
         steps=training.max_train_steps,

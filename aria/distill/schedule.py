@@ -26,6 +26,8 @@ from torch import Tensor
 
 from aria import checks
 
+STEEPEST = 100.0
+"""Where σ/α is larger, an error of the predicted noise is an error of the image so many times as large."""
 PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 """diffusers' names for what a denoiser predicts."""
 
@@ -95,6 +97,14 @@ class NoiseSchedule:
         """(B, …) noised latents."""
         alpha, sigma = self.levels(timestep, clean)
         return alpha * clean + sigma * noise
+
+    def telling(self) -> Tensor:
+        """(n,) the timesteps at which an answer says something of the image, σ/α at most :data:`STEEPEST`.
+
+        >>> NoiseSchedule(torch.tensor([1.0, 0.6, 0.0]), torch.tensor([0.0, 0.8, 1.0])).telling()
+        tensor([0, 1])
+        """
+        return (self.sigma <= STEEPEST * self.alpha).nonzero().flatten()
 
     def snr(self, timestep: Tensor) -> Tensor:
         """(B,) signal-to-noise ratio α²/σ², float32; infinite where there is no noise."""

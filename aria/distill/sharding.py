@@ -44,7 +44,7 @@ def _blocks(model: nn.Module) -> list[nn.Module]:
 
 
 def _called_apart(block: nn.Module) -> nn.Module | None:
-    """What is called without its block too, and so is put together by itself: DiT's last layer asks the first ``emb``."""
+    """What is called without its block too, and so is put together by itself: DiT's last layer asks an ``emb``."""
     embedding = getattr(getattr(block, "norm1", None), "emb", None)
     return embedding if isinstance(embedding, nn.Module) else None
 

@@ -35,6 +35,8 @@ def test_standard_arms_by_name(standard):
         ("mine: partitioner=label('x')", "unknown partitioner 'label'"),
         ("mine: replacement=konstant", "unknown replacement 'konstant'"),
         ("mine: weighting=snr", "unknown weighting 'snr'"),
+        ("mine: allocator=oracle; on_policy=0.5", "it takes no on_policy rows"),
+        ("mine: on_policy=2", r"on_policy must lie in \[0, 1\], got 2"),
         ("nowhere.py:Greedy", "there is no file 'nowhere.py'"),
         ("", "cannot read the allocator spec ''"),
     ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from aria.bench import lookahead, table
+from aria.bench.arms import LOOKAHEAD, arm
 from aria.bench.exam import Exam
 from aria.tasks import GROUPS
 from tests.bench import small
@@ -49,15 +52,32 @@ def test_between_turns_candidates_are_their_own(greedy):
     assert any(not torch.equal(one, other) for one, other in zip(*ones))
 
 
+def test_what_is_told_of_a_seed_is_its_best_student(greedy):
+    for _ in range(7):
+        greedy.step()
+    for place, (seed, told) in enumerate(greedy.marks()):
+        world = greedy.stacked.worlds[seed]
+        gaps = greedy.exams[seed].mark(greedy.stacked, slice(3 * place, 3 * place + 3))["gap"]
+        uniform = gaps.double() @ world.groups["uniform"]
+        assert uniform.max() > uniform.min()
+        assert torch.equal(told["gap"], gaps[uniform.argmin()][None])
+
+
+def test_no_arm_is_called_so_and_no_run_is_shorter_than_its_turns():
+    with pytest.raises(ValueError, match="an arm cannot be called lookahead"):
+        arm("lookahead: allocator=pool")
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 20, got 10|steps"):
+        small.comparison(lookahead=True, recipe=replace(small.RECIPE, steps=10))
+
+
 def test_it_is_a_row_of_the_table_and_is_not_computed_again(tmp_path):
     comparison = small.comparison(*ARMS, lookahead=True)
     rows = comparison.run(tmp_path)
-    mine = [row for row in rows if row["arm"] == lookahead.NAME]
+    mine = [row for row in rows if row["arm"] == LOOKAHEAD]
     assert {row["seed"] for row in mine} == {0, 1} and {row["step"] for row in mine} == {10, 20}
     told = []
     assert comparison.run(tmp_path, progress=lambda done, total: told.append(total)) == rows and not told
-    last = table.rows(rows, GROUPS)[-1]
-    assert last["arm"] == lookahead.NAME and last["of_lookahead"] in (None, 1.0)
+    assert table.rows(rows, GROUPS)[-1]["arm"] == LOOKAHEAD
     assert comparison.lookahead_cell(0) != small.comparison(*ARMS[:2], lookahead=True).lookahead_cell(0)
 
 
@@ -66,6 +86,9 @@ def test_its_share_is_told(tmp_path):
     greedy = [{**row, "arm": "lookahead", "value": 0.5 * row["value"]} for row in rows if row["arm"] == "rc"]
     half = [{**row, "arm": "half", "value": 0.75 * row["value"]} for row in rows if row["arm"] == "rc"]
     found = {row["arm"]: row["of_lookahead"] for row in table.rows([*rows, *half, *greedy], GROUPS)}
+    alone = {row["arm"]: row for row in table.rows([*rows, *half], GROUPS)}
+    beside = {row["arm"]: row for row in table.rows([*rows, *half, *greedy], GROUPS)}
+    assert alone["half"]["gap.uniform"]["p_adjusted"] == beside["half"]["gap.uniform"]["p_adjusted"]
     assert found["half"] == pytest.approx(0.5) and found["lookahead"] == 1.0 and found["rc"] == 0.0
     assert "of lookahead" in table.text(table.rows([*rows, *half, *greedy], GROUPS), GROUPS)
     assert "of lookahead" not in table.text(table.rows(rows, GROUPS), GROUPS)

@@ -62,15 +62,16 @@ def test_any_part_of_a_batch_has_its_share(share, total):
             assert abs(int(rows[first:last].sum()) - share * (last - first)) < 1.001
 
 
-def test_of_a_grid_the_noisiest_timesteps_come_first():
-    grid = torch.tensor([19, 14, 9, 4])
-    made = batches(hops=2, timesteps=grid)
-    mask = OnPolicy(0.5, 2).rows(SIZE)
-    nth = mask.cumsum(0) - 1
-    for step, batch in enumerate(run(made, 6)):
-        first = (nth + step) % 2 == 0
-        assert bool(torch.isin(batch.timestep, grid).all())
-        assert bool((batch.timestep[mask & first] >= 14).all()) and bool((batch.timestep[mask & ~first] <= 9).all())
+def test_they_begin_where_an_answer_says_something_of_the_image():
+    alpha = torch.linspace(1, 0, 20)
+    alpha[-2] = 0.009  # σ/α = 111
+    made = batches(schedule=NoiseSchedule(alpha, (1 - alpha**2).sqrt()))
+    mask = OnPolicy(0.5, 3).rows(SIZE)
+    seen = run(made, 60, paint=lambda batch, step: torch.zeros_like(batch.clean))
+    times = torch.cat([batch.timestep[mask] for batch in seen])
+    assert times.unique().tolist() == list(range(18))
+    assert torch.cat([batch.timestep[~mask] for batch in seen]).max() == 19
+    assert all(bool(batch.noisy.isfinite().all()) for batch in seen)
 
 
 @pytest.mark.parametrize("hops", [2, 3, 5])
@@ -114,12 +115,13 @@ def test_they_go_on_from_what_the_student_made_and_others_from_the_data():
         torch.testing.assert_close(batch.noisy, alpha * batch.clean + sigma * batch.noise)
 
 
-def test_without_a_share_nothing_changes():
-    plain = batches(share=0.0)
-    without = batches(share=0.0)
-    without._on_policy = None
-    for one, other in zip(run(plain, 5), run(without, 5)):
-        assert torch.equal(one.noisy, other.noisy) and torch.equal(one.index, other.index)
+def test_for_other_rows_nothing_changes():
+    other_rows = ~OnPolicy(0.5).rows(SIZE)
+    for with_some, without in zip(run(batches(), 5), run(batches(share=0.0), 5)):
+        for name in ("clean", "noisy", "timestep", "index", "region", "own", "null", "weight"):
+            one, other = getattr(with_some, name), getattr(without, name)
+            assert torch.equal(one[other_rows], other[other_rows]), name
+        assert not torch.equal(with_some.noisy, without.noisy)
 
 
 def test_noise_levels_are_met_equally_often():
@@ -203,6 +205,25 @@ def test_an_importance_weight_stays_with_its_condition():
     assert len(seen[-1].weight[mask].unique()) > 1
 
 
+def test_a_guidance_scale_stays_with_its_condition():
+    made = batches(guidance=(1.0, 8.0))
+    mask = OnPolicy(0.5, 3).rows(SIZE)
+    nth = mask.cumsum(0) - 1
+    seen = run(made, 7)
+    for step in range(1, 7):
+        stays = mask & ((nth + step) % 3 > 0)
+        before, now = (seen[at].condition["guidance"] for at in (step - 1, step))
+        assert torch.equal(now[stays], before[stays]) and not bool((now == before)[~stays].any())
+
+
+def test_what_is_held_makes_the_certificate_older():
+    lags = [
+        float(engine.make(on_policy=OnPolicy(share, 3), of={"tracker": "ema(rate=0.1)"}).certificate().lag.max())
+        for share in (0.0, 0.5)
+    ]
+    assert lags[1] == lags[0] + 2
+
+
 def _weighted(draw):
     def drawn(n):
         told = draw(n)
@@ -222,11 +243,7 @@ def test_what_cannot_be_is_said():
         made.next()
     pool = aria.Pool(columns={"label": [row % 3 for row in range(12)]})
     partition = aria.registry.partitioner(f"product(labels('label'), bins('timestep', 0, {engine.TIMESTEPS}, 2))")
-    with pytest.raises(ValueError, match="must not draw"):
+    with pytest.raises(ValueError, match="a partition that draws timesteps does not go with them"):
         engine.make(on_policy=OnPolicy(), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
-    blind = NoiseSchedule(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]))
-    teacher = engine.Teacher(engine.net(0), engine.ask, blind, "epsilon")
-    with pytest.raises(ValueError, match="timestep 1 has no image"):
-        engine.Distiller(
-            teacher, engine.net(1), engine.sampler(), engine.images(), engine.Encoded.numbered(12), on_policy=OnPolicy()
-        )
+    with pytest.raises(ValueError, match="a teacher of some timesteps does not go with them"):
+        batches(timesteps=torch.tensor([19, 9]))

@@ -12,6 +12,7 @@ from aria.cli import main
 from aria.distill import checkpoint, sharding
 from aria.distill.denoisers.dit import DiT
 from aria.distill.distiller import Distiller, NonFiniteLoss
+from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
 from aria.distill.students import add_low_rank, factorise
 from aria.distill.teacher import Teacher
@@ -26,6 +27,7 @@ GLOBAL = 8
 
 def made(ranks=1, **settings):
     told = {"objective": EVERYTHING, "width": 4, "of": ADAPTIVE, "optimiser": OPTIMISER, "ema_decay": 0.9}
+    told["on_policy"] = OnPolicy(0.5)
     passes = settings.get("accumulation", 1)
     return engine.make(batch_size=GLOBAL // ranks // passes, **(told | settings))
 
