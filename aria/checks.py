@@ -8,7 +8,12 @@ from numbers import Integral, Real
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, Real) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of 400 digits, which no float can hold
+        return False
 
 
 def number(name: str, value: float) -> None:

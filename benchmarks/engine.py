@@ -7,6 +7,10 @@ Candidates train the same student from the same teacher at the same precision an
 round, in one process, so that a machine that slows down slows all of them; ratios are medians over rounds of the ratio
 within a round. Then the engine's step is taken apart, its floating point operations are counted and set against what a
 matrix product reaches at the same precision; and each candidate's memory is measured in a process of its own.
+
+Since they take turns, all candidates are in memory at once. In the size of sd1 each holds about 11 GB between its turns
+(student, moments and moving average in float32, and a teacher of its own), three of them 33 GB and the five with
+--compile 55 GB; whoever has its turn needs room for gradients and activations as well.
 """
 
 from __future__ import annotations
@@ -37,6 +41,14 @@ RESULTS = Path(__file__).parent / "results"
 WARM, PARTS = 2, 4
 """Steps before anything is timed, and steps that are taken apart."""
 Run = dict[str, Any]
+
+
+def tidy(device: torch.device) -> None:
+    """Give back the memory of what is no longer used, and forget what was compiled for it."""
+    torch._dynamo.reset()
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def wait(device: torch.device) -> None:
@@ -159,6 +171,20 @@ def operations(distiller: Any) -> int:
     return int(counter.get_total_flops())
 
 
+def waits(distiller: Any) -> str | None:
+    """What in one step of the engine waits for the GPU, None if nothing does."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        distiller.step()
+    except RuntimeError as error:
+        if "synchroniz" not in str(error):
+            raise
+        return str(error).split("\n")[0]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return None
+
+
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second of a large matrix product: the best of a few."""
     side = 8192 if device.type == "cuda" else 2048
@@ -222,7 +248,9 @@ def measure(here: World, student: str, compiled: bool) -> Run:
             one.step()
     seconds = rounds(field, preset.rounds, preset.steps, device)
     engine = field["engine"]
-    parts, flops, peak = apart(engine, PARTS, device), operations(engine), matrix_rate(device, here.dtype)
+    field.clear()
+    tidy(device)
+    parts, flops, peak = apart(engine, PARTS, device), operations(engine), matrix_rate(device, preset.dtype)
     step = statistics.median(clock for clock, _ in seconds["engine"])
     return {
         "student": student,
@@ -234,7 +262,7 @@ def measure(here: World, student: str, compiled: bool) -> Run:
         "flops_per_second": flops / step,
         "matrix_product_flops_per_second": peak,
         "utilisation": flops / step / peak,
-    }
+    } | ({"waits_for_the_gpu": waits(engine)} if device.type == "cuda" else {})
 
 
 def machine(device: torch.device) -> Run:
@@ -272,6 +300,8 @@ def render(record: Run) -> str:
             f"{one['flops_per_second'] / 1e9:,.0f} GFLOP/s, {one['utilisation']:.0%} of a matrix product's "
             f"{one['matrix_product_flops_per_second'] / 1e9:,.0f}"
         )
+        if "waits_for_the_gpu" in one:
+            lines.append(f"  the engine's step waits for the GPU: {one['waits_for_the_gpu'] or 'nowhere'}")
     return "\n".join(lines)
 
 
@@ -312,11 +342,16 @@ def plot(record: Run, path: Path) -> None:
 @click.option("--memory_of", hidden=True)
 def main(name: str, device: str | None, student: str | None, compiled: bool, out: Path | None, picture: Path | None,
          memory_of: str | None, **changes: Any) -> None:  # fmt: skip
-    """Time the engine beside hand-written loops."""
+    """Time the engine beside hand-written loops.
+
+    All candidates are in memory at once: in the size of sd1 about 11 GB each between their turns, 33 GB in all or 55 GB
+    with --compile, and the gradients and activations of the one whose turn it is.
+    """
     preset = PRESETS[name].with_values(**changes)
     kind = device or ("cuda" if name == "sd1" else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; --device cpu, or --preset cpu, works anywhere")
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # nothing that is called compiled shall be so in part
     where, students = torch.device(kind), (student,) if student else preset.students
     if memory_of:
         click.echo(peak_of(memory_of, preset, students[0], where))
@@ -330,6 +365,7 @@ def main(name: str, device: str | None, student: str | None, compiled: bool, out
     }
     for one in students:
         found = measure(world(preset, one, where), one, compiled)
+        tidy(where)  # whoever measures memory next finds the device empty
         for row in found["rows"]:
             row["peak_mb"] = in_a_process(row["name"], name, one, kind, changes)
         record["students"].append(found)

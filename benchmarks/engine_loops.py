@@ -29,6 +29,8 @@ from aria.distill.schedule import NoiseSchedule
 from aria.distill.teacher import Teacher
 
 RATE, DECAY, NULL, STEEPNESS = 5e-5, 0.9999, 0.1, 5.0
+ENCODED = 8
+"""Images that pass the autoencoder at once: 64 of 512 pixels a side would make a layer of 2³¹ values."""
 
 
 def accelerator(world: World) -> Accelerator:
@@ -63,11 +65,10 @@ class ByHand:
     def __init__(self, world: World, *, cached: bool, compiled: bool = False) -> None:
         self.world, self.cached, self.teacher = world, cached, copy.deepcopy(world.teacher)
         self.accelerator = accelerator(world)
-        self.device = world.device
+        self.device, self.dtype = world.device, world.preset.dtype
         student = world.student().train()
         if compiled:
-            compile_blocks(student)
-            compile_blocks(self.teacher)
+            compile_blocks(student, self.teacher)
         self.seen: dict[str, Tensor] = {}
         for mine, model, names in (("t", self.teacher, 0), ("s", student, 1)):
             for pair in world.pairs:
@@ -97,7 +98,7 @@ class ByHand:
         noise = torch.randn_like(latents)
         noisy = world.scheduler.add_noise(latents, noise, timesteps)
         with torch.no_grad():
-            target = self.teacher(noisy.to(world.dtype), timesteps, embeds.to(world.dtype)).sample
+            target = self.teacher(noisy.to(self.dtype), timesteps, embeds.to(self.dtype)).sample
         predicted = self.student(noisy, timesteps, embeds).sample
         output = functional.mse_loss(predicted.float(), target.float(), reduction="mean")
         feature = torch.zeros((), device=self.device)
@@ -112,6 +113,7 @@ class ByHand:
         self.schedule.step()
         self.optimizer.zero_grad()
         self.ema.step(self.student.parameters())
+        self.seen.clear()  # features would lie in memory while others have their turn
 
     def _prompt(self, row: int, timestep: float) -> int:
         """Random conditioning for one sample."""
@@ -123,8 +125,9 @@ class ByHand:
     def _encoded(self, rows: list[int], prompts: list[int]) -> tuple[Tensor, Tensor]:
         world = self.world
         with torch.no_grad():
-            pixels = torch.stack([world.pixels[row] for row in rows]).to(self.device, world.dtype)
-            latents = world.vae.encode(pixels).latent_dist.sample().float() * world.vae.config.scaling_factor
+            pixels = torch.stack([world.pixels[row] for row in rows]).to(self.device, self.dtype)
+            latents = torch.cat([world.vae.encode(some).latent_dist.sample().float() for some in pixels.split(ENCODED)])
+            latents *= world.vae.config.scaling_factor
             ids = torch.stack([world.ids[prompt] for prompt in prompts]).to(self.device)
             return latents, world.text(ids)[0]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import aria
+from aria.distill.learner import HALF
 from aria.distill.students import build_student, plan_student
 
 TOKENS, REGIONS, PROMPTS, IMAGES = 77, 64, 1024, 64
@@ -41,6 +42,11 @@ class Preset:
     """Of a candidate in one round."""
     text_layers: int = 12
     text_heads: int = 12
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That of the models that are frozen."""
+        return HALF.get(self.precision, torch.float32)
 
     def with_values(self, **told: Any) -> Preset:
         return replace(self, **{name: value for name, value in told.items() if value is not None})
@@ -82,11 +88,6 @@ class World:
     """(M + 1, L) token ids of the prompts; the last is the empty text."""
     scheduler: DDPMScheduler = field(default_factory=lambda: DDPMScheduler(beta_schedule="scaled_linear"))
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """That of the models that are frozen."""
-        return {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.preset.precision]
-
     def student(self) -> Any:
         """A copy to train."""
         return copy.deepcopy(self.begun).to(self.device)
@@ -98,7 +99,7 @@ class World:
             pixels = (some.to(self.device, self.vae.dtype) for some in self.pixels.split(8))
             latents = [self.vae.encode(some).latent_dist.mode() for some in pixels]
         scaled = torch.cat(latents).float() * self.vae.config.scaling_factor
-        return scaled, torch.cat(embeds).to(self.dtype)
+        return scaled, torch.cat(embeds).to(self.preset.dtype)
 
     def sampler(self) -> aria.Sampler:
         pool = aria.Pool(columns={"region": [row % REGIONS for row in range(PROMPTS)]})
@@ -135,11 +136,10 @@ def world(preset: Preset, student: str, device: torch.device, seed: int = 0) -> 
             num_attention_heads=preset.text_heads,
         )
     )
-    frozen = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[preset.precision]
     for model in (teacher, vae, text):
         model.requires_grad_(False).eval().to(device)
-        if frozen != torch.float32:
-            model.to(frozen)
+        if preset.dtype != torch.float32:
+            model.to(preset.dtype)
     side = 8 * preset.latent
     pixels = torch.rand(IMAGES, 3, side, side) * 2 - 1
     ids = torch.randint(1000, (PROMPTS + 1, TOKENS))
@@ -187,5 +187,5 @@ class Latents:
         return len(self.latents)
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows.to(self.latents.device)
+        rows = rows.to(self.latents.device, non_blocking=True)  # else every step would wait for the one before
         return self.latents[rows], self.own[rows]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 
 from aria.command_line import bar, mistakes
+
+SCHEDULER = Path("scheduler", "scheduler_config.json")
+"""Where a pipeline's folder has its scheduler."""
 
 
 @click.command()
@@ -76,7 +80,7 @@ def compare(
     noise = grids.starting_noise(denoiser, pipeline, len(prompts), seed, resolution).to(device, stored)
     conditions, null = grids.encoded(pipeline, denoiser, prompts)
     told: dict[str, Any] = {"guidance": guidance, "seed": seed}
-    ours: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(student)}
+    ours: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(Path(student), pipeline)}
     latents, columns = {}, {}
     for name, shown, how in (("teacher", own, {"steps": steps}), ("student", model, ours)):
         with bar(name) as progress:
@@ -98,13 +102,19 @@ def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, coun
     return list(given) if path is None else read_prompts(path, column=column).texts[:count]
 
 
-def _scheduler(student: str) -> Any:
-    """The scheduler of a pipeline's folder, with which it was trained; a model alone is sampled as its teacher is."""
+def _scheduler(student: Path, pipeline: Any) -> Any:
+    """The scheduler of a pipeline's folder, with which it was trained, or that of a checkpoint's run; a model alone is
+    sampled as its teacher is."""
+    folder = student.resolve().parent
+    if (student / SCHEDULER).is_file():
+        return _read(student / SCHEDULER)
+    return _trained_with(folder, pipeline) if (folder / "state.json").is_file() else None
+
+
+def _read(path: Path) -> Any:
+    """The scheduler that a file describes."""
     import diffusers
 
-    path = Path(student) / "scheduler" / "scheduler_config.json"
-    if not path.is_file():
-        return None
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         kind: Any = getattr(diffusers, told.get("_class_name", ""), None)
@@ -114,6 +124,24 @@ def _scheduler(student: str) -> Any:
     if not known:
         raise ValueError(f"{path} names no scheduler of diffusers: {told.get('_class_name')!r}")
     return kind.from_config(told)
+
+
+def _trained_with(folder: Path, pipeline: Any) -> Any:
+    """The scheduler with which a checkpoint's run will deliver its student, made of the teacher's as the run makes it.
+
+    A run of another teacher's scheduler is refused: what its student predicts would be taken for something else.
+    """
+    from aria.distill import checkpoint, denoisers, halving
+    from aria.distill.conditions import fingerprint
+
+    run, own = checkpoint.check(folder)["settings"], denoisers.of(pipeline).model_of(pipeline)
+    scheduler = pipeline.scheduler if run.get("halve_from") is None else halving.deterministic(pipeline.scheduler)
+    made = fingerprint.model(SimpleNamespace(scheduler=scheduler), own, own.dtype)
+    if run.get("scheduler") != made["scheduler"]:
+        raise ValueError(f"{folder} was trained with another teacher's scheduler: show it beside its run's own teacher")
+    prediction = run.get("student_prediction")
+    changes = {} if prediction is None else {"prediction_type": prediction}
+    return type(scheduler).from_config(scheduler.config, **changes)
 
 
 def _ended(student: Path) -> None:

@@ -31,22 +31,24 @@ def write(config: Config, distiller: Distiller, output: Path) -> str:
 
 
 def _use(config: Config) -> list[str]:
-    """How it is called, where otherwise than its teacher."""
-    lines, scales = [], config.conditioning.guidance
+    """How it is called, where otherwise than its teacher: once, with all that matters."""
+    scales, halved = config.conditioning.guidance, config.models.halve_from is not None
+    if scales is None and not halved:
+        return []
+    told, arguments = [], ["prompt"]
+    if halved:
+        told.append(f"It makes in {config.student_steps} steps what its teacher makes in {config.steps}.")
+        arguments.append(f"num_inference_steps={config.student_steps}")
     if scales is not None:
-        lines += [
-            f"It is told the guidance scale, from {scales[0]:g} to {scales[1]:g}, and asked once a step: "
-            f"`pipeline(prompt, guidance_scale={(scales[0] + scales[1]) / 2:g})`.",
-            "",
-        ]
-    if config.models.halve_from is not None:
-        lines += [
-            f"It makes in {config.student_steps} steps what its teacher makes in {config.steps}: "
-            f"`pipeline(prompt, num_inference_steps={config.student_steps})`. Other numbers of steps are not what it "
-            "was trained for.",
-            "",
-        ]
-    return lines
+        told.append(f"It is told the guidance scale, from {scales[0]:g} to {scales[1]:g}, and asked once a step.")
+        arguments.append(f"guidance_scale={(scales[0] + scales[1]) / 2:g}")
+    else:
+        told.append("It was trained without guidance.")
+        arguments.append("guidance_scale=1")
+    told.append(f"Call it as `pipeline({', '.join(arguments)})`.")
+    if halved:
+        told.append("Other numbers of steps are not what it was trained for.")
+    return [" ".join(told), ""]
 
 
 def _shown(path: str) -> str:

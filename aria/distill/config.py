@@ -125,7 +125,7 @@ class Allocation:
         "auto is k-means, a region per 8 prompts, 256 at most.",
     )
     tracker: str = said("bank", "Noisy losses to one estimate per region; `aria plugins` lists them.")
-    allocator: str = said("proportional", "Estimates to a distribution over regions; pool is plain RC.")
+    allocator: str = said("proportional", "Estimates to a distribution over regions; pool draws as RC does.")
     floor: float = said(0.2, "Share of the draws that always follow the pool.")
     correction: str = said("none", "none, importance or tempered(λ): whether weights undo the allocation.")
     warmup: int = said(50, "Steps before the allocator decides.")
@@ -166,7 +166,7 @@ class Training:
     ema_decay: float = said(0.9999, "Its memory.")
     seed: int = said(0, "Of everything random.")
     fsdp: bool = said(False, "On several processes: divide the student and the optimiser's memory among them.")
-    compile: bool = said(False, "Compile the blocks that the models repeat: a slow start, faster steps.")
+    compile: bool = said(False, "Compile the blocks that UNets repeat: a slow start, faster steps.")
 
     def __post_init__(self) -> None:
         for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -15,7 +15,7 @@ from aria.distill import sharding
 from aria.distill.batches import Batch, Batches, Encodings, Images
 from aria.distill.callbacks import Callback
 from aria.distill.denoisers import Ask, keep_labels
-from aria.distill.learner import Learner, compile_blocks, freeze, projections, same_latents
+from aria.distill.learner import HALF, Learner, compile_blocks, freeze, projections, same_latents
 from aria.distill.moving_average import MovingAverage
 from aria.distill.objectives import Answer, Objective, Pairs, Shown, Weighting
 from aria.distill.on_policy import OnPolicy
@@ -132,10 +132,10 @@ class Distiller:
             device=self.device,
         )
         self.student = student
-        for model in (student, teacher.model) if compiled else ():
-            compile_blocks(model)
         self.student_prediction = student_prediction or self.prediction
         self._compare(teacher, pairs, self.student_prediction)
+        if compiled:  # only now: nothing is made for the one sample with which both models were tried
+            compile_blocks(student, teacher.model)
         self._prepare(ema_decay, fsdp)
         self.step_count = 0
 
@@ -156,7 +156,7 @@ class Distiller:
         same = student_prediction == self.prediction
         convert = None if same else (self.schedule, student_prediction, self.prediction)
         model = freeze(teacher.model).to(self.device)
-        half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(self.accelerator.mixed_precision)
+        half = HALF.get(str(self.accelerator.mixed_precision))
         self.teacher = Learner(teacher.ask or self.denoiser, model.to(half) if half else model, names[0])
         learner = Learner(self.denoiser, self.student.to(self.device), names[1], convert=convert)
         theirs, ours = self._features(self.teacher), self._features(learner)
@@ -244,10 +244,16 @@ class Distiller:
         self._update()
         self.step_count += 1
 
-    def _parts(self, batch: Batch) -> list[Batch]:
-        if self._random_layers:
-            torch.manual_seed(step_seed(self.seed, self.step_count))
-        return list(batch.parts(self.accumulation)) if self.accumulation > 1 else [batch]
+    def _parts(self, batch: Batch) -> Iterator[Batch]:
+        """The batch pass by pass; random layers begin each with numbers of its own, a function of (seed, step, place).
+
+        Its place among all passes of the step, on whichever rank: what is dropped depends on the size of a pass alone.
+        """
+        first = self.accelerator.process_index * self.accumulation
+        for place, part in enumerate(batch.parts(self.accumulation), first):
+            if self._random_layers:
+                torch.manual_seed(step_seed(step_seed(self.seed, self.step_count), place))
+            yield part
 
     def _backward(self, batch: Batch, *, last: bool) -> tuple[dict[str, Tensor], Tensor]:
         """Per-sample losses by term and the student's answer; gradients are added to those before."""

@@ -111,7 +111,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     try:
         value = json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter of a thousand brackets within one another
         raise ValueError(f"{path}: no JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: not a JSON object")

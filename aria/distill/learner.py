@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from aria.distill.denoisers import Ask, Condition
 from aria.distill.schedule import NoiseSchedule
 from aria.distill.taps import taps
+
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""The type of frozen models by the run's mixed precision; without one they stay as they are."""
 
 
 class Learner(nn.Module):
@@ -71,11 +75,39 @@ def _rest(feature: Tensor, channel: int) -> list[int]:
     return shape
 
 
-def compile_blocks(model: Any) -> None:
-    """Compile the blocks that a model of diffusers repeats, one by one and in place: names of weights stay."""
-    if not getattr(model, "_repeated_blocks", None):
-        raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
-    model.compile_repeated_blocks()
+def compile_blocks(*models: Any, **settings: Any) -> None:
+    """Compile the blocks that models of diffusers repeat, one by one and in place: names of weights stay.
+
+    ``settings`` are those of ``torch.compile``.
+    """
+    for model in models:
+        if not getattr(model, "_repeated_blocks", None):
+            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
+    _expect(sum(map(_kinds, models)))
+    for model in models:
+        model.compile_repeated_blocks(**settings)
+
+
+def _kinds(model: Any) -> int:
+    """How many of the blocks that a model repeats differ in the shapes of their weights."""
+    blocks = (block for block in model.modules() if type(block).__name__ in model._repeated_blocks)
+    return len({tuple((name, value.shape) for name, value in block.named_parameters()) for block in blocks})
+
+
+def _expect(kinds: int) -> None:
+    """Let the compiler make so many kinds of blocks as often as it would make one.
+
+    It counts what it makes of one piece of Python code, which all blocks of the process share, and leaves every call
+    after its limit uncompiled.
+    """
+    known: Any = torch._dynamo.config
+    for limit in ("recompile_limit", "accumulated_recompile_limit"):
+        name = limit if hasattr(known, limit) else limit.replace("recompile", "cache_size")
+        setattr(known, name, getattr(known, name) + _EACH * kinds)
+
+
+_EACH = 8
+"""How often the compiler makes one piece of code anew before it gives up, by its own default."""
 
 
 def freeze(model: nn.Module) -> nn.Module:

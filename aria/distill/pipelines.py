@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,11 @@ def component_of(pipeline: DiffusionPipeline) -> str:
 
 def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMixin:
     """A denoising model: a model's own folder, or the model of a pipeline's folder."""
-    folder = Path(path)
-    if (folder / "model_index.json").is_file():
-        names = [name for name in COMPONENTS if (folder / name).is_dir()]
-        if not names:
-            raise ValueError(f"the pipeline {path} has no denoising model; one is called {' or '.join(COMPONENTS)}")
-        folder = folder / names[0]
+    folder = _model_folder(path)
     config = folder / "config.json"
     if not config.is_file():
         raise ValueError(f"{path} is no model folder: it has no config.json{_instead(folder)}")
-    cls = _model_class(config)
+    cls = model_class(config)
     try:
         model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -71,17 +67,38 @@ def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMi
     return model
 
 
+def digest(path: str | Path) -> str:
+    """A digest of the files that hold the weights of what :func:`open_model` opens."""
+    seen = hashlib.sha256()
+    for file in sorted(_model_folder(path).glob("*.safetensors")):
+        with file.open("rb") as handle:
+            seen.update(hashlib.file_digest(handle, "sha256").digest())
+    return seen.hexdigest()[:16]
+
+
+def _model_folder(path: str | Path) -> Path:
+    """A model's own folder, or that of a pipeline's model."""
+    folder = Path(path)
+    if not (folder / "model_index.json").is_file():
+        return folder
+    for name in COMPONENTS:
+        if (folder / name).is_dir():
+            return folder / name
+    raise ValueError(f"the pipeline {path} has no denoising model; one is called {' or '.join(COMPONENTS)}")
+
+
 def _refuse_missing(model: nn.Module, path: str | Path) -> None:
     if missing := [name for name, tensor in model.state_dict().items() if tensor.is_meta]:
         raise ValueError(f"the weights in {path} are not complete: {missing[0]} is missing, {len(missing)} in all")
 
 
-def _model_class(config: Path) -> Any:
+def model_class(config: Path) -> Any:
+    """The class of diffusers that a model's ``config.json`` names."""
     import diffusers
 
     try:
         name = json.loads(config.read_text(encoding="utf-8")).get("_class_name", "")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise ValueError(f"{config} is no JSON object: {error}") from None
     cls = getattr(diffusers, name, None) if isinstance(name, str) else None
     if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):

@@ -20,7 +20,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError
@@ -35,7 +34,7 @@ from aria.distill.conditions import Conditions
 from aria.distill.config import Config
 from aria.distill.latents import Latents
 from aria.distill.learner import Learner, freeze
-from aria.distill.pipelines import open_model, open_pipeline
+from aria.distill.pipelines import digest, model_class, open_model, open_pipeline
 from aria.distill.teacher import Teacher
 from aria.interfaces import Partition
 from aria.statistics import sum_by_region
@@ -68,8 +67,8 @@ def open_quantised(folder: str | Path) -> ModelMixin:
     """The model in a folder of :func:`save_quantised`, ready to compute in float32."""
     place = Path(folder)
     layers = read_record(place)["layers"]
-    config = files.read_json(place / "config.json")
-    model: ModelMixin = _class(config, place).from_config(config)
+    config = place / "config.json"
+    model: ModelMixin = model_class(config).from_config(files.read_json(config))
     try:
         held = load_file(place / WEIGHTS)
         _quanto().requantize(model, held, layers)
@@ -79,14 +78,6 @@ def open_quantised(folder: str | Path) -> ModelMixin:
     if missing := _tensors(model).keys() ^ held.keys():
         raise ValueError(f"cannot open the quantised model {folder}: {sorted(missing)[0]} is missing or too much")
     return model.requires_grad_(False).eval()
-
-
-def _class(config: dict[str, Any], folder: Path) -> Any:
-    name = config.get("_class_name")
-    cls = getattr(diffusers, str(name), None)
-    if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
-        raise ValueError(f"{folder / 'config.json'} names the class {name!r}, which is no model of diffusers")
-    return cls
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -107,16 +98,19 @@ def quantise_run(
     """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
 
     ``samples`` are drawn evenly over the run's regions and noised by their images; student and quantised student see
-    the same, and are compared with the ``teacher``, the run's own unless given.
+    the same, and are compared with the ``teacher``, the run's own unless given. They are compared on a GPU where there
+    is one.
     """
     checks.whole("samples", samples, least=1)
     checks.whole("batch_size", batch_size, least=1)
     config = _config(run)
-    before = open_model(run)
-    after = quantise(open_model(run))
-    pipeline = open_pipeline(teacher or config.models.pretrained_model_name_or_path)
-    conditions, images = _data(run, config, pipeline)
-    partition = aria.partitioners.load(run / "partition.safetensors")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    student = digest(run)
+    before = open_model(run).to(device)
+    after = quantise(open_model(run).to(device))
+    pipeline = _pipeline(config, teacher).to(device)
+    conditions, images = _data(run, config, pipeline, device)
+    partition = aria.partitioners.load(run / "partition.safetensors").to(device)
     found = discrepancies(
         Teacher.of(pipeline),
         {"before": before, "after": after},
@@ -127,10 +121,11 @@ def quantise_run(
         samples=samples,
         batch_size=batch_size,
         seed=seed,
+        device=device,
         bar=bar,
     )
     size = {"before": _bytes(before.state_dict()), "after": _bytes(_tensors(after))}
-    record = {"weights": "int8", "bytes": size, "seed": seed, **found}
+    record = {"weights": "int8", "student": student, "bytes": size, "seed": seed, **found}
     save_quantised(after, output, record)
     return {"output": str(output), **record}
 
@@ -146,21 +141,24 @@ def discrepancies(
     samples: int = 512,
     batch_size: int = 16,
     seed: int = 0,
+    device: torch.device | str = "cpu",
     bar: cache.Bar = cache.silent,
 ) -> dict[str, Any]:
     """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
 
-    Overall is the mean over regions, each weighted by its share of the pool.
+    Overall is the mean over regions, each weighted by its share of the pool. All models and the partition are on
+    ``device``.
     """
     sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
     batches = Batches(
         images, conditions, sampler, teacher.schedule, size=batch_size, replacement=torch.ones(len(teacher.schedule)),
-        null_probability=0.0, seed=seed,
+        null_probability=0.0, seed=seed, device=device,
     )  # fmt: skip
-    convert = None if prediction in (None, teacher.prediction) else (teacher.schedule, prediction, teacher.prediction)
+    converted = prediction is not None and prediction != teacher.prediction
+    convert = (batches.schedule, str(prediction), teacher.prediction) if converted else None
     asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
     answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
-    count = torch.zeros(partition.num_regions, dtype=torch.float64)
+    count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
     total = {name: torch.zeros_like(count) for name in students}
     steps = -(-samples // batch_size)
     with bar("comparing") as progress, torch.no_grad():
@@ -175,7 +173,7 @@ def discrepancies(
             for running, now in zip(total.values(), sums, strict=True):
                 running += now
         progress(steps, steps)
-    return _told(partition, count, total)
+    return _told(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
 
 
 def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
@@ -206,11 +204,19 @@ def _config(run: Path) -> Config:
     return config
 
 
-def _data(run: Path, config: Config, pipeline: Any) -> tuple[Conditions, Latents]:
+def _pipeline(config: Config, elsewhere: str | None) -> Any:
+    """The run's teacher, of the revision and the variant that it was trained with, or one that is named."""
+    if elsewhere is not None:
+        return open_pipeline(elsewhere)
+    models = config.models
+    return open_pipeline(models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant)
+
+
+def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tuple[Conditions, Latents]:
     folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
     if not (folder / "conditions").is_dir():
         raise ValueError(f"the run's cache is not at {folder}: `aria cache` makes it again")
-    told: dict[str, Any] = {"pipeline": pipeline, "device": "cpu"}
+    told: dict[str, Any] = {"pipeline": pipeline, "device": device}
     return Conditions(folder / "conditions", **told), Latents(
         folder / "latents", resolution=config.data.resolution, **told
     )

@@ -108,12 +108,17 @@ def _accelerator(config: Config, target: Path, terms: Sequence[Objective]) -> Ac
     partly = not any(term.by_level for term in terms)  # the layers after the last one compared are then not trained
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise ValueError("the student is divided among processes by --fsdp; launch without accelerate's --use_fsdp")
-    return Accelerator(
+    accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
         log_with=told.report_to,
         project_dir=target / told.logging_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partly)],
     )
+    if training.fsdp and str(accelerator.mixed_precision) == "fp16":
+        raise ValueError("fsdp works with mixed_precision bf16 or no, not with fp16, whose scaler it would need")
+    if training.fsdp and not torch.distributed.is_initialized():
+        raise ValueError("fsdp divides the student among processes: start several, with torchrun or accelerate launch")
+    return accelerator
 
 
 def _plain(config: Config) -> dict[str, int | float | str]:
@@ -121,23 +126,41 @@ def _plain(config: Config) -> dict[str, int | float | str]:
 
 
 def _stage(config: Config, pipeline: Any, terms: Sequence[Objective]) -> None:
-    """Make the pipeline ready to be halved, and refuse what cannot be halved or guided before anything takes long."""
-    scales, halve_from = config.conditioning.guidance, config.models.halve_from
-    if scales is not None or halve_from is not None:
+    """Make the pipeline ready to be halved, and refuse what cannot be taught before anything takes long."""
+    models, halved_from = config.models, config.models.halve_from is not None
+    if config.conditioning.guidance is not None or halved_from:
         for term in terms:
             term.check_asked_twice()
-    if scales is not None and not denoisers.of(pipeline).takes_guidance:
-        raise ValueError(f"the models of a {type(pipeline).__name__} cannot take the guidance scale as an input")
-    if scales is None and width_of(getattr(pipeline, component_of(pipeline))) is not None:
-        raise ValueError("the teacher takes the guidance scale as an input: say up to which, guidance_max")
-    shown = config.data.guidance_scale
-    if scales is not None and config.run.validation_prompts and not scales[0] <= shown <= scales[1]:
-        raise ValueError(f"guidance_scale={shown:g}, with which grids are drawn, is none that the student is told")
-    if halve_from is not None and config.conditioning.on_policy:
+    _check_scales(config, pipeline)
+    if halved_from and config.conditioning.on_policy:
         raise ValueError("on_policy rows choose their timesteps themselves, which halve_from decides: give one of them")
-    if halve_from is not None:
+    if halved_from:
         pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
-        _teaching(config, pipeline, {})
+    teacher = _teaching(config, pipeline, {})
+    teacher.schedule.check_conversion(models.student_prediction or teacher.prediction, teacher.prediction)
+    registry.resolve(config.loss.weighting, Weighting).table(teacher.schedule, teacher.prediction)
+
+
+def _check_scales(config: Config, pipeline: Any) -> None:
+    """Refuse guidance that the models cannot be told, and a scale for images or grids that they never learn."""
+    scales, data, models = config.conditioning.guidance, config.data, config.models
+    takes = width_of(getattr(pipeline, component_of(pipeline))) is not None
+    drawn, sampled = bool(config.run.validation_prompts), not data.train_data_dir
+    shown = f"guidance_scale={data.guidance_scale:g}, with which {'grids' if drawn else 'images'} are drawn, is"
+    if scales is None and takes:
+        raise ValueError("the teacher takes the guidance scale as an input: say up to which, guidance_max")
+    if scales is None and models.halve_from is not None and drawn and data.guidance_scale != 1:
+        raise ValueError(
+            f"{shown} none that the student of halve_from={models.halve_from} is trained for: without guidance_max it "
+            "is that of guidance_scale=1"
+        )
+    if scales is None:
+        return
+    if not denoisers.of(pipeline).takes_guidance:
+        raise ValueError(f"the models of a {type(pipeline).__name__} cannot take the guidance scale as an input")
+    if (drawn or (takes and sampled)) and not scales[0] <= data.guidance_scale <= scales[1]:
+        told = "student" if drawn else "teacher"
+        raise ValueError(f"{shown} none that the {told} is told: guidance is from {scales[0]:g} to {scales[1]:g}")
 
 
 def _on_policy(config: Config, partition: Partition) -> OnPolicy:
@@ -163,6 +186,9 @@ def _student(config: Config, pipeline: Any, terms: Sequence[Objective]) -> Any:
     models = config.models
     student, teacher = open_model(models.student), getattr(pipeline, component_of(pipeline))
     same_latents(teacher, student)
+    for model in (teacher, student) if config.training.compile else ():
+        if not getattr(model, "_repeated_blocks", None):
+            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
     for theirs, ours in (pair for term in terms for pair in term.pairs(_pairs(models.student))):
         taps.find(teacher, theirs)
         taps.find(student, ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 
 import pytest
 from click.testing import CliRunner
@@ -64,6 +65,19 @@ def test_ones_own_allocator_enters_the_table(mine):
     assert spec.split("/")[-1] in (folder / "out" / "report.html").read_text()
 
 
+def test_another_baseline_costs_no_run(mine, tmp_path):
+    shutil.copytree(mine[0] / "out", tmp_path / "out")
+    folder, spec = tmp_path, mine[2]
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
+    again = run(*SMALL, "--no-standard", "--variants", spec, "--out", folder / "out", "--baseline", spec, "--json", "-")
+    assert again.exit_code == 0, (again.output, again.exception)
+    told = json.loads(again.stdout)
+    p = {row["arm"]: row["gap.uniform"]["p_adjusted"] for row in told["table"]}
+    assert told["baseline"] == spec and {row["baseline"] for row in told["table"]} == {spec}
+    assert p[spec] is None
+    assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()} == before
+
+
 def test_the_result_says_how_it_was_made(mine):
     folder, _, spec = mine
     told = json.loads((folder / "out" / "results.json").read_text())
@@ -105,8 +119,8 @@ def options(*more):
     from aria.commands import bench
 
     context = bench.command.make_context("bench", [str(word) for word in more])
-    told = {name: context.params[name] for name in ("spec", "seeds", "steps", "quick", "variants", "standard")}
-    return bench._comparison(**told, no_standard=context.params["no_standard"], setting=context.params["setting"])
+    asked = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead")
+    return bench._comparison(**{name: context.params[name] for name in asked})
 
 
 def test_what_is_compared_unless_told():
@@ -151,6 +165,11 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--arms", "rc,arai"), "unknown standard arm 'arai'; there are: paired, rc, "),
         (("--arms", "rc", "--no-standard"), "--no-standard and --arms contradict each other"),
         (("--setting", "best"), "--setting must be 'rc' or 'tuned', got 'best'"),
+        (("--baseline", "nobody"), "--baseline must be 'paired' or 'rc' or "),
+        (("--arms", "rc", "--baseline", "aria"), "--baseline must be 'rc', got 'aria'"),
+        (("--lookahead", "--task", "shapes"), "--lookahead is for tasks in memory"),
+        (("--lookahead", "--steps", "12"), "steps must be a whole number of at least 20, got 12"),
+        (("--variants", "lookahead: allocator=pool"), "an arm cannot be called lookahead"),
         (("--seeds", "5-2"), "--seeds must be a number of seeds such as 8, or a range such as 0-7, got '5-2'"),
         (("--seeds", "0"), "--seeds must be"),
         (("--seeds", "-1"), "--seeds must be"),

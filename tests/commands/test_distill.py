@@ -143,6 +143,46 @@ def test_settings(changes, sentence, place, tmp_path):
 
 
 @pytest.mark.usefixtures("untouched")
+def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
+    from diffusers import UNet2DConditionModel
+
+    refused(run(place, tmp_path / "out", fsdp=""), "start several, with torchrun or accelerate launch")
+    monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])  # as transformers have them
+    refused(run(place, tmp_path / "out", compile=""), "UNet2DConditionModel does not say which blocks it repeats")
+
+
+@pytest.mark.usefixtures("untouched")
+def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
+    """A schedule that ends in pure noise, of which a noise prediction tells nothing."""
+    from diffusers import DDIMScheduler
+
+    from aria.distill.pipelines import open_pipeline
+
+    teacher = open_pipeline(place / "teacher")
+    config = teacher.scheduler.config
+    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, rescale_betas_zero_snr=True))
+    monkeypatch.setattr("aria.distill.run.open_pipeline", lambda path, **options: teacher)
+    for weighting in ("velocity", "truncated_snr"):
+        sentence = f"{weighting} weighting: an error of epsilon counts infinitely at timestep 999"
+        refused(run(place, tmp_path / "out", weighting=weighting), sentence)
+    told = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, **told))
+    refused(run(place, tmp_path / "out", student_prediction="epsilon"), "epsilon cannot be read as v_prediction")
+
+
+def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
+    from types import SimpleNamespace
+
+    from aria.distill import run as engine
+    from aria.distill.config import Config
+
+    config = Config().with_values({"fsdp": True})
+    monkeypatch.setattr(engine, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
+    with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
+        engine._accelerator(config, tmp_path, [])
+
+
+@pytest.mark.usefixtures("untouched")
 def test_flags_that_do_not_exist_and_values_of_another_type(place, tmp_path):
     for more in (("--learnin_rate", "1"), ("--max_train_steps", "many")):
         result = run(place, tmp_path / "out", *more)

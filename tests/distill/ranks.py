@@ -23,7 +23,7 @@ def variables(rank: int, ranks: int, where: str) -> dict[str, str]:
     return {name: str(value) for name, value in told.items()} | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": where}
 
 
-def on_ranks(work: Callable[..., None], folder: Path, *told: Any, ranks: int = 2, seconds: float = 60.0) -> None:
+def on_ranks(work: Callable[..., None], folder: Path, *told: Any, ranks: int = 2, seconds: float = 400.0) -> None:
     """``work(*told)`` in each of ``ranks`` processes; what one of them raises is shown."""
     context, where = multiprocessing.get_context("fork"), port()
     folder.mkdir(parents=True, exist_ok=True)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from aria.distill.batches import _NUMBERS
 from aria.distill.callbacks import Callback
+from aria.distill.denoisers import StableDiffusion
 from aria.distill.distiller import Distiller, NonFiniteLoss
+from aria.distill.learner import compile_blocks
 from aria.distill.objectives import Feature
 from aria.distill.optimiser import AdamW, state_tensors
 from aria.distill.replacement import Exponential
 from aria.distill.teacher import Teacher
 from aria.samplers.draws import step_seed
-from tests.distill import engine
+from tests.distill import engine, pipelines
 
 EVERYTHING = ("output", "feature(layers=[('mid', 'mid'), ('inp', 'inp')])", "task(weight=0.5)")
 
@@ -230,6 +236,42 @@ def test_a_student_of_another_prediction_is_compared_in_the_teachers(prediction)
     distiller.step()
 
 
+class Masks(torch.nn.Dropout):
+    """Keeps what it drops."""
+
+    def __init__(self):
+        super().__init__(0.5)
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(super().forward(torch.ones_like(x)) == 0)
+        return x
+
+
+def masks(steps=1, rank=0, **settings):
+    distiller = engine.make(**settings)
+    distiller.student.mid = torch.nn.Sequential(distiller.student.mid, seen := Masks())
+    distiller._random_layers = True
+    distiller.accelerator = SimpleNamespace(process_index=rank, **{
+        name: getattr(distiller.accelerator, name)
+        for name in ("no_sync", "autocast", "backward", "gradient_accumulation_steps", "clip_grad_norm_", "scaler")
+    })  # fmt: skip
+    for _ in range(steps):
+        distiller.step()
+    return seen.seen
+
+
+def test_no_two_passes_of_a_step_drop_the_same_on_no_rank():
+    passes = [mask for rank in (0, 1) for mask in masks(2, rank, batch_size=4, accumulation=2)]
+    assert len(passes) == 8 and not any(torch.equal(a, b) for a, b in itertools.combinations(passes, 2))
+
+
+def test_what_is_dropped_follows_the_pass_wherever_it_is_made():
+    """Two ranks of one pass drop what one rank of two passes does."""
+    alone = masks(batch_size=4, accumulation=2)
+    assert [torch.equal(*pair) for pair in zip(alone, masks(batch_size=4) + masks(rank=1, batch_size=4))] == [True] * 2
+
+
 def test_random_layers_are_a_function_of_the_step():
     def one(steps):
         torch.manual_seed(steps)  # whatever happened to the global generator
@@ -406,3 +448,27 @@ def test_a_student_that_does_not_take_the_conditions_is_refused():
         Distiller(
             teacher, student, engine.sampler(), engine.images(), engine.Encoded.numbered(12)
         )
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it is given
+def test_all_blocks_of_all_widths_are_compiled_and_none_for_the_probe(monkeypatch):
+    """Beyond its limit the compiler would leave blocks uncompiled and the run slow; here it fails instead."""
+    monkeypatch.setattr("aria.distill.distiller.compile_blocks", partial(compile_blocks, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    told = {"prompt_embeds": torch.randn(12, 5, 8)}
+    conditions = engine.Encoded(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
+    images = engine.Shown(torch.randn(10, 4, 8, 8), 12)
+    teacher, student = (pipelines.unet(block_out_channels=widths) for widths in ((4, 8, 12, 16), (4, 6, 10, 14)))
+    strict = {"fail_on_recompile_limit_hit": True, "recompile_limit": 2, "accumulated_recompile_limit": 256}
+    with torch._dynamo.config.patch(strict):
+        distiller = Distiller(
+            Teacher(teacher, StableDiffusion(), engine.schedule(), "epsilon"), student, engine.sampler(), images,
+            conditions, batch_size=2, compiled=True, accelerator=Accelerator(cpu=True),
+        )  # fmt: skip
+        assert not torch._dynamo.utils.counters["frames"]
+        for _ in range(2):
+            distiller.step()
+    frames = torch._dynamo.utils.counters["frames"]
+    assert frames["ok"] == frames["total"] >= 6
+    torch._dynamo.reset()

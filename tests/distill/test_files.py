@@ -130,3 +130,11 @@ def test_sweeping_leaves_what_is_whole(tmp_path):
 def test_tensors_are_written_from_any_layout(tmp_path):
     files.write_tensors(tmp_path / "x.safetensors", {"x": torch.arange(6).view(2, 3).T})
     assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], torch.arange(6).view(2, 3).T)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "\xff"])
+def test_what_is_no_json_object_is_one_line(text, tmp_path):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"a\.json: no") as caught:
+        files.read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)

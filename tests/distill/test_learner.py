@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aria.distill.denoisers import StableDiffusion, StableDiffusionXL
-from aria.distill.learner import Learner, freeze, projections, same_latents
+from aria.distill.learner import Learner, compile_blocks, freeze, projections, same_latents
 from tests.distill import pipelines
 
 
@@ -104,3 +104,17 @@ def test_students_of_other_latents_or_conditions_are_refused(changes, name):
         same_latents(pipelines.unet(), pipelines.unet(**changes))
     same_latents(pipelines.unet(), pipelines.unet(block_out_channels=(2, 4, 4, 4)))
     same_latents(nn.Identity(), nn.Identity())
+
+
+def test_the_compiler_is_let_make_every_kind_of_block():
+    """Its limit is one for all blocks, and beyond it they would go uncompiled."""
+    config = torch._dynamo.config
+    names = "recompile_limit", "accumulated_recompile_limit"
+    with config.patch({name: getattr(config, name) for name in names}):
+        before = [getattr(config, name) for name in names]
+        models = pipelines.unet(), pipelines.unet(block_out_channels=(4, 8, 12, 16))
+        compile_blocks(*models, backend="eager")
+        kinds = 2 + 4  # three stages and the middle attend, in as many widths
+        assert [getattr(config, name) for name in names] == [value + 8 * kinds for value in before]
+    with pytest.raises(ValueError, match="Identity does not say which blocks it repeats"):
+        compile_blocks(pipelines.unet(), nn.Identity())

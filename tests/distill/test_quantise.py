@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from safetensors.torch import load_file
 
 import aria
 from aria.cli import main
-from aria.distill.pipelines import open_model
+from aria.distill.config import Config
+from aria.distill.pipelines import digest, open_model
 from aria.distill.quantise import (
     RECORD,
     WEIGHTS,
@@ -31,6 +33,11 @@ from tests.distill import engine, pipelines
 
 pytest.importorskip("optimum.quanto")
 PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
+
+
+RECORDED = {
+    "regions": [], "bytes": {"before": 4, "after": 1}, "discrepancy": {"before": 1.0, "after": 1.0}, "samples": 1
+}  # fmt: skip
 
 
 def unet(seed=0):
@@ -165,9 +172,43 @@ def test_a_run_is_quantised_measured_and_reported(run, monkeypatch):
     told = read_record(run / "quantised")
     assert told["regions"] == record["regions"] and told["library"].startswith("optimum-quanto")
     text = page(Record(run))
-    assert "Quantised" in text and f"{gap['after']:.4g}" in text
+    assert "Quantised" in text and f"{gap['after']:.4g}" in text and "earlier student" not in text
+    assert told["student"] == digest(run)
     again = CliRunner().invoke(main, ["quantise", str(run), "--samples", "32"])
     assert again.exit_code == 0 and "discrepancy" in again.output
+
+
+def test_the_report_tells_of_an_earlier_student(tmp_path, sd_folder):
+    """Written over since it was quantised, or gone."""
+    shutil.copytree(sd_folder, tmp_path / "run")
+    told = RECORDED | {"student": digest(tmp_path / "run")}
+    for name, value in (("config", {"training": {"max_train_steps": 2}}), ("quantised/quantisation", told)):
+        (tmp_path / "run" / f"{name}.json").parent.mkdir(exist_ok=True)
+        (tmp_path / "run" / f"{name}.json").write_text(json.dumps(value))
+    assert not Record(tmp_path / "run").outdated and "earlier student" not in page(Record(tmp_path / "run"))
+    model = open_model(tmp_path / "run")
+    model.conv_in.bias.data[0] += 1e-3
+    model.save_pretrained(tmp_path / "run" / "unet")
+    assert Record(tmp_path / "run").outdated and "This is of an earlier student" in page(Record(tmp_path / "run"))
+    (tmp_path / "run" / "model_index.json").unlink()
+    assert Record(tmp_path / "run").outdated
+
+
+@pytest.mark.parametrize("given", [None, "elsewhere"])
+def test_the_runs_own_teacher_is_of_its_revision_and_variant(given, run, monkeypatch):
+    heard = []
+
+    def opened(path, **options):
+        heard.append((path, options))
+        raise ValueError("far enough")
+
+    monkeypatch.setattr("aria.distill.quantise.open_pipeline", opened)
+    config = Config.read(run / "config.json").with_values({"revision": "abc", "variant": "fp16"})
+    monkeypatch.setattr("aria.distill.quantise._config", lambda run: config)
+    with pytest.raises(ValueError, match="far enough"):
+        quantise_run(run, run / "other", teacher=given)
+    own = config.models.pretrained_model_name_or_path, {"revision": "abc", "variant": "fp16"}
+    assert heard == [own if given is None else ("elsewhere", {})]
 
 
 def test_a_delivered_student_of_products_is_factorised_again_without_loss(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -108,6 +109,7 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
     assert json.loads((first / "cache/cache.json").read_text())["settings"]["num_inference_steps"] == 4
 
     more = SHORT | {"pretrained_model_name_or_path": first, "student": first, "guidance_max": 3.0, "halve_from": 2}
+    more |= {"guidance_scale": 2.0}
     more |= {"cache_dir": tmp_path / "cache", "gradient_accumulation_steps": 2, "train_batch_size": 2}
     second = tmp_path / "second"
     forks.done(*told(place, second, **more))
@@ -136,6 +138,8 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
         ({"guidance_max": 0.5}, "guidance_max must be at least 1, which is no guidance, got 0.5"),
         ({"guidance_min": 5.0, "guidance_max": 4.0}, "guidance_max=4.0 is below guidance_min=5.0"),
         (GUIDED | {"validation_prompts": "cat 1"}, "guidance_scale=7.5, with which grids are drawn, is none that"),
+        ({"halve_from": 4, "objective": "output", "student_prediction": "v_prediction", "validation_prompts": "cat 1"},
+         "guidance_scale=7.5, with which grids are drawn, is none that the student of halve_from=4 is trained for"),
     ],
 )
 def test_mistakes_are_answered_in_one_line(place, tmp_path, more, sentence):
@@ -160,8 +164,34 @@ def test_the_tutorials_commands_say_what_there_is():
     assert registry.partitioner(said[0]["--partitioner"])
 
 
+def test_a_checkpoint_is_sampled_as_its_run_delivers_it(first, place, tmp_path):
+    """The teacher predicts velocities at leading timesteps, the halved student's walk is a trailing one."""
+
+    def gap(student, teacher="sdv"):
+        told = ["sample", "--pretrained_model_name_or_path", place / teacher, "--student", student, "--json",
+                "--num_inference_steps", 4, "--student_steps", 2, "--guidance_scale", 2, "--prompt", "cat 1",
+                "--output", tmp_path / "a.png"]  # fmt: skip
+        return CliRunner().invoke(main, list(map(str, told)))
+
+    delivered, held = gap(first), gap(first / "checkpoint-4" / "unet_ema")
+    assert held.exit_code == 0, held.output
+    assert json.loads(held.stdout)["gap"] == json.loads(delivered.stdout)["gap"]
+    alone = shutil.copytree(first / "checkpoint-4" / "unet_ema", tmp_path / "alone")
+    assert json.loads(gap(alone).stdout)["gap"] != json.loads(held.stdout)["gap"]
+    other = gap(first / "checkpoint-4" / "unet_ema", "sd")
+    assert other.exit_code == 2 and "was trained with another teacher's scheduler" in other.stderr.splitlines()[-1]
+
+
 def test_a_teacher_that_takes_the_scale_wants_to_know_which(first, place, tmp_path):
     more = {"pretrained_model_name_or_path": first, "student": first, "objective": "output"}
     result = CliRunner().invoke(main, list(map(str, told(place, tmp_path / "run", **more))))
     assert result.exit_code == 2 and "the teacher takes the guidance scale as an input" in result.stderr
     assert open_model(first).config.time_cond_proj_dim == 256
+
+
+def test_a_teacher_that_takes_the_scale_samples_no_images_at_others(first, place, tmp_path):
+    more = {"pretrained_model_name_or_path": first, "student": first, "guidance_max": 3.0, "objective": "output"}
+    result = CliRunner().invoke(main, list(map(str, told(place, tmp_path / "run", **more))))
+    sentence = "guidance_scale=7.5, with which images are drawn, is none that the teacher is told"
+    assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "config.json").exists()

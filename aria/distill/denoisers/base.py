@@ -97,10 +97,16 @@ class Denoiser(ABC):
         scaled: Tensor = (sampled - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         return scaled
 
+    def told_side(self, pipeline: Any) -> int | None:
+        """Pixels a side that every condition says, where the models are told a size; images are then of no other."""
+        return None
+
     def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, int, int]:
         """(C, H, W) of one latent, at the model's own size or for images of ``resolution`` pixels a side."""
         config = self.model_of(pipeline).config
-        side = config.sample_size
+        side, told = config.sample_size, self.told_side(pipeline)
+        if told is not None and resolution not in (None, told):
+            raise ValueError(f"resolution must be {told} for this pipeline, as its model is told, got {resolution}")
         if resolution is not None:
             factor = self.scale(pipeline) * int(config.get("patch_size", 1))
             if resolution % factor:

@@ -20,8 +20,8 @@ class PixArt(Denoiser):
     """Conditions are ``prompt_embeds`` (N, L, D) and ``mask`` (N, L), 1 where there is a token.
 
     PixArt-α at 1024 pixels is told ``resolution`` (N, 2) and ``aspect_ratio`` (N, 1) as well; they are those of the
-    model's own size, as the pipeline has them by default. The null condition is the encoding of the empty text, of
-    which the mask leaves one token.
+    model's own size, as the pipeline has them by default, so images are of no other. The null condition is the encoding
+    of the empty text, of which the mask leaves one token.
     """
 
     pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
@@ -69,12 +69,17 @@ class PixArt(Denoiser):
     def terms(self, model: Any) -> tuple[Objective, ...]:
         return learned(model, "proj_out")
 
+    def told_side(self, pipeline: Any) -> int | None:
+        side = pipeline.transformer.config.sample_size
+        told = type(pipeline).__name__ == "PixArtAlphaPipeline" and side == SIZED
+        return int(side) * self.scale(pipeline) if told else None
+
     def _size(self, pipeline: Any, embeds: Tensor) -> Condition:
         """The size of a square image of the model's own size, where the pipeline tells it."""
-        side = pipeline.transformer.config.sample_size
-        if type(pipeline).__name__ != "PixArtAlphaPipeline" or side != SIZED:
+        side = self.told_side(pipeline)
+        if side is None:
             return {}
-        pixels = float(side * self.scale(pipeline))
+        pixels = float(side)
         size = {"resolution": embeds.new_tensor([[pixels, pixels]]), "aspect_ratio": embeds.new_tensor([[1.0]])}
         return {name: value.expand(len(embeds), -1) for name, value in size.items()}
 

@@ -15,7 +15,8 @@ class StableDiffusionXL(Denoiser):
     """Conditions are ``prompt_embeds`` (N, L, D), ``pooled`` (N, P) and ``time_ids`` (N, 6).
 
     The time ids say original size, crop corner and target size in pixels; they are those of an uncropped image of the
-    model's own size, as the pipeline has them by default. All three are swapped together when a condition is replaced.
+    model's own size, as the pipeline has them by default, so images are of no other. All three are swapped together
+    when a condition is replaced.
     """
 
     pipelines = ("StableDiffusionXLPipeline",)
@@ -50,7 +51,10 @@ class StableDiffusionXL(Denoiser):
             "latents": noise,
         }
 
+    def told_side(self, pipeline: Any) -> int:
+        return int(pipeline.unet.config.sample_size) * self.scale(pipeline)
+
     def _time_ids(self, pipeline: Any, embeds: Tensor) -> Tensor:
         """(N, 6) of an uncropped image of the model's own size."""
-        side = pipeline.unet.config.sample_size * self.scale(pipeline)
+        side = self.told_side(pipeline)
         return embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(embeds), 6)

@@ -3,9 +3,13 @@ r"""The learned variance of DiT and PixArt: the half of an output that pipelines
 These models answer :math:`2C` channels for latents of :math:`C`: the noise, and where between its two bounds the
 logarithm of the reverse step's variance lies (A. Nichol, P. Dhariwal, "Improved denoising diffusion probabilistic
 models", ICML 2021). All terms of the loss look at the noise alone, since that is what an output means in a schedule.
-The variance has a term of its own, which goes with every run: together with ``output`` it is the distillation of all
-channels. Without it the student's variance would be left to drift on layers that are trained for something else, and
-who samples with it would be given noise that nobody has learned.
+The variance has a term of its own, which goes with every run whose teacher is asked plainly: together with ``output``
+it is the distillation of all channels. Without it the student's variance would be left to drift on layers that are
+trained for something else, and who samples with it would be given noise that nobody has learned.
+
+The answer of a teacher that is guided, or halved, is made of several looks at noise, and no variance belongs to it. The
+term is left out there, and the student's variance does drift: sample such a student deterministically, as DDIM and
+DPM-Solver do, which ignore the variance.
 """
 
 from __future__ import annotations

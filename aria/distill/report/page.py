@@ -203,8 +203,10 @@ def _quantised(record: Record) -> Iterator[html.Html]:
         f"its share of the pool, was {gap['before']:.4g} and is {gap['after']:.4g}, on {told['samples']} samples of "
         "all noise levels."
     )
+    old = "This is of an earlier student: run `aria quantise` again for the one that is here now."
+    parts = [html.tag("p", old, class_="bad")] if record.outdated else []
     more = [html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))] if len(rows) > ROWS else []
-    yield html.section("Quantised", html.tag("p", said), html.table(rows[:ROWS]), *more)
+    yield html.section("Quantised", *parts, html.tag("p", said), html.table(rows[:ROWS]), *more)
 
 
 def _settings(record: Record) -> html.Html:

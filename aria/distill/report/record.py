@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aria.distill import files
 from aria.distill.callbacks import lines
 from aria.distill.callbacks.grids import FOLDER, VALIDATION
 from aria.distill.callbacks.log import DISCREPANCIES, LOSSES
@@ -79,7 +79,7 @@ class Record:
         if not path.is_file():
             raise ValueError(f"{folder} is no folder of a run: it has no config.json")
         try:
-            self.sections: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+            self.sections: dict[str, dict[str, Any]] = files.read_json(path)
             self.settings = {name: value for section in self.sections.values() for name, value in section.items()}
         except (ValueError, AttributeError) as error:
             raise ValueError(f"{path} holds no settings of a run: {error}") from None
@@ -108,7 +108,15 @@ class Record:
     def quantised(self) -> dict[str, Any] | None:
         """What `aria quantise` measured, if it was run."""
         path = self.folder / "quantised" / "quantisation.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        return files.read_json(path) if path.is_file() else None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what `aria quantise` measured is another student than the one that is here now."""
+        from aria.distill.pipelines import digest
+
+        here = digest(self.folder) if (self.folder / "model_index.json").is_file() else None
+        return self.quantised is not None and (here is None or self.quantised.get("student") != here)
 
     @cached_property
     def partition(self) -> Fitted | None:

@@ -9,6 +9,9 @@ fraction :math:`\rho` of the layer's weights is left. A plain diffusers configur
 product, so :func:`unfactorise` multiplies the factors before a model is saved: the folder opens anywhere and is as
 large and as slow as before. Its weights keep their rank, though, so :func:`factorise` of the opened model, with the
 same fraction, finds the same products again and makes it small and fast, up to rounding.
+
+The layer ``cond_proj``, by which a model is told a guidance scale, stays as it is: guidance distillation adds it
+to a student of products, and it would have no rank to find again.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from torch import Tensor, nn
 from aria import checks
 
 Layer = nn.Linear | nn.Conv2d
+_WHOLE = "cond_proj"
+"""What a layer is called that is left whole."""
 
 
 class Product(nn.Module):
@@ -44,7 +49,7 @@ class Product(nn.Module):
 
 
 def factorise(model: nn.Module, ratio: float) -> nn.Module:
-    """Every layer that can be factorised as a product with ``ratio`` of its weights; in place.
+    """Every layer that can be factorised, but ``cond_proj``, as a product with ``ratio`` of its weights; in place.
 
     >>> layer = factorise(nn.Sequential(nn.Linear(8, 8)), 0.5)[0]
     >>> layer.first.weight.shape, layer.second.weight.shape
@@ -53,7 +58,7 @@ def factorise(model: nn.Module, ratio: float) -> nn.Module:
     checks.open_unit("rank_ratio", ratio)
     if is_factorised(model):
         raise ValueError("the model is factorised already; unfactorise it first")
-    found = [(name, module) for name, module in model.named_modules() if _divisible(module)]
+    found = [(name, module) for name, module in model.named_modules() if _divisible(name, module)]
     if not found:
         raise ValueError(f"{type(model).__name__} has no linear layer to factorise")
     for name, layer in found:
@@ -80,7 +85,9 @@ def rank_of(rows: int, columns: int, ratio: float) -> int:
     return max(1, int(ratio * rows * columns / (rows + columns)))
 
 
-def _divisible(module: nn.Module) -> bool:
+def _divisible(name: str, module: nn.Module) -> bool:
+    if name.rpartition(".")[2] == _WHOLE:
+        return False
     if isinstance(module, nn.Conv2d):
         return module.kernel_size == (1, 1) and module.groups == 1
     return isinstance(module, nn.Linear)

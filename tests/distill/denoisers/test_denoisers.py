@@ -64,6 +64,14 @@ def test_sdxl_without_that_setting_encodes_the_empty_text(sdxl):
         torch.testing.assert_close(null[name], value)
 
 
+def test_a_size_that_is_told_is_that_of_the_images(sd, sdxl):
+    adapter = denoisers.of(sdxl)
+    assert adapter.latent_shape(sdxl) == adapter.latent_shape(sdxl, 16) == (4, 8, 8)
+    with pytest.raises(ValueError, match="resolution must be 16 for this pipeline, as its model is told, got 32"):
+        adapter.latent_shape(sdxl, 32)
+    assert denoisers.of(sd).latent_shape(sd, 32) == (4, 16, 16)
+
+
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_a_model_is_asked_as_its_pipeline_asks_it(kind, request):
     """One step of the pipeline from the same noise: what it told its UNet is what the adapter tells it."""

@@ -122,6 +122,8 @@ def test_pixart_at_1024_pixels_is_told_its_size(tmp_path, monkeypatch):
     own, null = adapter.encode(pipeline, ["a cat"], "cpu"), adapter.null(pipeline, "cpu")
     assert own["resolution"].tolist() == null["resolution"].tolist() == [[256, 256]]
     assert own["aspect_ratio"].tolist() == [[1.0]]
+    with pytest.raises(ValueError, match="resolution must be 256 for this pipeline, as its model is told, got 128"):
+        adapter.latent_shape(pipeline, 128)
     both = {name: torch.cat([null[name], own[name]]) for name in own}
     (noisy,), told, answer = heard[1]
     with torch.no_grad():

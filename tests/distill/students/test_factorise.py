@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from aria.distill.config import Config
+from aria.distill.denoisers.guidance import take_guidance
 from aria.distill.students import factorise, unfactorise
 from aria.distill.students.factorise import Product, is_factorised, rank_of
 from tests.distill import pipelines
@@ -59,6 +60,15 @@ def test_multiplied_out_it_is_found_again():
         answers = [model.eval()(*inputs, return_dict=False)[0] for model in (thin, plain, again)]
     torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(answers[0], answers[2], rtol=1e-4, atol=1e-5)
+
+
+def test_the_layer_of_the_guidance_scale_stays_whole():
+    """It comes to a student of products in full rank, and the opened student is factorised once more."""
+    student = take_guidance(factorise(pipelines.unet(), 0.5))
+    wanted = student.time_embedding.cond_proj.weight.detach().normal_().clone()
+    again = factorise(unfactorise(student), 0.5)
+    assert isinstance(again.time_embedding.linear_1, Product)
+    assert torch.equal(again.time_embedding.cond_proj.weight, wanted)
 
 
 def test_only_pointwise_convolutions_and_both_factors_train():
