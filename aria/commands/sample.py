@@ -103,11 +103,12 @@ def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, coun
 
 
 def _scheduler(student: Path, pipeline: Any) -> Any:
-    """The scheduler of a pipeline's folder, with which it was trained, or that of a checkpoint's run; a model alone is
-    sampled as its teacher is."""
+    """The scheduler of a pipeline's folder, of the pipeline that holds a model, or of a checkpoint's run; a model alone
+    is sampled as its teacher is."""
     folder = student.resolve().parent
-    if (student / SCHEDULER).is_file():
-        return _read(student / SCHEDULER)
+    for home in (student, folder):
+        if (home / SCHEDULER).is_file():
+            return _read(home / SCHEDULER)
     return _trained_with(folder, pipeline) if (folder / "state.json").is_file() else None
 
 

@@ -46,6 +46,19 @@ def test_a_teacher_is_no_distance_from_itself(teacher, request, tmp_path):
     assert [row["gap"] for row in told["prompts"]] == [0.0, 0.0]
 
 
+def test_a_pipelines_model_is_sampled_by_the_pipelines_scheduler(sd_folder, tmp_path):
+    """A student that predicts something else than its teacher does is not mistaken for one that does not."""
+    run_folder = shutil.copytree(sd_folder, tmp_path / "run")
+    path = run_folder / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))
+    shutil.copytree(run_folder / "unet", tmp_path / "alone")
+    told = ("--prompt", "a cat", "--output", tmp_path / "a.png")
+    whole, inside, alone = (
+        record(sd_folder, shown, *told)["gap"] for shown in (run_folder, run_folder / "unet", tmp_path / "alone")
+    )
+    assert whole == inside > 0 == alone
+
+
 def test_the_gap_is_that_of_the_pipelines_themselves(sd_folder, student_folder, tmp_path):
     from aria.distill.latents import generator
     from aria.distill.pipelines import open_model, open_pipeline
