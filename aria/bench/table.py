@@ -116,6 +116,15 @@ def text(told: Sequence[dict[str, Any]], groups: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
+def caption(result: dict[str, Any]) -> str:
+    """What the numbers of the table are."""
+    baseline, seeds = result["baseline"], len(result["seeds"])
+    return (
+        f"Change of the generation gap in % of {baseline}'s, less is better; seeds: {seeds}, mean ± standard error; "
+        f"* adjusted p < {LEVEL}; steps: share of the run until {baseline}'s end"
+    )
+
+
 def _cell(found: dict[str, Any]) -> str:
     error, p = found["error"], found.get("p_adjusted")
     star = "*" if p is not None and p < LEVEL else " "

@@ -77,6 +77,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         click.echo(json.dumps(result, indent=1))
         return
     click.echo(table.text(result["table"], result["groups"]))
+    click.echo(table.caption(result))
     click.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
 
 

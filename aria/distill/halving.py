@@ -145,7 +145,9 @@ def check_prediction(name: str, prediction: str, walk: Walk) -> None:
     ratio = (walk.schedule.sigma / walk.schedule.alpha)[walk.timesteps]  # (n,)
     if bool((ratio > STEEPEST).any()):
         timestep = int(walk.timesteps[ratio.argmax()])
+        told = "student_prediction v_prediction"
+        cure = f"give it {told}" if "student" in name else f"first distil a student of {told}, and halve that"
         raise ValueError(
             f"{name} predicts the noise, which at timestep {timestep} says nothing of the image: it would be "
-            f"{float(ratio.max()):.3g} times as wrong; let it predict velocities (student_prediction v_prediction)"
+            f"{float(ratio.max()):.3g} times as wrong; {cure}"
         )

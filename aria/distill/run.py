@@ -60,6 +60,7 @@ def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
         student, teacher = _student(config, pipeline, terms), _teacher(pipeline)
         conditions, images = _data(config, pipeline, accelerator, bar)
         partition = _partition(config, conditions.pool(), target, accelerator)
+        config = _settled(config, partition)
         distiller = _distiller(config, pipeline, student, partition, conditions, images, accelerator)
         settings = _fingerprint(config, distiller) | teacher | _cached(conditions, images)
         _resume(config, distiller, target, settings)
@@ -163,12 +164,12 @@ def _check_scales(config: Config, pipeline: Any) -> None:
         raise ValueError(f"{shown} none that the {told} is told: guidance is from {scales[0]:g} to {scales[1]:g}")
 
 
-def _on_policy(config: Config, partition: Partition) -> OnPolicy:
-    """The rows whose images the student makes; where timesteps are not theirs to choose, none by default."""
-    told = config.conditioning
+def _settled(config: Config, partition: Partition) -> Config:
+    """The settings with what was left open: on-policy rows, unless timesteps are not theirs to choose."""
+    if config.conditioning.on_policy is not None:
+        return config
     free = config.models.halve_from is None and "timestep" not in getattr(partition, "coordinates", ())
-    default = OnPolicy.share if free else 0.0
-    return OnPolicy(default if told.on_policy is None else told.on_policy, told.on_policy_hops)
+    return config.with_values({"on_policy": OnPolicy.share if free else 0.0})
 
 
 def _teaching(config: Config, pipeline: Any, null: Condition) -> Teacher:
@@ -281,7 +282,7 @@ def _distiller(
         null_probability=config.conditioning.null_probability,
         student_prediction=models.student_prediction,
         guidance=config.conditioning.guidance,
-        on_policy=_on_policy(config, partition),
+        on_policy=OnPolicy(config.conditioning.on_policy or 0.0, config.conditioning.on_policy_hops),
         pairs=_pairs(models.student),
         optimiser=config.optimiser,
         steps=training.max_train_steps,

@@ -76,6 +76,11 @@ def test_who_pays():
     assert table.who_pays(rows(seeds=(0,))["good"], GROUPS) is None
 
 
+def test_the_caption_says_against_whom_and_in_how_many_seeds():
+    said = table.caption({"baseline": "sqrt-pool", "seeds": [3, 4, 5]})
+    assert "% of sqrt-pool's" in said and "seeds: 3" in said and "less is better" in said
+
+
 def test_as_text():
     told = table.rows(records(), GROUPS)
     head, rc, good, _ = table.text(told, GROUPS).splitlines()

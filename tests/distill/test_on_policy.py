@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import aria
+from aria.distill import run as run_module
 from aria.distill.batches import Batches
+from aria.distill.config import Config
 from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
 from aria.distill.replacement import Constant, Exponential
@@ -214,6 +216,22 @@ def test_a_guidance_scale_stays_with_its_condition():
         stays = mask & ((nth + step) % 3 > 0)
         before, now = (seen[at].condition["guidance"] for at in (step - 1, step))
         assert torch.equal(now[stays], before[stays]) and not bool((now == before)[~stays].any())
+
+
+def test_what_a_run_leaves_open_is_settled_and_so_written_down():
+    pool = aria.Pool(columns={"label": [0, 1]})
+    plain, timed = (
+        aria.registry.partitioner(spec).fit(pool)
+        for spec in ("labels('label')", "product(labels('label'), bins('timestep', 0, 20, 2))")
+    )
+    for told, partition, share in (
+        ({}, plain, 0.375),
+        ({}, timed, 0.0),
+        ({"halve_from": 4}, plain, 0.0),
+        ({"on_policy": 0.25}, plain, 0.25),
+        ({"on_policy": 0.0}, plain, 0.0),
+    ):
+        assert run_module._settled(Config().with_values(told), partition).conditioning.on_policy == share
 
 
 def test_what_is_held_makes_the_certificate_older():

@@ -70,7 +70,10 @@ class Objective(ABC):
         """Refuse a teacher that is guided or halved, unless outputs are all this term looks at."""
         if not self.answers_only:
             name = type(self).__name__.lower()
-            raise ValueError(f"a guided or halved teacher is compared by its output: leave {name} out of the objective")
+            raise ValueError(
+                f"a guided or halved teacher is compared by its output: leave {name} out of the objective, "
+                "as --objective output does"
+            )
 
     @abstractmethod
     def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
