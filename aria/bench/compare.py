@@ -88,9 +88,10 @@ class Comparison:
         """Some seeds' runs of the same arms as one stacked model; one step a turn."""
         worlds, exams, stacked = self._set_up(seeds, arms)
         records: dict[tuple[int, str], list[Record]] = {(seed, arm.name): [] for seed in seeds for arm in arms}
+        marks = self._marks()
         for step in range(1, self.recipe.steps + 1):
             stacked.step()
-            if step in self._marks:
+            if step in marks:
                 for place, seed in enumerate(seeds):
                     runs = slice(place * len(arms), (place + 1) * len(arms))
                     scores = exams[seed].mark(stacked, runs)
@@ -106,9 +107,10 @@ class Comparison:
         worlds, exams, stacked = self._set_up(seeds, self.arms)
         greedy = lookahead.Lookahead(stacked, exams, len(self.arms), self.recipe.steps)
         records: dict[int, list[Record]] = {seed: [] for seed in seeds}
+        marks = self._marks()
         for step in range(1, self.recipe.steps + 1):
             greedy.step()
-            if step in self._marks:
+            if step in marks:
                 for seed, scores in greedy.marks():
                     records[seed] += _rows(scores, worlds[seed], [LOOKAHEAD], seed, step)
             yield
@@ -120,8 +122,8 @@ class Comparison:
         exams = {seed: Exam(worlds[seed], seed) for seed in seeds}
         return worlds, exams, Stacked(self.task, worlds, arms, self.setting, self.recipe)
 
-    @property
     def _marks(self) -> set[int]:
+        """The steps after which students are examined."""
         return {round(self.recipe.steps * (turn + 1) / self.exams) for turn in range(self.exams)}
 
 

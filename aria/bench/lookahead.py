@@ -17,7 +17,6 @@ from torch import Tensor
 
 from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Stacked
-from aria.tasks import World
 
 TURNS = 20
 """How often in a run the best student is chosen."""
@@ -35,27 +34,24 @@ class Lookahead:
         self.stacked.step()
         if self.stacked.step_count in self._turns:
             for seed, runs in self._places():
-                best = runs.start + self._best(self.exams[seed], runs)
-                adopt(self.stacked, best, runs)
+                _, best = self._judged(seed, runs)
+                adopt(self.stacked, runs.start + best, runs)
 
     def marks(self) -> Iterator[tuple[int, Scores]]:
         """By seed, the scores of its best student now."""
         for seed, runs in self._places():
-            scores = self.exams[seed].mark(self.stacked, runs)
-            best = int(_uniform(scores["gap"], self.exams[seed].world).argmin())
+            scores, best = self._judged(seed, runs)
             yield seed, {name: value[best : best + 1] for name, value in scores.items()}
 
     def _places(self) -> Iterator[tuple[int, slice]]:
         for place, seed in enumerate(self.exams):
             yield seed, slice(place * self.arms, (place + 1) * self.arms)
 
-    def _best(self, exam: Exam, runs: slice) -> int:
-        return int(_uniform(exam.mark(self.stacked, runs)["gap"], exam.world).argmin())
-
-
-def _uniform(gap: Tensor, world: World) -> Tensor:
-    """(A,) gaps averaged over all conditions alike."""
-    return (gap.double() * world.groups["uniform"]).sum(1)
+    def _judged(self, seed: int, runs: slice) -> tuple[Scores, int]:
+        """All scores, and which candidate has the smallest gap uniformly over conditions."""
+        exam = self.exams[seed]
+        scores = exam.mark(self.stacked, runs)
+        return scores, int((scores["gap"].double() * exam.world.groups["uniform"]).sum(1).argmin())
 
 
 def adopt(stacked: Stacked, best: int, runs: slice) -> None:

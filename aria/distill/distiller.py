@@ -210,8 +210,7 @@ class Distiller:
 
     def _shard(self) -> nn.Module:
         """Divide the student among the ranks; what is left of it without weights."""
-        if str(self.accelerator.mixed_precision) == "fp16":
-            raise ValueError("fsdp works with mixed_precision bf16 or no, not with fp16, whose scaler it would need")
+        sharding.check(self.accelerator)
         bare = sharding.skeleton(self.student)
         sharding.shard(self.learner, self.student, self.device)
         return bare

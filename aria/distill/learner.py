@@ -80,12 +80,17 @@ def compile_blocks(*models: Any, **settings: Any) -> None:
 
     ``settings`` are those of ``torch.compile``.
     """
-    for model in models:
-        if not getattr(model, "_repeated_blocks", None):
-            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
+    check_repeats(*models)
     _expect(sum(map(_kinds, models)))
     for model in models:
         model.compile_repeated_blocks(**settings)
+
+
+def check_repeats(*models: Any) -> None:
+    """Refuse models that do not name the blocks they repeat."""
+    for model in models:
+        if not getattr(model, "_repeated_blocks", None):
+            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
 
 
 def _kinds(model: Any) -> int:

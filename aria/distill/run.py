@@ -14,7 +14,7 @@ from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
 
 import aria
 from aria import registry
-from aria.distill import cache, card, checkpoint, denoisers, files, output, regions, taps
+from aria.distill import cache, card, checkpoint, denoisers, files, output, regions, sharding, taps
 from aria.distill.callbacks import Callback, Checkpoints, Grids, Log
 from aria.distill.conditions import Conditions, fingerprint
 from aria.distill.config import Config
@@ -24,7 +24,7 @@ from aria.distill.distiller import Distiller
 from aria.distill.guidance import guided
 from aria.distill.halving import deterministic, halved
 from aria.distill.latents import Latents
-from aria.distill.learner import same_latents
+from aria.distill.learner import check_repeats, same_latents
 from aria.distill.objectives import Objective, Weighting
 from aria.distill.on_policy import OnPolicy
 from aria.distill.pipelines import component_of, open_model, open_pipeline
@@ -115,10 +115,8 @@ def _accelerator(config: Config, target: Path, terms: Sequence[Objective]) -> Ac
         project_dir=target / told.logging_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partly)],
     )
-    if training.fsdp and str(accelerator.mixed_precision) == "fp16":
-        raise ValueError("fsdp works with mixed_precision bf16 or no, not with fp16, whose scaler it would need")
-    if training.fsdp and not torch.distributed.is_initialized():
-        raise ValueError("fsdp divides the student among processes: start several, with torchrun or accelerate launch")
+    if training.fsdp:
+        sharding.check(accelerator)
     return accelerator
 
 
@@ -187,9 +185,8 @@ def _student(config: Config, pipeline: Any, terms: Sequence[Objective]) -> Any:
     models = config.models
     student, teacher = open_model(models.student), getattr(pipeline, component_of(pipeline))
     same_latents(teacher, student)
-    for model in (teacher, student) if config.training.compile else ():
-        if not getattr(model, "_repeated_blocks", None):
-            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
+    if config.training.compile:
+        check_repeats(teacher, student)
     for theirs, ours in (pair for term in terms for pair in term.pairs(_pairs(models.student))):
         taps.find(teacher, theirs)
         taps.find(student, ours)

@@ -11,6 +11,7 @@ import copy
 from typing import Any, TypeVar
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed import get_world_size, is_initialized
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,8 +26,6 @@ def shard(learner: nn.Module, model: nn.Module, device: torch.device) -> None:
 
     A block is a child of the model, or of a list in the model: a stage of a UNet, a layer of a transformer.
     """
-    if not is_initialized():
-        raise ValueError("fsdp divides the student among processes: start several, with torchrun or accelerate launch")
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for block in _blocks(model):
         if (embedding := _called_apart(block)) is not None:
@@ -34,6 +33,14 @@ def shard(learner: nn.Module, model: nn.Module, device: torch.device) -> None:
         fully_shard(block, mesh=mesh)
     learner.register_forward_hook(_own_memory)
     fully_shard(learner, mesh=mesh)
+
+
+def check(accelerator: Accelerator) -> None:
+    """Refuse a precision and a launch with which no model can be divided."""
+    if str(accelerator.mixed_precision) == "fp16":
+        raise ValueError("fsdp works with mixed_precision bf16 or no, not with fp16, whose scaler it would need")
+    if not is_initialized():
+        raise ValueError("fsdp divides the student among processes: start several, with torchrun or accelerate launch")
 
 
 def _blocks(model: nn.Module) -> list[nn.Module]:

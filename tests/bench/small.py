@@ -14,6 +14,19 @@ TASK = Concepts(groups=3, concepts=2, images=60, width=8, steps=20)
 RECIPE = Recipe(
     steps=20, batch_size=16, optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.01), warmup=1, every=3
 )
+GREEDY = """
+from dataclasses import dataclass
+from aria import Allocator
+
+@dataclass(frozen=True)
+class Greedy(Allocator):
+    top: int = 1
+
+    def __call__(self, estimate, mass):
+        value = estimate.value
+        return mass * (value >= value.sort(-1).values[..., -self.top, None])
+"""
+"""An allocator of a user's, as a file."""
 ARMS = {arm.name: arm for arm in STANDARD}
 
 

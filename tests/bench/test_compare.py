@@ -10,19 +10,7 @@ from aria.bench import table
 from aria.bench.arms import SETTINGS, Arm, arm
 from aria.tasks import GROUPS
 from tests.bench import small
-
-GREEDY = """
-from dataclasses import dataclass
-from aria import Allocator
-
-@dataclass(frozen=True)
-class Greedy(Allocator):
-    top: int = 1
-
-    def __call__(self, estimate, mass):
-        value = estimate.value
-        return mass * (value >= value.sort(-1).values[..., -self.top, None])
-"""
+from tests.bench.small import GREEDY
 
 
 @pytest.fixture(scope="module")

@@ -13,19 +13,8 @@ pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
 from aria.cli import main
+from tests.bench.small import GREEDY
 
-GREEDY = """
-from dataclasses import dataclass
-from aria import Allocator
-
-@dataclass(frozen=True)
-class Greedy(Allocator):
-    top: int = 1
-
-    def __call__(self, estimate, mass):
-        value = estimate.value
-        return mass * (value >= value.sort(-1).values[..., -self.top, None])
-"""
 WORLD = "concepts(groups=3, concepts=2, images=60, width=8)"
 SMALL = ("--task", WORLD, "--steps", "8", "--seeds", "2")
 

@@ -129,3 +129,14 @@ class Denoiser(ABC):
 def _beside(value: Tensor, noise: Tensor) -> Tensor:
     """A condition's tensor where the noise is and of its type; whole numbers, such as classes and masks, stay whole."""
     return value.to(noise) if value.is_floating_point() else value.to(noise.device)
+
+
+def with_pooled(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    """What a pipeline that is told tokens and a pooled embedding is given."""
+    return {
+        "prompt_embeds": condition["prompt_embeds"],
+        "pooled_prompt_embeds": condition["pooled"],
+        "negative_prompt_embeds": null["prompt_embeds"],
+        "negative_pooled_prompt_embeds": null["pooled"],
+        "latents": noise,
+    }

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from aria.distill.denoisers.base import Condition, Denoiser
+from aria.distill.denoisers.base import Condition, Denoiser, with_pooled
 
 CLIP_TOKENS, T5_TOKENS = 77, 256
 """As the pipeline has them by default: of the CLIPs where neither is there to say, and of T5."""
@@ -56,13 +56,7 @@ class StableDiffusion3(Denoiser):
         return pooled if bool(pooled.any()) else tokens.mean(1)
 
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return {
-            "prompt_embeds": condition["prompt_embeds"],
-            "pooled_prompt_embeds": condition["pooled"],
-            "negative_prompt_embeds": null["prompt_embeds"],
-            "negative_pooled_prompt_embeds": null["pooled"],
-            "latents": noise,
-        }
+        return with_pooled(condition, null, noise)
 
 
 def _widths(pipeline: Any) -> tuple[int, int]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill.denoisers import guidance
-from aria.distill.denoisers.base import Condition, Denoiser
+from aria.distill.denoisers.base import Condition, Denoiser, with_pooled
 
 
 class StableDiffusionXL(Denoiser):
@@ -43,13 +43,7 @@ class StableDiffusionXL(Denoiser):
         return condition["pooled"].float()
 
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return {
-            "prompt_embeds": condition["prompt_embeds"],
-            "pooled_prompt_embeds": condition["pooled"],
-            "negative_prompt_embeds": null["prompt_embeds"],
-            "negative_pooled_prompt_embeds": null["pooled"],
-            "latents": noise,
-        }
+        return with_pooled(condition, null, noise)
 
     def told_side(self, pipeline: Any) -> int:
         return int(pipeline.unet.config.sample_size) * self.scale(pipeline)
