@@ -145,7 +145,9 @@ class Loss:
     """What is minimised."""
 
     objective: tuple[str, ...] = said(
-        ("output", "feature"), "A term of the loss: output, feature or task; may be given several times."
+        (),
+        "A term of the loss: output, feature or task; may be given several times. By default output and feature, "
+        "and output alone where the teacher is asked twice: with guidance_max or halve_from.",
     )
     weighting: str = said(
         "uniform", "How much each noise level counts: uniform, min_snr(gamma=5.0), truncated_snr or velocity."

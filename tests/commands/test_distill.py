@@ -173,13 +173,13 @@ def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
 def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
-    from aria.distill import run as engine
+    from aria.distill import assembly
     from aria.distill.config import Config
 
     config = Config().with_values({"fsdp": True})
-    monkeypatch.setattr(engine, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
+    monkeypatch.setattr(assembly, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
-        engine._accelerator(config, tmp_path, [])
+        assembly.open_accelerator(config, tmp_path, [])
 
 
 @pytest.mark.usefixtures("untouched")

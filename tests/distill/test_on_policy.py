@@ -231,7 +231,7 @@ def test_what_a_run_leaves_open_is_settled_and_so_written_down():
         ({"on_policy": 0.25}, plain, 0.25),
         ({"on_policy": 0.0}, plain, 0.0),
     ):
-        assert run_module._settled(Config().with_values(told), partition).conditioning.on_policy == share
+        assert run_module._with_on_policy(Config().with_values(told), partition).conditioning.on_policy == share
 
 
 def test_what_is_held_makes_the_certificate_older():

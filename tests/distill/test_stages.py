@@ -23,9 +23,9 @@ from aria.distill.students import prune
 from tests.distill.forks import Forks
 from tests.distill.test_run import PROMPTS, killed_after, logs, on_two_ranks, same_runs, told
 
-GUIDED = {"guidance_max": 4.0, "objective": "output"}
+GUIDED = {"guidance_max": 4.0}
 REGIONS = "product(kmeans(2), bins('guidance', 1.0, 4.0, 2))"
-SHORT = {"max_train_steps": 4, "checkpointing_steps": 2, "logging_steps": 1, "objective": "output"}
+SHORT = {"max_train_steps": 4, "checkpointing_steps": 2, "logging_steps": 1}
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,7 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert heard(pipeline, num_inference_steps=2, guidance_scale=2.0) == [(1, 999), (1, 499)]
     assert "in 2 steps what its teacher makes in 4" in (first / "README.md").read_text()
+    assert json.loads((first / "config.json").read_text())["loss"]["objective"] == ["output"]
     assert len(json.loads((first / "validation.jsonl").read_text().splitlines()[-1])["prompts"]) == 1
     assert json.loads((first / "cache/cache.json").read_text())["settings"]["num_inference_steps"] == 4
 
