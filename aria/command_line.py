@@ -32,6 +32,14 @@ class Subcommands(click.Group):
         assert isinstance(module.command, click.Command)
         return module.command
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _one_line():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _one_line():
+            return super().invoke(ctx)
+
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         if args[0] not in self.list_commands(ctx):
             close = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
@@ -44,6 +52,18 @@ class Mistake(click.ClickException):
     """What the user can mend, said in one line; exit code 2."""
 
     exit_code = 2
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Says what is wrong with the words of a command line in one line, where click takes three and more."""
+    try:
+        yield
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # no mistake: it shows the help
+    except click.UsageError as error:
+        more = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
+        raise Mistake(" ".join(error.format_message().split()) + more) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -92,3 +93,18 @@ def test_a_command_that_does_not_exist_is_answered_in_one_line():
     assert result.exit_code == 2
     assert result.output.strip().splitlines() == [result.output.strip()]
     assert "did you mean 'distill'?" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["distill", "--alocator", "x"], ["sample"], ["bench", "--jobs", "x"], ["--foo"], ["bench", "--task"]],
+    ids=" ".join,
+)
+def test_a_mistake_in_the_words_of_a_command_line_is_answered_in_one_line(words):
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), result.stderr
+
+
+def test_a_program_without_words_shows_its_help():
+    assert CliRunner().invoke(main, []).output.startswith("Usage: ")

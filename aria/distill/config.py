@@ -8,9 +8,6 @@ have one.
 from __future__ import annotations
 
 import difflib
-import json
-import tomllib
-import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
@@ -18,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks
-from aria.distill import files
+from aria.distill import config_file, files, setting
 from aria.distill.optimiser import AdamW
 from aria.distill.schedule import PREDICTIONS
-from aria.distill.setting import said
+from aria.distill.setting import Kind, said
 from aria.samplers import boundary
 
 
@@ -233,18 +230,18 @@ class Config:
     @classmethod
     def read(cls, path: str | Path) -> Config:
         """The settings in a YAML, TOML or JSON file, flat or in sections."""
-        return cls().with_values(_flat(_parse(Path(path)), str(path)))
+        return cls().with_values(config_file.read(Path(path), sections=[part.name for part in fields(cls)]))
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """The same settings but for ``values``, by plain or dotted names; unknown names are refused."""
-        known = {name: (section, setting) for section, setting in settings() for name in _names(section, setting)}
+        known = {name: place for place in settings() for name in _names(*place)}
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in known:
                 close = difflib.get_close_matches(str(name), known, n=1)
                 raise ValueError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-            section, setting = known[name]
-            changes.setdefault(section, {})[setting.name] = _typed(section, setting, value)
+            section, found = known[name]
+            changes.setdefault(section, {})[found.name] = setting.typed(found.name, kind(section, found), value)
         return replace(self, **{section: replace(getattr(self, section), **told) for section, told in changes.items()})
 
     def flat(self) -> dict[str, Any]:
@@ -253,7 +250,7 @@ class Config:
 
     def help(self, name: str) -> str:
         """The line that explains a setting."""
-        return next(str(setting.metadata["help"]) for _, setting in settings() if setting.name == name)
+        return next(str(found.metadata["help"]) for _, found in settings() if found.name == name)
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON, in sections, as :meth:`read` takes them."""
@@ -264,86 +261,15 @@ def settings() -> Iterator[tuple[str, Field[Any]]]:
     """(section, setting) of every setting there is."""
     for section in fields(Config):
         assert section.default_factory is not MISSING
-        for setting in fields(section.default_factory()):
-            yield section.name, setting
+        for found in fields(section.default_factory()):
+            yield section.name, found
 
 
-def kind(section: str, setting: Field[Any]) -> tuple[type, bool, bool]:
-    """The type of a setting's value, whether it may be missing, and whether there may be several."""
+def kind(section: str, found: Field[Any]) -> Kind:
+    """What a setting's value may be."""
     factory = next(part.default_factory for part in fields(Config) if part.name == section)
-    hint = typing.get_type_hints(factory)[setting.name]
-    optional = isinstance(hint, types.UnionType)
-    if optional:
-        hint = next(option for option in typing.get_args(hint) if option is not type(None))
-    several = typing.get_origin(hint) is tuple
-    return (typing.get_args(hint)[0] if several else hint), optional, several
+    return setting.kind(typing.get_type_hints(factory)[found.name])
 
 
-def _names(section: str, setting: Field[Any]) -> tuple[str, str]:
-    return setting.name, f"{section}.{setting.name}"
-
-
-def _typed(section: str, setting: Field[Any], value: Any) -> Any:
-    """The value as the setting's type, or a line that says what it must be."""
-    wanted, optional, several = kind(section, setting)
-    if value is None and optional:
-        return None
-    if several:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list | tuple):
-            raise ValueError(f"{setting.name} must be a list, got {value!r}")
-        return tuple(_one(setting.name, wanted, item) for item in items)
-    return _one(setting.name, wanted, value)
-
-
-def _one(name: str, wanted: type, value: Any) -> Any:
-    if wanted is float and isinstance(value, int | str) and not isinstance(value, bool):
-        try:
-            return float(value)  # YAML reads 1e-4 as text
-        except ValueError:
-            pass
-        except OverflowError:
-            raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.30}…") from None
-    if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
-        words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
-        raise ValueError(f"{name} must be {words[wanted]}, got {value!r}")
-    return value
-
-
-def _parse(path: Path) -> dict[str, Any]:
-    checks.one_of("the ending of a configuration file", path.suffix, (".yaml", ".yml", ".toml", ".json"))
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the configuration {path}: {error}") from None
-    try:
-        told = _parser(path.suffix)(text)
-    except Exception as error:  # three parsers with three families of errors, all of them the file's fault
-        raise ValueError(f"cannot read the configuration {path}: {' '.join(str(error).split())}") from None
-    if told is None:
-        return {}
-    if not isinstance(told, dict):
-        raise ValueError(f"the configuration {path} must map names to values, got a {type(told).__name__}")
-    return told
-
-
-def _parser(suffix: str) -> Any:
-    if suffix in {".yaml", ".yml"}:
-        import yaml
-
-        return yaml.safe_load
-    return tomllib.loads if suffix == ".toml" else json.loads
-
-
-def _flat(told: dict[str, Any], path: str) -> dict[str, Any]:
-    """Settings by name; the keys of sections get their section's name in front."""
-    sections = {part.name for part in fields(Config)}
-    values: dict[str, Any] = {}
-    for name, value in told.items():
-        if name not in sections:
-            values[name] = value
-            continue
-        if not isinstance(value, dict):
-            raise ValueError(f"{path}: {name} is a section and holds settings, got {value!r}")
-        values |= {f"{name}.{inner}": held for inner, held in value.items()}
-    return values
+def _names(section: str, found: Field[Any]) -> tuple[str, str]:
+    return found.name, f"{section}.{found.name}"

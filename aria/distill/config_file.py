@@ -1,0 +1,54 @@
+"""Settings in a YAML, TOML or JSON file."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from aria import checks
+
+
+def read(path: Path, *, sections: Collection[str]) -> dict[str, Any]:
+    """Values by plain or dotted names, whether the file is flat or in sections."""
+    return _flat(_parse(path), path, sections)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    checks.one_of("the ending of a configuration file", path.suffix, (".yaml", ".yml", ".toml", ".json"))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"cannot read the configuration {path}: {error}") from None
+    try:
+        told = _parser(path.suffix)(text)
+    except Exception as error:  # three parsers with three families of errors, all of them the file's fault
+        raise ValueError(f"cannot read the configuration {path}: {' '.join(str(error).split())}") from None
+    if told is None:
+        return {}
+    if not isinstance(told, dict):
+        raise ValueError(f"the configuration {path} must map names to values, got a {type(told).__name__}")
+    return told
+
+
+def _parser(suffix: str) -> Any:
+    if suffix in {".yaml", ".yml"}:
+        import yaml
+
+        return yaml.safe_load
+    return tomllib.loads if suffix == ".toml" else json.loads
+
+
+def _flat(told: dict[str, Any], path: Path, sections: Collection[str]) -> dict[str, Any]:
+    """Settings by name; the keys of sections get their section's name in front."""
+    values: dict[str, Any] = {}
+    for name, value in told.items():
+        if name not in sections:
+            values[name] = value
+            continue
+        if not isinstance(value, dict):
+            raise ValueError(f"{path}: {name} is a section and holds settings, got {value!r}")
+        values |= {f"{name}.{inner}": held for inner, held in value.items()}
+    return values
