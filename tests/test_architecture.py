@@ -315,6 +315,46 @@ def test_every_rule_has_source_that_breaks_it() -> None:
     assert {module.name for module in modules()} >= {"aria", "aria.interfaces", "aria.pool"}
 
 
+# ------------------------------------------------------------------------------------------------------- no circles
+
+
+def circles(found: list[Module]) -> list[str]:
+    """Modules that reach themselves by imports, of whatever kind; a package's ``__init__`` is a module like others."""
+    names = {module.name for module in found}
+    reach = {module.name: _modules_of(module, names) - {module.name} for module in found}
+    for middle in names:
+        for name in names:
+            if middle in reach[name]:
+                reach[name] = reach[name] | reach[middle]
+    return sorted(name for name in names if name in reach[name])
+
+
+def _modules_of(module: Module, names: set[str]) -> set[str]:
+    """The modules it imports: ``from package import name`` is the module ``package.name`` if there is one."""
+    told = set()
+    for node in ast.walk(module.tree):
+        match node:
+            case ast.ImportFrom(names=imported):
+                origin = _origin(module, node)
+                inner = {f"{origin}.{alias.name}" for alias in imported}
+                told |= (inner & names) | ({origin} if inner - names else set())
+            case ast.Import(names=imported):
+                told |= {alias.name for alias in imported}
+    return told & names
+
+
+def test_no_modules_import_one_another_in_a_circle() -> None:
+    assert circles(modules()) == []
+
+
+def test_a_circle_would_be_seen() -> None:
+    there = Module("aria.pool", "if TYPE_CHECKING:\n    from aria.samplers import draws")
+    back = Module("aria.samplers.draws", "def late():\n    import aria.pool")
+    apart = Module("aria.checks", "import aria.pool")
+    assert circles([there, back, apart]) == ["aria.pool", "aria.samplers.draws"]
+    assert circles([there, apart]) == []
+
+
 # ------------------------------------------------------------------------------------------- what import really loads
 
 

@@ -94,7 +94,7 @@ def load(distiller: Distiller, folder: Path, *, settings: dict[str, Any]) -> Non
         group["lr"] = rate
     distiller.sampler.load_state_dict(groups["sampler"])
     distiller.batches.load_state_dict(groups["batches"])
-    distiller.load_sums(groups["sums"], state["steps_seen"])
+    distiller.tally.load(groups["sums"], state["steps_seen"])
     distiller.step_count = state["step"]
     if distiller.accelerator.scaler is not None:
         distiller.accelerator.scaler.load_state_dict(state["scaler"])
@@ -232,7 +232,7 @@ def _tensors(distiller: Distiller) -> dict[str, dict[str, Tensor]]:
         "optimizer": optimiser.state_tensors(distiller.optimizer.optimizer),
         "sampler": distiller.sampler.state_dict(),
         "batches": distiller.batches.state_dict(distiller.accelerator.gather),
-        "sums": distiller.sums(),
+        "sums": distiller.tally.sums(),
     }
 
 
@@ -240,7 +240,7 @@ def _counters(distiller: Distiller) -> dict[str, Any]:
     scaler = distiller.accelerator.scaler
     return {
         "step": distiller.step_count,
-        "steps_seen": distiller.steps_seen,
+        "steps_seen": distiller.tally.steps,
         "average_steps": distiller.average.steps if distiller.average is not None else 0,
         "learning_rate": distiller.learning_rate.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,

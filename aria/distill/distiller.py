@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from aria import checks, registry
 from aria.distill import sharding
 from aria.distill.batches import Batch, Batches, Encodings, Images
-from aria.distill.callbacks import Callback
 from aria.distill.denoisers import Ask, keep_labels
 from aria.distill.learner import HALF, Learner, compile_blocks, freeze, projections, same_latents
 from aria.distill.moving_average import MovingAverage
@@ -22,11 +21,11 @@ from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
 from aria.distill.replacement import Replacement
 from aria.distill.schedule import PREDICTIONS
+from aria.distill.tally import Tally
 from aria.distill.teacher import Teacher
 from aria.interfaces import Certificate
-from aria.samplers import Sampler
+from aria.samplers import Sampler, signals
 from aria.samplers.draws import step_seed
-from aria.statistics import sum_by_region
 
 
 class NonFiniteLoss(RuntimeError):
@@ -35,6 +34,25 @@ class NonFiniteLoss(RuntimeError):
     The step did not change the weights, and no checkpoint is written after it. Steps are functions of (seed, step), so
     the run resumed from its last checkpoint comes to the same place again: that is the state to look at.
     """
+
+
+class Callback:
+    """Called at the beginning, after every step and at the end of :meth:`Distiller.fit`; override what you need.
+
+    ``distiller.step_count`` is the number of steps done. Setting ``distiller.stop`` ends the run after this step.
+    """
+
+    def begin(self, distiller: Distiller) -> None:
+        """Before the first step."""
+
+    def step(self, distiller: Distiller) -> None:
+        """After every step. Do not look at the device here more often than you must."""
+
+    def end(self, distiller: Distiller) -> None:
+        """After the last step, unless an error ended the run."""
+
+    def close(self) -> None:
+        """At the very end, after an error too: put back what was changed. It may come without ``begin``."""
 
 
 class Distiller:
@@ -205,8 +223,8 @@ class Distiller:
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
         self._trained = trained
         self._random_layers = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in self.student.modules())
-        self._fault = torch.full((2,), -1, dtype=torch.long, device=self.device)  # first bad step and its region
-        self.clear()
+        self._fault = signals.no_fault(self.device)
+        self.tally = Tally(self.sampler.num_regions, self.objective, self.accelerator)
 
     def _shard(self) -> nn.Module:
         """Divide the student among the ranks; what is left of it without weights."""
@@ -291,46 +309,34 @@ class Distiller:
         return torch.stack(parts).sum(0)
 
     def _observe(self, batch: Batch, losses: dict[str, Tensor]) -> None:
-        """Tell the sampler what was seen, and keep sums for the log."""
+        """Tell the sampler what was seen, and keep count of it for the log."""
         signal = losses[self.signal]
         finite = torch.stack(list(losses.values())).isfinite().all(0)  # (B,)
-        self._note_fault(~finite, batch.region)
+        self._fault = signals.record_fault(self._fault, finite, batch.region, self.step_count)
         told = finite & (batch.own if self.objective[self.signal].matched_only else ~batch.null)
         timestep = batch.timestep if self.sampler.normaliser else None
         self.sampler.observe(batch.region, torch.where(told, signal, 0.0), timestep=timestep, where=told)
-        kept = torch.where(told, signal, 0.0).double()
-        by_region = sum_by_region(batch.region, (told.double(), kept, kept * kept), self.sampler.num_regions)
-        for running, now in zip(self.seen, by_region, strict=True):
-            running += now
-        for name, value in losses.items():
-            self.loss_sums[name] += value.double().mean()
-        self.steps_seen += 1
+        self.tally.add(batch.region, signal, told, losses)
 
     def _update(self) -> None:
         """Clip, step, average. Where a gradient is not finite the weights stay as they are."""
         norm = sharding.whole(self.accelerator.clip_grad_norm_(self._trained, self.optimiser.max_grad_norm))
         if self.accelerator.scaler is None:  # a scaler tries scales that overflow, and skips those steps itself
-            bad = ~norm.isfinite()
-            self._note_fault(bad.view(1), torch.full((1,), -1, device=self.device))
-            self.optimizer.optimizer.found_inf = bad.float()
+            fine, nowhere = norm.isfinite(), torch.full((1,), -1, device=self.device)
+            self._fault = signals.record_fault(self._fault, fine.view(1), nowhere, self.step_count)
+            self.optimizer.optimizer.found_inf = (~fine).float()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.learning_rate.step()
         if self.average is not None:
             self.average.update(self.student)
 
-    def _note_fault(self, bad: Tensor, region: Tensor) -> None:
-        """Remember the first step at which something was not finite, and where."""
-        first = bad & (bad.cumsum(0) == 1)
-        now = torch.stack([torch.full((), self.step_count, device=self.device), (region * first).sum()])
-        self._fault = torch.where(bad.any() & (self._fault[0] < 0), now, self._fault)
-
     # Look ---------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise if anything was not finite since the start; looks at the device."""
-        step, region = self._fault.tolist()
-        if step >= 0:
+        count, step, region = self._fault.tolist()
+        if count:
             where = f"on a sample of region {region}" if region >= 0 else "in the gradient"
             raise NonFiniteLoss(
                 f"the loss is not finite at step {step}, {where}; nothing was saved since, and a run resumed from the "
@@ -360,28 +366,6 @@ class Distiller:
         if known is None:
             return None
         return known._replace(lag=known.lag + (self.batches.ahead + self.batches.held_for) / self.sampler.every)
-
-    def clear(self) -> None:
-        """Begin new sums of losses and discrepancies."""
-        zeros = self.sampler.mass.new_zeros
-        self.seen = tuple(zeros(self.sampler.num_regions) for _ in range(3))
-        self.loss_sums = {name: zeros(()) for name in self.objective}
-        self.steps_seen = 0
-
-    def sums(self) -> dict[str, Tensor]:
-        """What has been added up since the last ``clear``: by region over all ranks, and for each term of the loss the
-        sum over steps of the mean over ranks. Every rank must call it."""
-        by_region = zip(("n", "total", "square"), self.seen, strict=True)
-        summed = {name: self.accelerator.reduce(value, "sum") for name, value in by_region}
-        means = self.loss_sums.items()
-        return summed | {f"loss.{name}": self.accelerator.reduce(value, "mean") for name, value in means}
-
-    def load_sums(self, sums: dict[str, Tensor], steps: int) -> None:
-        """Go on adding to saved sums; of those over all ranks the first rank takes care."""
-        mine = 1.0 if self.accelerator.is_main_process else 0.0
-        self.seen = tuple(sums[name].to(self.device) * mine for name in ("n", "total", "square"))
-        self.loss_sums = {name: sums[f"loss.{name}"].to(self.device) for name in self.objective}
-        self.steps_seen = steps
 
 
 def _named(terms: Sequence[Objective]) -> dict[str, Objective]:

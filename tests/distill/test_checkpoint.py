@@ -38,7 +38,7 @@ def state(distiller):
     found |= {f"optimizer.{name}": x for name, x in optimiser.state_tensors(distiller.optimizer.optimizer).items()}
     found |= {f"sampler.{name}": value for name, value in distiller.sampler.state_dict().items()}
     found |= {f"batches.{name}": value for name, value in distiller.batches.state_dict().items()}
-    found |= {f"sums.{name}": value for name, value in distiller.sums().items()}
+    found |= {f"sums.{name}": value for name, value in distiller.tally.sums().items()}
     rate = distiller.learning_rate.get_last_lr() + [group["lr"] for group in distiller.optimizer.param_groups]
     return {name: value.clone() for name, value in found.items()} | {"rate": torch.tensor(rate, dtype=torch.float64)}
 
@@ -78,7 +78,7 @@ def test_resumed_is_uninterrupted(case, tmp_path):
     for _ in range(3):
         resumed.step()
     assert_same(state(whole), state(resumed))
-    assert resumed.step_count == 7 and resumed.steps_seen == 7
+    assert resumed.step_count == 7 and resumed.tally.steps == 7
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)

@@ -160,7 +160,7 @@ def test_null_conditions_are_not_reported_and_own_ones_are():
     counted = sum(int(where.sum()) for _, _, where in told)
     assert all(torch.equal(where, ~batch.null) for (_, _, where), batch in zip(told, batches, strict=True))
     assert sum(int((batch.own & where).sum()) for (_, _, where), batch in zip(told, batches, strict=True)) > 20
-    assert float(distiller.seen[0].sum()) == counted < 160
+    assert float(distiller.tally.seen[0].sum()) == counted < 160
 
 
 def test_the_reported_signal_is_the_chosen_term():
@@ -170,7 +170,7 @@ def test_the_reported_signal_is_the_chosen_term():
     distiller.batches.next = lambda: batch
     distiller.step()
     total = torch.zeros(3, dtype=torch.float64).index_add(0, batch.region, expected)
-    torch.testing.assert_close(distiller.seen[1], total)
+    torch.testing.assert_close(distiller.tally.seen[1], total)
 
 
 def test_terms_levels_and_importance_weights_multiply():
@@ -194,8 +194,8 @@ def test_accumulation_changes_memory_only():
     one, two = (engine.make(objective=EVERYTHING, batch_size=8 // n, accumulation=n) for n in (1, 2))
     for _ in range(10):
         one.step(), two.step()
-    assert torch.equal(one.seen[0], two.seen[0]) and one.sampler.step == two.sampler.step
-    torch.testing.assert_close(one.seen[1], two.seen[1], rtol=1e-6, atol=1e-9)
+    assert torch.equal(one.tally.seen[0], two.tally.seen[0]) and one.sampler.step == two.sampler.step
+    torch.testing.assert_close(one.tally.seen[1], two.tally.seen[1], rtol=1e-6, atol=1e-9)
     for name, value in one.student.state_dict().items():
         torch.testing.assert_close(two.student.state_dict()[name], value, rtol=1e-6, atol=1e-6)
 
@@ -334,7 +334,7 @@ def test_a_condition_that_is_not_finite_stops_the_run_at_the_next_look():
     assert all(bool(value.isfinite().all()) for value in distiller.average.weights.values())
     value, stderr = distiller.sampler.estimate()
     assert bool(value.isfinite().all()) and not bool(stderr.isnan().any())
-    assert bool(torch.stack(distiller.seen).isfinite().all())
+    assert bool(torch.stack(distiller.tally.seen).isfinite().all())
     memory = state_tensors(distiller.optimizer.optimizer).values()
     assert memory and all(bool(value.isfinite().all()) for value in memory)
 
@@ -348,16 +348,6 @@ def test_a_gradient_that_is_not_finite_stops_the_run():
     with pytest.raises(NonFiniteLoss, match="not finite at step 0, in the gradient"):
         distiller.check()
     assert same(before, weights(distiller.student))
-
-
-def test_the_first_fault_is_the_one_that_is_named():
-    distiller = engine.make()
-    bad = torch.tensor([False, True, True, False])
-    distiller.step_count = 3
-    distiller._note_fault(bad, torch.tensor([0, 2, 1, 0]))
-    distiller.step_count = 4
-    distiller._note_fault(torch.tensor([True]), torch.tensor([1]))
-    assert distiller._fault.tolist() == [3, 2]
 
 
 def test_callbacks_are_told_of_begin_steps_and_end_in_order_and_may_stop():
@@ -403,7 +393,7 @@ def test_a_signal_that_has_no_answer_on_replaced_conditions_is_told_of_own_ones_
     own = distiller.batches.next().own.sum()
     again = engine.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
     again.step()
-    n, total, _ = again.seen
+    n, total, _ = again.tally.seen
     assert 0 < int(own) < 40 and int(n.sum()) == int(own) and float(total.sum() / n.sum()) > 0.1
 
 

@@ -259,4 +259,4 @@ def test_pipelines_of_stable_diffusion_are_guided_and_halved_in_half_precision(s
         AcceleratorState._reset_state(reset_partial_state=False)
     assert next(distiller.teacher.parameters()).dtype == torch.bfloat16
     assert bool(student.time_embedding.cond_proj.weight.any())
-    assert float(distiller.seen[0].sum()) > 0
+    assert float(distiller.tally.seen[0].sum()) > 0

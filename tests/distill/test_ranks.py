@@ -45,7 +45,7 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
         average = distiller.whole_student()
         if distiller.accelerator.is_main_process:
             save_file(dict(average.state_dict()), folder / "average.safetensors")
-    whole, sums = distiller.whole_student(), distiller.sums()
+    whole, sums = distiller.whole_student(), distiller.tally.sums()
     if distiller.accelerator.is_main_process:
         save_file(dict(whole.state_dict()), folder / "student.safetensors")
         save_file({**distiller.sampler.state_dict(), **sums}, folder / "sampler.safetensors")

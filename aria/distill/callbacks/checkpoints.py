@@ -6,16 +6,13 @@ import signal
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from aria import checks
-from aria.distill.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from aria.distill.distiller import Distiller
-
+from aria.distill import checkpoint
+from aria.distill.distiller import Callback, Distiller
 
 AGREE = 10
 """Steps between two times at which several ranks ask each other whether to stop: asking waits for the device."""
@@ -75,8 +72,6 @@ class Checkpoints(Callback):
             signal.signal(*self._before.popitem())
 
     def _save(self, distiller: Distiller) -> None:
-        from aria.distill import checkpoint
-
         distiller.check()
         checkpoint.save(distiller, self.output, settings=self.settings, limit=self.limit)
         self._saved = distiller.step_count

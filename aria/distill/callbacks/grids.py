@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING, Any
 from aria import checks
 from aria.distill import denoisers, grids
 from aria.distill.callbacks import lines
-from aria.distill.callbacks.base import Callback
+from aria.distill.distiller import Callback, Distiller
 from aria.distill.teacher import Teacher
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
-
-    from aria.distill.distiller import Distiller
 
 FOLDER, VALIDATION = "samples", "validation.jsonl"
 

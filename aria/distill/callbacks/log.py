@@ -5,14 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aria import checks
 from aria.distill.callbacks import lines
-from aria.distill.callbacks.base import Callback
-
-if TYPE_CHECKING:
-    from aria.distill.distiller import Distiller
+from aria.distill.distiller import Callback, Distiller
 
 LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
 
@@ -53,7 +50,7 @@ class Log(Callback):
             self._write(distiller)
 
     def end(self, distiller: Distiller) -> None:
-        if distiller.steps_seen and distiller.step_count == distiller.steps:
+        if distiller.tally.steps and distiller.step_count == distiller.steps:
             self._write(distiller)
 
     def close(self) -> None:
@@ -63,9 +60,9 @@ class Log(Callback):
     def _write(self, distiller: Distiller) -> None:
         """The only place that waits for the device."""
         distiller.check()
-        sums = {name: value.cpu() for name, value in distiller.sums().items()}
-        probs, steps = distiller.sampler.probs().cpu(), distiller.steps_seen
-        distiller.clear()
+        sums = {name: value.cpu() for name, value in distiller.tally.sums().items()}
+        probs, steps = distiller.sampler.probs().cpu(), distiller.tally.steps
+        distiller.tally.clear()
         losses = {name.removeprefix("loss."): float(v) / steps for name, v in sums.items() if name.startswith("loss.")}
         rate = (distiller.step_count - self._from) / (time.monotonic() - self._clock)
         row = {"step": distiller.step_count, **losses, "lr": distiller.learning_rate.get_last_lr()[0]}

@@ -70,7 +70,7 @@ def test_a_run_that_stops_early_writes_no_short_line(tmp_path):
 
     distiller = engine.make(steps=9)
     distiller.fit([Log(tmp_path, every=3, quiet=True), Stop()])
-    assert [row["step"] for row in rows(tmp_path, "losses")] == [3] and distiller.steps_seen == 2
+    assert [row["step"] for row in rows(tmp_path, "losses")] == [3] and distiller.tally.steps == 2
 
 
 def test_refusals(tmp_path):
