@@ -20,11 +20,12 @@ _LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
 def locked(output: Path, mine: bool = True) -> Iterator[None]:
     """The folder for one run alone; the system frees it when the process ends, however it ends.
 
-    Of several ranks only the first locks it (``mine``).
+    Of several ranks only the first locks it (``mine``). A run that was refused before it wrote anything leaves none.
     """
     if not mine:
         yield
         return
+    new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     with (output / _LOCK).open("w") as file:
         try:
@@ -34,6 +35,9 @@ def locked(output: Path, mine: bool = True) -> Iterator[None]:
         try:
             yield
         finally:
+            if new and [entry.name for entry in output.iterdir()] == [_LOCK]:
+                (output / _LOCK).unlink()
+                output.rmdir()
             fcntl.flock(file, fcntl.LOCK_UN)
 
 

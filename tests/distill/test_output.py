@@ -100,3 +100,15 @@ def test_a_folder_has_one_run(tmp_path):
             pass
     with locked(tmp_path / "run"):
         pass
+
+
+def test_a_run_that_is_refused_before_it_wrote_anything_leaves_no_folder(tmp_path):
+    kept, begun = tmp_path / "kept", tmp_path / "begun"
+    kept.mkdir()
+    for output in (tmp_path / "new", kept, begun):
+        with pytest.raises(ValueError, match="no such teacher"), locked(output):
+            if output == begun:
+                (output / "cache").mkdir()
+            raise ValueError("no such teacher")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "kept"]
+    assert (begun / "cache").is_dir()
