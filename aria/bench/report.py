@@ -63,7 +63,7 @@ def _summary(result: Result) -> html.Html:
     told = {
         "task": html.tag("code", result["task"]),
         "setting": f"replacement {setting['replacement']}, noise levels weighted {setting['weighting']}",
-        "length": f"{max(row['step'] for row in result['records'])} steps",
+        "length of a run": f"{max(row['step'] for row in result['records'])} steps",
         "seeds": ", ".join(map(str, result["seeds"])),
         "command": html.tag("code", result["command"]),
         "made": f"{result['date']}, in {result['seconds']:.0f} s besides what was there already",

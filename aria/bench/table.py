@@ -119,10 +119,13 @@ def text(told: Sequence[dict[str, Any]], groups: Sequence[str]) -> str:
 def caption(result: dict[str, Any]) -> str:
     """What the numbers of the table are."""
     baseline, seeds = result["baseline"], len(result["seeds"])
-    return (
+    told = (
         f"Change of the generation gap in % of {baseline}'s, less is better; seeds: {seeds}, mean ± standard error; "
-        f"* adjusted p < {LEVEL}; steps: share of the run until {baseline}'s end"
+        f"* adjusted p < {LEVEL}; steps: share of the run until {baseline}'s end, – if never"
     )
+    marks = [mark for mark in (ORACLE, LOOKAHEAD) if any(row["arm"] == mark for row in result["table"])]
+    shares = " and ".join(f"of {mark}" for mark in marks)
+    return f"{told}; {shares}: share of its gain over {baseline}, – where that may be chance" if marks else told
 
 
 def _cell(found: dict[str, Any]) -> str:

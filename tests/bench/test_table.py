@@ -77,8 +77,12 @@ def test_who_pays():
 
 
 def test_the_caption_says_against_whom_and_in_how_many_seeds():
-    said = table.caption({"baseline": "sqrt-pool", "seeds": [3, 4, 5]})
+    told = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "table": [{"arm": "rc"}, {"arm": "sqrt-pool"}]}
+    said = table.caption(told)
     assert "% of sqrt-pool's" in said and "seeds: 3" in said and "less is better" in said
+    assert "oracle" not in said and "lookahead" not in said
+    told["table"] += [{"arm": "oracle"}, {"arm": "lookahead"}]
+    assert "of oracle and of lookahead: share of its gain over sqrt-pool" in table.caption(told)
 
 
 def test_as_text():
