@@ -8,10 +8,7 @@ row, how far the middle one lies from the line through its neighbours,
 
 on a line, whatever its slope: ``rice_variance(order=2)`` for gaps and batches of any size.
 
-**Drift.** Means of two neighbouring blocks of :math:`2^j` visits lie a time g apart and differ by D·g and noise of
-variance :math:`s^2v`, so over all pairs :math:`D_j^2 = \sum g^2(\Delta^2 - s^2v)/\sum g^4`: the mean square drift at
-that time scale. The smallest blocks that tell it from 0 are taken. It is what a log can show, never a promise: no data
-can bound a drift that may begin tomorrow.
+The drift is that of :mod:`theory.drift_estimate`.
 """
 
 from __future__ import annotations
@@ -22,6 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from theory.doubts import doubts_of
+from theory.drift_estimate import drift
 from theory.log import VisitTable
 
 Array = npt.NDArray[np.float64]
@@ -29,23 +28,10 @@ Whole = npt.NDArray[np.int64]
 
 LEVELS = 26
 """Blocks of up to 2**25 visits."""
-JUMPED, AT_ONCE = 10, 0.7
-"""Of so many pairs of blocks one holds more than this share of all movement: a jump."""
-CLEAR = 10.0
-"""Standard errors at which a drift is taken as it is read at that block size."""
 OVERLAP = 35 / 18
 """Variance of a sum of squared triples over that of independent ones, at visits of every step: 1 + 2(4/9 + 1/36)."""
 ENOUGH = 30
 """Degrees of freedom from which the scatter within visits is preferred."""
-ALIKE = 0.03
-"""By how much the correlation of neighbouring triples must exceed that of white noise: that of AR(1) noise with 0.1."""
-SPREAD = 0.8
-"""Standard error of that excess times the root of the number of triples: 0.55 for visits at every step, up to 0.76 in
-simulations of rare visits."""
-FALSE_ALARM = 1e-6
-"""Probability that one assumption of one region is called broken although it holds and the noise is Gaussian."""
-
-
 SUMS = (
     *("visits", "observations", "inverse", "total", "within", "freedom"),
     *("worst", "worst step", "follow", "product", "white"),
@@ -263,8 +249,8 @@ class Readings:
         else:  # neighbouring triples share visits: they are worth half as many independent ones
             variance, source, freedom = between, "triples", triples / OVERLAP
         scatter = max(tails - 1, 2.0) if math.isfinite(tails) else 2.0
-        found = _drift(levels, variance, freedom)
-        doubts = _doubts(sums, levels, variance, between, source, found.size)
+        found = drift(levels, variance, freedom)
+        doubts = doubts_of(sums, levels, variance, between, source, found.size)
         if found.course == "jump":
             doubts += (f"most of its movement is near step {found.jump:.0f}: a jump or a short fall, no steady drift",)
         if found.course == "wandering":
@@ -292,107 +278,3 @@ def _largest(owner: Whole, value: Array) -> Whole:
     """Where the largest value of each owner is."""
     rank = np.lexsort((value, owner))
     return rank[np.flatnonzero(np.diff(np.append(owner[rank], -1)) != 0)]
-
-
-class _Drift(NamedTuple):
-    size: float = math.nan
-    error: float = math.nan
-    limit: float = math.nan
-    block: int = 0
-    course: str = "unknown"
-    jump: float = math.nan
-    """The step near which most of the movement happened, if it did at once."""
-
-
-def _drift(levels: dict[str, Array], variance: float, freedom: float) -> _Drift:
-    """The drift at the smallest block size that tells it from 0; ``freedom`` is that of the ``variance``."""
-    from scipy.special import fdtri
-
-    known = (levels["pairs"] >= 3) & (levels["gap4"] > 0)
-    if not known.any() or not math.isfinite(variance):
-        return _Drift()
-    part = {name: np.where(known, levels[name], 1.0) for name in ("moved", "noise", "gap4", "error", "cross")}
-    square = np.where(known, (part["moved"] - variance * part["noise"]) / part["gap4"], 0.0)
-    error = np.where(known, variance * np.sqrt(part["error"]) / part["gap4"], np.inf)
-    freedoms = 2 * part["noise"] ** 2 / part["error"]  # of a sum of squares with unequal weights (Satterthwaite)
-    chance = fdtri(freedoms, max(freedom, 1.0), 1 - FALSE_ALARM)  # a ratio that noise alone will not reach
-    least = np.where(known, variance * part["noise"] * (chance - 1) / part["gap4"], np.inf)
-    limit, seen = math.sqrt(float(least.min())), square > least
-    if not seen.any():
-        return _Drift(0.0, 0.0, limit, 0, "still")
-    z = np.where(seen, square / np.maximum(error, 1e-300), 0.0)
-    clear = np.flatnonzero(z >= CLEAR)
-    at = int(clear[0]) if clear.size else int(np.argmax(z))
-    course = _course(square, known, at)
-    if course == "steady" and z[at + 1 : at + 2].max(initial=0) > z[at]:
-        at += 1  # for the same reason
-    size = math.sqrt(square[at])
-    spread = math.sqrt(variance**2 * part["error"][at] + variance * size**2 * part["cross"][at])
-    spread += variance * math.sqrt(2 / max(freedom, 1.0)) * part["noise"][at]  # of the variance itself
-    at_once = levels["pairs"][at] >= JUMPED and levels["most"][at] > AT_ONCE * levels["moved"][at]
-    jump = float(levels["most step"][at]) if at_once else math.nan
-    error_of_size = float(spread / part["gap4"][at] / (2 * size))
-    return _Drift(size, error_of_size, limit, 2**at, "jump" if at_once else course, jump)
-
-
-def _course(square: Array, known: npt.NDArray[np.bool_], at: int) -> str:
-    """Steady drift is alike at all block sizes; that of a random walk falls as one over the block size."""
-    last = int(np.flatnonzero(known)[-1])
-    if last < at + 2:
-        return "steady"
-    first = min(at + 1, last - 2)  # the level that was just clear is more often too high than too low
-    fall = square[first + 2] / max(square[first], 1e-300)
-    return "wandering" if fall < 0.5 else "steady"  # a walk falls to 1/4
-
-
-def _doubts(
-    sums: dict[str, float],
-    levels: dict[str, Array],
-    variance: float,
-    between: float,
-    source: str,
-    drift: float,
-) -> tuple[str, ...]:
-    """What speaks against the assumptions, at a false alarm probability of 1e-6 each under Gaussian noise."""
-    from scipy.special import ndtri
-
-    found = []
-    count = float(levels["triples"].sum())
-    if count < ENOUGH:
-        return (f"only {int(sums['visits'])} visits: too few to judge",)
-    z = -float(ndtri(FALSE_ALARM / 2))
-    tails = float(levels["r4"].sum()) / count / between**2 if between > 0 else 3.0
-    if tails - 3 > z * math.sqrt(24 * 2 / count) and tails > 4:  # neighbouring triples share visits: half the evidence
-        found.append(f"heavy tails or changing noise: kurtosis {tails:.1f} where Gaussian noise has 3")
-    worst = math.sqrt(sums["worst"] / between) if between > 0 else 0.0
-    if worst > -float(ndtri(min(FALSE_ALARM / (2 * count), 0.5))):
-        found.append(f"a jump or outlier of {worst:.1f} standard deviations at step {sums['worst step']:.0f}")
-    excess = (sums["product"] / between - sums["white"]) / sums["follow"] if between > 0 and sums["follow"] else 0.0
-    if abs(excess) > max(ALIKE, z * SPREAD / math.sqrt(sums["follow"] or 1.0)):
-        found.append(f"the noise of neighbouring visits is correlated, by about {_correlation(excess):.1f}")
-    many = levels["triples"] >= 100
-    if many.sum() >= 2:
-        size = levels["r2"][many] / levels["triples"][many]
-        spread = np.sqrt(2 * max(tails - 1, 2.0) / levels["triples"][many]) * size
-        low, high = int(np.argmin(size)), int(np.argmax(size))
-        cells = float(many.sum())
-        if size[high] - size[low] > -float(ndtri(FALSE_ALARM / cells**2)) * math.hypot(spread[low], spread[high]):
-            ratio = math.sqrt(size[high] / max(float(size[low]), 1e-300))
-            found.append(f"the noise changes over time: its deviation by a factor of {ratio:.1f}")
-    if source == "within" and between > variance * (1.3 + z * math.sqrt(4 / count)):
-        ratio = math.sqrt(between / max(variance, 1e-300))
-        found.append(f"visits scatter {ratio:.1f} times as much as their samples do: the samples of a visit are alike")
-    if math.isfinite(drift) and variance > 0 and drift > math.sqrt(variance):
-        found.append("the drift of a step is larger than the noise: averaging does not help")
-    return tuple(found)
-
-
-def _correlation(excess: float) -> float:
-    r"""The :math:`\rho` of AR(1) noise at whose visits the correlation of neighbouring triples exceeds -2/3 by
-    ``excess``: the root of :math:`\rho^2/2 - (5/6+x)\rho + 3x`.
-
-    >>> round(_correlation(0.1173), 2)
-    0.5
-    """
-    middle = 5 / 6 + excess
-    return min(max(middle - math.sqrt(max(middle**2 - 6 * excess, 0.0)), -1.0), 1.0)

@@ -163,4 +163,4 @@ def test_pieces_read_as_the_whole(cuts):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_few_visits_are_not_judged(count):
     (found,) = read(np.ones((count, 1)), np.arange(count, dtype=float)[:, None] % 3)
-    assert found.doubts == (f"only {count} visits: too few to judge",)
+    assert found.doubts == (f"only {count} visits: too few to judge, some 30 are needed",)
