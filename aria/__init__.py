@@ -1,7 +1,8 @@
 """ARIA: on which conditions should the next step of a diffusion distillation be spent?"""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from aria import lazy
 
 if TYPE_CHECKING:
     from aria import allocators, partitioners, registry, trackers
@@ -43,18 +44,7 @@ __all__ = [
     "trackers",
 ]
 
-_HOMES = ("interfaces", "pool", "registry", "samplers")
-
-
-def __getattr__(name: str) -> Any:
-    """Names are loaded when they are first asked for: a command that only prints its help need not load torch."""
-    if name not in __all__:
-        raise AttributeError(f"module 'aria' has no attribute {name!r}")
-    if name in {"allocators", "partitioners", "registry", "trackers"}:
-        return import_module(f"aria.{name}")
-    found = next(vars(home)[name] for home in map(import_module, (f"aria.{h}" for h in _HOMES)) if name in vars(home))
-    globals()[name] = found
-    return found
+__getattr__ = lazy.attributes(__name__, __all__, ["interfaces", "pool", "registry", "samplers"])
 
 
 def __dir__() -> list[str]:

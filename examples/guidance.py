@@ -23,11 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import aria
-from aria.distill.denoisers.guidance import GUIDANCE, take_guidance, told
-from aria.distill.distiller import Distiller
-from aria.distill.guidance import guided
-from aria.distill.optimiser import AdamW
-from aria.distill.teacher import Teacher
+from aria.distill import GUIDANCE, AdamW, Distiller, Teacher, guidance_argument, guided, take_guidance
 from aria.tasks.base import World
 from aria.tasks.digits import DIM, Digits
 from aria.tasks.shapes.fit import Course, fit
@@ -39,7 +35,7 @@ BATCH = 32
 
 def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: dict[str, Tensor]) -> Tensor:
     """How the UNet is told a digit and a style, and the scale where it takes one."""
-    scale = told(model, condition, noisy)
+    scale = guidance_argument(model, condition, noisy)
     output: Tensor = model(noisy, timestep, condition["tokens"], return_dict=False, **scale)[0]
     return output
 

@@ -21,10 +21,7 @@ from diffusers import DDIMScheduler
 from guidance import RESULTS, ask, taught, trained, write
 from torch import Tensor
 
-from aria.distill.grids import generation_gap
-from aria.distill.halving import halved
-from aria.distill.schedule import NoiseSchedule
-from aria.distill.teacher import Teacher
+from aria.distill import NoiseSchedule, Teacher, generation_gap, halved
 from aria.tasks.base import World
 from aria.tasks.digits import Digits
 

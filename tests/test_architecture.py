@@ -23,12 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics"}
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.testing"}
+LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy"}
 
 ALLOWED: dict[str, set[str]] = {
     "aria.interfaces": set(),
     "aria.pool": {"aria.checks"},
     "aria.checks": set(),
+    "aria.lazy": set(),
     "aria.statistics": {"aria.interfaces"},
     "aria.partitioners": BASE,
     "aria.trackers": BASE,
@@ -36,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.registry": BASE,
     "aria.samplers": BASE | PARTS | {"aria.registry"},
     "aria.testing": BASE | PARTS | {"aria.registry"},
-    "aria": FRAMEWORK,
+    "aria": FRAMEWORK | {"aria.lazy"},
     "aria.distill": LIBRARY | {"aria.html"},
     "aria.tasks": LIBRARY | {"aria.distill"},
     "aria.bench": LIBRARY | {"aria.html", "aria.distill", "aria.tasks"},

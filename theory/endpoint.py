@@ -15,7 +15,8 @@ from aria.interfaces import Tracker
 from aria.samplers import draws
 from theory import moments
 from theory.regimes import Gaussian, Heteroscedastic, Path, Random, RandomWalk, Regime
-from theory.simulate import BLOCK, one_thread
+from theory.simulate import BLOCK
+from theory.threads import one_thread
 
 DEPTH = 1e-17
 """Ages whose weight in the lag is below this are left out."""

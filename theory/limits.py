@@ -19,6 +19,17 @@ from theory.assumptions import Array, Number, Values, plain
 from theory.bounds import _numerics
 from theory.bounds.linear import triangle_sums
 
+__all__ = [
+    "ELEMENTARY_CONSTANT",
+    "LINEAR_CONSTANT",
+    "LOWER_CONSTANT",
+    "asynchronous_linear_limit",
+    "linear_limit",
+    "linear_limit_width",
+    "minimax_lower_bound",
+    "times_limit",
+]
+
 LINEAR_CONSTANT = 6 ** (2 / 3) / 3
 """1.1006: best linear tracker's mean squared error over s^(4/3) D^(2/3), as D/s → 0."""
 LOWER_CONSTANT = 0.9363167561

@@ -20,12 +20,12 @@ from torch import Tensor
 from aria import checks, command_line
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
 from aria.samplers import draws
-from theory.errors import RECORDS, Errors, Moments, Tally
+from theory.errors import RECORDS, Errors, Tally
 from theory.regimes import Random, Regime
-from theory.threads import Tick, in_threads, one_thread
+from theory.threads import Tick, in_threads
 from theory.world import World
 
-__all__ = ["BLOCK", "RECORDS", "Errors", "Moments", "Progress", "bar", "common", "one_thread", "simulate"]
+__all__ = ["Errors", "simulate"]
 
 BLOCK = 24_576
 """Tracker memories (replicas times regions) a block carries on a CPU: 192 KiB a tensor, and below the size from which

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from aria.interfaces import Estimate
 
+__all__ = ["gap", "index", "measure", "relative", "tilt"]
+
 
 def measure(mass: Tensor, base: float) -> Tensor:
     """The base measure ``mass ** base``, of the shape of ``mass``; ``base=0`` makes all alike but the empty ones.

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.conditions import Conditions, Pending, Store, Table, Writer, fingerprint
+from aria.distill.conditions import Conditions, fingerprint
 from aria.distill.conditions.images import Image, pixels
-from aria.distill.conditions.table import DEVICE_BUDGET
+from aria.distill.conditions.store import Store, Writer
+from aria.distill.conditions.table import DEVICE_BUDGET, Pending, Table
 from aria.distill.denoisers import Condition, Denoiser, of
 from aria.samplers.draws import step_seed
 

@@ -6,18 +6,6 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = (
-    "aria.registry",
-    "aria.allocators.reading",
-    "aria.distill.config",
-    "aria.distill.distiller",
-    "aria.distill.latents",
-    "aria.distill.pipelines",
-    "theory.limits",
-)
-"""Modules that the documents name and that have no list of what they export: all that is public in them."""
-
-
 WITHOUT_HEADING = "\n    options:\n      show_root_heading: false\n      show_root_toc_entry: false"
 
 
@@ -39,15 +27,13 @@ def pages() -> dict[str, str]:
     for module, names in sorted(exported().items(), key=lambda one: (one[0].count("."), one[0])):
         parts = [f"# {module}", f"::: {module}{WITHOUT_HEADING}\n      members: []"]
         for name in names:
-            if f"{module}.{name}" in known | set(MODULES):
+            if f"{module}.{name}" in known:
                 parts.append(f"- [`{name}`]({module}.{name}.md)")
             elif (home := homes.setdefault(_origin(module, name), module)) == module:
                 parts.append(f"::: {module}.{name}")
             else:
                 parts.append(f"`{name}` is [`{home}.{name}`][{home}.{name}].")
         told[module] = "\n\n".join(parts) + "\n"
-    for module in MODULES:
-        told[module] = f"# {module}\n\n::: {module}{WITHOUT_HEADING}\n"
     return dict(sorted(told.items()))
 
 

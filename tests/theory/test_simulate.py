@@ -22,6 +22,7 @@ from aria import trackers
 from aria.interfaces import Estimate, RegionStats
 from aria.trackers import EMA, Bank, CertificateGain, Constant, Discounted, Kalman, Progress, Window
 from theory import endpoint, moments
+from theory.errors import RECORDS
 from theory.regimes import (
     NAMED,
     Allocated,
@@ -49,7 +50,7 @@ from theory.regimes import (
     TwoPoint,
     Visits,
 )
-from theory.simulate import RECORDS, bar, common, simulate
+from theory.simulate import bar, common, simulate
 
 ALARM = 1e-6
 Z = scipy.stats.norm.isf(ALARM / 2)  # 4.89

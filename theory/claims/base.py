@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from aria import registry
 from aria.interfaces import Allocator, Tracker
 from theory.regimes import Regime
-from theory.simulate import one_thread
+from theory.threads import one_thread
 from theory.verdict import Interval, holds, powered
 
 ALARM = 1e-6

@@ -147,7 +147,7 @@ def _replay(
     import torch
 
     from aria.interfaces import RegionStats
-    from theory.simulate import one_thread
+    from theory.threads import one_thread
 
     count = len(regions)
     column = np.searchsorted(np.array(regions), tail.region)
@@ -256,9 +256,11 @@ def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
 
 def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replayed | None) -> None:
     from theory import plots
+    from theory.whole_file import replacing
 
     seen = {}
     for region in drawn:
         mine = tail.region == region
         seen[region] = (tail.step[mine].astype(float), tail.mean[mine])
-    plots.log_readings(path, f"{name}: the last visits", seen, own.path if own else {})
+    with replacing(path) as unfinished:
+        plots.log_readings(str(unfinished), f"{name}: the last visits", seen, own.path if own else {})

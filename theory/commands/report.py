@@ -34,11 +34,11 @@ def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     if value is None:
         return None
     path = Path(value)
-    if path.is_dir():
+    if os.path.isdir(path):  # False, not an error, of a name that no disk takes
         raise click.BadParameter(f"{value!r} is a folder, give a file such as {str(path / 'report.html')!r}")
     if not path.absolute().parent.is_dir():
         raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+    if not os.access(path if os.path.exists(path) else path.absolute().parent, os.W_OK):
         raise click.BadParameter(f"{value!r} cannot be written: permission denied")
     return path
 
@@ -48,7 +48,7 @@ def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     if value is None:
         return None
     path = Path(value)
-    if not path.is_dir():
+    if not os.path.isdir(path):
         raise click.BadParameter(f"there is no folder {value!r}")
     if not os.access(path, os.W_OK):
         raise click.BadParameter(f"nothing can be written to {value!r}: permission denied")
@@ -70,17 +70,20 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
         raise printing.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
     from theory import plots
     from theory.commands import verify
+    from theory.whole_file import replacing
 
     drawn = list(_drawn(1.0 if quick else verify.FULL, seed))
     if figures is not None:
         for name, picture, rows in drawn:
-            plots.write_svg(picture.paint(rows), str(figures / f"{name}.svg"), name)
+            with replacing(figures / f"{name}.svg") as unfinished:
+                plots.write_svg(picture.paint(rows), str(unfinished), name)
         click.echo(f"{len(drawn)} figures in {figures}")
         if out is None:
             return
     shown, sound = verify.measure_claims(quick, seed)
     out = out or Path("report.html")
-    out.write_text(_page(shown, drawn, quick, seed), encoding="utf-8")
+    with replacing(out) as unfinished:
+        unfinished.write_text(_page(shown, drawn, quick, seed), encoding="utf-8")
     click.echo(f"{_summary(shown['summary'])} {out}")
     if not sound:
         click.get_current_context().exit(1)

@@ -148,10 +148,12 @@ def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], regi
     import numpy as np
 
     from theory import plots
+    from theory.whole_file import replacing
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}
     if any(not np.array_equal(part.truth[:, region], truths["truth"]) for part in found.values()):
         truths = {f"truth under {spec}": part.truth[:, region] for spec, part in found.items()}
     shown = {spec: (part.estimate[:, region], part.width[:, region]) for spec, part in found.items()}
     title = f"{name}: drift at most {regime.bound:.3g} a step, noise {regime.sigma:.3g}"
-    plots.trajectories(path, title, truths, shown)
+    with replacing(path) as unfinished:
+        plots.trajectories(str(unfinished), title, truths, shown)

@@ -99,6 +99,7 @@ def _settings(
     from aria import registry
     from theory import plots
     from theory.simulate import bar, simulate
+    from theory.whole_file import replacing
 
     family = spec.split("(")[0].strip()
     over = over or {"ema": "rate", "window": "size"}.get(family)
@@ -135,7 +136,9 @@ def _settings(
         bounds = [row["bound"] for row in rows]
         measured = [float(str(row["mse"])) for row in rows], [float(str(row["plus_minus"])) for row in rows]
         curve = None if None in bounds else [float(str(bound)) for bound in bounds]
-        plots.errors(plot, f"{spec} in the regime {name}", f"{over} of {family}", tried, measured, curve, optimum)
+        title = f"{spec} in the regime {name}"
+        with replacing(plot) as unfinished:
+            plots.errors(str(unfinished), title, f"{over} of {family}", tried, measured, curve, optimum)
     return rows, optimum
 
 
@@ -212,7 +215,8 @@ def measure_allocators(
     from aria import registry
     from aria.allocators import Uniform
     from theory.regimes import Allocated
-    from theory.simulate import bar, one_thread
+    from theory.simulate import bar
+    from theory.threads import one_thread
 
     if not isinstance(regime.visits, Allocated):
         raise printing.Refusal(f"--allocator needs a regime whose visits an allocator decides, not {name!r}")

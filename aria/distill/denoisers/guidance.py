@@ -26,7 +26,7 @@ def embedding(scale: Tensor, width: int) -> Tensor:
     return nn.functional.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, width % 2))
 
 
-def told(model: nn.Module, condition: dict[str, Tensor], noisy: Tensor) -> dict[str, Tensor]:
+def guidance_argument(model: nn.Module, condition: dict[str, Tensor], noisy: Tensor) -> dict[str, Tensor]:
     """The argument by which a UNet is told the scale in ``condition``; nothing for a UNet that takes none."""
     width, scale = width_of(model), condition.get(GUIDANCE)
     if width is None and scale is None:

@@ -18,7 +18,7 @@ class StableDiffusion(Denoiser):
     takes_guidance = True
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.told(model, condition, noisy)
+        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.guidance_argument(model, condition, noisy)
         output: Tensor = model(noisy, timestep, embeds, return_dict=False, **scale)[0]
         return output
 

@@ -24,7 +24,7 @@ class StableDiffusionXL(Denoiser):
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         added = {"text_embeds": condition["pooled"].to(noisy.dtype), "time_ids": condition["time_ids"].to(noisy.dtype)}
-        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.told(model, condition, noisy)
+        embeds, scale = condition["prompt_embeds"].to(noisy.dtype), guidance.guidance_argument(model, condition, noisy)
         output: Tensor = model(noisy, timestep, embeds, added_cond_kwargs=added, return_dict=False, **scale)[0]
         return output
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aria.distill import denoisers
-from aria.distill.conditions import Conditions, Store, build_conditions, store
+from aria.distill.conditions import Conditions, build_conditions, store
 from aria.distill.conditions.encode import distinct
 from aria.distill.conditions.files import write_tensors
+from aria.distill.conditions.store import Store
 from aria.distill.pipelines import open_pipeline
 from aria.distill.prompts import Column, Prompts, Texts
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from aria.distill import denoisers
-from aria.distill.conditions import Conditions, Store, Table, Writer, build_conditions, store
+from aria.distill.conditions import Conditions, build_conditions, store
+from aria.distill.conditions.store import Store, Writer
+from aria.distill.conditions.table import Table
 from aria.distill.pipelines import open_pipeline
 from aria.distill.prompts import Column, Prompts, Texts
 from aria.partitioners import KMeans, Labels

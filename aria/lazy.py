@@ -1,0 +1,27 @@
+"""Names of a package that are loaded when they are first asked for, so that what is not used costs no time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from importlib import import_module
+from typing import Any
+
+
+def attributes(package: str, exported: Collection[str], homes: Collection[str]) -> Callable[[str], Any]:
+    """The ``__getattr__`` of a package: names it exports, from the first of its modules ``homes`` that has them.
+
+    >>> attributes("aria", ["Pool"], ["pool"])("Pool")
+    <class 'aria.pool.Pool'>
+    """
+
+    def attribute(name: str) -> Any:
+        if name in exported:
+            for home in (import_module(f"{package}.{home}") for home in homes):
+                if name in vars(home):
+                    setattr(sys.modules[package], name, vars(home)[name])
+                    return vars(home)[name]
+            return import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return attribute
