@@ -25,6 +25,7 @@ from torch import Tensor
 
 from aria import registry
 from aria.bench.compare import Record
+from aria.bench.device import chosen
 from aria.distill import files
 from aria.tasks.on_disk import OnDisk, Questions
 
@@ -101,14 +102,13 @@ class Exam:
         config = Config().with_values(settings)
         self.task, self.place = task, place
         self.questions: Questions = task.questions(place)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         models, data = config.models, config.data
         path = models.pretrained_model_name_or_path
-        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
+        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(chosen(None))
         self.denoiser, self.component = denoisers.of(self.pipeline), component_of(self.pipeline)
         count = len(self.questions.prompts)
         noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
-        self.noise = noise.to(device)
+        self.noise = noise.to(self.pipeline.device)
         self.told = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
         self.how: dict[str, Any] = {"steps": data.num_inference_steps, "guidance": data.guidance_scale}
         self.how["seed"] = NOISE_SEED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +14,7 @@ from aria.bench.stacked import Stacked
 from aria.tasks import World
 
 Scores = dict[str, Tensor]
-"""By metric: (A, N) per condition for "gap" and "x0", (A, 1) for "own"."""
+"""On the CPU, by metric: (A, N) per condition for "gap" and "x0", (A, 1) for "own"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,21 +31,28 @@ class Exam:
     answers: dict[str, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        generator = torch.Generator().manual_seed(self.seed + 1_000_003)
+        generator, device = torch.Generator().manual_seed(self.seed + 1_000_003), self.world.device
         count, shape = len(self.world.pool), self.world.images.gather(torch.tensor([0]))[0].shape[1:]
-        index = torch.arange(count).repeat(self.noises)
-        start = torch.randn(len(index), *shape, generator=generator)
-        told = self.world.conditions.gather(index)
-        schedule = self.world.teacher.schedule
-        made = metrics.ddim(lambda x, t: self._teach(x, t.expand(len(x)), told), start, schedule, self.steps)
-        timestep = torch.randint(len(schedule), (len(index),), generator=generator)
-        noisy = schedule.add_noise(made, torch.randn(start.shape, generator=generator), timestep)
-        rows = torch.randint(len(self.world.images), (512,), generator=generator)
-        clean, own = self.world.images.gather(rows)
-        when = torch.randint(len(schedule), (len(rows),), generator=generator)
-        shown = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), when)
+
+        def randn(like: Sequence[int]) -> Tensor:
+            return torch.randn(*like, generator=generator).to(device)
+
+        def timesteps(count: int) -> Tensor:
+            return torch.randint(len(schedule), (count,), generator=generator).to(device)
+
+        def conditions(index: Tensor) -> dict[str, Tensor]:
+            return {name: value.to(device) for name, value in self.world.conditions.gather(index).items()}
+
+        index, schedule = torch.arange(count).repeat(self.noises), self.world.teacher.schedule
+        start, told = randn((len(index), *shape)), conditions(index)
+        made = metrics.ddim(lambda x, t: self._teach(x, _all(t, x), told), start, schedule, self.steps)
+        timestep = timesteps(len(index))
+        noisy = schedule.add_noise(made, randn(start.shape), timestep)
+        clean, own = self.world.images.gather(torch.randint(len(self.world.images), (512,), generator=generator))
+        when = timesteps(len(own))
+        shown = schedule.add_noise(clean.to(device), randn(clean.shape), when)
         questions: dict[str, Any] = {"told": told, "start": start, "timestep": timestep, "noisy": noisy}
-        questions |= {"own": self.world.conditions.gather(own), "when": when, "shown": shown}
+        questions |= {"own": conditions(own), "when": when, "shown": shown}
         answers = {"made": made, "noise": self._teach(noisy, timestep, told)}
         answers |= {"own": self._teach(shown, when, questions["own"])}
         object.__setattr__(self, "questions", questions)
@@ -69,13 +77,18 @@ class Exam:
             return x.expand(count, *x.shape)
 
         with torch.no_grad():
-            size = len(asked["start"])
             made = metrics.ddim(
-                lambda x, t: say(x, t.expand(size), asked["told"]), many(asked["start"]), schedule, self.steps
+                lambda x, t: say(x, _all(t, x[0]), asked["told"]), many(asked["start"]), schedule, self.steps
             )
             gap = metrics.gap(made, right["made"], 3).view(count, self.noises, -1).mean(1)
             noise = say(many(asked["noisy"]), asked["timestep"], asked["told"])
             x0 = metrics.snr_weighted(noise, right["noise"], asked["timestep"], schedule)
             own = say(many(asked["shown"]), asked["when"], asked["own"])
             own_error = metrics.gap(own, right["own"], 3).mean(1, keepdim=True)
-        return {"gap": gap, "x0": x0.view(count, self.noises, -1).mean(1), "own": own_error}
+        scores = {"gap": gap, "x0": x0.view(count, self.noises, -1).mean(1), "own": own_error}
+        return {name: value.cpu() for name, value in scores.items()}
+
+
+def _all(timestep: Tensor, x: Tensor) -> Tensor:
+    """(B,) the same timestep for every row of ``x`` (B, …), beside it."""
+    return timestep.to(x.device).expand(len(x))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
+from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.bench.cell import STOPPED, Cell, Exam
 from aria.bench.compare import Record
@@ -50,6 +51,8 @@ class Queue:
     """Other settings of the engine than the task's."""
     exams: int = 8
     """How often the students are examined on the way; that often they are also saved."""
+    device: str | None = None
+    """Where models compute; unless told, on CUDA where there is one. Runs go by the same name on every device."""
 
     def __post_init__(self) -> None:
         checks.whole("exams", self.exams, least=1)
@@ -103,9 +106,10 @@ class Queue:
         todo = [(arm, seed) for arm, seed in runs if not self._result(folder, arm, seed).is_file()]
         if todo:
             place = folder / "tasks" / _digest([self.task.identity()])
-            self._prepare(folder, place, todo, bar)
-            cells = [self._laid(folder, place, arm, seed) for arm, seed in todo]
-            _work(cells, jobs, lambda done: progress(done, len(cells)))
+            with device.only(device.chosen(self.device)):
+                self._prepare(folder, place, todo, bar)
+                cells = [self._laid(folder, place, arm, seed) for arm, seed in todo]
+                _work(cells, jobs, lambda done: progress(done, len(cells)))
         results = [self._result(folder, arm, seed) for arm, seed in runs]
         return [row for path in results for row in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -163,8 +167,6 @@ def _digest(told: Any) -> str:
 
 def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar) -> None:
     """The cache that a run with these settings would make."""
-    import torch
-
     from aria.distill import cache
     from aria.distill.config import Config
     from aria.distill.pipelines import open_pipeline
@@ -175,7 +177,7 @@ def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar) -> None:
     pipeline = open_pipeline(path, revision=models.revision, variant=models.variant)
     cache.fill(
         folder,
-        pipeline.to("cuda" if torch.cuda.is_available() else "cpu"),
+        pipeline.to(device.chosen(None)),
         prompts=Path(data.prompts),
         bar=bar,
         column=data.caption_column,

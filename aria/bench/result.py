@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from aria import registry
-from aria.bench import lookahead, table
+from aria.bench import device, lookahead, table
 from aria.bench.compare import Comparison, Record
 from aria.bench.queue import Queue
 
@@ -44,7 +44,7 @@ def collect(
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "machine": machine(),
+        "machine": machine(device.chosen(comparison.device)),
         "task": registry.spec(comparison.task),
         "setting": asdict(comparison.setting),
         "recipe": recipe,
@@ -59,9 +59,10 @@ def collect(
     }
 
 
-def machine() -> dict[str, Any]:
-    """What speed and rounding depend on."""
+def machine(where: str = "cpu") -> dict[str, Any]:
+    """What speed and rounding depend on; ``where`` is the device that models computed on."""
     return {
+        **device.told(where),
         "architecture": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),

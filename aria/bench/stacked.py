@@ -7,7 +7,7 @@ another: a stacked run is the engine's run up to rounding.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 import aria
 from aria import registry
 from aria.allocators import Oracle
+from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.distill.batches import Batch, Batches
 from aria.distill.objectives import Weighting, per_sample
@@ -49,24 +50,28 @@ class Recipe:
 
 
 class Stacked:
-    """The runs of some arms on one seed's world after another, as one model."""
+    """The runs of some arms on one seed's world after another, as one model, where the worlds' teachers are."""
 
     def __init__(
         self, task: Task, worlds: dict[int, World], arms: Sequence[Arm], setting: Setting, recipe: Recipe
     ) -> None:
         self.task, self.recipe, self.worlds = task, recipe, worlds
+        self.device = next(iter(worlds.values())).device
         self.runs = [(seed, arm) for seed in worlds for arm in arms]
         students = [task.student(seed) for seed, _ in self.runs]
         self.skeleton = copy.deepcopy(students[0]).to("meta")
         parameters, _ = stack_module_state(students)  # (R, …) each
-        self.constants = dict(students[0].named_buffers())
-        self.parameters = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        self.constants = {name: value.to(self.device) for name, value in students[0].named_buffers()}
+        self.parameters = {
+            name: value.detach().to(self.device).requires_grad_() for name, value in parameters.items()
+        }
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = recipe.optimiser.optimizer(list(self.parameters.values()))
         self.batches = [self._batches(seed, arm, setting) for seed, arm in self.runs]
         levels = [self._levels(seed, arm, setting) for seed, arm in self.runs]
         self.levels = torch.stack(levels)  # (R, T)
         self.step_count = 0
+        self._recorded: Callable[..., Tensor] | None = None
         for place, (_, arm) in enumerate(self.runs):
             if arm.allocator == "oracle":
                 oracle = Oracle(_Truth(self, place), of=registry.allocator(ORACLE_OF))
@@ -113,36 +118,47 @@ class Stacked:
     def step(self) -> None:
         """One step of every run."""
         batches = [each.next() for each in self.batches]
-        losses, answers = self._losses(batches)  # (R, B), (R, B, …)
-        level = self.levels.gather(1, torch.stack([batch.timestep for batch in batches]))
-        weight = torch.stack([batch.weight for batch in batches])
-        total: Tensor = (weight * level * losses).mean(1).sum()
+        noisy, timestep, weight = (self._stack(batches, name) for name in ("noisy", "timestep", "weight"))  # (R, B, …)
+        names = batches[0].condition
+        told = {name: device.send(torch.stack([b.condition[name] for b in batches]), self.device) for name in names}
+        answers = self._learn(noisy, timestep, told)  # (R, B, …)
+        theirs = torch.cat([self._teacher(seed, noisy, timestep, told) for seed in self.worlds])
+        losses = per_sample((answers - theirs).flatten(0, 1)).view(timestep.shape)  # (R, B)
+        arrived = device.fetch(losses.detach(), answers.detach())
+        total: Tensor = (weight * self.levels.gather(1, timestep) * losses).mean(1).sum()
         total.backward()  # type: ignore[no-untyped-call]
         self._update()
         prediction = next(iter(self.worlds.values())).teacher.prediction
-        for each, batch, seen, answer in zip(self.batches, batches, losses.detach(), answers, strict=True):
+        for each, batch, seen, answer in zip(self.batches, batches, *arrived(), strict=True):
             each.remember(batch, answer, prediction)
             each.sampler.observe(batch.region, seen, timestep=batch.timestep, where=~batch.null)
         self.step_count += 1
 
-    def _losses(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
-        """(R, B) losses and (R, B, …) the students' answers."""
-        noisy = torch.stack([batch.noisy for batch in batches])  # (R, B, …)
-        timestep = torch.stack([batch.timestep for batch in batches])
-        told = {name: torch.stack([batch.condition[name] for batch in batches]) for name in batches[0].condition}
-        theirs = torch.cat([self._teacher(seed, batches) for seed in self.worlds])
-        ours = self.answer(self.parameters, noisy, timestep, told)
-        return per_sample((ours - theirs).flatten(0, 1)).view(timestep.shape), ours.detach()
+    def _stack(self, batches: list[Batch], name: str) -> Tensor:
+        """(R, B, …) one part of all batches."""
+        return device.send(torch.stack([getattr(batch, name) for batch in batches]), self.device)
 
-    def _teacher(self, seed: int, batches: list[Batch]) -> Tensor:
+    def _teacher(self, seed: int, noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
         """(A, B, …) answers of one seed's teacher to all its runs."""
-        mine = [batch for (owner, _), batch in zip(self.runs, batches, strict=True) if owner == seed]
-        noisy, timestep = torch.cat([b.noisy for b in mine]), torch.cat([b.timestep for b in mine])
-        told = {name: torch.cat([b.condition[name] for b in mine]) for name in mine[0].condition}
-        teacher = self.worlds[seed].teacher
+        mine = [place for place, (owner, _) in enumerate(self.runs) if owner == seed]
+        cut, teacher = slice(mine[0], mine[-1] + 1), self.worlds[seed].teacher  # the runs of a seed are neighbours
+        flat = {name: value[cut].flatten(0, 1) for name, value in told.items()}
         with torch.no_grad():
-            answer = teacher.denoiser(teacher.model, noisy, timestep, told)
+            answer = teacher.denoiser(teacher.model, noisy[cut].flatten(0, 1), timestep[cut].flatten(), flat)
         return answer.view(len(mine), -1, *answer.shape[1:])
+
+    def _learn(self, noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
+        """(R, B, …) what each run's student says in training, always to the same number of questions."""
+        given = noisy, timestep, *told.values(), *self.parameters.values()
+        if self._recorded is None:
+            conditions, weights = tuple(told), tuple(self.parameters)
+
+            def student(noisy: Tensor, timestep: Tensor, *rest: Tensor) -> Tensor:
+                told, own = rest[: len(conditions)], rest[len(conditions) :]
+                return self.answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, told)))
+
+            self._recorded = device.recorded(student, given)
+        return self._recorded(*given)
 
     def answer(
         self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]
@@ -160,10 +176,9 @@ class Stacked:
         """Clip each run by itself, step, average."""
         weights = list(self.parameters.values())
         gradients = [value.grad for value in weights if value.grad is not None]
-        norm = torch.stack([grad.flatten(1).square().sum(1) for grad in gradients]).sum(0).sqrt()  # (R,)
+        norm = torch.cat([grad.flatten(1) for grad in gradients], 1).square().sum(1).sqrt()  # (R,)
         scale = (self.recipe.optimiser.max_grad_norm / (norm + 1e-6)).clamp(max=1.0)
-        for grad in gradients:
-            grad.mul_(scale.view(-1, *(1,) * (grad.ndim - 1)))
+        torch._foreach_mul_(gradients, [scale.view(-1, *(1,) * (grad.ndim - 1)) for grad in gradients])
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(self.recipe.ema_decay, (1 + self.step_count) / (10 + self.step_count))
@@ -182,18 +197,20 @@ class _Truth:
         seed, _ = stacked.runs[place]
         world, batches = stacked.worlds[seed], stacked.batches[place]
         generator = torch.Generator().manual_seed(seed + 2_000_003)
-        count, schedule = len(world.pool), world.teacher.schedule
+        count, schedule = len(world.pool), batches.schedule
         index = torch.arange(count).repeat(questions)
         clean, _ = world.images.gather(torch.randint(len(world.images), (len(index),), generator=generator))
         timestep = torch.multinomial(batches.replacement, len(index), replacement=True, generator=generator)
         noisy = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
-        told = world.conditions.gather(index)
+        told = {name: value.to(world.device) for name, value in world.conditions.gather(index).items()}
+        bucket = timestep * 10 // len(schedule)
+        noisy, timestep = noisy.to(world.device), timestep.to(world.device)
         with torch.no_grad():
             answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, told)
-        self.asked, self.answer = (noisy, timestep, told), answer
+        self.asked, self.answer = (noisy, timestep, told), answer  # where the teacher is
         share = world.pool.weight if world.pool.weight is not None else torch.ones(count, dtype=torch.float64)
         self.region, self.share = batches.sampler.partition.locate(index), share[index]
-        self.bucket = timestep * 10 // len(schedule)
+        self.bucket = bucket
 
     def __call__(self) -> Tensor:
         """(K,) mean normalised discrepancy of every region, now."""
@@ -202,7 +219,7 @@ class _Truth:
         one = {name: value[None] for name, value in told.items()}
         with torch.no_grad():
             ours = self.stacked.answer(own, noisy[None], timestep[None], one)[0]
-        error = per_sample(ours - self.answer).double()
+        error = per_sample(ours - self.answer).double().cpu()
         count, total = sum_by_region(self.bucket, (torch.ones_like(error), error), 10)
         error = error / (total / count.clamp(min=1))[self.bucket]
         regions = self.stacked.batches[self.place].sampler.num_regions

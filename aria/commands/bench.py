@@ -30,7 +30,7 @@ QUICK_SEEDS, SEEDS = "3", "8"
 
 @click.command()
 @click.option("--task", "spec", metavar="SPEC", help="What is distilled: default, homogeneous, unskewed, unlearnable, "
-              "long, wide, or a spec such as digits or 'concepts(skew=0)'.  [default: default]")  # fmt: skip
+              "long, wide, unet, or a spec such as digits or 'concepts(skew=0)'.  [default: default]")  # fmt: skip
 @click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: an allocator's spec, "
               "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'; may be repeated.")  # fmt: skip
 @click.option("--arms", "standard", metavar="A,B,…", help="The standard arms to run, rc always among them.  "
@@ -41,6 +41,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="The arm that changes are told "
               "against.")  # fmt: skip
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time, of tasks that take a process for each.")
+@click.option("--device", metavar="cpu|cuda", help="Where models compute.  [default: cuda where there is one, else "
+              "cpu]")  # fmt: skip
 @click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="What all arms share: random "
               "conditioning as published, or a larger random share and velocity weighting.")  # fmt: skip
 @click.option("--seeds", metavar="N|A-B", help="N seeds from 0 on, or those from A to B.  [default: 8]")
@@ -83,10 +85,11 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
 
 def _comparison(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
-    standard: str | None, no_standard: bool, setting: str, lookahead: bool,
+    standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
 ) -> Comparison | Queue:  # fmt: skip
     """What the options ask for: runs in memory, all of a few seeds at once, or runs of the engine one by one."""
     from aria import checks
+    from aria.bench import device as devices
     from aria.bench.arms import SETTINGS
     from aria.bench.compare import Comparison
     from aria.bench.queue import Queue
@@ -97,6 +100,7 @@ def _comparison(
     checks.one_of("--setting", setting, tuple(SETTINGS))
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
+    where = devices.chosen(device)
     task = presets.QUICK if quick and spec is None else presets.task(spec or "default")
     chosen = _arms("rc" if no_standard else standard, variants, exact=not isinstance(task, OnDisk))
     shared = chosen, _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)), SETTINGS[setting]
@@ -104,9 +108,9 @@ def _comparison(
         if lookahead:
             raise ValueError("--lookahead is for tasks in memory, whose runs are trained side by side")
         length = steps if steps is not None else presets.QUICK.steps if quick else None
-        return Queue(task, *shared, {} if length is None else {"max_train_steps": length})
+        return Queue(task, *shared, {} if length is None else {"max_train_steps": length}, device=where)
     length = steps if steps is not None else min(task.steps, presets.QUICK.steps) if quick else task.steps
-    return Comparison(task, *shared, replace(Recipe(), steps=length), lookahead=lookahead)
+    return Comparison(task, *shared, replace(Recipe(), steps=length), lookahead=lookahead, device=where)
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,19 @@ class World:
     groups: Mapping[str, Tensor]
     """(N,) shares of the conditions in each group, summing to one."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the teacher is, and students beside it compute."""
+        return self.teacher.schedule.alpha.device
+
+    def to(self, device: torch.device | str) -> World:
+        """The same world with its teacher on ``device``. What batches are drawn from stays where it is."""
+        model, schedule = copy.deepcopy(self.teacher.model).to(device), self.teacher.schedule.to(device)
+        return replace(self, teacher=replace(self.teacher, model=model, schedule=schedule))
+
 
 class Task(ABC):
-    """A frozen dataclass of knobs; worlds and students are functions of a seed."""
+    """A frozen dataclass of knobs; worlds and students are functions of a seed, made on the CPU."""
 
     @abstractmethod
     def world(self, seed: int) -> World:

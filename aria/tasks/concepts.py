@@ -3,6 +3,13 @@ r"""The concept world: a large space of conditions, few images, and a teacher th
 A condition is three tokens: a concept, a shift, a contrast. A random nonlinear map turns a concept into an 8 × 8
 template; how bent, how fine and how strong it is differs from group to group, so some groups are harder than others. An
 image is the condition's template, jittered by a pixel, with texture on top. About half of the concepts have no images.
+
+A larger side shows the same world on a finer grid. Everything that has a length grows with the grid: templates keep
+their cosines; shifts, jitters and the texture's patterns take proportionally more pixels. A pattern on :math:`s^2`
+times as many pixels has :math:`s^2` times the energy, against noise that is independent from pixel to pixel, so
+conditions would be told apart at higher noise and matter at fewer timesteps. The signal-to-noise ratio is therefore
+divided by :math:`s^2` (E. Hoogeboom, J. Heek, T. Salimans, "simple diffusion", ICML 2023): what an image tells of its
+condition at a timestep does not depend on the side.
 """
 
 from __future__ import annotations
@@ -21,10 +28,13 @@ from aria.pool import Pool
 from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
+from aria.tasks.unet import TokenUNet
 
 SIDE, DIM, MODES, TIMESTEPS = 8, 12, 6, 1000
 SHIFTS, CONTRASTS = ((0, 0), (3, 2)), (1.0, -0.6)
 JITTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Shifts and jitters are in pixels of a grid of ``SIDE``."""
+NETWORKS = ("mlp", "unet")
 
 
 @dataclass(frozen=True)
@@ -50,8 +60,12 @@ class Concepts(Task):
     bend: float = 0.5
     """How nonlinear the map from tokens to templates is."""
     width: int = 48
-    """Width of the student."""
+    """Width of the student; of a UNet, its channels at half resolution."""
     steps: int = 2000
+    side: int = 8
+    """Pixels a side, a multiple of 8."""
+    network: str = "mlp"
+    """What the student is: ``"mlp"``, or ``"unet"``, a UNet2DConditionModel of diffusers."""
 
     def __post_init__(self) -> None:
         checks.whole("groups", self.groups, least=2)
@@ -64,17 +78,23 @@ class Concepts(Task):
         checks.non_negative("bend", self.bend)
         checks.whole("width", self.width, least=1)
         checks.whole("steps", self.steps, least=1)
+        checks.whole("side", self.side, least=SIDE)
+        checks.one_of("network", self.network, NETWORKS)
         some_unseen("concepts", self.unseen, self.concepts)
         if self.unlearnable > self.groups:
             raise ValueError(f"unlearnable must be at most groups={self.groups}, got {self.unlearnable}")
+        if self.side % SIDE:
+            raise ValueError(f"side must be a multiple of {SIDE}, got {self.side}")
+        if self.network == "unet":
+            TokenUNet.check_width(self.width)
 
     def world(self, seed: int) -> World:
         generator = torch.Generator().manual_seed(seed)
-        tokens, templates = self._conditions(generator)  # (N, 3, D), (N, J, 64)
+        tokens, templates = self._conditions(generator)  # (N, 3, D), (N, J, S²)
         share, group, concept = self._shares()
         unseen = self._without_images(generator)[group, concept]  # (N,)
-        schedule = scaled_linear(TIMESTEPS)
-        basis, spectrum = _texture(generator)
+        schedule = self._schedule()
+        basis, spectrum = _texture(self.side // SIDE, generator)
         model = MixtureTeacher(templates, share.float(), basis, spectrum, schedule)
         told = {"tokens": tokens, "concept": torch.arange(len(tokens))}
         null = {"tokens": torch.zeros(1, 3, DIM), "concept": torch.tensor([len(tokens)])}
@@ -90,7 +110,12 @@ class Concepts(Task):
         )
 
     def student(self, seed: int) -> nn.Module:
-        return FilmMLP(SIDE * SIDE, 3 * DIM, self.width, scaled_linear(TIMESTEPS), seed=seed)
+        if self.network == "unet":
+            return TokenUNet(self.side, DIM, self.width, self._schedule(), seed=seed)
+        return FilmMLP(self.side**2, 3 * DIM, self.width, self._schedule(), seed=seed)
+
+    def _schedule(self) -> NoiseSchedule:
+        return scaled_linear(TIMESTEPS, finer=self.side // SIDE)
 
     def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
         """(N,) shares of the conditions, and the group and concept of each; group 0 is the most frequent."""
@@ -106,7 +131,7 @@ class Concepts(Task):
         return order < round(self.unseen * self.concepts)
 
     def _conditions(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """(N, 3, D) tokens and (N, J, 64) templates."""
+        """(N, 3, D) tokens and (N, J, S²) templates."""
 
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator)
@@ -128,12 +153,12 @@ class Concepts(Task):
         radius = (frequency[:, None] ** 2 + frequency**2).sqrt().flatten()
         keep = torch.exp(-((radius / (2.5 * 1.5**level)[:, None, None]) ** 2))
         image = (spectrum * keep).view(self.groups, self.concepts, SIDE, SIDE)
-        cosine = _cosines(SIDE)
+        cosine, finer = _cosines(SIDE, self.side), self.side // SIDE
         image = cosine.T @ image @ cosine
         image = image / image.flatten(2).std(-1)[..., None, None] * (0.8 * 1.3**level)[:, None, None, None]
-        variants = [contrast * image.roll(shift, (2, 3)) for shift in SHIFTS for contrast in CONTRASTS]
-        plain = torch.stack(variants, 2).flatten(0, 2)  # (N, 8, 8)
-        templates = torch.stack([plain.roll(jitter, (1, 2)) for jitter in JITTERS], 1).flatten(2)
+        variants = [contrast * _moved(image, shift, finer) for shift in SHIFTS for contrast in CONTRASTS]
+        plain = torch.stack(variants, 2).flatten(0, 2)  # (N, S, S)
+        templates = torch.stack([_moved(plain, jitter, finer) for jitter in JITTERS], 1).flatten(2)
         shift, contrast = normal(len(SHIFTS), DIM), normal(len(CONTRASTS), DIM)
         kinds = len(SHIFTS) * len(CONTRASTS)
         tokens = torch.stack(
@@ -151,8 +176,8 @@ class Concepts(Task):
     ) -> Gallery:
         condition = torch.multinomial(share, self.images, replacement=True, generator=generator)
         jitter = torch.randint(templates.shape[1], (self.images,), generator=generator)
-        texture = torch.randn(self.images, SIDE * SIDE, generator=generator) * spectrum.sqrt() @ basis.T
-        latents = (templates[condition, jitter] + texture).view(-1, 1, SIDE, SIDE)
+        texture = torch.randn(self.images, self.side**2, generator=generator) * spectrum.sqrt() @ basis.T
+        latents = (templates[condition, jitter] + texture).view(-1, 1, self.side, self.side)
         return Gallery(latents, condition)
 
 
@@ -163,22 +188,33 @@ def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition)
     return output
 
 
-def scaled_linear(timesteps: int, first: float = 0.00085, last: float = 0.012) -> NoiseSchedule:
-    """Stable Diffusion's noise schedule."""
+def scaled_linear(timesteps: int, first: float = 0.00085, last: float = 0.012, finer: int = 1) -> NoiseSchedule:
+    """Stable Diffusion's noise schedule, with signal-to-noise ratios divided by ``finer`` squared."""
     beta = torch.linspace(first**0.5, last**0.5, timesteps, dtype=torch.float64) ** 2
     signal = (1 - beta).cumprod(0)
+    signal = signal / (1 + (finer**2 - 1) * (1 - signal))
     return NoiseSchedule(signal.sqrt().float(), (1 - signal).sqrt().float())
 
 
-def _texture(generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(64, 64) eigenvectors and (64,) eigenvalues of the images' covariance: a few modes above a little noise."""
+def _texture(finer: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(S², S²) eigenvectors and (S²,) eigenvalues of the images' covariance: a few modes above a little noise. On a
+    finer grid every pixel of a mode is ``finer`` × ``finer`` pixels, as strong as it was."""
     basis, _ = torch.linalg.qr(torch.randn(SIDE * SIDE, SIDE * SIDE, generator=generator))
-    spectrum = torch.full((SIDE * SIDE,), 0.02)
-    spectrum[:MODES] = 0.3
+    if finer > 1:
+        modes = basis[:, :MODES].T.view(MODES, SIDE, SIDE)
+        modes = modes.repeat_interleave(finer, 1).repeat_interleave(finer, 2).flatten(1)
+        basis, _ = torch.linalg.qr(modes.T, mode="complete")
+    spectrum = torch.full((len(basis),), 0.02)
+    spectrum[:MODES] = 0.3 * finer**2
     return basis, spectrum
 
 
-def _cosines(side: int) -> Tensor:
-    """(side, side) cosine basis, one frequency a row."""
+def _moved(image: Tensor, by: tuple[int, int], finer: int) -> Tensor:
+    """(…, S, S) images moved by so many pixels of the coarse grid; what leaves on one side enters on the other."""
+    return image.roll((by[0] * finer, by[1] * finer), (-2, -1))
+
+
+def _cosines(count: int, side: int) -> Tensor:
+    """(count, side) the first functions of the cosine basis, one frequency a row."""
     place = (torch.arange(side) + 0.5) / side
-    return torch.cos(math.pi * torch.arange(side)[:, None] * place) * math.sqrt(2 / side)
+    return torch.cos(math.pi * torch.arange(count)[:, None] * place) * math.sqrt(2 / side)

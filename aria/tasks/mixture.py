@@ -21,6 +21,8 @@ from aria.distill.schedule import NoiseSchedule
 class MixtureTeacher(nn.Module):
     """Predicts the noise exactly: for condition ``c`` from its templates, for the null condition from all of them."""
 
+    alpha: Tensor
+    sigma: Tensor
     templates: Tensor
     share: Tensor
     basis: Tensor
@@ -37,7 +39,8 @@ class MixtureTeacher(nn.Module):
             spectrum: (D,) its eigenvalues.
         """
         super().__init__()
-        self.schedule = schedule
+        self.register_buffer("alpha", schedule.alpha, persistent=False)
+        self.register_buffer("sigma", schedule.sigma, persistent=False)
         self.register_buffer("templates", templates @ basis)  # in the eigenbasis
         self.register_buffer("share", share / share.sum())
         self.register_buffer("basis", basis)
@@ -50,14 +53,16 @@ class MixtureTeacher(nn.Module):
         null = concept == count
         means = self.templates[concept.clamp(max=count - 1)]  # (B, J, D)
         noise = self._noise(x, timestep, means, means.new_zeros(means.shape[:2]))
-        if bool(null.any()):
-            everything = self.templates.flatten(0, 1)  # (NJ, D)
-            prior = self.share.log().repeat_interleave(self.templates.shape[1])
-            noise = noise.index_put((null.nonzero()[:, 0],), self._noise(x[null], timestep[null], everything, prior))
+        # How many rows are null is known to the host on a CPU alone: elsewhere every row is asked both ways.
+        asked = null.nonzero()[:, 0] if null.is_cpu else torch.arange(len(null), device=null.device)
+        everything = self.templates.flatten(0, 1)  # (NJ, D)
+        prior = self.share.log().repeat_interleave(self.templates.shape[1])
+        blind = noise.index_copy(0, asked, self._noise(x[asked], timestep[asked], everything, prior))
+        noise = torch.where(null[:, None], blind, noise)
         return (noise @ self.basis.T).view_as(noisy)
 
     def _noise(self, x: Tensor, timestep: Tensor, means: Tensor, prior: Tensor) -> Tensor:
-        alpha, sigma = (level[:, None] for level in self.schedule.levels(timestep, x[:, 0]))  # (B, 1)
+        alpha, sigma = (level[timestep, None].to(x) for level in (self.alpha, self.sigma))  # (B, 1)
         spread = alpha**2 * self.spectrum + sigma**2  # (B, D)
         near, size = _inner(x / spread, means), _inner(1 / spread, means.square())  # (B, J)
         weight = torch.softmax(prior + alpha * near - alpha**2 * size / 2, -1)  # what all templates share drops out

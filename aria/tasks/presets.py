@@ -17,9 +17,10 @@ PRESETS: dict[str, Task] = {
     "unlearnable": Concepts(unlearnable=4),
     "long": Concepts(steps=4000),
     "wide": Concepts(width=96),
+    "unet": Concepts(side=16, network="unet", width=32, steps=10_000),
 }
 """Skewed and of unlike difficulty; all groups alike in difficulty, or in frequency; a quarter of the groups beyond
-learning; twice the steps; a student twice as wide."""
+learning; twice the steps; a student twice as wide; images of 16 × 16, a UNet and five times the steps."""
 
 QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
 """Small enough to try everything out."""

@@ -11,6 +11,7 @@ from aria.distill.optimiser import AdamW
 from aria.tasks import Concepts
 
 TASK = Concepts(groups=3, concepts=2, images=60, width=8, steps=20)
+UNET = Concepts(groups=3, concepts=2, images=60, width=16, steps=20, side=16, network="unet")
 RECIPE = Recipe(
     steps=20, batch_size=16, optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.01), warmup=1, every=3
 )
@@ -30,9 +31,17 @@ class Greedy(Allocator):
 ARMS = {arm.name: arm for arm in STANDARD}
 
 
-def stacked(*arms: Arm, seeds: tuple[int, ...] = (0,), setting: str = "rc", steps: int = 0) -> Stacked:
+def stacked(
+    *arms: Arm,
+    seeds: tuple[int, ...] = (0,),
+    setting: str = "rc",
+    steps: int = 0,
+    task: Concepts = TASK,
+    device: str = "cpu",
+) -> Stacked:
     """Some arms on some seeds, after so many steps."""
-    made = Stacked(TASK, {seed: TASK.world(seed) for seed in seeds}, arms, SETTINGS[setting], RECIPE)
+    worlds = {seed: task.world(seed).to(device) for seed in seeds}
+    made = Stacked(task, worlds, arms, SETTINGS[setting], RECIPE)
     for _ in range(steps):
         made.step()
     return made

@@ -77,6 +77,25 @@ def here(monkeypatch):
     return done
 
 
+def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
+    """Told so, whatever the machine has; what is prepared for them and its name are the same."""
+    seen = []
+
+    def work(folders, jobs, progress):
+        seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
+        for folder in folders:
+            Path(cells.Cell.read(folder).result).write_text("[]")
+
+    monkeypatch.setattr("aria.bench.queue._work", work)
+    monkeypatch.setattr(Queue, "_prepare", lambda *args: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for place, name in enumerate(("cpu", "cuda", None)):
+        made = replace(queue(task), device=name)
+        assert made.run(tmp_path / str(place)) == [] and made.cell(RC, 0) == queue(task).cell(RC, 0)
+    assert seen == ["", "0", "0"] and os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
 def test_arms_become_settings_of_the_engine(task, tmp_path):
     arms = queue(task, RC, EVEN, ARIA)
     told = [Config().with_values(arms.settings(arm, 7, tmp_path)) for arm in arms.arms]

@@ -15,6 +15,7 @@ from aria.bench.arms import arm
 from aria.tasks import GROUPS
 from tests.bench import small
 
+WHERE = {"device", "accelerator", "tf32"}
 EFFECT = {"rc": 1.0, "aria-q": 0.8, "<b>mine</b>": 1.2, "oracle": 0.6}
 
 
@@ -126,7 +127,7 @@ def test_a_result_read_back_makes_the_same_page():
 def test_a_result_has_all_its_fields():
     told = made()
     assert told["format"] == "aria-bench/1"
-    assert told["machine"].keys() == {"architecture", "system", "cores", "threads", "python", "versions"}
+    assert told["machine"].keys() == WHERE | {"architecture", "system", "cores", "threads", "python", "versions"}
     assert told["arms"][2]["allocator"] == "softmax"
     assert told["task"].startswith("concepts(groups=3, concepts=2,")
     assert len(told["records"]) == 4 * 4 * 2 * 13

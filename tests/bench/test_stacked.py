@@ -17,6 +17,7 @@ from aria.distill.distiller import Distiller
 from aria.distill.on_policy import OnPolicy
 from aria.distill.teacher import Teacher
 from aria.tasks.mixture import MixtureTeacher
+from aria.tasks.unet import Convolution
 from tests.bench import small
 
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
@@ -28,14 +29,14 @@ class Weighty(MixtureTeacher):
 
     def __init__(self, model: MixtureTeacher) -> None:
         nn.Module.__init__(self)
-        self.schedule, self.unused = model.schedule, nn.Parameter(torch.zeros(1))
+        self.unused = nn.Parameter(torch.zeros(1))
         for name, value in model.named_buffers():
             self.register_buffer(name, value)
 
 
-def engine(arm, seed, setting, steps):
+def engine(arm, seed, setting, steps, task=small.TASK):
     """The run of an arm by the engine, put together by hand."""
-    world, recipe = small.TASK.world(seed), small.RECIPE
+    world, recipe = task.world(seed), small.RECIPE
     sampler = aria.Sampler(
         aria.partitioners.Labels("concept").fit(world.pool),
         tracker=arm.tracker,
@@ -49,7 +50,7 @@ def engine(arm, seed, setting, steps):
     teacher = Teacher(Weighty(world.teacher.model), world.teacher.denoiser, world.teacher.schedule, "epsilon")
     distiller = Distiller(
         teacher,
-        small.TASK.student(seed),
+        task.student(seed),
         sampler,
         world.images,
         world.conditions,
@@ -84,6 +85,22 @@ def test_a_stacked_run_is_the_engines_run(name, setting, on_policy):
     torch.testing.assert_close(ours.batches[2].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
     moved = ours.parameters["leave.weight"][2] - small.TASK.student(0).leave.weight
     assert moved.abs().max() > 100 * CLOSE["atol"]
+
+
+@pytest.mark.parametrize("by_product", [False, True])
+def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
+    """On-policy rows included; and with the convolutions that it has on CUDA."""
+    if by_product:
+        monkeypatch.setattr(Convolution, "forward", Convolution.by_product)
+    arm = replace(small.ARMS["aria-q"], on_policy=0.5)
+    ours = small.stacked(small.ARMS["paired"], arm, steps=6, task=small.UNET)
+    monkeypatch.undo()
+    theirs = engine(arm, 0, "rc", 6, small.UNET)
+    for key, value in theirs.student.named_parameters():
+        torch.testing.assert_close(ours.parameters[key][1], value, rtol=1e-3, atol=1e-4, msg=key)
+    torch.testing.assert_close(ours.batches[1].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
+    moved = ours.parameters["unet.conv_out.weight"][1] - small.UNET.student(0).unet.conv_out.weight
+    assert moved.abs().max() > 1e-3
 
 
 def test_runs_do_not_touch_one_another():

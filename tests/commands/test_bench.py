@@ -108,7 +108,7 @@ def options(*more):
     from aria.commands import bench
 
     context = bench.command.make_context("bench", [str(word) for word in more])
-    asked = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead")
+    asked = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead", "device")
     return bench._comparison(**{name: context.params[name] for name in asked})
 
 
@@ -120,6 +120,17 @@ def test_what_is_compared_unless_told():
     assert comparison.task == Concepts() and list(comparison.seeds) == list(range(8))
     assert comparison.arms == list(STANDARD) and comparison.recipe.steps == 2000
     assert options("--task", "long").recipe.steps == 4000
+    unet = options("--task", "unet")
+    assert (unet.task.side, unet.task.network, unet.recipe.steps) == (16, "unet", 10_000)
+
+
+def test_models_compute_where_they_are_told_to(mine, monkeypatch):
+    """And where they did is in the result."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert options().device == options("--device", "cuda").device == "cuda"
+    assert options("--device", "cpu").device == "cpu"
+    told = json.loads((mine[0] / "out" / "results.json").read_text())["machine"]
+    assert (told["device"] == "cpu") is (told["accelerator"] is None)
 
 
 def test_quick_is_smaller_and_gives_way():
@@ -160,6 +171,8 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--lookahead", "--steps", "12"), "steps must be a whole number of at least 20, got 12"),
         (("--variants", "lookahead: allocator=pool"), "an arm cannot be called lookahead"),
         (("--seeds", "5-2"), "--seeds must be a number of seeds such as 8, or a range such as 0-7, got '5-2'"),
+        (("--device", "tpu"), "--device must be 'cpu' or 'cuda', got 'tpu'"),
+        (("--device", "cuda"), "--device cuda: there is no CUDA device here"),
         (("--seeds", "0"), "--seeds must be"),
         (("--seeds", "-1"), "--seeds must be"),
         (("--seeds", "a"), "--seeds must be"),
@@ -179,6 +192,7 @@ def test_mistakes_are_answered_in_one_line_before_anything_is_trained(arguments,
         raise AssertionError("training was begun")
 
     monkeypatch.setattr(Comparison, "run", begun)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
     refused(run(*arguments), sentence)
@@ -217,6 +231,7 @@ def test_tasks_on_disk_are_queued_without_the_oracle(on_disk):
     assert names[:2] == ["paired", "rc"] and names[-1] == "softmax" and "oracle" not in names
     assert queue.values == {"max_train_steps": 50} and list(queue.seeds) == [0, 1, 2]
     assert options("--task", "folder(…)").values == {}
+    assert options("--task", "folder(…)", "--device", "cpu").device == "cpu"
     refused(run("--task", "folder(…)", "--arms", "rc,oracle", "--steps", "8"), "unknown standard arm 'oracle'")
 
 

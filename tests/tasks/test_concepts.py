@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from aria import registry
 from aria.tasks import GROUPS, Concepts, Task, presets
@@ -138,6 +139,64 @@ def test_difficulty_differs_between_groups_unless_told_not_to():
     torch.testing.assert_close(alike, torch.full((6,), 0.8))
 
 
+# -------------------------------------------------------------------------------------------------------- finer grids
+
+FINE = Concepts(groups=6, concepts=4, images=400, width=8, side=16)
+
+
+def pictures(world, side):
+    """(N, J, S, S) templates."""
+    model = world.teacher.model
+    return (model.templates @ model.basis.T).unflatten(-1, (side, side))
+
+
+def test_a_finer_grid_shows_the_same_world():
+    """The same conditions, shares and unseen concepts; and templates, in every jitter, that are the coarse ones where
+    four pixels are seen as one."""
+    coarse, fine = TASK.world(0), FINE.world(0)
+    for name, value in {**coarse.groups, **coarse.conditions.told}.items():
+        assert torch.equal({**fine.groups, **fine.conditions.told}[name], value)
+    seen = nn.functional.avg_pool2d(pictures(fine, 16).flatten(0, 1)[:, None], 2).flatten(1)
+    alike, other = (
+        torch.cosine_similarity(seen, pictures(world, 8).flatten(0, 1).flatten(1)) for world in (coarse, TASK.world(1))
+    )
+    assert alike.min() > 0.97 and other.max() < 0.9
+
+
+def test_an_image_tells_as_much_of_its_condition_on_every_grid():
+    """Two templates of one pool are told apart by their distance times the signal-to-noise ratio: the same at every
+    timestep, on average over all pairs to 2 %."""
+    told = []
+    for task, side in ((TASK, 8), (FINE, 16)):
+        world = task.world(0)
+        schedule, picture = world.teacher.schedule, pictures(world, side)[:, 0].flatten(1)
+        told.append(torch.cdist(picture, picture).square().mean() * (schedule.alpha / schedule.sigma) ** 2)
+        torch.testing.assert_close(schedule.alpha**2 + schedule.sigma**2, torch.ones(1000))
+    torch.testing.assert_close(told[1], told[0], rtol=0.02, atol=0.0)
+
+
+def test_the_texture_grows_with_the_grid():
+    coarse, fine = (task.world(0).teacher.model for task in (TASK, FINE))
+    torch.testing.assert_close(fine.basis.T @ fine.basis, torch.eye(256), rtol=0.0, atol=1e-5)
+    modes = [model.basis[:, :6].T.unflatten(1, (side, side)) for model, side in ((coarse, 8), (fine, 16))]
+    grown = modes[0].repeat_interleave(2, 1).repeat_interleave(2, 2) / 2
+    assert (modes[1] * grown).sum((1, 2)).abs().min() > 0.9999  # up to its sign
+    torch.testing.assert_close(fine.spectrum[:6] / 256, coarse.spectrum[:6] / 64)  # as strong a pixel
+    assert fine.spectrum[6:].unique().tolist() == coarse.spectrum[6:].unique().tolist()
+
+
+@pytest.mark.parametrize("network", ["mlp", "unet"])
+def test_students_and_images_are_as_large_as_the_grid(network):
+    task = Concepts(groups=6, concepts=4, images=10, width=8, side=16, network=network)
+    world, student = task.world(0), task.student(0)
+    told = world.conditions.gather(torch.tensor([0, 5]))
+    clean, _ = world.images.gather(torch.tensor([0, 1]))
+    answer = world.teacher.denoiser(student, clean, torch.tensor([10, 900]), told)
+    assert answer.shape == clean.shape == (2, 1, 16, 16)
+    assert torch.equal(student.alpha, world.teacher.schedule.alpha)
+    assert type(student).__name__ == {"mlp": "FilmMLP", "unet": "TokenUNet"}[network]
+
+
 def test_without_skew_all_conditions_are_alike():
     assert Concepts(groups=4, concepts=2, skew=0).world(0).pool.weight.unique().numel() == 1
 
@@ -162,6 +221,10 @@ def test_templates_of_unlearnable_groups_have_nothing_to_do_with_their_tokens():
         ({"unlearnable": 17}, "unlearnable must be at most groups=16, got 17"),
         ({"images": 0}, "images must be a whole number of at least 1, got 0"),
         ({"width": 0}, "width must be"),
+        ({"side": 12}, "side must be a multiple of 8, got 12"),
+        ({"side": 4}, "side must be a whole number of at least 8, got 4"),
+        ({"network": "cnn"}, "network must be 'mlp' or 'unet', got 'cnn'"),
+        ({"network": "unet", "width": 12}, "the width of a UNet must be a multiple of 8, got 12"),
         ({"steps": 0}, "steps must be"),
         ({"heterogeneity": float("nan")}, "heterogeneity must be non-negative and finite, got nan"),
     ],

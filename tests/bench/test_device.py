@@ -1,0 +1,93 @@
+"""Where a comparison computes, and that the device changes nothing but the speed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from aria.bench import device
+from aria.bench.exam import Exam
+from tests.bench import small
+
+NEAR = {"rtol": 1e-3, "atol": 1e-4}
+"""What two kinds of device make of float32 in a few steps of AdamW."""
+
+
+def test_unless_told_cuda_is_taken_where_there_is_one(monkeypatch):
+    for there, wanted in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert device.chosen(None) == wanted and device.chosen("cpu") == "cpu"
+    with pytest.raises(ValueError, match="--device cuda: there is no CUDA device here"):
+        device.chosen("cuda")
+    with pytest.raises(ValueError, match="--device must be 'cpu' or 'cuda', got 'tpu'"):
+        device.chosen("tpu")
+
+
+def test_a_result_says_where_and_what_may_be_rounded(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some Maker's 1")
+    assert device.told("cpu") == {"device": "cpu", "accelerator": None, "tf32": None}
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    try:
+        cases = (False, False, None), (True, False, "products"), (True, True, "products, convolutions")
+        for *allowed, wanted in cases:
+            for flag, value in zip(flags, allowed, strict=True):
+                flag.allow_tf32 = value
+            assert device.told("cuda") == {"device": "cuda", "accelerator": "Some Maker's 1", "tf32": wanted}
+    finally:
+        for flag, value in zip(flags, before, strict=True):
+            flag.allow_tf32 = value
+
+
+@pytest.mark.parametrize("before", [None, "3"])
+def test_on_the_cpu_alone_processes_find_no_device(before, monkeypatch):
+    monkeypatch.delenv(device.VISIBLE, raising=False)
+    if before is not None:
+        monkeypatch.setenv(device.VISIBLE, before)
+    with device.only("cpu"):
+        code = "import os; print(repr(os.environ['CUDA_VISIBLE_DEVICES']))"
+        assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "''"
+    assert os.environ.get(device.VISIBLE) == before
+    with device.only("cuda"):
+        assert os.environ.get(device.VISIBLE) == before
+
+
+def test_a_world_is_moved_by_its_teacher_alone():
+    """To the device without memory: its teacher is there, what batches are drawn from is not, nor is the original."""
+    world = small.TASK.world(0)
+    moved = world.to("meta")
+    assert moved.device.type == "meta" and world.device.type == "cpu"
+    assert {value.device.type for value in moved.teacher.model.buffers()} == {"meta"}
+    assert {value.device.type for value in world.teacher.model.buffers()} == {"cpu"}
+    assert moved.images is world.images and moved.conditions is world.conditions and moved.pool is world.pool
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("task", [small.TASK, small.UNET], ids=("mlp", "unet"))
+def test_a_run_on_cuda_is_the_cpus(task):
+    """Teacher, batches, losses, allocation, weights, examination and oracle, over three decisions of the sampler."""
+    arms = [small.ARMS[name] for name in ("rc", "aria-q", "aria", "oracle")]
+    here, there = (small.stacked(*arms, seeds=(0, 1), steps=9, task=task, device=name) for name in ("cpu", "cuda"))
+    for key, value in here.parameters.items():
+        assert there.parameters[key].is_cuda
+        torch.testing.assert_close(there.parameters[key].cpu(), value, **NEAR)
+        torch.testing.assert_close(there.average[key].cpu(), here.average[key], **NEAR)
+    for one, other in zip(here.batches, there.batches, strict=True):
+        torch.testing.assert_close(other.sampler.probs(), one.sampler.probs(), rtol=1e-2, atol=1e-4)
+    marks = [Exam(made.worlds[1], 1).mark(made, slice(4, 8)) for made in (here, there)]
+    for name, value in marks[0].items():
+        torch.testing.assert_close(marks[1][name], value, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_the_teacher_on_cuda_asks_null_rows_and_others_as_on_the_cpu():
+    world, generator = small.TASK.world(0), torch.Generator().manual_seed(0)
+    noisy, timestep = torch.randn(64, 1, 8, 8, generator=generator), torch.arange(64) * 15
+    concept = torch.randint(len(world.pool) + 1, (64,), generator=generator)
+    concept[::3] = len(world.pool)
+    theirs = world.to("cuda").teacher.model(noisy.cuda(), timestep.cuda(), concept.cuda())
+    torch.testing.assert_close(theirs.cpu(), world.teacher.model(noisy, timestep, concept), rtol=1e-3, atol=1e-4)
