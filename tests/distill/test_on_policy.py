@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +12,7 @@ import aria
 from aria.distill import run as run_module
 from aria.distill.batches import Batches
 from aria.distill.config import Config
-from aria.distill.on_policy import OnPolicy
+from aria.distill.on_policy import Held, OnPolicy, Rows
 from aria.distill.optimiser import AdamW
 from aria.distill.replacement import Constant, Exponential
 from aria.distill.schedule import NoiseSchedule
@@ -265,3 +265,17 @@ def test_what_cannot_be_is_said():
         engine.make(on_policy=OnPolicy(), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
     with pytest.raises(ValueError, match="a teacher of some timesteps does not go with them"):
         batches(timesteps=torch.tensor([19, 9]))
+
+
+def test_settings_that_are_not_told_and_that_stay():
+    assert OnPolicy() == OnPolicy(share=0.375, hops=3)
+    with pytest.raises(FrozenInstanceError):
+        OnPolicy().hops = 4
+
+
+def test_bands_reach_from_the_noisiest_level_to_the_least():
+    rows = Rows(OnPolicy(1.0, 2), slice(0, 2), 2, torch.tensor([30, 10, 0, 20]), torch.device("cpu"))
+    for offset, wanted in ((0.0, [30, 20]), (0.5, [30, 10]), (1 - 2**-24, [20, 0])):
+        held = Held(*[torch.zeros(2)] * 4, offset=torch.full((2,), offset), guidance=torch.zeros(2))
+        assert rows.timestep(0, held).tolist() == wanted
+        assert rows.timestep(1, held).tolist() == wanted[::-1]

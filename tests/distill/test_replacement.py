@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import FrozenInstanceError, dataclass
 
 import pytest
 import torch
@@ -68,3 +69,33 @@ def test_over_flows_it_is_a_function_of_the_noise_level(shift):
     assert float(table[-1]) == 1.0 and table.dtype == torch.float32
     half = int((schedule.sigma - 0.7).abs().argmin())
     assert float(Sigmoid(20.0, 0.7).over(schedule)[half]) == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("exponential", Exponential(steepness=5.0)),
+        ("sigmoid", Sigmoid(slope=20.0, centre=0.7)),
+        ("two_sided", TwoSided(steepness=5.0)),
+        ("constant", Constant(probability=0.5)),
+    ],
+)
+def test_a_name_alone_has_the_settings_of_the_documents_which_stay(name, shape):
+    assert registry.resolve(name, Replacement) == shape
+    with pytest.raises(FrozenInstanceError):
+        shape.steepness = 1.0
+
+
+@dataclass(frozen=True)
+class Beyond(Replacement):
+    """A shape of one's own that leaves the range of probabilities at both ends."""
+
+    def at(self, u):
+        return 3 * u - 1
+
+
+def test_whatever_a_shape_says_is_a_probability():
+    wanted = [0.0, 0.0, 0.5, 1.0]
+    assert Beyond().table(4).tolist() == wanted
+    sigma = torch.tensor([0.0, 0.25, 0.5, 0.75])
+    assert Beyond().over(NoiseSchedule(1 - sigma, sigma, 4 * sigma)).tolist() == wanted

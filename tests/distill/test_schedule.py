@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import FrozenInstanceError
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers import (
@@ -103,6 +107,32 @@ def test_at_pure_noise_only_what_is_known_is_told():
     SCHEDULE.check_conversion("epsilon", "sample")
 
 
+def test_a_table_that_rounding_took_out_of_range_has_an_end():
+    rounded = SimpleNamespace(alphas_cumprod=torch.tensor([1 + 2e-7, 0.36, -1e-9]), config={})
+    schedule = NoiseSchedule.of(rounded)
+    assert schedule.alpha.tolist() == pytest.approx([1, 0.6, 0]) and float(schedule.alpha[0]) == 1.0
+    assert schedule.sigma.tolist() == pytest.approx([0, 0.8, 1]) and float(schedule.sigma[0]) == 0.0
+
+
+def test_answers_tell_of_the_image_up_to_a_hundred_times_more_noise():
+    image = torch.full((3,), 1 / 128)
+    schedule = NoiseSchedule(image, image * torch.tensor([99.0, 100.0, 100.5]))
+    assert schedule.telling().tolist() == [0, 1]
+
+
+def test_the_first_timestep_that_tells_nothing_is_named():
+    ends = NoiseSchedule(torch.tensor([1.0, 0.05, 0.0, 0.0]), torch.tensor([0.0, 0.99, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="epsilon cannot be read as sample: timestep 2 has no image in it"):
+        ends.check_conversion("epsilon", "sample")
+    ends.check_conversion("sample", "sample")
+
+
+def test_a_schedule_is_compared_by_identity_and_stays():
+    assert copy.copy(SCHEDULE) != SCHEDULE and len({SCHEDULE, SCHEDULE}) == 1
+    with pytest.raises(FrozenInstanceError):
+        SCHEDULE.alpha = SCHEDULE.sigma
+
+
 def test_refusals():
     with pytest.raises(ValueError, match="CMStochasticIterativeScheduler has no alphas_cumprod; a teacher's .* is one"):
         NoiseSchedule.of(CMStochasticIterativeScheduler())
@@ -198,6 +228,23 @@ def test_weightings_of_flows_are_errors_of_the_image_and_of_the_flow():
     image = schedule.clean(wrong, "flow_prediction", schedule.add_noise(clean, noise, TIMESTEPS), TIMESTEPS)
     level = sigma[TIMESTEPS].view(-1, 1, 1, 1)
     torch.testing.assert_close(clean - image, (0.1 * level).expand_as(clean), rtol=1e-3, atol=1e-5)
+
+
+def test_levels_are_even_unless_they_are_shifted():
+    even = torch.arange(1, 11) / 10
+    torch.testing.assert_close(NoiseSchedule.flow(10).sigma, even)
+
+    class FlowMatchOfTheirOwn:
+        config = SimpleNamespace(num_train_timesteps=10, get=lambda name, otherwise=None: otherwise)
+
+    torch.testing.assert_close(NoiseSchedule.of(FlowMatchOfTheirOwn()).sigma, even)
+
+
+def test_levels_follow_the_timesteps_to_their_device():
+    said = []
+    ask = Timed(lambda model, noisy, timestep, condition: said.append(timestep) or noisy, torch.arange(4.0))
+    ask(None, torch.zeros(1, device="meta"), torch.tensor([1], device="meta"), {})
+    assert said[0].device.type == "meta" and said[0].shape == (1,)
 
 
 def test_models_are_told_the_level_and_asked_by_its_number():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -91,3 +92,34 @@ def test_neighbouring_steps_draw_independently():
     first = torch.stack([draws.independent(1, generator(draws.step_seed(3, step))) for step in range(20_000)]).flatten()
     correlation = torch.corrcoef(torch.stack([first[:-1], first[1:]]))[0, 1].abs()
     assert correlation * 20_000**0.5 < stats.norm.isf(FALSE_ALARM / 2)
+
+
+def test_step_seeds_are_those_of_splitmix64():
+    """The first two outputs of its reference implementation from 1234567, and how seed and step come together."""
+    assert [draws._scramble(1234567 + shift) for shift in (0, 0x9E3779B97F4A7C15)] == [
+        6457827717110365317,
+        3203168211198807973,
+    ]
+    assert draws.step_seed(1234567, 0) == draws._scramble(6457827717110365317)
+    assert draws.step_seed(1234567, 6457827717110365317) == draws._scramble(0)
+    for seed, step in ((-1, 5), (5, -1)):  # any whole number will do: what counts is its lower half
+        assert draws.step_seed(seed, step) == draws.step_seed(seed % 2**64, step % 2**64)
+
+
+@given(st.floats(1e-300, 1e300))
+def test_what_is_below_one_is_below_any_number_times_that_number(number):
+    assert 1 - 1e-15 < draws.BELOW_ONE and draws.BELOW_ONE * number < number
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 64, 1000])
+def test_the_largest_offset_stays_below_one(n, monkeypatch):
+    monkeypatch.setattr(draws.torch, "rand", lambda *size, **settings: torch.full(size, 1 - 2**-53).double())
+    for points in (draws.systematic(n, generator(0)), draws.independent(n, generator(0))):
+        assert points.dtype == torch.float64 and points.shape == (n,)
+        assert float(points.max()) <= draws.BELOW_ONE
+
+
+def test_a_visit_is_certain_at_most():
+    probs = torch.tensor([0.05, 0.25, 0.7], dtype=torch.float64)
+    assert draws.systematic_visit(probs, 4).tolist() == [0.2, 1.0, 1.0]
+    assert draws.independent_visit(probs, 2).tolist() == pytest.approx([0.0975, 0.4375, 0.91])

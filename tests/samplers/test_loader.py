@@ -48,3 +48,20 @@ def test_loaders_that_would_mix_up_batches_are_refused():
         next(batches.paired(unordered))
     with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         aria.DrawBatches(sampler, batch_size=0, steps=5)
+
+
+def test_any_loader_of_its_batches_will_do():
+    """One that says nothing of order, as torch's own did not always."""
+    sampler = aria.Sampler(aria.partitioners.Labels("label").fit(POOL))
+
+    class Plain:
+        def __init__(self, batches):
+            self.batch_sampler = batches
+
+        def __iter__(self):
+            return iter(self.batch_sampler)
+
+    two = aria.DrawBatches(sampler, batch_size=1, steps=2)
+    assert [rows == draw.index.tolist() for rows, draw in two.paired(Plain(two))] == [True, True]
+    nothing = aria.DrawBatches(sampler, batch_size=1, steps=0)
+    assert len(nothing) == 0 and list(nothing.paired(Plain(nothing))) == []

@@ -74,7 +74,7 @@ def test_pool_allocation_draws_every_condition_alike(stratified):
     assert stats.chisquare(torch.bincount(index, minlength=10).numpy()).pvalue > FALSE_ALARM
 
 
-@pytest.mark.parametrize(("correction", "power"), [("none", 0.0), ("importance", 1.0), ("tempered(0.5)", 0.5)])
+@pytest.mark.parametrize(("correction", "power"), [("none", 0.0), ("importance", 1.0), ("tempered(0.1)", 0.1)])
 def test_weights_are_powers_of_p_over_q(correction, power):
     sampler = teach(sampler_of(correction=correction, floor=0.1), [1.0, 2, 3, 9])
     draw = sampler.draw(64)
@@ -425,3 +425,52 @@ def test_a_finer_partition_takes_over_the_memory_of_its_parents():
     sampler.observe(sampler.draw(8), torch.ones(8))
     with pytest.raises(ValueError, match="parent must name one old region per new one, 3, got 2"):
         sampler.refine(finer, torch.tensor([0, 1]))
+
+
+def test_what_is_not_told_is_as_documented():
+    assert aria.Sampler(partition_of((1, 1))).config() | {"partition": None} == {
+        "partition": None,
+        "tracker": aria.registry.spec(aria.trackers.Bank()),
+        "allocator": aria.registry.spec(aria.allocators.Proportional()),
+        "floor": 0.2,
+        "correction": "none",
+        "stratified": True,
+        "warmup": 0,
+        "every": 1,
+        "timesteps": None,
+        "nonfinite": "raise",
+        "seed": 0,
+    }
+
+
+def test_certificates_are_copies_and_only_of_gains_known_beforehand():
+    sampler = teach(sampler_of(tracker="ema(rate=0.5)"), [1.0, 2, 3, 4])
+    for part in sampler.certificate():
+        part.fill_(math.nan)
+    assert bool(sampler.certificate().lag.isfinite().all())
+    assert sampler_of(tracker="bank").certificate() is None
+
+
+def test_where_looking_would_stall_a_bad_signal_is_left_out_and_told_later(monkeypatch):
+    """On an accelerator nothing is refused at once."""
+    monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *told, **settings: None)
+    for nonfinite in ("raise", "skip"):
+        sampler = sampler_of(nonfinite=nonfinite)
+        sampler.observe(REGIONS, torch.ones(3))
+        sampler.check()
+        sampler.observe(REGIONS, torch.tensor([1.0, math.nan, 5.0]))
+        assert sampler.skipped == 1 and sampler.estimate().value[[0, 1]].tolist() == [1.0, 1.0]
+        if nonfinite == "skip":
+            sampler.check()
+            continue
+        for late in (sampler.check, sampler.state_dict):
+            with pytest.raises(aria.NonFiniteSignal, match="negative or not finite at step 0 in region 1"):
+                late()
+
+
+def test_timesteps_told_go_before_those_drawn():
+    pool = aria.Pool(columns={"label": [0, 1]})
+    partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
+    sampler = aria.Sampler(partition, timesteps=1000)
+    sampler.observe(sampler.draw(16), torch.ones(16), timestep=torch.full((16,), 950))
+    assert sampler.state_dict()["normaliser.value"].tolist() == [0.0] * 9 + [1.0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 
@@ -81,3 +84,61 @@ def test_layers_are_the_terms_own_or_the_students():
 def test_refusals(spec, sentence):
     with pytest.raises(ValueError, match=sentence):
         registry.resolve(spec, Objective)
+
+
+LAYERS = "feature(layers=[('mid', 'mid')])"
+
+
+@pytest.mark.parametrize(("term", "weighed"), [("output", True), ("task", True), (LAYERS, False)])
+def test_the_weighting_by_noise_level_is_of_errors_of_the_output(term, weighed):
+    distiller = engine.make(objective=(term,), weighting="min_snr(0.1)")
+    timestep = torch.tensor([0, 5, 10, 19])
+    total = distiller.total({name: torch.ones(4) for name in distiller.objective}, timestep)
+    assert len(distiller.level_weight.unique()) > 1
+    torch.testing.assert_close(total, distiller.level_weight[timestep] if weighed else torch.ones(4))
+
+
+@pytest.mark.parametrize(("signal", "own_only"), [("output", False), ("task", True), ("feature", False)])
+def test_the_sampler_is_told_of_the_samples_for_which_a_term_has_an_answer(signal, own_only):
+    objective = ("output", "task", LAYERS)
+    distiller = engine.make(objective=objective, signal=signal, replacement="constant(0.5)", null_probability=0.3)
+    told, batches = [], []
+    observe, draw = distiller.sampler.observe, distiller.batches.next
+    distiller.sampler.observe = lambda *said, **where: told.append(where["where"]) or observe(*said, **where)
+    distiller.batches.next = lambda: batches.append(draw()) or batches[-1]
+    for _ in range(3):
+        distiller.step()
+    own, null = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("own", "null"))
+    assert not torch.equal(own, ~null)
+    assert torch.equal(torch.cat(told), own if own_only else ~null)
+
+
+def test_a_teacher_asked_twice_has_an_output_and_no_more():
+    Output().check_asked_twice()
+    for term, name in ((Task(), "task"), (Feature(), "feature")):
+        with pytest.raises(ValueError, match=f"leave {name} out of the objective, as --objective output does"):
+            term.check_asked_twice()
+
+
+def test_a_layer_without_its_counterpart_is_refused():
+    with pytest.raises(ValueError, match="longer than"):
+        Feature()(shown(), Answer(some(), (some(), some())), Answer(some(), (some(),)))
+
+
+def test_layers_that_neither_names_are_asked_for():
+    with pytest.raises(ValueError, match=r"feature distillation needs layers=\[.*: the student names none; leave"):
+        Feature().pairs(())
+
+
+@pytest.mark.parametrize("term", [Output(), Task(), Feature()])
+def test_a_term_counts_once_unless_it_is_told_otherwise(term):
+    assert term.weight == 1.0
+    with pytest.raises(FrozenInstanceError):
+        term.weight = 2.0
+
+
+def test_what_was_shown_is_compared_by_identity_and_stays():
+    told = shown()
+    assert told != copy.copy(told) and len({told, told}) == 1
+    with pytest.raises(FrozenInstanceError):
+        told.prediction = "sample"

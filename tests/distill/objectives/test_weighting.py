@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -74,3 +76,18 @@ def test_refusals():
     for weighting in (MinSNR(), Velocity()):
         with pytest.raises(ValueError, match="prediction must be"):
             weighting.table(SCHEDULE, "noise")
+
+
+def test_a_name_alone_has_the_papers_settings_which_stay():
+    assert registry.resolve("min_snr", Weighting) == MinSNR(gamma=5.0)
+    for weighting in (Uniform(), MinSNR(), TruncatedSNR(), Velocity()):
+        with pytest.raises(FrozenInstanceError):
+            weighting.gamma = 1.0
+
+
+def test_the_first_timestep_at_which_an_error_counts_infinitely_is_named():
+    schedule = NoiseSchedule(torch.tensor([1.0, 0.6, 0.0, 0.0]), torch.tensor([0.0, 0.8, 1.0, 1.0]))
+    with pytest.raises(ValueError, match="velocity weighting: an error of epsilon counts infinitely at timestep 2"):
+        Velocity().table(schedule, "epsilon")
+    with pytest.raises(ValueError, match="truncated_snr weighting: an error of sample counts infinitely at timestep 0"):
+        TruncatedSNR().table(schedule, "sample")

@@ -1,4 +1,4 @@
-"""The mutation script on a toy: what it finds, what it leaves alone, what kills a mutant and what survives."""
+"""The mutation run on a toy: what it finds, what it leaves alone, what kills a mutant and what survives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "benchmarks" / "mutations.py"
+from benchmarks.mutations.changes import KINDS, find
+from benchmarks.mutations.equivalents import Equivalent
+
+ROOT = Path(__file__).resolve().parents[2]
 TOY = '''"""A toy with 3 constants and a docstring."""
 
 from dataclasses import dataclass
@@ -56,8 +59,9 @@ def test_double():
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--root", str(folder), "--source", "toy.py", "--tests", "test_toy.py"]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "benchmarks.mutations", "--root", str(folder)]
+    command += ["--source", "toy.py", "--tests", "test_toy.py", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.fixture
@@ -85,9 +89,40 @@ def test_constants_are_found_and_changed(toy: Path) -> None:
     ]
 
 
-def test_operators_are_changed_if_asked(toy: Path) -> None:
-    listed = run(toy, "--list", "--operators", "--only", "Rule.double").stdout
-    assert "if x < 0:  ->  if x <= 0:" in listed and "return 2.0 * x  ->  return 2.0 / x" in listed
+LOGIC = """def clip(x: int | None, low=True):
+    if x is None or not low:
+        return -x
+    if (
+        0 <= x
+        and x * 2 < 3
+    ):
+        raise ValueError("no" if x > 1 else "yes")
+    return [y for y in x if y in x] if ~x else x
+"""
+
+
+def test_decisions_are_changed_if_asked(toy: Path) -> None:
+    (toy / "toy.py").write_text(LOGIC)
+    listed = run(toy, "--list", "--kinds", "operator,comparison,condition,flag").stdout.splitlines()
+    last = "return [y for y in x if y in x] if ~x else x"
+    assert [line.split(": ", 1)[1].split("  ->  ") for line in listed] == [
+        ["def clip(x: int | None, low=True):", "def clip(x: int | None, low=False):"],
+        ["if x is None or not low:", "if not (x is None or not low):"],
+        ["if x is None or not low:", "if x is None and not low:"],
+        ["if x is None or not low:", "if x is not None or not low:"],
+        ["if x is None or not low:", "if x is None or low:"],
+        ["return -x", "return x"],
+        ["0 <= x", "not (0 <= x"],  # to the end of the next line
+        ["and x * 2 < 3", "or x * 2 < 3"],
+        ["0 <= x", "0 < x"],
+        ["and x * 2 < 3", "and x * 2 <= 3"],
+        ["and x * 2 < 3", "and x / 2 < 3"],
+        [last, "return [y for y in x if y in x] if not (~x) else x"],
+        [last, "return [y for y in x if y in x] if x else x"],
+        [last, "return [y for y in x if y not in x] if ~x else x"],
+    ]
+    refused = run(toy, "--list", "--kinds", "flag,statement")
+    assert refused.returncode == 2 and "there is no kind 'statement'; there are constant, operator" in refused.stderr
 
 
 def test_mutants_are_killed_or_reported(toy: Path) -> None:
@@ -109,7 +144,10 @@ def test_mutants_are_killed_or_reported(toy: Path) -> None:
     (toy / "test_toy.py").write_text(TESTS + "\n\ndef test_unused():\n    import toy\n    assert toy.unused() == 5\n")
     again = run(toy, "--output", str(output), "--only", "unused")  # what survived is run again, the rest is kept
     assert "[1/1" in again.stdout and "killed test_toy.py::test_unused" in again.stdout
-    assert json.loads(output.read_text())["summary"]["killed"] == 5
+    record = json.loads(output.read_text())
+    assert record["summary"]["killed"] == 5
+    assert [told["mutants"] for told in record["runs"]] == [10, 1]
+    assert record["runs"][1]["command"].startswith("python -m benchmarks.mutations --root")
 
 
 def test_tests_that_fail_anyway_are_refused(toy: Path) -> None:
@@ -125,3 +163,12 @@ def test_a_mutant_that_never_ends_is_a_timeout(toy: Path) -> None:
     done = run(toy, "--output", str(output), "--patience", "1")
     assert done.returncode == 0, done.stderr
     assert json.loads(output.read_text())["mutations"][0]["status"] == "timeout"
+
+
+def test_an_entry_excuses_its_constants_or_the_one_change_it_names(toy: Path) -> None:
+    changes = {change.after: change for change in find(toy, "toy.py", KINDS).found if change.before == "if x < 0:"}
+    assert set(changes) == {"if x <= 0:", "if x < 0.1:", "if not (x < 0):"}
+    constants, named = Equivalent("toy.py", "x < 0", "why"), Equivalent("toy.py", "x < 0", "why", "x <= 0")
+    assert [after for after, change in changes.items() if constants.covers(change)] == ["if x < 0.1:"]
+    assert [after for after, change in changes.items() if named.covers(change)] == ["if x <= 0:"]
+    assert not any(Equivalent("other.py", "x < 0", "why").covers(change) for change in changes.values())

@@ -1,0 +1,119 @@
+"""What is kept of a run: one row a mutant, as JSON, and a table of how many came to which end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.mutations.changes import Finder, Mutation
+from benchmarks.mutations.constants import RULES
+from benchmarks.mutations.equivalents import reason
+from benchmarks.mutations.sources import LEFT_OUT
+
+STATES = ("killed", "timeout", "crashed", "equivalent", "survived")
+
+
+@dataclass
+class Result:
+    """What became of a mutant: killed, timeout, crashed, survived, or equivalent (survived, and listed)."""
+
+    status: str
+    test: str = ""
+    error: str = ""
+    seconds: float = 0.0
+
+
+@dataclass
+class Record:
+    """The results so far, in ``output``."""
+
+    output: Path
+    hashes: dict[str, str]  # of the sources
+    finders: list[Finder]
+    results: dict[tuple[object, ...], Result] = field(default_factory=dict)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def mutations(self) -> list[Mutation]:
+        return [mutation for finder in self.finders for mutation in finder.found]
+
+    def remember(self) -> None:
+        """Take over what earlier runs found out of files that are still the same, by what is listed as equivalent now.
+
+        What fell to a test is taken to fall to it still.
+        """
+        if not self.output.exists():
+            return
+        old = json.loads(self.output.read_text())
+        for row in old["mutations"]:
+            if old["sources"].get(row["file"]) == self.hashes.get(row["file"]):
+                mutation, result = _from(Mutation, row), _from(Result, row)
+                if result.status in ("survived", "equivalent"):
+                    listed = reason(mutation)
+                    result.status, result.error = ("equivalent" if listed else "survived"), listed
+                self.results[mutation.key] = result
+        self.runs = old["runs"]
+
+    def begin(self, command: str) -> None:
+        """Write down a run that is about to begin."""
+        self.runs.append({"command": command, "date": time.strftime("%Y-%m-%d"), "mutants": 0})
+
+    def add(self, mutation: Mutation, result: Result) -> None:
+        """Keep what became of a mutant, at once."""
+        self.results[mutation.key] = result
+        self.runs[-1]["mutants"] += 1
+        self.save()
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [asdict(m) | asdict(self.results[m.key]) for m in self.mutations if m.key in self.results]
+
+    def save(self) -> None:
+        """One line per mutation, in place of the old file once it is whole."""
+        rows = self.rows()
+        ends = Counter(row["status"] for row in rows)
+        head = {
+            "runs": self.runs,
+            "python": platform.python_version(),
+            "libraries": {name: version(name) for name in ("torch", "numpy", "scipy", "pytest", "hypothesis")},
+            "sources": self.hashes,
+            "summary": {
+                "changes": len(self.mutations),
+                **{state: ends[state] for state in STATES if ends[state]},
+                "not run yet": len(self.mutations) - len(rows),
+            },
+            "by kind": Counter(mutation.kind for mutation in self.mutations),
+            "left out tests": LEFT_OUT,
+            "rules": RULES,
+            "skipped": [line for finder in self.finders for line in finder.skipped],
+        }
+        lines = ",\n".join("  " + json.dumps(row, ensure_ascii=False) for row in rows)
+        part = self.output.with_suffix(".part")
+        part.write_text(f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "mutations": [\n{lines}\n ]\n}}\n')
+        part.replace(self.output)
+
+    def table(self) -> str:
+        """How many mutants of each file came to which end."""
+        lines = [f"{'file':<36}" + "".join(f"{state:>12}" for state in ("mutants", *STATES))]
+        counts: dict[str, Counter[str]] = {}
+        for row in self.rows():
+            counts.setdefault(row["file"], Counter())[row["status"]] += 1
+        counts["all"] = sum(counts.values(), Counter())
+        for file, count in counts.items():
+            lines.append(f"{file:<36}{count.total():>12}" + "".join(f"{count[state]:>12}" for state in STATES))
+        return "\n".join(lines)
+
+
+def _from(kind: type, row: dict[str, Any]) -> Any:
+    return kind(**{part.name: row[part.name] for part in fields(kind)})
+
+
+def fingerprint(path: Path) -> str:
+    """By which a source is known to be the same."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
