@@ -13,15 +13,15 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import click
 import torch
 from baseline import Bare
+from on_gpu import BATCH, Recorded, count_host_syncs, launches, operations
 from peers import PEERS, available, measure
 from torch import Tensor
 from torch.utils.data import WeightedRandomSampler
@@ -29,7 +29,6 @@ from torch.utils.data import WeightedRandomSampler
 import aria
 
 RESULTS = Path(__file__).parent / "results"
-BATCH = 256
 
 
 class Candidate(Protocol):
@@ -100,6 +99,8 @@ class Row:
     spread: float
     state_bytes: int
     against_bare: float | None = None
+    operations: int | None = None
+    launches: int | None = None
 
     @property
     def per_decision(self) -> float:
@@ -107,7 +108,7 @@ class Row:
         return (self.draw + self.observe) / self.batch
 
 
-def candidates(num_regions: int, device: str) -> dict[str, Candidate]:
+def candidates(num_regions: int, batch: int, device: str) -> dict[str, Candidate]:
     """Everything that keeps up at this size."""
     pool = aria.Pool(columns={"region": range(num_regions)})
     partition = aria.partitioners.Labels("region").fit(pool).to(device)
@@ -117,14 +118,16 @@ def candidates(num_regions: int, device: str) -> dict[str, Candidate]:
         "aria ema, every=10": Aria(partition, "ema", every=10),
         "aria bank": Aria(partition, "bank"),
     }
-    if device == "cpu" and num_regions < 2**24:  # multinomial's limit
+    if device == "cuda":
+        field["aria ema, recorded"] = Recorded(partition, "ema", batch)
+    elif num_regions < 2**24:  # multinomial's limit
         field["WeightedRandomSampler"] = TorchWeighted(num_regions)
     return field
 
 
 def time_sizes(num_regions: int, batch: int, device: str, rounds: int, budget: float) -> list[Row]:
     """One row for each candidate at this size."""
-    field = candidates(num_regions, device)
+    field = candidates(num_regions, batch, device)
     # The bank's memory is large enough to empty the caches, so it takes turns with the hand-written loop alone.
     large = {name: candidate for name, candidate in field.items() if name in ("bare torch", "aria bank")}
     small = {name: candidate for name, candidate in field.items() if name != "aria bank"}
@@ -155,8 +158,19 @@ def time_group(
         total = [sum(pair) for pair in times[name]]
         quarter, _, three = statistics.quantiles(total, n=4)
         ratio = statistics.median(mine / theirs for mine, theirs in zip(total, bare, strict=True))
-        rows.append(Row(name, num_regions, batch, draw, observe, three - quarter, candidate.state_bytes(), ratio))
+        row = Row(name, num_regions, batch, draw, observe, three - quarter, candidate.state_bytes(), ratio)
+        rows.append(replace(row, **asked_of_device(candidate, batch, signals, device)))
     return rows
+
+
+def asked_of_device(candidate: Candidate, batch: int, signal: Tensor, device: str) -> dict[str, int]:
+    """Operations that a step hands to the device and, on a GPU, kernels that it launches there."""
+
+    def step() -> None:
+        candidate.observe(candidate.draw(batch), signal)
+
+    asked = {"operations": operations(step)}
+    return asked | ({"launches": launches(step)} if device == "cuda" else {})
 
 
 def one_round(
@@ -174,44 +188,6 @@ def one_round(
         drawing.append(middle - start)
         observing.append(time.perf_counter() - middle)
     return 1e6 * statistics.median(drawing), 1e6 * statistics.median(observing)
-
-
-@contextmanager
-def no_host_sync() -> Iterator[None]:
-    """Inside, anything that makes the host wait for the GPU raises."""
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        yield
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-
-
-def count_host_syncs(num_regions: int) -> int:
-    """Number of steps out of 20 in which a draw or an observe of any kind of sampler synchronised with the host."""
-    weight = torch.arange(num_regions) % 3  # a third of the regions is empty
-    pool = aria.Pool(columns={"region": range(num_regions)}, weight=weight)
-    plain = aria.partitioners.Labels("region").fit(aria.Pool(columns={"region": range(num_regions)})).to("cuda")
-    labels = aria.partitioners.Labels("region")
-    product = aria.partitioners.Product(labels, aria.partitioners.Bins("timestep", 0, 1000, 4)).fit(pool).to("cuda")
-    samplers = [
-        aria.Sampler(plain, "ema"),
-        aria.Sampler(plain, "bank", timesteps=1000),
-        aria.Sampler(product, "ema(importance=True)", "ucb", timesteps=1000, correction="importance", stratified=False),
-        aria.Sampler(product, "discounted", "softmax", nonfinite="skip", every=3),
-    ]
-    signal, timestep = torch.rand(BATCH, device="cuda"), torch.randint(0, 1000, (BATCH,), device="cuda")
-    where = torch.rand(BATCH, device="cuda") < 0.5
-    synced = 0
-    for step in range(20):
-        try:
-            with no_host_sync():
-                for sampler in samplers:
-                    told = {"timestep": timestep} if sampler.normaliser else {}
-                    sampler.observe(sampler.draw(BATCH), signal, where=where if step % 2 else None, **told)
-        except RuntimeError as error:
-            synced += 1
-            click.echo(f"step {step}: {error}", err=True)
-    return synced
 
 
 def machine(device: str) -> dict[str, object]:
@@ -236,12 +212,14 @@ def machine(device: str) -> dict[str, object]:
 def main(device: str, quick: bool, out: Path | None) -> None:
     """Time the sampler and everything that could take its place."""
     sizes = (10, 1000) if quick else (10, 1000, 100_000, 1_000_000)
-    rounds, budget = (10, 5.0) if quick else (60, 40.0)
+    batches = () if quick else (64, 1024, 4096)
+    rounds, budget = (10, 5.0) if quick else (60, 40.0 if device == "cpu" else 10.0)
     # The largest first: as in a training process, the memory allocator has then handled larger blocks before.
     rows = [row for size in reversed(sizes) for row in time_sizes(size, BATCH, device, rounds, budget)]
     rows.sort(key=lambda row: row.regions)
-    batches = () if quick else (64, 1024, 4096)
-    rows += [row for batch in batches for row in time_sizes(1000, batch, device, rounds, budget)]
+    cases = [(1000, batch) for batch in batches]
+    cases += [(size, 4096) for size in sizes if size > 1000] if device == "cuda" else []
+    rows += [row for size, batch in cases for row in time_sizes(size, batch, device, rounds, budget)]
     libraries = (
         [] if device == "cuda" else [library_row(peer, size, quick) for peer in PEERS for size in (10, 1000, 100_000)]
     )
@@ -290,11 +268,13 @@ def render(record: dict[str, object]) -> str:
     """The record as a table."""
     lines = [
         f"{'':24}{'K':>9}{'B':>6}{'draw µs':>11}{'observe µs':>12}{'µs/decision':>13}{'× bare':>8}{'state MB':>10}"
+        f"{'operations':>12}{'launches':>10}"
     ]
     for row in record["rows"]:
         lines.append(
             f"{row['name']:24}{row['regions']:>9,}{row['batch']:>6}{row['draw']:>11,.1f}{row['observe']:>12,.1f}"
             f"{row['per_decision']:>13.3f}{row['against_bare']:>8.2f}{row['state_bytes'] / 1e6:>10.2f}"
+            f"{row['operations']:>12}{row['launches'] or '–':>10}"
         )
     for row in record["libraries"]:
         cost = row["note"] if row["per_decision"] is None else f"{row['per_decision']:,.2f}"

@@ -1,0 +1,130 @@
+"""What a step of the sampler asks of a GPU: kernels, waits of the host, and what one recorded graph would save."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import torch
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import aria
+from aria.bench.device import recorded
+from aria.interfaces import RegionStats
+from aria.samplers import draws
+from aria.statistics import sum_by_region
+
+BATCH = 256
+
+
+class Recorded:
+    """The shipped tracker and allocator, each half of a step recorded once as a CUDA graph and then started at once.
+
+    It is what a sampler could gain by it: random numbers, conditions within regions and checks stay as they are, but
+    for what a graph cannot have, a memory that grows or a choice of the host. On a CPU nothing is recorded.
+    """
+
+    def __init__(self, partition: aria.Partition, tracker: str, batch: int) -> None:
+        self.sampler = aria.Sampler(partition, tracker, "proportional")
+        rule, mass = self.sampler.tracker, self.sampler.mass
+        state = rule.init(mass.shape, mass.device)
+        names, self.state = tuple(state), tuple(state.values())
+        visit, floor = torch.ones_like(mass), self.sampler.floor
+
+        def regions(points: Tensor, *state: Tensor) -> Tensor:
+            weights = self.sampler.allocator(rule.estimate(dict(zip(names, state))), mass)
+            probs = torch.addcdiv(floor * mass, weights, weights.sum(), value=1 - floor)
+            return draws.invert(probs.cumsum(0), points)
+
+        def moved(region: Tensor, signal: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+            sums = sum_by_region(region, (torch.ones_like(signal), signal, signal * signal), len(mass))
+            return tuple(rule.update(dict(zip(names, state)), RegionStats(*sums, visit)).values())
+
+        self.generator, self.step = torch.Generator(mass.device), 0
+        points = draws.systematic(batch, self.generator)
+        region, signal = torch.zeros(batch, dtype=torch.int64, device=mass.device), torch.ones_like(points)
+        self.regions = recorded(regions, (points, *self.state))
+        self.moved: Any = recorded(moved, (region, signal, *self.state))
+
+    def draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """Regions and conditions, (B,) each."""
+        generator = self.generator.manual_seed(draws.step_seed(0, self.step))
+        self.step += 1
+        region = draws.shuffled(self.regions(draws.systematic(n, generator), *self.state), generator)
+        return region, self.sampler.partition.draw(region, generator)["index"]
+
+    def observe(self, drawn: tuple[Tensor, Tensor], signal: Tensor) -> None:
+        """Move the tracker."""
+        self.state = self.moved(drawn[0], signal.double(), *self.state)
+
+    def state_bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in self.state)
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that the host hands to the device within it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operations(step: Callable[[], None]) -> int:
+    """How many operations a step hands to the device; what is recorded is none of them."""
+    with Operations() as counted:
+        step()
+    return counted.count
+
+
+def launches(step: Callable[[], None]) -> int:
+    """How many kernels and graphs a step launches on a GPU."""
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        step()
+        torch.cuda.synchronize()
+    return sum("LaunchKernel" in event.name or "GraphLaunch" in event.name for event in seen.events())
+
+
+@contextmanager
+def no_host_sync() -> Iterator[None]:
+    """Inside, anything that makes the host wait for the GPU raises."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def count_host_syncs(num_regions: int) -> int:
+    """Number of steps out of 20 in which a draw or an observe of any kind of sampler synchronised with the host."""
+    weight = torch.arange(num_regions) % 3  # a third of the regions is empty
+    pool = aria.Pool(columns={"region": range(num_regions)}, weight=weight)
+    plain = aria.partitioners.Labels("region").fit(aria.Pool(columns={"region": range(num_regions)})).to("cuda")
+    labels = aria.partitioners.Labels("region")
+    product = aria.partitioners.Product(labels, aria.partitioners.Bins("timestep", 0, 1000, 4)).fit(pool).to("cuda")
+    samplers = [
+        aria.Sampler(plain, "ema"),
+        aria.Sampler(plain, "bank", timesteps=1000),
+        aria.Sampler(product, "ema(importance=True)", "ucb", timesteps=1000, correction="importance", stratified=False),
+        aria.Sampler(product, "discounted", "softmax", nonfinite="skip", every=3),
+    ]
+    signal, timestep = torch.rand(BATCH, device="cuda"), torch.randint(0, 1000, (BATCH,), device="cuda")
+    where = torch.rand(BATCH, device="cuda") < 0.5
+    synced = 0
+    for step in range(20):
+        try:
+            with no_host_sync():
+                for sampler in samplers:
+                    told = {"timestep": timestep} if sampler.normaliser else {}
+                    sampler.observe(sampler.draw(BATCH), signal, where=where if step % 2 else None, **told)
+        except RuntimeError as error:
+            synced += 1
+            click.echo(f"step {step}: {error}", err=True)
+    return synced
