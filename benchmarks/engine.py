@@ -186,17 +186,23 @@ def waits(distiller: Any) -> str | None:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a large matrix product: the best of a few."""
-    side = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
-    for _ in range(6):
-        wait(device)
-        start = time.perf_counter()
-        a @ b
-        wait(device)
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best
+    """Operations a second of a matrix product: the best of sides that double, up to one that takes a fifth of a second.
+
+    What is fast at float32 may not be at bfloat16: some processors take minutes for a product of side 2048.
+    """
+    best, side, least = 0.0, 128, 0.0
+    while least < 0.2 and side <= 16384:
+        a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+        least = float("inf")
+        for _ in range(4):
+            wait(device)
+            start = time.perf_counter()
+            a @ b
+            wait(device)
+            least = min(least, time.perf_counter() - start)
+        best = max(best, 2 * side**3 / least)
+        side *= 2
+    return best
 
 
 def peak_of(name: str, preset: Preset, student: str, device: torch.device) -> float:
