@@ -21,16 +21,16 @@ from aria.command_line import bar, mistakes
               help="The column of the prompts; else text, prompt, caption or label.")  # fmt: skip
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="C",
               help="The folder of the cache; an unfinished one is continued.")  # fmt: skip
-@click.option("--num_images", default=0, show_default=True, type=click.IntRange(0), metavar="M",
+@click.option("--num_images", default=0, show_default=True, type=click.IntRange(0, 10**9), metavar="M",
               help="Images to sample from the teacher, of conditions drawn without replacement.")  # fmt: skip
 @click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
 @click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
 @click.option("--train_data_dir", "data", type=click.Path(exists=True, path_type=Path), metavar="D",
               help="Images with metadata.jsonl or a .txt beside each; new captions join the pool.")  # fmt: skip
-@click.option("--resolution", type=click.IntRange(1), help="Pixels a side; the teacher's own unless given.")
+@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Pixels a side; the teacher's own unless given.")
 @click.option("--dtype", default="fp16", show_default=True, type=click.Choice(["fp16", "bf16", "fp32"]),
               help="What is stored; on a GPU the teacher runs in it as well.")  # fmt: skip
-@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1),
+@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16),
               help="Images at a time; texts are encoded 8 times as many.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")

@@ -55,10 +55,11 @@ def divide(
 ) -> dict[str, Any]:
     """Fit the partitioner and return what is in each region."""
     from aria import partitioners, registry
+    from aria.distill import files
     from aria.distill.prompts import read_prompts
 
-    if output is not None and not output.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} to")
+    if output is not None:
+        files.check_writable(output)
     partitioner = registry.partitioner(spec)
     if teacher is not None and cache is not None:
         raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")

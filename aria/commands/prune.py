@@ -85,6 +85,8 @@ def _read_map(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is neither JSON nor YAML: its brackets are nested too deeply") from None
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         line = f", line {place.line + 1}" if place else ""

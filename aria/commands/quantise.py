@@ -16,9 +16,9 @@ from aria.command_line import bar, mistakes
 @click.option("--output_dir", "output", type=click.Path(path_type=Path), metavar="Q",
               help="The quantised model's folder; by default RUN/quantised, where `aria report` looks.")  # fmt: skip
 @click.option("--pretrained_model_name_or_path", "teacher", metavar="T", help="The teacher, if it is elsewhere now.")
-@click.option("--samples", default=512, show_default=True, type=click.IntRange(1),
+@click.option("--samples", default=512, show_default=True, type=click.IntRange(1, 10**9),
               help="Drawn evenly over the run's regions, to measure on.")  # fmt: skip
-@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1))
+@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(run: Path, output: Path | None, as_json: bool, **settings: Any) -> None:

@@ -22,12 +22,9 @@ def command(run: Path, output: Path) -> None:
     if find_spec("matplotlib") is None:
         raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
     with mistakes(output):
-        if output.is_dir():
-            raise ValueError(f"{output} is a folder, give a file such as {output / 'report.html'}")
-        if not output.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {output.parent} to write {output.name} to")
-        from aria.distill.files import write_text
+        from aria.distill.files import check_writable, write_text
         from aria.distill.report import Record, page
 
+        check_writable(output)
         write_text(output, page(Record(run)))
     click.echo(output)

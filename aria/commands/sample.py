@@ -28,7 +28,7 @@ SCHEDULER = Path("scheduler", "scheduler_config.json")
 @click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
 @click.option("--student_steps", type=click.IntRange(1), help="Those of the student, if it takes fewer.")
 @click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
-@click.option("--resolution", type=click.IntRange(1), help="Pixels a side; the teacher's own unless given.")
+@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Pixels a side; the teacher's own unless given.")
 @click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]))
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the noise to begin from.")
 @click.option("--output", default="samples.png", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
@@ -64,11 +64,13 @@ def compare(
     """Write the picture and return the gaps."""
     import torch
 
+    from aria import checks
     from aria.distill import denoisers, grids
     from aria.distill.cache import DTYPES
     from aria.distill.learner import same_latents
     from aria.distill.pipelines import open_model, open_pipeline
 
+    checks.non_negative("--guidance_scale", guidance)
     _ended(Path(student))
     stored: torch.dtype = DTYPES[dtype]
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -119,12 +121,15 @@ def _read(path: Path) -> Any:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         kind: Any = getattr(diffusers, told.get("_class_name", ""), None)
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from None
     known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
     if not known:
         raise ValueError(f"{path} names no scheduler of diffusers: {told.get('_class_name')!r}")
-    return kind.from_config(told)
+    try:
+        return kind.from_config(told)
+    except Exception as error:  # diffusers checks no types, so that a foreign value fails wherever it is used
+        raise ValueError(f"{path} describes no {kind.__name__}: {type(error).__name__}: {error}") from error
 
 
 def _trained_with(folder: Path, pipeline: Any) -> Any:
@@ -156,10 +161,11 @@ def _ended(student: Path) -> None:
 
 def _writable(output: Path) -> None:
     """Refuse a file that cannot be written before anything is made."""
+    from aria.distill import files
+
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a .png file, got {output}")
-    if not output.absolute().parent.is_dir():
-        raise ValueError(f"there is no folder {output.parent} to write {output.name} to")
+    files.check_writable(output)
 
 
 def _table(record: dict[str, Any]) -> str:

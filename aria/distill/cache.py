@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aria import checks
 from aria.distill.conditions import Conditions, build_conditions
 from aria.distill.conditions.images import read_images
 from aria.distill.denoisers import of
@@ -52,6 +53,7 @@ def fill(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Encode the prompts, sample or encode images, and return what the folder holds. What is there already is kept."""
+    checks.non_negative("guidance_scale", guidance)
     given = read_prompts(prompts, column=column)
     images = [] if data is None else read_images(data, column=column)
     pool, shown = given.joined([image.caption for image in images])
@@ -93,10 +95,14 @@ def kept(folder: Path, *, seed: int) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         return {"seed": seed}
+    record = read_json(path)
     try:
-        return {name: read_json(path)["settings"][name] for name in ("dtype", "seed")}
+        told = {name: record["settings"][name] for name in ("dtype", "seed")}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} is no record of a cache: {error!r}") from None
+    checks.one_of(f"{path}: dtype", told["dtype"], tuple(DTYPES))
+    checks.whole(f"{path}: seed", told["seed"], least=0)
+    return told
 
 
 def held(output: Path) -> dict[str, Any]:

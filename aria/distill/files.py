@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+
+from aria.partitioners.io import replaceable
+from aria.partitioners.io import system_errors as system_errors
 
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``target`` once it is complete and on disk."""
     temporary, old = _beside(target, "part"), _beside(target, "old")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        flush(temporary)
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        temporary.rename(target)
-    except BaseException:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target):
         shutil.rmtree(temporary, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-        raise
-    _sync(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            flush(temporary)
+            shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            temporary.rename(target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if old.exists() and not target.exists():
+                old.rename(target)
+            raise
+        _sync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
 def replacing_file(target: Path) -> Iterator[Path]:
     """Where to write a file, which takes the place of ``target`` once it is complete and on disk."""
+    target = replaceable(target)
     temporary = _beside(target, "part")
     try:
         yield temporary
@@ -53,15 +58,28 @@ def replacing_file(target: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def system_errors(place: Path) -> Iterator[None]:
-    """What the system refused to safetensors (a full disk, say) as the OSError that it is."""
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(place)) from error
+def _alone(target: Path) -> Iterator[None]:
+    """Refuses who would write ``target`` meanwhile; the system frees it when the process ends, however it ends."""
+    lock = _beside(target, "lock.part")
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another process is writing {target}; wait for it or choose another folder") from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a file that cannot be written, before what it is to hold is made."""
+    folder = path.absolute().parent
+    replaceable(path)
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"nothing can be written to {path.parent}: it is read-only")
 
 
 def remove(folder: Path) -> None:

@@ -8,7 +8,7 @@ import importlib
 import json
 import math
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -242,8 +242,8 @@ def _collect(path: Path, rows: Iterator[tuple[str, Row]], asked: str | None) -> 
     kept = {name: grown.column(len(ends)) for name, grown in sorted(columns.items()) if not grown.nested}
     left_out = tuple(name for name, grown in sorted(columns.items()) if grown.nested)
     weight = torch.frombuffer(weights, dtype=torch.float64) if weighted else None
-    if weight is not None and not float(weight.sum()) > 0:
-        raise ValueError(f"{path}: column {WEIGHT!r} must have a positive sum")
+    if weight is not None and not 0 < float(weight.sum()) < math.inf:
+        raise ValueError(f"{path}: column {WEIGHT!r} must have a positive sum that a float holds")
     texts = Texts(np.frombuffer(data, np.uint8), np.frombuffer(ends, np.int64))
     return Prompts(texts, kept, weight, skipped, left_out)
 
@@ -304,16 +304,13 @@ def _text(path: Path, place: str, row: Row, column: str) -> bytes:
     text = spelled(column, row[column])
     if not isinstance(text, str | None):
         raise ValueError(f"{path}, {place}: {column!r} must be a text, got {text!r}")
-    try:
-        return (text or "").strip().encode()
-    except UnicodeEncodeError:  # JSON can spell half a surrogate pair, which no encoding can write
-        raise ValueError(f"{path}, {place}: {column!r} cannot be written as UTF-8: {text!r}") from None
+    return (text or "").strip().encode()
 
 
 # ------------------------------------------------------------------------------------------------------------- formats
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines(path: Path) -> Iterator[tuple[int, str]]:
     """The decoded lines of a file with their numbers, counted from 1."""
     offset = 0
     with path.open("rb") as file:
@@ -323,28 +320,41 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError as error:
                 bad = offset + error.start
                 raise ValueError(f"{path}, line {number}: not UTF-8 at byte {bad} of the file") from None
+            if b"\0" in line:  # UTF-16 without its mark reads as UTF-8 full of these
+                bad = offset + line.index(b"\0")
+                raise ValueError(f"{path}, line {number}: no text in UTF-8: byte {bad} of the file is 0")
             offset += len(line)
 
 
 def _txt(path: Path) -> Iterator[tuple[str, Row]]:
-    return ((f"line {number}", {"text": line}) for number, line in _lines(path))
+    return ((f"line {number}", {"text": line}) for number, line in lines(path))
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
-    for number, line in _lines(path):
+    for number, line in lines(path):
         if not line.strip():
             continue
+        yield f"line {number}", json_object(path, number, line)
+
+
+def json_object(path: Path, number: int, line: str) -> Row:
+    """The object in a line of JSON, whose texts can be written as UTF-8: JSON can spell half a surrogate pair."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:  # the latter where brackets are nested too deeply
+        raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise ValueError(f"{path}, line {number}: each line must be a JSON object, got {line.strip()[:40]}")
+    for name in row if "\\u" in line else ():
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:  # the latter where brackets are nested too deeply
-            raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}, line {number}: each line must be a JSON object, got {line.strip()[:40]}")
-        yield f"line {number}", row
+            json.dumps({name: row[name]}, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(f"{path}, line {number}: {name!r} cannot be written as UTF-8: {line.strip()}") from None
+    return row
 
 
 def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
+    reader = csv.reader((line for _, line in lines(path)), strict=True)
     try:
         header = next(reader, [])
         if len(set(header)) < len(header):
@@ -363,7 +373,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
 def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     parquet = _imported(path, "pyarrow.parquet")
     try:
-        yield from _arrow(parquet.ParquetFile(path).iter_batches())
+        yield from _arrow(path, parquet.ParquetFile(path).iter_batches())
     except (_imported(path, "pyarrow").ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # refused by the system; pyarrow's own have none
             raise
@@ -374,12 +384,12 @@ def _folder(path: Path) -> Iterator[tuple[str, Row]]:
     datasets = _imported(path, "datasets")
     try:
         loaded = datasets.load_from_disk(path)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # the last two of foreign JSON
         raise ValueError(f"{path}: no folder saved by datasets: {_first_line(error)}") from None
     if isinstance(loaded, datasets.DatasetDict):
         splits = ", ".join(f"{path / name}" for name in loaded)
         raise ValueError(f"{path}: it holds several splits; give the folder of one: {splits}")
-    yield from _arrow(loaded.with_format("arrow").iter(4096))
+    yield from _arrow(path, loaded.with_format("arrow").iter(4096))
 
 
 def _imported(path: Path, module: str) -> Any:
@@ -391,21 +401,22 @@ def _imported(path: Path, module: str) -> Any:
         raise ValueError(f"reading {path} needs {package}: pip install {package}") from None
 
 
-def _arrow(batches: Iterable[Any]) -> Iterator[tuple[str, Row]]:
+def _arrow(path: Path, batches: Iterable[Any]) -> Iterator[tuple[str, Row]]:
     """Rows of Arrow batches; nested values become a list unread, since only their being nested matters."""
-    number = 0
+    number, temporal = 0, _imported(path, "pyarrow.types").is_temporal
     for batch in batches:
-        columns = {
-            name: [[]] * len(batch) if _nested(batch.column(name).type) else batch.column(name).to_pylist()
-            for name in batch.schema.names
-        }
+        columns = {name: _values(batch.column(i), temporal) for i, name in enumerate(batch.schema.names)}
+        if len(columns) < batch.num_columns:
+            raise ValueError(f"{path}: it has a column twice: {', '.join(batch.schema.names)}")
         for i in range(len(batch)):
             number += 1
             yield f"row {number}", {name: values[i] for name, values in columns.items()}
 
 
-def _nested(kind: Any) -> bool:
-    return bool(kind.num_fields)
+def _values(column: Any, temporal: Callable[[Any], bool]) -> list[Any]:
+    """The values of an Arrow column, or as many lists: of times, which are no labels, Python cannot hold all."""
+    left_out = column.type.num_fields or temporal(column.type)
+    return [[]] * len(column) if left_out else list(column.to_pylist())
 
 
 def _first_line(error: BaseException) -> str:

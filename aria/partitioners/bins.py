@@ -17,6 +17,8 @@ from aria.partitioners.tables import Members
 from aria.pool import Pool
 
 FLOAT32 = torch.finfo(torch.float32).max
+MOST = 1 << 20
+"""Bins: of more, the edges alone fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Bins(Partitioner):
         if self.integer not in (None, True, False):
             raise ValueError(f"bins: integer must be True, False or None, got {self.integer!r}")
         checks.whole("bins: count", self.count, least=1)
+        if self.count > MOST:
+            raise ValueError(f"bins: count must be at most {MOST}, got {self.count}")
         if self.edges is not None:
             if isinstance(self.edges, str) or not isinstance(self.edges, Iterable):
                 raise ValueError(f"bins: edges must be ascending numbers, got {self.edges!r}")

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from aria.commands.sample import command
+from aria.commands.sample import _read, command
 
 PROMPTS = ["a cat", "a dog", "an owl"]
 
@@ -115,3 +115,15 @@ def test_a_transformers_run_is_answered_by_its_own_name(names, tmp_path):
 def test_a_student_of_other_latents_is_refused(sd_folder, sdxl_folder, tmp_path):
     result = run(sd_folder, sdxl_folder, "--prompt", "a cat", "--output", tmp_path / "a.png")
     assert result.exit_code == 2 and "the student's cross_attention_dim is 16" in result.stderr
+
+
+FOREIGN = [{"trained_betas": True, "set_alpha_to_one": False}, {"num_train_timesteps": {"x": 1}}, {"beta_schedule": []}]
+
+
+@pytest.mark.parametrize("told", FOREIGN)
+def test_a_scheduler_of_foreign_values_is_named(told, tmp_path):
+    """diffusers checks no types: each of these fails somewhere else in it."""
+    path = tmp_path / "scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": "DDIMScheduler", **told}))
+    with pytest.raises(ValueError, match="scheduler_config.json describes no DDIMScheduler: "):
+        _read(path)

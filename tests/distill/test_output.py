@@ -105,10 +105,15 @@ def test_a_folder_has_one_run(tmp_path):
 def test_a_run_that_is_refused_before_it_wrote_anything_leaves_no_folder(tmp_path):
     kept, begun = tmp_path / "kept", tmp_path / "begun"
     kept.mkdir()
-    for output in (tmp_path / "new", kept, begun):
-        with pytest.raises(ValueError, match="no such teacher"), locked(output):
-            if output == begun:
-                (output / "cache").mkdir()
+
+    def refused(output, *made):
+        with locked(output):
+            for name in made:
+                (output / name).mkdir()
             raise ValueError("no such teacher")
+
+    for output, made in ((tmp_path / "new", ()), (kept, ()), (begun, ("cache",))):
+        with pytest.raises(ValueError, match="no such teacher"):
+            refused(output, *made)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "kept"]
     assert (begun / "cache").is_dir()

@@ -65,6 +65,49 @@ def test_a_weight_that_no_float_holds_is_answered(tmp_path):
     assert partition(tmp_path, as_json({"text": "a cat", "weight": NO_FLOAT}) + b"\n", ".jsonl") == 2
 
 
+def test_half_a_surrogate_pair_beside_the_prompt_is_answered(tmp_path):
+    """In a column that would be printed, or be the name of one."""
+    for told in ({"text": "a cat", "style": "\ud800"}, {"text": "a cat", "\ud800": "x"}):
+        path = tmp_path / "prompts.jsonl"
+        path.write_bytes(as_json(told) + b"\n")
+        assert answered(main, ["partition", "--prompts", path, "--partitioner", "labels('style')"]) == 2
+
+
+def test_text_in_utf_16_without_its_mark_is_answered(tmp_path):
+    """Every other byte is 0, and UTF-8 says that this is text."""
+    assert partition(tmp_path, "a cat\na dog\n".encode("utf-16-le"), ".txt") == 2
+
+
+def written(**columns) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    sink = io.BytesIO()
+    names = [name.rstrip("_") for name in columns]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(list(columns.values()), names), sink)
+    return sink.getvalue()
+
+
+def test_parquet_that_python_cannot_say(tmp_path):
+    """Two columns of one name; times after the year 9999, which are left out like all times."""
+    import pyarrow
+
+    text, late = pyarrow.array(["a cat"]), pyarrow.array([2**60], pyarrow.timestamp("us"))
+    assert partition(tmp_path, written(text=text, text_=text), ".parquet") == 2
+    assert partition(tmp_path, written(text=text, when=late), ".parquet") == 0
+
+
+@pytest.mark.parametrize("state", [b"[]", b"3", b"{}", b"{"])
+def test_a_folder_of_datasets_with_another_state_is_answered(tmp_path, state):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"text": ["a cat"]}).save_to_disk(tmp_path / "pool")
+    told = ["partition", "--prompts", tmp_path / "pool", "--partitioner", "one_region"]
+    assert answered(main, told) == 0
+    (tmp_path / "pool" / "state.json").write_bytes(state)
+    assert answered(main, told) == 2
+
+
 row = st.fixed_dictionaries({}, optional={name: values for name in ("text", "weight", "style", "")})
 
 

@@ -64,3 +64,10 @@ def test_the_command_answers_what_names_nothing(text):
         registry.tracker(text)
     if tried.refused is not None:
         assert answered(main, ["check", "tracker", text]) == 2
+
+
+@pytest.mark.parametrize("count", [10**7, 10**30])
+def test_more_bins_than_memory_are_answered(count):
+    with Tried() as tried:
+        registry.partitioner(f"bins('guidance', 1, 9, {count})")
+    assert tried.refused is not None and f"count must be at most 1048576, got {count}" in tried.refused

@@ -72,9 +72,9 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError(f"{path}: no safetensors file, or a torn one: it ends within its header")
         try:
             header = json.loads(file.read(length))
-            metadata = header.pop("__metadata__", {})
+            metadata = dict(header.pop("__metadata__", {}))
             entries = {name: _entry(entry) for name, entry in header.items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"{path}: no safetensors file: its header cannot be read: {error}") from None
         ends = max((end for *_, end in entries.values()), default=0)
         if size != 8 + length + ends:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from aria.distill.prompts import NAMES, spelled
+from aria.distill.prompts import NAMES, json_object, lines, spelled
 
 METADATA = "metadata.jsonl"
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
@@ -41,14 +40,11 @@ def read_images(folder: str | Path, *, column: str | None = None) -> list[Image]
 def _listed(metadata: Path, column: str | None) -> list[Image]:
     """The images that a metadata file names."""
     found = []
-    for number, line in enumerate(metadata.read_bytes().splitlines(), 1):
+    for number, line in lines(metadata):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"{metadata}, line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("file_name"), str):
+        row = json_object(metadata, number, line)
+        if not isinstance(row.get("file_name"), str):
             raise ValueError(f"{metadata}, line {number}: it must be an object with a file_name")
         names = [column] if column is not None else [name for name in NAMES if name in row]
         caption = spelled(names[0], row.get(names[0])) if names else None

@@ -43,7 +43,7 @@ def load_prompts(path: Path) -> Prompts:
         }
         texts = Texts(tensors["data"].numpy(), tensors["ends"].numpy())
         return Prompts(texts, columns, tensors.get("weight"), int(about["skipped"]), tuple(about["left_out"]))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds no prompts: {error!r}") from None
 
 

@@ -159,9 +159,7 @@ class Store:
         if index["rows"] < index["total"]:
             done = f"{index['rows']} of {index['total']} rows"
             raise ValueError(f"{self.folder} is unfinished, it holds {done}: run what writes it again to go on")
-        self.names: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
-            name: (DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in index["names"].items()
-        }
+        self.names = _names(self.folder, index)
         self._place([self._mapped(shard) for shard in index["shards"]])
 
     def _place(self, shards: list[dict[str, Tensor]]) -> None:
@@ -250,6 +248,14 @@ def _read_index(folder: Path) -> dict[str, Any]:
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from None
     return index
+
+
+def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of a row of each tensor."""
+    try:
+        return {name: (DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in index["names"].items()}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error!r} in what it says of tensors") from None
 
 
 def _locked(folder: Path) -> IO[str]:
