@@ -192,7 +192,7 @@ def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar) -> None:
 
 def _without_weights(prompts: Path, target: Path, column: str | None) -> None:
     """The same prompts, each of which counts once."""
-    from aria.distill.prompts import read_prompts
+    from aria.distill.prompt_files import read_prompts
 
     given = read_prompts(prompts, column=column)
     names = list(given.columns)

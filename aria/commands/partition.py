@@ -56,7 +56,7 @@ def divide(
     """Fit the partitioner and return what is in each region."""
     from aria import partitioners, registry
     from aria.distill import files
-    from aria.distill.prompts import read_prompts
+    from aria.distill.prompt_files import read_prompts
 
     if output is not None:
         files.check_writable(output)

@@ -97,7 +97,7 @@ def compare(
 
 
 def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, count: int) -> list[str]:
-    from aria.distill.prompts import read_prompts
+    from aria.distill.prompt_files import read_prompts
 
     if bool(given) == (path is not None):
         raise ValueError("say what to show: --prompt TEXT, which may be repeated, or --prompts FILE")

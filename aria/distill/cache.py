@@ -16,7 +16,8 @@ from aria.distill.conditions.images import read_images
 from aria.distill.denoisers import of
 from aria.distill.files import read_json, write_json
 from aria.distill.latents import IMAGES, SAMPLES, Latents, encode_images, sample_latents
-from aria.distill.prompts import Prompts, read_prompts
+from aria.distill.prompt_files import read_prompts
+from aria.distill.prompts import Prompts
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar of a name; what it gives is called with (done, total)."""

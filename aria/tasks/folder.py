@@ -12,7 +12,7 @@ import torch
 
 from aria import checks, registry
 from aria.distill.cache import Bar
-from aria.distill.prompts import read_prompts
+from aria.distill.prompt_files import read_prompts
 from aria.distill.students import PRESETS, prune
 from aria.tasks.on_disk import OnDisk, Questions
 

@@ -21,7 +21,7 @@ from aria.bench import cell as cells
 from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
 from aria.bench.queue import CellFailed, Queue, _without_weights, _work
 from aria.distill.config import Config
-from aria.distill.prompts import read_prompts
+from aria.distill.prompt_files import read_prompts
 from aria.tasks.folder import Folder
 from aria.tasks.shapes import Shapes
 from tests.distill import pipelines

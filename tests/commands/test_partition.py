@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from aria import partitioners
 from aria.cli import main
 from aria.commands.partition import command
-from aria.distill.prompts import NAMES
+from aria.distill.prompt_files import NAMES
 from aria.distill.words import typical_words
 
 ROWS = [f"a {style} of a {animal},{style}" for style in ("photo", "sketch") for animal in ("cat", "dog", "owl")]

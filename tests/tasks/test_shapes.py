@@ -12,7 +12,7 @@ import torch
 from diffusers import DiffusionPipeline
 
 from aria.distill.conditions.images import read_images
-from aria.distill.prompts import read_prompts
+from aria.distill.prompt_files import read_prompts
 from aria.tasks import GROUPS
 from aria.tasks.shapes import Scenes, Shapes, words
 from aria.tasks.shapes.fit import Course, fit

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from aria.distill.prompts import NAMES, json_object, lines, spelled
+from aria.distill.prompt_files import NAMES, json_object, lines, spelled
 
 METADATA = "metadata.jsonl"
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
