@@ -2,6 +2,7 @@
 
     python benchmarks/engine.py                              # scaled-down models on the CPU, a few minutes
     python benchmarks/engine.py --preset sd1 --compile       # Stable Diffusion 1.x in its true size, on a GPU
+    python benchmarks/engine.py --preset sd1 --student bk-small --batch 16 --batch 128
 
 Candidates train the same student from the same teacher at the same precision and batch. They take turns, round by
 round, in one process, so that a machine that slows down slows all of them; ratios are medians over rounds of the ratio
@@ -16,6 +17,7 @@ Since they take turns, all candidates are in memory at once. In the size of sd1 
 from __future__ import annotations
 
 import gc
+import itertools
 import json
 import os
 import platform
@@ -25,7 +27,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,7 @@ def measure(here: World, student: str, compiled: bool) -> Run:
     step = statistics.median(clock for clock, _ in seconds["engine"])
     return {
         "student": student,
+        "batch": preset.batch,
         "parameters": sum(value.numel() for value in engine.student.parameters()),
         "rows": summary(seconds, preset.batch),
         "parts": parts["shares"],
@@ -288,7 +291,7 @@ def render(record: Run) -> str:
     """The record for people."""
     lines = []
     for one in record["students"]:
-        lines.append(f"{one['student']}, {one['parameters'] / 1e6:.1f} M parameters")
+        lines.append(f"{one['student']}, {one['parameters'] / 1e6:.1f} M parameters, batch {one['batch']}")
         titles = ("images/s", 10), ("quarters", 18), ("engine faster by", 18), ("quarters", 14), ("by work", 9)
         titles += (("peak MB", 10),)
         lines.append("  " + " " * 28 + "".join(f"{title:>{width}}" for title, width in titles))
@@ -325,7 +328,7 @@ def plot(record: Run, path: Path) -> None:
         middle = [row["images_per_second"] for row in one["rows"]]
         ends = [[abs(row["quarters"][end] - row["images_per_second"]) for row in one["rows"]] for end in (0, 1)]
         left.barh(names, middle, xerr=ends, color="#0072B2")
-        left.set(title=one["student"], xlabel="images a second")
+        left.set(title=f"{one['student']}, batch {one['batch']}", xlabel="images a second")
         left.invert_yaxis()
         right.barh(list(one["parts"]), [100 * share for share in one["parts"].values()], color="#D55E00")
         right.set(title="the engine's step", xlabel="% of its time")
@@ -338,7 +341,7 @@ def plot(record: Run, path: Path) -> None:
 @click.option("--preset", "name", default="cpu", show_default=True, type=click.Choice(list(PRESETS)))
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default cuda for sd1, else cpu.")
 @click.option("--student", help="One of bk-base, bk-small, bk-tiny; by default those of the preset.")
-@click.option("--batch", type=click.IntRange(1))
+@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, help="May be repeated; else the preset's.")
 @click.option("--rounds", type=click.IntRange(2))
 @click.option("--steps", type=click.IntRange(1), help="Of each candidate in a round.")
 @click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]))
@@ -346,8 +349,8 @@ def plot(record: Run, path: Path) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="By default benchmarks/results/engine-PRESET.json.")
 @click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw the result to this file.")
 @click.option("--memory_of", hidden=True)
-def main(name: str, device: str | None, student: str | None, compiled: bool, out: Path | None, picture: Path | None,
-         memory_of: str | None, **changes: Any) -> None:  # fmt: skip
+def main(name: str, device: str | None, student: str | None, batches: tuple[int, ...], compiled: bool,
+         out: Path | None, picture: Path | None, memory_of: str | None, **changes: Any) -> None:  # fmt: skip
     """Time the engine beside hand-written loops.
 
     All candidates are in memory at once: in the size of sd1 about 11 GB each between their turns, 33 GB in all or 55 GB
@@ -359,8 +362,9 @@ def main(name: str, device: str | None, student: str | None, compiled: bool, out
         raise click.UsageError("there is no CUDA device here; --device cpu, or --preset cpu, works anywhere")
     torch._dynamo.config.fail_on_recompile_limit_hit = True  # nothing that is called compiled shall be so in part
     where, students = torch.device(kind), (student,) if student else preset.students
+    sizes = batches or (preset.batch,)
     if memory_of:
-        click.echo(peak_of(memory_of, preset, students[0], where))
+        click.echo(peak_of(memory_of, replace(preset, batch=sizes[0]), students[0], where))
         return
     record: Run = {
         "command": " ".join(["benchmarks/engine.py", *_shown()]),
@@ -369,11 +373,11 @@ def main(name: str, device: str | None, student: str | None, compiled: bool, out
         "preset": {"name": name, "regions": REGIONS, **asdict(preset)},
         "students": [],
     }
-    for one in students:
-        found = measure(world(preset, one, where), one, compiled)
+    for one, batch in itertools.product(students, sizes):
+        found = measure(world(replace(preset, batch=batch), one, where), one, compiled)
         tidy(where)  # whoever measures memory next finds the device empty
         for row in found["rows"]:
-            row["peak_mb"] = in_a_process(row["name"], name, one, kind, changes)
+            row["peak_mb"] = in_a_process(row["name"], name, one, kind, {**changes, "batch": batch})
         record["students"].append(found)
     click.echo(render(record))
     path = out or RESULTS / f"engine-{name}.json"

@@ -23,11 +23,14 @@ def run(*arguments):
 
 def test_it_measures_all_candidates(tmp_path):
     out, picture = tmp_path / "engine.json", tmp_path / "engine.svg"
-    finished = run("--preset", "tiny", "--precision", "bf16", "--out", out, "--plot", picture)
+    sizes = "--batch", 1, "--batch", 2
+    finished = run("--preset", "tiny", "--precision", "bf16", *sizes, "--out", out, "--plot", picture)
     assert finished.returncode == 0, finished.stderr[-3000:]
     record = json.loads(out.read_text())
-    assert record["command"] == "benchmarks/engine.py --preset tiny --precision bf16"
-    (student,) = record["students"]
+    assert record["command"] == "benchmarks/engine.py --preset tiny --precision bf16 --batch 1 --batch 2"
+    assert [student["batch"] for student in record["students"]] == [1, 2]
+    student, larger = record["students"]
+    assert larger["flops_of_a_step"] == 2 * student["flops_of_a_step"]
     assert [row["name"] for row in student["rows"]] == ["engine", "by hand", "by hand, cached"]
     for row in student["rows"]:
         assert row["images_per_second"] > 0 and row["peak_mb"] > 0 and row["engine_is_faster_by"] > 0
