@@ -22,7 +22,8 @@ from aria.partitioners.io import system_errors as system_errors
 def replacing(target: Path) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of ``target`` once it is complete and on disk."""
     temporary, old = _beside(target, "part"), _beside(target, "old")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    if not target.parent.exists():  # of a file in its place the lock says that it is no folder
+        target.parent.mkdir(parents=True, exist_ok=True)
     with _alone(target):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
