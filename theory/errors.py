@@ -12,6 +12,8 @@ from aria.interfaces import Device, State, Tracker
 
 RECORDS = ("sample", "sums", "weighted", "peak", "curve", "certificate")
 """What can be recorded beside the moments of the final errors; see :class:`Errors`."""
+Z99 = 2.576
+"""Half width of a 99 % interval of a mean, in standard errors."""
 
 
 class Moments(NamedTuple):

@@ -10,14 +10,11 @@ import click
 from theory import printing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from torch import Tensor
 
-    from aria.interfaces import Allocator, Tracker
-    from theory.assumptions import Array
+    from aria.interfaces import Tracker
     from theory.regimes import Regime
 
-Z = 2.576
-"""Half width of a 99 % interval, in standard errors."""
 SETTLED = 600
 """Steps by default: the second half of them is looked at."""
 ALLOCATED = 150
@@ -60,6 +57,7 @@ def command(
     "× won" is the share of the oracle's lead over a uniform allocation that remains: below 0 where uniform wins, empty
     where the oracle does not lead.
     """
+    from theory import closed_loop
     from theory.commands.run import named
 
     steps = steps or (ALLOCATED if allocators else SETTLED)
@@ -67,7 +65,7 @@ def command(
         if over or values or plot:
             raise printing.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
         name = regime_name or "closed-loop"
-        rows = measure_allocators(spec, allocators, name, named(name), steps, replicas, seed)
+        rows = closed_loop.measure_allocators(spec, allocators, name, named(name), steps, replicas, seed)
         optimum = None
     else:
         name = regime_name or "linear"
@@ -79,9 +77,6 @@ def command(
     click.echo(printing.table(rows))
     if optimum is not None:
         click.echo(f"theoretical optimum: {optimum:.4g}")
-
-
-# -------------------------------------------------------------------------------------------------------- one setting
 
 
 def _settings(
@@ -97,23 +92,42 @@ def _settings(
 ) -> tuple[list[dict[str, object]], float | None]:
     """One row for each value, and the theoretical optimum where there is one."""
     from aria import registry
-    from theory import plots
-    from theory.simulate import bar, simulate
-    from theory.whole_file import replacing
+    from theory.errors import Z99
 
     family = spec.split("(")[0].strip()
+    over = _swept(spec, family, over)
+    proved = {("ema", "rate"): "rate", ("window", "size"): "size"}.get((family, over))
+    optimum = _optimum(regime, proved)
+    tried = _values(values) if values else _grid(proved, optimum)
+    trackers = [registry.tracker(_with(spec, over, value)) for value in tried]
+    rows: list[dict[str, object]] = []
+    for value, mean in zip(tried, _errors(trackers, regime, steps, replicas, seed), strict=True):
+        half = Z99 * float(mean.std()) / replicas**0.5
+        bound = _bound(regime, proved, value, steps)
+        ratio = None if bound is None else float(mean.mean()) / bound
+        rows.append({over: value, "mse": float(mean.mean()), "plus_minus": half, "bound": bound, "mse/bound": ratio})
+    if plot is not None:
+        _draw(plot, f"{spec} in the regime {name}", f"{over} of {family}", tried, rows, optimum)
+    return rows, optimum
+
+
+def _swept(spec: str, family: str, over: str | None) -> str:
+    """The setting to sweep, which the spec must leave open."""
     over = over or {"ema": "rate", "window": "size"}.get(family)
     if over is None:
         raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; aria plugins lists what it takes")
     if re.search(rf"\b{re.escape(over)}\s*=", spec):
         raise printing.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
-    proved = {("ema", "rate"): "rate", ("window", "size"): "size"}.get((family, over))
-    optimum = _optimum(regime, proved)
-    tried = _values(values) if values else _grid(proved, optimum)
-    trackers = [registry.tracker(_with(spec, over, value)) for value in tried]
-    regions = regime.regions or 1
+    return over
+
+
+def _errors(trackers: list[Tracker], regime: Regime, steps: int, replicas: int, seed: int) -> list[Tensor]:
+    """(R,) mean squared error of each tracker over regions and the second half of the steps."""
+    from theory.simulate import bar, simulate
+
+    burn, work = steps // 2, replicas * (regime.regions or 1) * steps * len(trackers)
     errors = []
-    with bar("sweeping", hidden=replicas * regions * steps * len(tried) < 30_000_000) as progress:
+    with bar("sweeping", hidden=work < 30_000_000) as progress:
         for i, tracker in enumerate(trackers):
 
             def tick(done: int, total: int, i: int = i) -> None:
@@ -121,25 +135,26 @@ def _settings(
 
             with printing.blamed_on(tracker):
                 found = simulate(
-                    tracker, regime, steps=steps, replicas=replicas, burn=steps // 2, record=("sums",), seed=seed,
+                    tracker, regime, steps=steps, replicas=replicas, burn=burn, record=("sums",), seed=seed,
                     progress=tick,
                 )  # fmt: skip
-            errors.append(found)
-    rows: list[dict[str, object]] = []
-    for value, error in zip(tried, errors, strict=True):
-        mean = (error["sum e²"] / (steps - steps // 2)).mean(1)  # (R,) over time and regions
-        half = Z * float(mean.std()) / replicas**0.5
-        bound = _bound(regime, proved, value, steps)
-        ratio = None if bound is None else float(mean.mean()) / bound
-        rows.append({over: value, "mse": float(mean.mean()), "plus_minus": half, "bound": bound, "mse/bound": ratio})
-    if plot is not None:
-        bounds = [row["bound"] for row in rows]
-        measured = [float(str(row["mse"])) for row in rows], [float(str(row["plus_minus"])) for row in rows]
-        curve = None if None in bounds else [float(str(bound)) for bound in bounds]
-        title = f"{spec} in the regime {name}"
-        with replacing(plot) as unfinished:
-            plots.errors(str(unfinished), title, f"{over} of {family}", tried, measured, curve, optimum)
-    return rows, optimum
+            errors.append((found["sum e²"] / (steps - burn)).mean(1))
+    return errors
+
+
+def _draw(
+    plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
+) -> None:
+    """Error against setting, with what is proved of each where something is."""
+    from theory import plots
+    from theory.whole_file import replacing
+
+    def numbers(name: str) -> list[float]:
+        return [float(str(row[name])) for row in rows]
+
+    curve = None if None in [row["bound"] for row in rows] else numbers("bound")
+    with replacing(plot) as unfinished:
+        plots.errors(str(unfinished), title, setting, tried, (numbers("mse"), numbers("plus_minus")), curve, optimum)
 
 
 def _with(spec: str, over: str, value: float) -> str:
@@ -201,83 +216,3 @@ def _bound(regime: Regime, proved: str | None, value: float, steps: int) -> floa
     if (1 - q * value) ** (steps // 2) > 1e-3:  # not settled: its first observations still count too much
         return None
     return float(bounds.asynchronous_mse(value, q, s, d, adaptive=adaptive))
-
-
-# --------------------------------------------------------------------------------------------------------- closed loop
-
-
-def measure_allocators(
-    spec: str, specs: tuple[str, ...], name: str, regime: Regime, steps: int, replicas: int, seed: int
-) -> list[dict[str, object]]:
-    """What each allocator leaves of the discrepancy, beside its oracle's and a uniform allocation's."""
-    import dataclasses
-
-    from aria import registry
-    from aria.allocators import Uniform
-    from theory.regimes import Allocated
-    from theory.simulate import bar
-    from theory.threads import one_thread
-
-    if not isinstance(regime.visits, Allocated):
-        raise printing.Refusal(f"--allocator needs a regime whose visits an allocator decides, not {name!r}")
-    tracker = registry.tracker(spec)
-    parts: dict[str, Allocator] = {registry.spec(part): part for part in map(registry.allocator, specs)}
-    visits = regime.visits
-    runs = len(parts) * 2 + 1
-    done = 0
-    with bar("allocating", hidden=runs * steps < 3000) as progress, one_thread():
-
-        def left(allocator: Allocator, oracle: bool) -> Array:
-            nonlocal done
-            chosen = dataclasses.replace(regime, visits=dataclasses.replace(visits, allocator=allocator))
-            found = _left(tracker, chosen, oracle, steps, replicas, seed, lambda at: progress(done + at, runs * steps))
-            done += steps
-            return found
-
-        uniform = left(Uniform(), False)
-        rows: list[dict[str, object]] = []
-        for shown, part in parts.items():
-            mine, oracle = left(part, False), left(part, True)
-            lead = float((uniform - oracle).mean())
-            rows.append(
-                {
-                    "allocator": shown,
-                    "left": float(mine.mean()),
-                    "plus_minus": Z * float(mine.std(ddof=1)) / replicas**0.5,
-                    "oracle": float(oracle.mean()),
-                    "uniform": float(uniform.mean()),
-                    "times_won": float((uniform - mine).mean()) / lead if lead > 1e-12 else None,
-                }
-            )
-    return rows
-
-
-def _left(
-    tracker: Tracker,
-    regime: Regime,
-    oracle: bool,
-    steps: int,
-    replicas: int,
-    seed: int,
-    progress: Callable[[int], None],
-) -> Array:
-    """(R,) the mean over regions of the truth after the last step, as a share of where it started."""
-    import torch
-
-    from aria.interfaces import Estimate
-    from aria.samplers import draws
-    from theory.regimes import Random
-    from theory.world import World
-
-    shape = (replicas, regime.regions or 1)
-    world = World(regime, Random(draws.step_seed(seed, 0), shape))
-    state, begin = tracker.init(shape), world.truth.mean(-1)
-    with torch.inference_mode():
-        for step in range(1, steps + 1):
-            truth = world.truth.expand(shape)
-            believed = Estimate(truth, torch.zeros_like(truth)) if oracle else tracker.estimate(state)
-            state = tracker.update(state, world.step(believed))
-            if step % 50 == 0:
-                progress(step)
-    left: Array = (world.truth.expand(shape).mean(-1) / begin).numpy()
-    return left

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from theory import plots
-from theory.commands import sweep
+from theory import closed_loop, plots
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import NAMED
 
@@ -20,7 +19,7 @@ STEPS = 150
 def measure(seed: int, size: float) -> Rows:
     """Discrepancy left in the regime closed-loop, as a share of what there was; rows in the order of ALLOCATORS."""
     count = replicas(300, size)
-    found = sweep.measure_allocators(TRACKER, ALLOCATORS, "closed-loop", NAMED["closed-loop"], STEPS, count, seed)
+    found = closed_loop.measure_allocators(TRACKER, ALLOCATORS, "closed-loop", NAMED["closed-loop"], STEPS, count, seed)
     return [
         {
             "allocator": row["allocator"],
