@@ -24,9 +24,8 @@ from torch import Tensor, nn
 
 import aria
 from aria.distill import GUIDANCE, AdamW, Distiller, Teacher, guidance_argument, guided, take_guidance
-from aria.tasks.base import World
-from aria.tasks.digits import DIM, Digits
-from aria.tasks.shapes.fit import Course, fit
+from aria.tasks import Digits, World
+from aria.tasks.shapes import Course, fit
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results"
 LEAST, MOST = 1.0, 4.0
@@ -40,8 +39,8 @@ def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: dict[str, 
     return output
 
 
-def network(seed: int) -> Any:
-    """A UNet of one stage."""
+def network(world: World, seed: int) -> Any:
+    """A UNet of one stage, told the world's tokens."""
     torch.manual_seed(seed)
     return diffusers.UNet2DConditionModel(
         sample_size=8,
@@ -51,7 +50,7 @@ def network(seed: int) -> Any:
         down_block_types=("DownBlock2D",),
         up_block_types=("UpBlock2D",),
         layers_per_block=1,
-        cross_attention_dim=DIM,
+        cross_attention_dim=world.conditions.null(1)["tokens"].shape[-1],
         attention_head_dim=8,
         norm_num_groups=8,
     )
@@ -83,7 +82,7 @@ def trained(teacher: Teacher, student: Any, world: World, partitioner: str, step
 
 def taught(world: World, steps: int, seed: int) -> Teacher:
     """A network that has learnt to denoise as the world's exact denoiser does; it predicts velocities."""
-    exact, null, model = world.teacher, world.conditions.null(BATCH), network(seed)
+    exact, null, model = world.teacher, world.conditions.null(BATCH), network(world, seed)
     schedule = exact.schedule
 
     def loss(generator: torch.Generator) -> Tensor:

@@ -22,8 +22,7 @@ from guidance import RESULTS, ask, taught, trained, write
 from torch import Tensor
 
 from aria.distill import NoiseSchedule, Teacher, generation_gap, halved
-from aria.tasks.base import World
-from aria.tasks.digits import Digits
+from aria.tasks import Digits, World
 
 MOST = 16
 

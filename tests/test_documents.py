@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import json
 import re
@@ -15,7 +16,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from docs._tools import commands_page
+from docs._tools import api_pages, commands_page
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md"))]
@@ -161,6 +162,38 @@ def test_whatever_is_in_a_frame_is_run_or_read(page):
 )
 def test_a_frame_that_is_wrong_is_noticed(language, content, why):
     assert why in " ".join(unread(language, content, "page.md"))
+
+
+def not_exported(code: str) -> list[str]:
+    """What code imports of ours from where no list exports it; a module that has a list may be imported itself."""
+    lists, found = api_pages.exported(), []
+    for node in ast.walk(ast.parse(code)):
+        match node:
+            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] in ("aria", "theory"):
+                listed = {*lists.get(module, ()), *(name.removeprefix(f"{module}.") for name in lists)}
+                found += [f"{module}.{alias.name}" for alias in names if alias.name not in listed]
+    return found
+
+
+def codes(page: Path) -> Iterator[str]:
+    """The Python of a page, without prompts and answers."""
+    for language, content in frames(page.read_text()):
+        if language == "python":
+            prompted = re.findall(r"^(?:>>>|\.\.\.)(?: (.*))?$", content, flags=re.MULTILINE)
+            yield "\n".join(prompted) if content.startswith(">>> ") else content
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("examples/*.py"))], ids=named)
+def test_documents_import_what_is_exported(page):
+    shown = [page.read_text()] if page.suffix == ".py" else codes(page)
+    assert [name for code in shown for name in not_exported(code)] == []
+
+
+def test_an_import_of_what_is_not_exported_is_noticed():
+    code = "from aria import Pool\nfrom aria.allocators import reading\nfrom theory import bounds\n"
+    assert not_exported(code) == [] and any("import" in code for page in PAGES for code in codes(page))
+    wrong = "from aria.pool import Pool\nfrom aria.tasks import film"
+    assert not_exported(wrong) == ["aria.pool.Pool", "aria.tasks.film"]
 
 
 @pytest.mark.parametrize("line", SHORT)

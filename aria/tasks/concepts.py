@@ -102,7 +102,7 @@ class Concepts(Task):
         head, tail = group < max(1, round(self.groups * 3 / 16)), group >= self.groups - self.groups // 2
         columns = {"group": group.tolist(), "concept": (group * self.concepts + concept).tolist()}
         return World(
-            Teacher(model, ask, schedule, "epsilon"),
+            Teacher(model, told_tokens, schedule, "epsilon"),
             Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
             InMemory(told, null),
             gallery,
@@ -181,14 +181,16 @@ class Concepts(Task):
         return Gallery(latents, condition)
 
 
-def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-    """Students are told the tokens, the exact teacher which condition it is."""
+def told_tokens(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+    """How a world's models are asked: students are told the tokens, the exact teacher which condition it is."""
     exact = isinstance(model, MixtureTeacher)
     output: Tensor = model(noisy, timestep, condition["concept"] if exact else condition["tokens"])
     return output
 
 
-def scaled_linear(timesteps: int, first: float = 0.00085, last: float = 0.012, finer: int = 1) -> NoiseSchedule:
+def scaled_linear(
+    timesteps: int = TIMESTEPS, first: float = 0.00085, last: float = 0.012, finer: int = 1
+) -> NoiseSchedule:
     """Stable Diffusion's noise schedule, with signal-to-noise ratios divided by ``finer`` squared."""
     beta = torch.linspace(first**0.5, last**0.5, timesteps, dtype=torch.float64) ** 2
     signal = (1 - beta).cumprod(0)

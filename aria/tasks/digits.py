@@ -12,7 +12,7 @@ from aria import checks
 from aria.distill.teacher import Teacher
 from aria.pool import Pool
 from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
-from aria.tasks.concepts import TIMESTEPS, ask, scaled_linear
+from aria.tasks.concepts import TIMESTEPS, scaled_linear, told_tokens
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
 
@@ -76,7 +76,7 @@ class Digits(Task):
         columns = {"style": [list(STYLES)[place] for place in style.tolist()], "digit": digit.tolist()}
         columns["concept"] = list(range(len(tokens)))
         return World(
-            Teacher(model, ask, schedule, "epsilon"),
+            Teacher(model, told_tokens, schedule, "epsilon"),
             Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
             InMemory({"tokens": tokens, "concept": torch.arange(len(tokens))}, null),
             gallery,

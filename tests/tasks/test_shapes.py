@@ -15,7 +15,7 @@ from aria.distill.conditions.images import read_images
 from aria.distill.prompt_files import read_prompts
 from aria.tasks import GROUPS
 from aria.tasks.shapes import Scenes, Shapes, words
-from aria.tasks.shapes.fit import Course, fit
+from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.reader import ATTRIBUTES, Reader, load_reader, marks, train_reader
 from aria.tasks.shapes.recipe import FULL, RECIPES, SMALL, TINY
 from aria.tasks.shapes.render import _RGB, SIDE, render

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aria.distill import files
-from aria.tasks.shapes.fit import Course, Progress, fit
+from aria.tasks.shapes.course import Course, Progress, fit
 from aria.tasks.shapes.render import render
 from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from aria import checks
 from aria.distill.schedule import PREDICTIONS
-from aria.tasks.shapes.fit import Course
+from aria.tasks.shapes.course import Course
 from aria.tasks.shapes.scenes import Scenes
 
 VERSION = 1

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from aria.tasks.shapes.fit import Progress
+from aria.tasks.shapes.course import Progress
 from aria.tasks.shapes.recipe import RECIPES
 from aria.tasks.shapes.train import make_teacher
 

@@ -16,7 +16,7 @@ from aria.distill.latents import generator as row_generator
 from aria.distill.output import locked
 from aria.distill.schedule import NoiseSchedule
 from aria.tasks.shapes import words
-from aria.tasks.shapes.fit import Bar, Course, fit
+from aria.tasks.shapes.course import Bar, Course, fit
 from aria.tasks.shapes.reader import save_reader, train_reader
 from aria.tasks.shapes.recipe import Recipe
 from aria.tasks.shapes.render import SIDE, render
