@@ -44,8 +44,4 @@ __all__ = [
     "trackers",
 ]
 
-__getattr__ = lazy.attributes(__name__, __all__, ["interfaces", "pool", "registry", "samplers"])
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy.attributes(__name__, __all__, ["interfaces", "pool", "registry", "samplers"])

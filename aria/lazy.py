@@ -8,11 +8,15 @@ from importlib import import_module
 from typing import Any
 
 
-def attributes(package: str, exported: Collection[str], homes: Collection[str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a package: names it exports, from the first of its modules ``homes`` that has them.
+def attributes(
+    package: str, exported: Collection[str], homes: Collection[str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package: names it exports, from the first of its modules ``homes`` that has
+    them; else the package's module of that name.
 
-    >>> attributes("aria", ["Pool"], ["pool"])("Pool")
-    <class 'aria.pool.Pool'>
+    >>> find, names = attributes("aria", ["Pool"], ["pool"])
+    >>> find("Pool"), "Pool" in names()
+    (<class 'aria.pool.Pool'>, True)
     """
 
     def attribute(name: str) -> Any:
@@ -24,4 +28,7 @@ def attributes(package: str, exported: Collection[str], homes: Collection[str]) 
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
-    return attribute
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *exported})
+
+    return attribute, names

@@ -31,6 +31,8 @@ from torch import Tensor
 
 from aria.interfaces import Allocator, Partitioner, Tracker
 
+__all__ = ["SpecError", "add_kind", "allocator", "available", "partitioner", "resolve", "signatures", "spec", "tracker"]
+
 KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Allocator: "allocator"}
 """What a spec may name, and the word for it. :func:`add_kind` adds to them."""
 

@@ -236,6 +236,8 @@ def main(device: str, quick: bool, out: Path | None) -> None:
     path = out or RESULTS / f"sampler-{device}{'-quick' if quick else ''}.json"
     path.write_text(json.dumps(record, indent=1) + "\n")
     click.echo(f"\nwritten to {path.name}")
+    if record["host_syncs"]:
+        raise click.ClickException(f"{record['host_syncs']} of 20 steps waited for the GPU")
 
 
 def library_row(peer: object, size: int, quick: bool) -> dict[str, object]:

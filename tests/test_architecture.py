@@ -20,7 +20,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics"}
+BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.whole_file"}
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.registry", "aria.samplers"}
 LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy"}
@@ -30,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.pool": {"aria.checks"},
     "aria.checks": set(),
     "aria.lazy": set(),
+    "aria.whole_file": set(),
     "aria.statistics": {"aria.interfaces"},
     "aria.partitioners": BASE,
     "aria.trackers": BASE,

@@ -24,7 +24,7 @@ def measure_allocators(
 ) -> list[dict[str, object]]:
     """What each allocator leaves of the discrepancy, beside its oracle's and a uniform allocation's."""
     if not isinstance(regime.visits, Allocated):
-        raise ValueError(f"--allocator needs a regime whose visits an allocator decides, not {name!r}")
+        raise ValueError(f"allocators are compared in a regime whose visits an allocator decides, not {name!r}")
     tracker = registry.tracker(spec)
     parts: dict[str, Allocator] = {registry.spec(part): part for part in map(registry.allocator, specs)}
     visits = regime.visits

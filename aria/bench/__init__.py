@@ -12,4 +12,4 @@ if TYPE_CHECKING:
 
 __all__ = ["SETTINGS", "STANDARD", "Arm", "Comparison", "Queue", "Recipe", "Setting"]
 
-__getattr__ = lazy.attributes(__name__, __all__, ["arms", "compare", "queue", "stacked"])
+__getattr__, __dir__ = lazy.attributes(__name__, __all__, ["arms", "compare", "queue", "stacked"])

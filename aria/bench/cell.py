@@ -6,7 +6,6 @@ goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import registry
+from aria import registry, whole_file
 from aria.bench.compare import Record
-from aria.bench.device import chosen
 from aria.distill import files
 from aria.tasks.on_disk import OnDisk, Questions
 
@@ -53,6 +50,8 @@ class Cell:
     """Where the records go."""
     arm: str
     seed: int
+    device: str
+    """Where models compute: ``"cpu"`` or ``"cuda"``."""
     settings: dict[str, Any]
     """Of the engine."""
 
@@ -75,7 +74,7 @@ def run_cell(folder: Path) -> bool:
     from aria.distill.run import run
 
     cell = Cell.read(folder)
-    with _alone(folder):
+    with files.lock(folder / ".lock", wait=True):
         if Path(cell.result).is_file():
             return True
         config = Config().with_values(cell.settings)
@@ -84,7 +83,7 @@ def run_cell(folder: Path) -> bool:
         distiller = run(config, bar=silent, quiet=True)
         if distiller.step_count < distiller.steps:
             return False
-        exam = Exam(registry.resolve(cell.task, OnDisk), Path(cell.place), cell.settings)
+        exam = Exam(registry.resolve(cell.task, OnDisk), Path(cell.place), cell.settings, cell.device)
         rows = list(exam.records(cell.arm, cell.seed, output, Path(cell.answers)))
         files.write_text(Path(cell.result), json.dumps(rows))
         _keep_logs(output)
@@ -94,7 +93,7 @@ def run_cell(folder: Path) -> bool:
 class Exam:
     """The same prompts and the same noise through teacher and students, in few steps of the pipeline."""
 
-    def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any], device: str) -> None:
         from aria.distill import denoisers, grids
         from aria.distill.config import Config
         from aria.distill.pipelines import component_of, open_pipeline
@@ -104,7 +103,7 @@ class Exam:
         self.questions: Questions = task.questions(place)
         models, data = config.models, config.data
         path = models.pretrained_model_name_or_path
-        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(chosen(None))
+        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
         self.denoiser, self.component = denoisers.of(self.pipeline), component_of(self.pipeline)
         count = len(self.questions.prompts)
         noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
@@ -121,9 +120,8 @@ class Exam:
 
         if not path.is_file():
             made = self._made(self.denoiser.model_of(self.pipeline), None)
-            part = path.with_name(f".{path.name}.{os.getpid()}.part")
-            files.write_tensors(part, {"latents": made})
-            part.replace(path)
+            with whole_file.replacing(path) as unfinished:
+                files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
 
     def records(self, arm: str, seed: int, output: Path, answers: Path) -> Iterator[Record]:
@@ -167,19 +165,11 @@ class Exam:
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process has this cell; the system frees it however a process ends."""
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _link(source: Path, target: Path) -> None:
     """The shared cache as files of the run's own: caches have one writer each, and files are replaced, not changed."""
     if target.is_dir():
         return
-    with files.replacing(target) as part:
+    with files.replacing_folder(target) as part:
         shutil.copytree(
             source, part, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock")
         )

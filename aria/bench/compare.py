@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
-from aria.bench import lookahead
+from aria.bench import device, lookahead
 from aria.bench.arms import LOOKAHEAD, Arm, Setting
 from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Recipe, Stacked
@@ -38,8 +38,9 @@ class Comparison:
     """How often the students are examined on the way, for the curves."""
     lookahead: bool = False
     """Whether greedy lookahead over all arms is run as well."""
-    device: str = "cpu"
-    """Where models compute. It changes no random number, so cells go by the same name on every device."""
+    device: str | None = None
+    """Where models compute; unless told, on CUDA where there is one. It changes no random number, so cells go by the
+    same name on every device."""
 
     def __post_init__(self) -> None:
         for what, many in (("arms", [arm.name for arm in self.arms]), ("seeds", list(self.seeds))):
@@ -120,7 +121,7 @@ class Comparison:
             files.write_text(_file(folder, self.lookahead_cell(seed)), json.dumps(rows))
 
     def _set_up(self, seeds: Sequence[int], arms: Sequence[Arm]) -> tuple[dict[int, World], dict[int, Exam], Stacked]:
-        worlds = {seed: self.task.world(seed).to(self.device) for seed in seeds}
+        worlds = {seed: self.task.world(seed).to(device.chosen(self.device)) for seed in seeds}
         exams = {seed: Exam(worlds[seed], seed) for seed in seeds}
         return worlds, exams, Stacked(self.task, worlds, arms, self.setting, self.recipe)
 

@@ -6,9 +6,7 @@ hundreds of tiny operations are faster there. Models compute on the device.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +15,6 @@ from torch import Tensor
 from aria import checks
 
 DEVICES = ("cpu", "cuda")
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 def chosen(name: str | None) -> str:
@@ -28,36 +25,36 @@ def chosen(name: str | None) -> str:
     """
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    checks.one_of("--device", name, DEVICES)
+    checks.one_of("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: there is no CUDA device here, or this PyTorch was built without CUDA")
+        raise ValueError("device 'cuda': there is no CUDA device here, or this PyTorch was built without CUDA")
     return name
 
 
-@contextmanager
-def only(name: str) -> Iterator[None]:
-    """Where the CPU was chosen, processes that are started find no CUDA device, and neither does this one if it has not
-    looked for one yet."""
-    if name != "cpu":
-        yield
-        return
-    before = os.environ.get(VISIBLE)
-    os.environ[VISIBLE] = ""
-    try:
-        yield
-    finally:
-        del os.environ[VISIBLE]
-        if before is not None:
-            os.environ[VISIBLE] = before
+def environment(name: str) -> dict[str, str]:
+    """What a process that is to compute on this device is started with: for the CPU it finds no other.
+
+    >>> environment("cpu")
+    {'CUDA_VISIBLE_DEVICES': ''}
+    """
+    return {"CUDA_VISIBLE_DEVICES": ""} if name == "cpu" else {}
 
 
-def told(name: str) -> dict[str, Any]:
+def described(name: str) -> dict[str, Any]:
     """The device as a result has it: its kind, its maker's name for it, and where it may round float32 to TF32."""
     if name == "cpu":
         return {"device": name, "accelerator": None, "tf32": None}
-    products, convolutions = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    tf32 = [what for what, so in (("products", products), ("convolutions", convolutions)) if so]
+    backends = {"products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn}
+    tf32 = [what for what, backend in backends.items() if _rounds(backend)]
     return {"device": name, "accelerator": torch.cuda.get_device_name(), "tf32": ", ".join(tf32) or None}
+
+
+def _rounds(backend: Any) -> bool:
+    """Whether it may round to TF32. Where somebody set a precision by its name, reading the older flag is an error."""
+    try:
+        return bool(backend.allow_tf32)
+    except RuntimeError:
+        return bool(backend.fp32_precision == "tf32")
 
 
 def send(value: Tensor, device: torch.device) -> Tensor:
@@ -86,9 +83,9 @@ def fetch(*values: Tensor) -> Callable[[], tuple[Tensor, ...]]:
 
 
 def recorded(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor]:
-    """``function`` of tensors shaped like ``example``. On CUDA its thousand kernels, forward and backward, are recorded
-    once and then started as two, which takes the host no time; what it is given must require gradients as here, and its
-    answer is overwritten by the next. On a CPU it is the function itself."""
+    """``function`` of tensors shaped like ``example``. On CUDA its kernels, forward and backward, are recorded once
+    and then started as two; what it is given must require gradients as here, and its answer is overwritten by the next.
+    On a CPU it is the function itself."""
     if example[0].device.type != "cuda":
         return function
     graphed: Any = torch.cuda.make_graphed_callables(function, tuple(example), allow_unused_input=True)

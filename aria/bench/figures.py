@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aria import whole_file
 from aria.distill.report.figures import COLOURS, INK, STROKES, over_steps, panels_of, svg_of
 
 if TYPE_CHECKING:
@@ -148,6 +150,7 @@ def _few_numbers(panel: Axes) -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def write(result: Result, path: Any) -> None:
+def write(result: Result, path: Path) -> None:
     """Curves and points as a file of the kind its ending says."""
-    both(result).savefig(path, dpi=150)
+    with whole_file.replacing(path) as unfinished:
+        both(result).savefig(unfinished, dpi=150)

@@ -52,7 +52,8 @@ class Queue:
     exams: int = 8
     """How often the students are examined on the way; that often they are also saved."""
     device: str | None = None
-    """Where models compute; unless told, on CUDA where there is one. Runs go by the same name on every device."""
+    """Where models compute; unless told, on CUDA where there is one. It is part of a run's name: the engine draws its
+    random numbers there, so runs of one comparison are made on one kind of device."""
 
     def __post_init__(self) -> None:
         checks.whole("exams", self.exams, least=1)
@@ -89,7 +90,7 @@ class Queue:
     def cell(self, arm: Arm, seed: int) -> str:
         """The name of one run: a digest of all that determines it."""
         how = {name: value for name, value in self.settings(arm, seed, Path()).items() if name not in ANYWHERE}
-        return _digest([self.task.identity(), asdict(arm), how])
+        return _digest([self.task.identity(), asdict(arm), how, device.chosen(self.device)])
 
     def run(
         self,
@@ -106,10 +107,9 @@ class Queue:
         todo = [(arm, seed) for arm, seed in runs if not self._result(folder, arm, seed).is_file()]
         if todo:
             place = folder / "tasks" / _digest([self.task.identity()])
-            with device.only(device.chosen(self.device)):
-                self._prepare(folder, place, todo, bar)
-                cells = [self._laid(folder, place, arm, seed) for arm, seed in todo]
-                _work(cells, jobs, lambda done: progress(done, len(cells)))
+            self._prepare(folder, place, todo, bar)
+            cells = [self._laid(folder, place, arm, seed) for arm, seed in todo]
+            _work(cells, jobs, lambda done: progress(done, len(cells)))
         results = [self._result(folder, arm, seed) for arm, seed in runs]
         return [row for path in results for row in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -117,7 +117,8 @@ class Queue:
         """The task's metrics of the teacher itself, once a run is done."""
         place = folder / "tasks" / _digest([self.task.identity()])
         answers = self._answers(place)
-        return Exam(self.task, place, self.settings(self.arms[0], self.seeds[0], place)).teacher(answers)
+        settings = self.settings(self.arms[0], self.seeds[0], place)
+        return Exam(self.task, place, settings, device.chosen(self.device)).teacher(answers)
 
     def _result(self, folder: Path, arm: Arm, seed: int) -> Path:
         return folder / f"{self.cell(arm, seed)}.json"
@@ -134,13 +135,15 @@ class Queue:
 
     def _prepare(self, folder: Path, place: Path, todo: Sequence[tuple[Arm, int]], bar: Bar) -> None:
         """All that runs have in common, made before the first begins: models, images, encoded prompts, answers."""
-        self.task.prepare(place, bar)
+        where = device.chosen(self.device)
+        self.task.prepare(place, bar, where)
         prompts = Path(self.task.settings(place)["prompts"])
         if any(arm.by_condition for arm, _ in todo):
             column = self.settings(*todo[0], place).get("caption_column")
             _without_weights(prompts, place / "even.jsonl", column)
         for seed in sorted({seed for _, seed in todo}):
-            _fill(self._cache(place, seed), self.settings(self.arms[0], seed, place) | {"prompts": str(prompts)}, bar)
+            settings = self.settings(self.arms[0], seed, place) | {"prompts": str(prompts)}
+            _fill(self._cache(place, seed), settings, bar, where)
         if not self._answers(place).is_file():
             with bar("teacher"):
                 self.teacher(folder)
@@ -156,6 +159,7 @@ class Queue:
             result=str(self._result(folder, arm, seed)),
             arm=arm.name,
             seed=seed,
+            device=device.chosen(self.device),
             settings=self.settings(arm, seed, place) | {"output_dir": str(cell / "run")},
         ).write(cell)
         return cell
@@ -165,7 +169,7 @@ def _digest(told: Any) -> str:
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar) -> None:
+def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar, where: str) -> None:
     """The cache that a run with these settings would make."""
     from aria.distill import cache
     from aria.distill.config import Config
@@ -177,7 +181,7 @@ def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar) -> None:
     pipeline = open_pipeline(path, revision=models.revision, variant=models.variant)
     cache.fill(
         folder,
-        pipeline.to(device.chosen(None)),
+        pipeline.to(where),
         prompts=Path(data.prompts),
         bar=bar,
         column=data.caption_column,
@@ -225,13 +229,14 @@ def _work(cells: Sequence[Path], jobs: int, progress: Callable[[int], None]) -> 
 
 def _started(cell: Path, jobs: int) -> subprocess.Popen[bytes]:
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
+    own = device.environment(Cell.read(cell).device)
     with (cell / "log.txt").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "aria.bench.cell", str(cell), "--with-parent"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={"OMP_NUM_THREADS": threads, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **os.environ},
+            env={"OMP_NUM_THREADS": threads, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **os.environ, **own},
         )
 
 

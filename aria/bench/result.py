@@ -62,7 +62,7 @@ def collect(
 def machine(where: str = "cpu") -> dict[str, Any]:
     """What speed and rounding depend on; ``where`` is the device that models computed on."""
     return {
-        **device.told(where),
+        **device.described(where),
         "architecture": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),

@@ -21,6 +21,7 @@ from aria.allocators import Oracle
 from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.distill.batches import Batch, Batches
+from aria.distill.denoisers import Ask
 from aria.distill.objectives import Weighting, per_sample
 from aria.distill.on_policy import OnPolicy
 from aria.distill.optimiser import AdamW
@@ -59,9 +60,8 @@ class Stacked:
         self.device = next(iter(worlds.values())).device
         self.runs = [(seed, arm) for seed in worlds for arm in arms]
         students = [task.student(seed) for seed, _ in self.runs]
-        self.skeleton = copy.deepcopy(students[0]).to("meta")
+        self.answer = _Students(students[0], next(iter(worlds.values())).teacher.denoiser, self.device)
         parameters, _ = stack_module_state(students)  # (R, …) each
-        self.constants = {name: value.to(self.device) for name, value in students[0].named_buffers()}
         self.parameters = {
             name: value.detach().to(self.device).requires_grad_() for name, value in parameters.items()
         }
@@ -151,26 +151,14 @@ class Stacked:
         """(R, B, …) what each run's student says in training, always to the same number of questions."""
         given = noisy, timestep, *told.values(), *self.parameters.values()
         if self._recorded is None:
-            conditions, weights = tuple(told), tuple(self.parameters)
+            conditions, weights, answer = tuple(told), tuple(self.parameters), self.answer
 
             def student(noisy: Tensor, timestep: Tensor, *rest: Tensor) -> Tensor:
                 told, own = rest[: len(conditions)], rest[len(conditions) :]
-                return self.answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, told)))
+                return answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, told)))
 
             self._recorded = device.recorded(student, given)
         return self._recorded(*given)
-
-    def answer(
-        self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]
-    ) -> Tensor:
-        """(R, B, …) what each run's student says."""
-        ask = next(iter(self.worlds.values())).teacher.denoiser
-
-        def one(own: dict[str, Tensor], x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
-            return ask(_Called(self.skeleton, {**own, **self.constants}), x, t, c)
-
-        result: Tensor = vmap(one)(parameters, noisy, timestep, told)
-        return result
 
     def _update(self) -> None:
         """Clip each run by itself, step, average."""
@@ -193,7 +181,7 @@ class _Truth:
     """
 
     def __init__(self, stacked: Stacked, place: int, questions: int = 8) -> None:
-        self.stacked, self.place = stacked, place
+        self.place, self.parameters, self.say = place, stacked.parameters, stacked.answer  # all of it would be a circle
         seed, _ = stacked.runs[place]
         world, batches = stacked.worlds[seed], stacked.batches[place]
         generator = torch.Generator().manual_seed(seed + 2_000_003)
@@ -210,21 +198,39 @@ class _Truth:
         self.asked, self.answer = (noisy, timestep, told), answer  # where the teacher is
         share = world.pool.weight if world.pool.weight is not None else torch.ones(count, dtype=torch.float64)
         self.region, self.share = batches.sampler.partition.locate(index), share[index]
-        self.bucket = bucket
+        self.bucket, self.regions = bucket, batches.sampler.num_regions
 
     def __call__(self) -> Tensor:
         """(K,) mean normalised discrepancy of every region, now."""
         noisy, timestep, told = self.asked
-        own = {name: value.detach()[self.place : self.place + 1] for name, value in self.stacked.parameters.items()}
+        own = {name: value.detach()[self.place : self.place + 1] for name, value in self.parameters.items()}
         one = {name: value[None] for name, value in told.items()}
         with torch.no_grad():
-            ours = self.stacked.answer(own, noisy[None], timestep[None], one)[0]
+            ours = self.say(own, noisy[None], timestep[None], one)[0]
         error = per_sample(ours - self.answer).double().cpu()
         count, total = sum_by_region(self.bucket, (torch.ones_like(error), error), 10)
         error = error / (total / count.clamp(min=1))[self.bucket]
-        regions = self.stacked.batches[self.place].sampler.num_regions
-        share, seen = sum_by_region(self.region, (self.share, self.share * error), regions)
+        share, seen = sum_by_region(self.region, (self.share, self.share * error), self.regions)
         return seen / share.clamp(min=1e-300)
+
+
+class _Students:
+    """The answers of students of one shape as those of one model."""
+
+    def __init__(self, student: nn.Module, denoiser: Ask, device: torch.device) -> None:
+        self.skeleton, self.denoiser = copy.deepcopy(student).to("meta"), denoiser
+        self.constants = {name: value.to(device) for name, value in student.named_buffers()}
+
+    def __call__(
+        self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]
+    ) -> Tensor:
+        """(R, B, …) what each of R students says, given its (R, …) weights."""
+
+        def one(own: dict[str, Tensor], x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
+            return self.denoiser(_Called(self.skeleton, {**own, **self.constants}), x, t, c)
+
+        result: Tensor = vmap(one)(parameters, noisy, timestep, told)
+        return result
 
 
 class _Called(nn.Module):

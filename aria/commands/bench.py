@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from aria import whole_file
 from aria.command_line import Mistake, bar, mistakes
 
 if TYPE_CHECKING:
@@ -149,6 +150,7 @@ def _compare(comparison: Comparison | Queue, out: Path, typed: str, jobs: int, b
     from aria.bench import report, result
     from aria.distill import files
 
+    out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
     records = _run(comparison, out / "cells", jobs)
     seconds = time.monotonic() - begun
@@ -174,14 +176,12 @@ def _run(comparison: Comparison | Queue, folder: Path, jobs: int) -> list[Record
 
 def _writable(out: Path, to: str | None, plot: Path | None) -> None:
     """Refuse what cannot be written before anything is trained."""
-    out.mkdir(parents=True, exist_ok=True)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out must be a folder, {out} is a file")
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ValueError(f"--plot must end in {' or '.join(PLOTS)}, got {str(plot)!r}")
     for path in filter(None, (Path(to) if to not in (None, "-") else None, plot)):
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, give a file")
-        if not path.absolute().parent.is_dir():
-            raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+        whole_file.check_writable(path)
 
 
 def _typed(context: click.Context) -> str:

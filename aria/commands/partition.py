@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from aria import whole_file
 from aria.command_line import bar, mistakes
 
 if TYPE_CHECKING:
@@ -55,11 +56,10 @@ def divide(
 ) -> dict[str, Any]:
     """Fit the partitioner and return what is in each region."""
     from aria import partitioners, registry
-    from aria.distill import files
     from aria.distill.prompt_files import read_prompts
 
     if output is not None:
-        files.check_writable(output)
+        whole_file.check_writable(output)
     partitioner = registry.partitioner(spec)
     if teacher is not None and cache is not None:
         raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from aria import whole_file
 from aria.command_line import Mistake, mistakes
 
 
@@ -22,9 +23,9 @@ def command(run: Path, output: Path) -> None:
     if find_spec("matplotlib") is None:
         raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
     with mistakes(output):
-        from aria.distill.files import check_writable, write_text
+        from aria.distill.files import write_text
         from aria.distill.report import Record, page
 
-        check_writable(output)
+        whole_file.check_writable(output)
         write_text(output, page(Record(run)))
     click.echo(output)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from aria import whole_file
 from aria.command_line import bar, mistakes
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")
@@ -161,11 +162,9 @@ def _ended(student: Path) -> None:
 
 def _writable(output: Path) -> None:
     """Refuse a file that cannot be written before anything is made."""
-    from aria.distill import files
-
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a .png file, got {output}")
-    files.check_writable(output)
+    whole_file.check_writable(output)
 
 
 def _table(record: dict[str, Any]) -> str:

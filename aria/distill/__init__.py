@@ -7,7 +7,6 @@ from aria import lazy
 if TYPE_CHECKING:
     from aria.distill.batches import Batch, Encodings, Images
     from aria.distill.conditions import Conditions
-    from aria.distill.config import Config
     from aria.distill.denoisers.guidance import GUIDANCE, guidance_argument, take_guidance
     from aria.distill.distiller import Callback, Distiller, NonFiniteLoss
     from aria.distill.grids import generation_gap
@@ -27,7 +26,6 @@ __all__ = [
     "Batch",
     "Callback",
     "Conditions",
-    "Config",
     "Distiller",
     "Encodings",
     "Images",
@@ -46,11 +44,11 @@ __all__ = [
     "take_guidance",
 ]
 
-__getattr__ = lazy.attributes(
+__getattr__, __dir__ = lazy.attributes(
     __name__,
     __all__,
     [
-        *("batches", "config", "denoisers.guidance", "distiller", "grids", "guidance", "halving", "latents"),
+        *("batches", "denoisers.guidance", "distiller", "grids", "guidance", "halving", "latents"),
         *("on_policy", "optimiser", "pipelines", "quantise", "schedule", "teacher", "conditions"),
     ],
 )

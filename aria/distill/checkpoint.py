@@ -49,7 +49,7 @@ def save(distiller: Distiller, output: Path, *, settings: dict[str, Any], limit:
     distiller.accelerator.wait_for_everyone()
     tensors = _tensors(distiller)
     first = distiller.accelerator.is_main_process
-    with files.replacing(target) if first else nullcontext() as folder:
+    with files.replacing_folder(target) if first else nullcontext() as folder:
         for name, model in _models(distiller):
             if folder is not None and model is not None:
                 _write_model(model, folder, name)

@@ -7,24 +7,32 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aria.partitioners.io import replaceable
-from aria.partitioners.io import system_errors as system_errors
+from aria import whole_file
+
+LOCK = "lock"
+"""Ending of the file by which a folder that is being written is known."""
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A fresh folder to fill, which takes the place of ``target`` once it is complete and on disk."""
-    temporary, old = _beside(target, "part"), _beside(target, "old")
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A fresh folder to fill, which takes the place of ``target`` once it is complete and on disk.
+
+    A link to a folder stays one. Who would write the same folder meanwhile is refused.
+    """
+    target = target.resolve() if target.is_symlink() else target
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"{target} is a file, not a folder")
+    temporary, old, taken = (_beside(target, ending) for ending in ("part", "old", LOCK))
     if not target.parent.exists():  # of a file in its place the lock says that it is no folder
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target):
+    with _alone(target, taken):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
@@ -39,48 +47,40 @@ def replacing(target: Path) -> Iterator[Path]:
             if old.exists() and not target.exists():
                 old.rename(target)
             raise
-        _sync(target.parent)
+        whole_file.sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-@contextmanager
-def replacing_file(target: Path) -> Iterator[Path]:
-    """Where to write a file, which takes the place of ``target`` once it is complete and on disk."""
-    target = replaceable(target)
-    temporary = _beside(target, "part")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync(target.parent)  # the name, too, must outlive a loss of power
+def lock(path: Path, *, wait: bool = False) -> IO[str]:
+    """A file that no other process has until it is closed, by whatever ends this one; BlockingIOError if one has it.
 
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Refuses who would write ``target`` meanwhile; the system frees it when the process ends, however it ends."""
-    lock = _beside(target, "lock.part")
-    with lock.open("w") as file:
+    Whoever has it may remove it: who then gets what was removed tries again.
+    """
+    while True:
+        file = path.open("w")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another process is writing {target}; wait for it or choose another folder") from None
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        except FileNotFoundError:
+            pass  # removed between the two looks
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+@contextmanager
+def _alone(target: Path, taken: Path) -> Iterator[None]:
+    try:
+        file = lock(taken)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {target}; wait for it or choose another folder") from None
+    with file:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a file that cannot be written, before what it is to hold is made."""
-    folder = path.absolute().parent
-    replaceable(path)
-    if not os.path.isdir(folder):
-        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
-    if not os.access(folder, os.W_OK):
-        raise ValueError(f"nothing can be written to {path.parent}: it is read-only")
+            taken.unlink(missing_ok=True)
 
 
 def remove(folder: Path) -> None:
@@ -91,29 +91,21 @@ def remove(folder: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what a killed run left half written under ``folder``; only the folder's one owner may."""
-    for pattern in (".*.part", ".*.old"):
-        for entry in folder.glob(pattern):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    """Remove what killed processes left half written in ``folder``; only the folder's one owner may.
+
+    A folder within it that another process is filling right now is left to that one.
+    """
+    for entry in [path for ending in ("part*", "old", LOCK) for path in folder.glob(f".*.{ending}")]:
+        taken = entry.with_suffix(f".{LOCK}")
+        with suppress(BlockingIOError), lock(taken) if taken.exists() else nullcontext():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+            taken.unlink(missing_ok=True)
 
 
 def flush(folder: Path) -> None:
     """Everything under ``folder`` on disk."""
     for path in [*folder.rglob("*"), folder]:
-        _sync(path)
-
-
-def flush_names(folder: Path) -> None:
-    """The names in ``folder`` on disk."""
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        whole_file.sync(path)
 
 
 def _beside(target: Path, ending: str) -> Path:
@@ -122,7 +114,7 @@ def _beside(target: Path, ending: str) -> Path:
 
 def write_text(path: Path, text: str) -> None:
     """A whole file at once."""
-    with replacing_file(path) as unfinished:
+    with whole_file.replacing(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 

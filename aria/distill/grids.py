@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aria.distill import files
+from aria import whole_file
 from aria.distill.denoisers import Condition, Denoiser
 from aria.distill.latents import generator
 
@@ -127,7 +127,7 @@ def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Imag
 
 def write_png(image: Image, path: Path) -> None:
     """Write an image whole or not at all."""
-    with files.replacing_file(path) as unfinished:
+    with whole_file.replacing(path) as unfinished:
         image.save(unfinished, format="PNG")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from aria import whole_file
 from aria.distill import files
 
 _LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
@@ -27,18 +27,17 @@ def locked(output: Path, mine: bool = True) -> Iterator[None]:
         return
     new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
-    with (output / _LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
+    try:
+        file = files.lock(output / _LOCK)
+    except BlockingIOError:
+        raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
+    with file:
         try:
             yield
         finally:
-            if new and [entry.name for entry in output.iterdir()] == [_LOCK]:
+            if new and output.is_dir() and [entry.name for entry in output.iterdir()] == [_LOCK]:
                 (output / _LOCK).unlink()
                 output.rmdir()
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def deliver(
@@ -56,7 +55,7 @@ def deliver(
     before = {name: getattr(pipeline, name) for name in now}
     try:
         pipeline.register_modules(**now)
-        with files.system_errors(part):
+        with whole_file.system_errors(part):
             pipeline.save_pretrained(part)
     finally:
         pipeline.register_modules(**before)
@@ -69,7 +68,7 @@ def deliver(
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(entry, target)
-    files.flush_names(output)
+    whole_file.sync(output)
     part.rmdir()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aria import registry
+from aria import registry, whole_file
 from aria.distill import assembly, cache, card, checkpoint, files, output, refusals, resume
 from aria.distill.config import Config
 from aria.distill.distiller import Distiller
@@ -23,7 +23,7 @@ def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
     terms = [registry.resolve(term, Objective) for term in config.loss.objective]
     target = Path(config.run.output_dir)
     accelerator = assembly.open_accelerator(config, target, terms)
-    with output.locked(target, accelerator.is_main_process), files.system_errors(target):
+    with output.locked(target, accelerator.is_main_process), whole_file.system_errors(target):
         if accelerator.is_main_process:
             files.sweep(target)
         path, models = config.models.pretrained_model_name_or_path, config.models

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from aria import whole_file
 from aria.interfaces import Partition
 from aria.partitioners.fitted import Fitted, rebuild
 
@@ -37,15 +35,9 @@ def save(partition: Partition, path: str | os.PathLike[str]) -> None:
 
     settings, tensors = partition.state_dict()
     tensors = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
-    target = replaceable(Path(path))
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.unfinished")
     metadata = {"format": FORMAT, "settings": json.dumps(settings), "digest": _digest(settings, tensors)}
-    try:
-        with system_errors(target):
-            save_file(tensors, unfinished, metadata)
-        os.replace(unfinished, target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file.replacing(path) as unfinished, whole_file.system_errors(path):
+        save_file(tensors, unfinished, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> Fitted:
@@ -70,27 +62,6 @@ def load(path: str | os.PathLike[str]) -> Fitted:
         raise ValueError(f"{os.fspath(path)}: not a whole partition: it lacks {error}") from None
     except (ValueError, TypeError, ArithmeticError, RuntimeError, IndexError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)}: not a partition: {error}") from None
-
-
-def replaceable(target: Path) -> Path:
-    """The file that ``target`` is or links to; a folder, or what a rename must not replace (/dev/null), is refused."""
-    if os.path.isdir(target):
-        raise ValueError(f"{target} is a folder, give a file")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"{target} is a device or a pipe, give a file")
-    return target.resolve() if target.is_symlink() else target
-
-
-@contextmanager
-def system_errors(place: Path) -> Iterator[None]:
-    """What the system refused to safetensors (a full disk, say) as the OSError that it is."""
-    try:
-        yield
-    except SafetensorError as error:
-        number = re.search(r"os error (\d+)", str(error))
-        if number is None:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1])), str(place)) from error
 
 
 def digest(partition: Partition) -> str:

@@ -57,7 +57,8 @@ def record_fault(fault: Tensor, ok: Tensor, region: Tensor, step: int) -> Tensor
     if ok.numel() == 0:
         return fault
     bad = (~ok).long()
-    first = torch.stack([torch.full_like(fault[0], step), region[bad.argmax()]])  # (2,)
+    where = region.gather(0, bad.argmax(0, keepdim=True))  # (1,); region[bad.argmax()] would wait for the device
+    first = torch.cat([torch.full_like(fault[:1], step), where])  # (2,)
     place = torch.where((fault[0] == 0) & (bad.sum() > 0), first, fault[1:])
     return torch.cat([(fault[0] + bad.sum())[None], place])
 

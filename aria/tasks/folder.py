@@ -57,7 +57,7 @@ class Folder(OnDisk):
         checks.whole("steps", self.steps, least=1)
         checks.non_negative("guidance", self.guidance)
 
-    def prepare(self, place: Path, bar: Bar) -> None:
+    def prepare(self, place: Path, bar: Bar, device: str) -> None:
         """Check the held-out prompts, and prune the student where it is not the user's."""
         self.questions(place)
         target = place / "student"

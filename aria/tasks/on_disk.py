@@ -31,8 +31,8 @@ class OnDisk(ABC):
     """A frozen dataclass of knobs. What it needs on disk is made once, in a folder that it is given."""
 
     @abstractmethod
-    def prepare(self, place: Path, bar: Bar) -> None:
-        """Make what is missing in ``place``; a killed call is continued by the next."""
+    def prepare(self, place: Path, bar: Bar, device: str) -> None:
+        """Make what is missing in ``place``, computing on ``device``; a killed call is continued by the next."""
 
     @abstractmethod
     def settings(self, place: Path) -> dict[str, Any]:

@@ -73,9 +73,8 @@ class TokenUNet(nn.Module):
 class Convolution(nn.Conv2d):
     r"""A convolution as one matrix product over the patches of its input, where that is faster.
 
-    Stacked by vmap, the convolutions of all runs become one convolution in groups. CPUs have good ones, two to three
-    times as fast as patches; on CUDA those with few channels a group use a small part of the device, above all
-    backward, whereas batched products use all of it.
+    Stacked by vmap, the convolutions of all runs become one convolution in groups. CPUs have good ones, whereas those
+    of CUDA with few channels a group use a small part of the device, and batched products use all of it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,6 +97,8 @@ def _by_products(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Conv2d:
+                if child.groups != 1 or child.dilation != (1, 1) or child.padding_mode != "zeros":
+                    raise ValueError(f"no product is written for the convolution {name!r}: {child}")
                 kind = child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding
                 replaced = Convolution(*kind, device="meta")  # type: ignore[arg-type]
                 replaced.weight, replaced.bias = child.weight, child.bias

@@ -20,6 +20,7 @@ from aria import registry
 from aria.bench import cell as cells
 from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
 from aria.bench.queue import CellFailed, Queue, _without_weights, _work
+from aria.distill import files
 from aria.distill.config import Config
 from aria.distill.prompt_files import read_prompts
 from aria.tasks.folder import Folder
@@ -78,22 +79,25 @@ def here(monkeypatch):
 
 
 def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
-    """Told so, whatever the machine has; what is prepared for them and its name are the same."""
+    """Told so, whatever the machine has. Runs go by the device as well, which draws their random numbers."""
     seen = []
 
-    def work(folders, jobs, progress):
-        seen.append(os.environ.get("CUDA_VISIBLE_DEVICES"))
-        for folder in folders:
-            Path(cells.Cell.read(folder).result).write_text("[]")
+    class Process(subprocess.Popen):
+        def __init__(self, command, env, **told):
+            seen.append(env.get("CUDA_VISIBLE_DEVICES"))
+            done = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[]')"
+            super().__init__([sys.executable, "-c", done, cells.Cell.read(Path(command[3])).result], **told)
 
-    monkeypatch.setattr("aria.bench.queue._work", work)
+    monkeypatch.setattr("aria.bench.queue.subprocess.Popen", Process)
     monkeypatch.setattr(Queue, "_prepare", lambda *args: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    for place, name in enumerate(("cpu", "cuda", None)):
-        made = replace(queue(task), device=name)
-        assert made.run(tmp_path / str(place)) == [] and made.cell(RC, 0) == queue(task).cell(RC, 0)
-    assert seen == ["", "0", "0"] and os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    made = [replace(queue(task), device=name) for name in ("cpu", "cuda", None)]
+    for place, each in enumerate(made):
+        assert each.run(tmp_path / str(place)) == []
+    assert seen == ["", "0", "0"]
+    cpu, cuda, unless_told = (each.cell(RC, 0) for each in made)
+    assert cpu != cuda == unless_told
 
 
 def test_arms_become_settings_of_the_engine(task, tmp_path):
@@ -197,7 +201,7 @@ def test_a_killed_comparison_goes_on(task, here, tmp_path):
         bench.send_signal(signal.SIGKILL)
         bench.wait()
     wait_for(lambda: list((folder / "run").glob("checkpoint-*/state.json")), folder / "log.txt")
-    with cells._alone(folder):  # the orphan has let go
+    with files.lock(folder / ".lock", wait=True):  # the orphan has let go
         step = max(int(kept.name.split("-")[1]) for kept in (folder / "run").glob("checkpoint-*"))
         assert 0 < step < 80 and not list((tmp_path / "bench").glob("*.json"))
         lines = (folder / "run" / "losses.jsonl").read_text().splitlines()
@@ -216,7 +220,7 @@ def wait_for(condition, log, seconds=120.0):
 def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
     """Two processes that stand for cells: one fails at once, the other would go on for ever."""
     for name, body in (("bad", "raise ValueError('no such thing')"), ("good", "import time; time.sleep(1000)")):
-        cells.Cell("task", "", "", "", "", name, 3, {}).write(tmp_path / name)
+        cells.Cell("task", "", "", "", "", name, 3, "cpu", {}).write(tmp_path / name)
         (tmp_path / name / "do.py").write_text(body)
     started = []
 

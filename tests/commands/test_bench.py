@@ -7,6 +7,7 @@ import shlex
 import shutil
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 pytest.importorskip("scipy")
@@ -129,8 +130,9 @@ def test_models_compute_where_they_are_told_to(mine, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert options().device == options("--device", "cuda").device == "cuda"
     assert options("--device", "cpu").device == "cpu"
+    monkeypatch.undo()
     told = json.loads((mine[0] / "out" / "results.json").read_text())["machine"]
-    assert (told["device"] == "cpu") is (told["accelerator"] is None)
+    assert told["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_quick_is_smaller_and_gives_way():
@@ -171,8 +173,8 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--lookahead", "--steps", "12"), "steps must be a whole number of at least 20, got 12"),
         (("--variants", "lookahead: allocator=pool"), "an arm cannot be called lookahead"),
         (("--seeds", "5-2"), "--seeds must be a number of seeds such as 8, or a range such as 0-7, got '5-2'"),
-        (("--device", "tpu"), "--device must be 'cpu' or 'cuda', got 'tpu'"),
-        (("--device", "cuda"), "--device cuda: there is no CUDA device here"),
+        (("--device", "tpu"), "device must be 'cpu' or 'cuda', got 'tpu'"),
+        (("--device", "cuda"), "device 'cuda': there is no CUDA device here"),
         (("--seeds", "0"), "--seeds must be"),
         (("--seeds", "-1"), "--seeds must be"),
         (("--seeds", "a"), "--seeds must be"),
@@ -181,7 +183,7 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--plot", "nowhere/p.png"), "there is no folder nowhere to write p.png to"),
         (("--json", "nowhere/r.json"), "there is no folder nowhere to write r.json to"),
         (("--json", "."), ". is a folder, give a file"),
-        (("--out", "taken"), "taken: File exists"),
+        (("--out", "taken"), "--out must be a folder, taken is a file"),
         (("--out", "taken/in"), "taken/in: Not a directory"),
     ],
 )

@@ -61,7 +61,7 @@ def test_what_is_no_file_is_not_replaced(prompts, tmp_path):
     pipe = tmp_path / "pipe.svg"
     os.mkfifo(pipe)
     refused(partition(prompts, pipe), "is a device or a pipe, give a file")
-    refused(draw(pipe), "a device or a pipe: give a file")
+    refused(draw(pipe), "is a device or a pipe, give a file")
     with pytest.raises(ValueError, match="is a device or a pipe"):
         files.write_text(pipe, "x")
     refused(partition(prompts, tmp_path), "is a folder, give a file")
@@ -78,16 +78,16 @@ def test_a_link_stays_one(prompts, tmp_path):
 
 def test_two_who_write_one_folder(tmp_path):
     """The second is refused and takes nothing from the first; what a killed one left does not matter."""
-    target, lock = tmp_path / "student", tmp_path / ".student.lock.part"
-    with files.replacing(target) as first:
+    target, lock = tmp_path / "student", tmp_path / ".student.lock"
+    with files.replacing_folder(target) as first:
         (first / "a").write_text("first")
-        with pytest.raises(ValueError, match="another process is writing .*student"), files.replacing(target):
+        with pytest.raises(ValueError, match="another process is writing .*student"), files.replacing_folder(target):
             pass
     assert (target / "a").read_text() == "first"
     lock.touch()
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, as by the end of a process
-    with files.replacing(target) as second:
+    with files.replacing_folder(target) as second:
         (second / "a").write_text("second")
     assert [entry.name for entry in tmp_path.iterdir()] == ["student"] and (target / "a").read_text() == "second"
 

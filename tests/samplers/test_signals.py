@@ -57,6 +57,14 @@ def test_the_record_counts_all_and_names_the_first():
     assert fault.dtype == torch.int64
 
 
+def test_a_record_is_kept_without_a_look_from_the_host():
+    """A tensor on meta has no values: whatever asks for one, as a GPU's host would have to wait for it, is an error."""
+    ok, region = torch.ones(4, dtype=torch.bool, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")
+    assert signals.record_fault(signals.no_fault("meta"), ok, region, 3).shape == (3,)
+    with pytest.raises(RuntimeError, match="meta"):
+        region[ok.long().argmax()]
+
+
 def test_timesteps_lie_below_their_number():
     normaliser = TimestepNormaliser(1000)
     assert normaliser.bucket(torch.tensor([0, 99, 100, 999])).tolist() == [0, 0, 1, 9]

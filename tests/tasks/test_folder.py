@@ -53,7 +53,7 @@ def test_groups_are_those_of_the_column_and_all_together(files, tmp_path):
 def test_held_out_prompts_without_groups_are_refused(rows, complaint, files, tmp_path):
     (tmp_path / "held.jsonl").write_text(lines(rows))
     with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'held.jsonl'}: {complaint}")):
-        Folder(**files).prepare(tmp_path / "place", quiet)
+        Folder(**files).prepare(tmp_path / "place", quiet, "cpu")
     assert not (tmp_path / "place").exists()
 
 
@@ -78,15 +78,15 @@ def test_other_prompts_are_another_task(files, tmp_path):
 def test_the_student_is_pruned_once_and_the_settings_are_the_engines(files, tmp_path):
     pipelines.save_sd(tmp_path / "teacher")
     task, place = Folder(**files, num_images=5, steps=3, guidance=1.5), tmp_path / "place"
-    task.prepare(place, quiet)
+    task.prepare(place, quiet, "cpu")
     before = (place / "student" / "config.json").stat().st_mtime_ns
-    task.prepare(place, quiet)
+    task.prepare(place, quiet, "cpu")
     assert (place / "student" / "config.json").stat().st_mtime_ns == before
     config = Config().with_values(task.settings(place))
     assert (config.data.num_images, config.data.num_inference_steps, config.data.guidance_scale) == (5, 3, 1.5)
     student, teacher = open_model(config.models.student), open_model(files["teacher"])
     assert student.num_parameters() < teacher.num_parameters()
     own = Folder(**files, student=str(place / "student"))
-    own.prepare(tmp_path / "other", quiet)
+    own.prepare(tmp_path / "other", quiet, "cpu")
     assert not (tmp_path / "other").exists()
     assert own.settings(tmp_path / "other")["student"] == str(place / "student")

@@ -37,7 +37,7 @@ def scenes():
 def place(tmp_path_factory):
     """The tiny task, prepared."""
     folder = tmp_path_factory.mktemp("shapes")
-    tiny().prepare(folder, quiet)
+    tiny().prepare(folder, quiet, "cpu")
     return folder
 
 
@@ -283,7 +283,7 @@ def test_the_task_lays_down_what_the_engine_reads(place):
     assert len(images) == 30
     unseen = {scenes.captions[row] for row in scenes.unseen.nonzero()[:, 0].tolist()}
     assert unseen and not unseen & {image.caption for image in images}
-    tiny().prepare(place, quiet)  # and once more, which makes nothing
+    tiny().prepare(place, quiet, "cpu")  # and once more, which makes nothing
 
 
 def test_questions_are_some_captions_with_their_shares(place):

@@ -68,9 +68,9 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
     """
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
         raise printing.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
+    from aria.whole_file import replacing
     from theory import plots
     from theory.commands import verify
-    from theory.whole_file import replacing
 
     drawn = list(_drawn(1.0 if quick else verify.FULL, seed))
     if figures is not None:

@@ -147,8 +147,8 @@ def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
 def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], region: int) -> None:
     import numpy as np
 
+    from aria.whole_file import replacing
     from theory import plots
-    from theory.whole_file import replacing
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}
     if any(not np.array_equal(part.truth[:, region], truths["truth"]) for part in found.values()):

@@ -146,8 +146,8 @@ def _draw(
     plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
 ) -> None:
     """Error against setting, with what is proved of each where something is."""
+    from aria.whole_file import replacing
     from theory import plots
-    from theory.whole_file import replacing
 
     def numbers(name: str) -> list[float]:
         return [float(str(row[name])) for row in rows]

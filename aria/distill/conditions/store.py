@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from aria.distill.conditions.files import DTYPES, NAMES, map_tensors, write_tensors
-from aria.distill.files import read_json, write_json
+from aria.distill.files import lock, read_json, write_json
 
 FORMAT, VERSION = "aria-store", 1
 INDEX = "index.json"
@@ -260,12 +260,7 @@ def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtyp
 
 def _locked(folder: Path) -> IO[str]:
     """An open file that keeps other writers out until it is closed, by whatever ends this process."""
-    import fcntl
-
-    file = (folder / ".lock").open("w")
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock(folder / ".lock")
     except BlockingIOError:
-        file.close()
         raise ValueError(f"another process is writing to {folder}") from None
-    return file

@@ -16,6 +16,7 @@ from typing import Any
 
 from diffusers import ModelMixin
 
+from aria import whole_file
 from aria.distill import files
 
 from .block_map import public
@@ -60,7 +61,7 @@ def write_student(
     target = Path(folder).resolve()
     check_output(target, overwrite=overwrite)
     try:
-        with files.replacing(target) as fresh, files.system_errors(fresh):
+        with files.replacing_folder(target) as fresh, whole_file.system_errors(fresh):
             student.save_pretrained(fresh)
             files.write_json(fresh / RECORD, {"format": FORMAT, **record})
             files.write_json(fresh / INHERITANCE, inheritance.as_json())

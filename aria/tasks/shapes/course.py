@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria import checks
+from aria import checks, whole_file
 from aria.distill import files
 from aria.distill.moving_average import MovingAverage
 from aria.distill.optimiser import AdamW, load_state_tensors, state_tensors
@@ -95,7 +95,7 @@ def _save(path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimi
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"optimizer.{name}": value for name, value in state_tensors(optimizer).items()}
-    with files.replacing_file(path) as part:
+    with whole_file.replacing(path) as part:
         files.write_tensors(part, tensors | {"step": torch.tensor(step)})
 
 

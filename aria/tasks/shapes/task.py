@@ -80,10 +80,10 @@ class Shapes(OnDisk):
         """What there is to be drawn."""
         return self.recipe.scenes
 
-    def prepare(self, place: Path, bar: Bar) -> None:
+    def prepare(self, place: Path, bar: Bar, device: str) -> None:
         """Teacher, student, prompts and images; each is made once."""
         place.mkdir(parents=True, exist_ok=True)
-        teacher = make_teacher(self._teacher(place), self.recipe, bar=bar)
+        teacher = make_teacher(self._teacher(place), self.recipe, bar=bar, device=device)
         if not (place / "student").is_dir():
             blocks: dict[str, Any] = (
                 {"preset": self.student} if self.student in PRESETS else {"block_map": self._block_map()}
@@ -97,7 +97,7 @@ class Shapes(OnDisk):
             ]
             files.write_text(place / PROMPTS, "".join(json.dumps(row) + "\n" for row in told))
         if not (place / IMAGES).is_dir():
-            with files.replacing(place / IMAGES) as folder, bar("images") as progress:
+            with files.replacing_folder(place / IMAGES) as folder, bar("images") as progress:
                 draw_images(self.scenes, self.images, folder, progress)
 
     def settings(self, place: Path) -> dict[str, Any]:
