@@ -98,7 +98,7 @@ def _settings(
     over = _swept(spec, family, over)
     proved = {("ema", "rate"): "rate", ("window", "size"): "size"}.get((family, over))
     optimum = _optimum(regime, proved)
-    tried = _values(values) if values else _grid(proved, optimum)
+    tried = _values(values) if values else _grid(over, proved, optimum)
     trackers = [registry.tracker(_with(spec, over, value)) for value in tried]
     rows: list[dict[str, object]] = []
     for value, mean in zip(tried, _errors(trackers, regime, steps, replicas, seed), strict=True):
@@ -194,10 +194,11 @@ def _optimum(regime: Regime, proved: str | None) -> float | None:
     return float(bounds.asynchronous_best_rate(regime.least, regime.sigma, regime.bound, adaptive=regime.adaptive))
 
 
-def _grid(proved: str | None, optimum: float | None) -> list[float]:
+def _grid(over: str, proved: str | None, optimum: float | None) -> list[float]:
     """Half octaves around the optimum."""
     if proved is None:
-        raise printing.Refusal("give --values: theory has an optimum for the rate of ema and the size of window only")
+        known = "the rate of ema and the size of window"
+        raise printing.Refusal(f"give --values for {over!r}: theory has an optimum for {known} only")
     factors = [2 ** (i / 2) for i in range(-2 * OCTAVES, 2 * OCTAVES + 1)]
     if proved == "size":
         return sorted({float(max(round((optimum or 1 / NO_DRIFT) * factor), 1)) for factor in factors})
