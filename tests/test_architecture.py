@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.whole_file"}
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy"}
+LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy", "aria.threads"}
 
 ALLOWED: dict[str, set[str]] = {
     "aria.interfaces": set(),
@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.checks": set(),
     "aria.lazy": set(),
     "aria.whole_file": set(),
+    "aria.threads": set(),
     "aria.statistics": {"aria.interfaces"},
     "aria.partitioners": BASE,
     "aria.trackers": BASE,

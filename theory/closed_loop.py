@@ -11,11 +11,11 @@ from aria import registry
 from aria.allocators import Uniform
 from aria.interfaces import Allocator, Estimate, Tracker
 from aria.samplers import draws
+from aria.threads import one_thread
 from theory.assumptions import Array
 from theory.errors import Z99
 from theory.regimes import Allocated, Random, Regime
 from theory.simulate import bar
-from theory.threads import one_thread
 from theory.world import World
 
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from aria import checks
 from aria.interfaces import Tracker
 from aria.samplers import draws
+from aria.threads import one_thread
 from theory import moments
 from theory.regimes import Gaussian, Heteroscedastic, Path, Random, RandomWalk, Regime
 from theory.simulate import BLOCK
-from theory.threads import one_thread
 
 DEPTH = 1e-17
 """Ages whose weight in the lag is below this are left out."""

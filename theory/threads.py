@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+
+from aria.threads import one_thread
 
 Result = TypeVar("Result")
 Tick = Callable[[int], None]
@@ -45,35 +46,6 @@ def in_threads(
                 yield result
         finally:
             counter.stopped = True
-
-
-class _Threads:
-    """How many runs need torch not to split operations, and how many threads it had before the first of them."""
-
-    lock = threading.Lock()
-    runs = 0
-    before = 1
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keeps torch from splitting an operation between threads, here and in threads begun within.
-
-    Tensors here are small and the work is shared out to threads already: handing parts of an operation round costs more
-    than it saves, and a hundred times as much where another program has the second core.
-    """
-    with _Threads.lock:
-        if _Threads.runs == 0:
-            _Threads.before = torch.get_num_threads()
-            torch.set_num_threads(1)
-        _Threads.runs += 1
-    try:
-        yield
-    finally:
-        with _Threads.lock:
-            _Threads.runs -= 1
-            if _Threads.runs == 0:
-                torch.set_num_threads(_Threads.before)
 
 
 class _Counter:

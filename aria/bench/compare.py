@@ -20,6 +20,7 @@ from aria.bench.stacked import Recipe, Stacked
 from aria.distill import files
 from aria.interfaces import Allocator, Partitioner, Tracker
 from aria.tasks import Task, World
+from aria.threads import one_thread
 
 Record = dict[str, Any]
 """One number: arm, seed, step, metric, group, value."""
@@ -67,6 +68,10 @@ class Comparison:
         self, folder: Path, *, together: int = 5, progress: Callable[[int, int], None] = lambda done, total: None
     ) -> list[Record]:
         """The records of all cells; those in ``folder`` are not computed again."""
+        with one_thread():
+            return self._run(folder, together, progress)
+
+    def _run(self, folder: Path, together: int, progress: Callable[[int, int], None]) -> list[Record]:
         folder.mkdir(parents=True, exist_ok=True)
         todo = {seed: missing for seed in self.seeds if (missing := self._missing(folder, seed))}
         asked = self.seeds if self.lookahead else ()

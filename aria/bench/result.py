@@ -44,7 +44,7 @@ def collect(
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "machine": machine(device.chosen(comparison.device)),
+        "machine": machine(device.chosen(comparison.device), threads=1 if isinstance(comparison, Comparison) else None),
         "task": registry.spec(comparison.task),
         "setting": asdict(comparison.setting),
         "recipe": recipe,
@@ -59,14 +59,14 @@ def collect(
     }
 
 
-def machine(where: str = "cpu") -> dict[str, Any]:
-    """What speed and rounding depend on; ``where`` is the device that models computed on."""
+def machine(where: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+    """What speed and rounding depend on; ``where`` is the device that models computed on, in so many ``threads``."""
     return {
         **device.described(where),
         "architecture": platform.machine(),
         "system": platform.system(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {name: found for name in LIBRARIES if (found := _version(name)) is not None},
     }

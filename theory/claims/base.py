@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from aria import registry
 from aria.interfaces import Allocator, Tracker
+from aria.threads import one_thread
 from theory.regimes import Regime
-from theory.threads import one_thread
 from theory.verdict import Interval, holds, powered
 
 ALARM = 1e-6

@@ -147,7 +147,7 @@ def _replay(
     import torch
 
     from aria.interfaces import RegionStats
-    from theory.threads import one_thread
+    from aria.threads import one_thread
 
     count = len(regions)
     column = np.searchsorted(np.array(regions), tail.region)
