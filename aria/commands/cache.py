@@ -46,6 +46,7 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
         from aria.distill.cache import DTYPES, fill
         from aria.distill.pipelines import open_pipeline
 
+        _own(output)
         gpu = torch.cuda.is_available()
         pipeline = open_pipeline(teacher, dtype=DTYPES[dtype] if gpu else torch.float32).to("cuda" if gpu else "cpu")
         try:
@@ -54,6 +55,13 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
             size = settings["batch_size"]
             raise click.ClickException(f"out of memory with --batch_size {size}: a smaller one goes on here") from error
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(output, record))
+
+
+def _own(output: Path) -> None:
+    """Refuse a folder that holds something else, such as the teacher."""
+    held = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+    if held and not held & {"cache.json", "conditions"}:
+        raise ValueError(f"{output} is not empty and no cache: choose another folder")
 
 
 def _table(output: Path, record: dict[str, Any]) -> str:

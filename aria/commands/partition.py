@@ -60,6 +60,8 @@ def divide(
 
     if output is not None:
         whole_file.check_writable(output)
+        if output.suffix != ".safetensors":  # by which `aria distill --partitioner` knows it
+            raise ValueError(f"--output must be a .safetensors file, got {output}")
     partitioner = registry.partitioner(spec)
     if teacher is not None and cache is not None:
         raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")

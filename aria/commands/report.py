@@ -27,5 +27,7 @@ def command(run: Path, output: Path) -> None:
         from aria.distill.report import Record, page
 
         whole_file.check_writable(output)
+        if output.suffix.lower() not in (".html", ".htm"):
+            raise ValueError(f"--output must be an .html file, got {output}")
         write_text(output, page(Record(run)))
     click.echo(output)

@@ -92,9 +92,12 @@ def load(distiller: Distiller, folder: Path, *, settings: dict[str, Any]) -> Non
     distiller.learning_rate.load_state_dict(state["learning_rate"])
     for group, rate in zip(distiller.optimizer.param_groups, distiller.learning_rate.get_last_lr(), strict=True):
         group["lr"] = rate
-    distiller.sampler.load_state_dict(groups["sampler"])
-    distiller.batches.load_state_dict(groups["batches"])
-    distiller.tally.load(groups["sums"], state["steps_seen"])
+    try:
+        distiller.sampler.load_state_dict(groups["sampler"])
+        distiller.batches.load_state_dict(groups["batches"])
+        distiller.tally.load(groups["sums"], state["steps_seen"])
+    except ValueError as error:
+        raise ValueError(f"{folder} does not hold this run's state: {error}") from error
     distiller.step_count = state["step"]
     if distiller.accelerator.scaler is not None:
         distiller.accelerator.scaler.load_state_dict(state["scaler"])

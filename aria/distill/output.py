@@ -14,6 +14,16 @@ from aria import whole_file
 from aria.distill import files
 
 _LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
+_WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
+"""Some of what a run writes in its folder, one at least of which is in any folder of models."""
+
+
+def check_own(output: Path) -> None:
+    """Refuse a folder whose files a run would write over although no run made them: a teacher's, say."""
+    if (output / _LOCK).exists():
+        return
+    if taken := [name for name in _WRITTEN if (output / name).exists()]:
+        raise ValueError(f"{output} is no folder of a run and has a {taken[0]}: choose another output folder")
 
 
 @contextmanager

@@ -107,6 +107,8 @@ def model_class(config: Path) -> Any:
 
 
 def _instead(folder: Path) -> str:
+    if folder.is_file():
+        return " (it is a file)"
     if not folder.is_dir():
         return " (there is no such folder)"
     found = sorted(entry.name for entry in folder.iterdir())

@@ -22,6 +22,7 @@ def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
     config = _with_objective(config)
     terms = [registry.resolve(term, Objective) for term in config.loss.objective]
     target = Path(config.run.output_dir)
+    output.check_own(target)
     accelerator = assembly.open_accelerator(config, target, terms)
     with output.locked(target, accelerator.is_main_process), whole_file.system_errors(target):
         if accelerator.is_main_process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -58,21 +59,47 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(full, prompts):
 
 def test_what_is_no_file_is_not_replaced(prompts, tmp_path):
     """For root, a rename would go through even over /dev/null."""
-    pipe = tmp_path / "pipe.svg"
+    pipe, other = tmp_path / "pipe.svg", tmp_path / "pipe.safetensors"
     os.mkfifo(pipe)
-    refused(partition(prompts, pipe), "is a device or a pipe, give a file")
+    os.mkfifo(other)
+    refused(partition(prompts, other), "is a device or a pipe, give a file")
     refused(draw(pipe), "is a device or a pipe, give a file")
     with pytest.raises(ValueError, match="is a device or a pipe"):
         files.write_text(pipe, "x")
-    refused(partition(prompts, tmp_path), "is a folder, give a file")
-    assert pipe.is_fifo() and sorted(entry.name for entry in tmp_path.iterdir()) == ["pipe.svg", "prompts.txt"]
+    (tmp_path / "folder.safetensors").mkdir()
+    refused(partition(prompts, tmp_path / "folder.safetensors"), "is a folder, give a file")
+    assert pipe.is_fifo() and other.is_fifo() and prompts.read_text() == "a cat\na dog\n"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student_folder, tmp_path):
+    """The teacher, the student as it was, the prompts: each is named and left as it was."""
+    teacher, student, run = tmp_path / "teacher", tmp_path / "student", tmp_path / "run"
+    shutil.copytree(sd_folder, teacher)
+    shutil.copytree(student_folder, student)
+    run.mkdir()
+    (run / "config.json").write_text("{}")
+    before = files.sizes(tmp_path)
+    told = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
+
+    def answer(*words):
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    for output, name in ((teacher, "model_index.json"), (student, "config.json")):
+        distilled = answer("distill", *told, "--student", student, "--max_train_steps", 1, "--output_dir", output)
+        refused(distilled, f"{output} is no folder of a run and has a {name}: choose another output folder")
+        refused(answer("cache", *told, "--output_dir", output), f"{output} is not empty and no cache")
+    refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
+    refused(answer("report", run, "--output", run / "config.json"), "--output must be an .html file")
+    assert files.sizes(tmp_path) == before
 
 
 def test_a_link_stays_one(prompts, tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "there")
-    for write in (lambda: partition(prompts, tmp_path / "link"), lambda: files.write_text(tmp_path / "link", "x")):
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(tmp_path / "there")
+    for write in (lambda: partition(prompts, link), lambda: files.write_text(link, "x")):
         write()
-        assert (tmp_path / "link").is_symlink() and (tmp_path / "there").stat().st_size
+        assert link.is_symlink() and (tmp_path / "there").stat().st_size
         (tmp_path / "there").unlink()
 
 
