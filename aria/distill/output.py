@@ -20,7 +20,7 @@ _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
 
 def check_own(output: Path) -> None:
     """Refuse a folder whose files a run would write over although no run made them: a teacher's, say."""
-    if (output / _LOCK).exists():
+    if (output / _LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
         return
     if taken := [name for name in _WRITTEN if (output / name).exists()]:
         raise ValueError(f"{output} is no folder of a run and has a {taken[0]}: choose another output folder")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from aria.distill import files
-from aria.distill.output import deliver, locked
+from aria.distill.output import check_own, deliver, locked
 from tests.distill.broken_disk import Killed, broken
 
 
@@ -117,3 +117,21 @@ def test_a_run_that_is_refused_before_it_wrote_anything_leaves_no_folder(tmp_pat
             refused(output, *made)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["begun", "kept"]
     assert (begun / "cache").is_dir()
+
+
+def test_a_folder_is_a_runs_by_its_lock_or_its_checkpoints(tmp_path):
+    run = tmp_path / "run"
+    check_own(run)  # that is not there yet
+    run.mkdir()
+    (run / "notes.txt").write_text("of nobody's concern")
+    check_own(run)
+    (run / "model_index.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"run is no folder of a run and has a model_index.json: choose another"):
+        check_own(run)
+    (run / "checkpoint-3").mkdir()
+    (run / "checkpoint-3" / "state.json").write_text("{}")
+    check_own(run)  # copied without its lock
+    (run / "checkpoint-3" / "state.json").unlink()
+    with locked(run):
+        check_own(run)
+    check_own(run)
