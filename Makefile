@@ -28,14 +28,14 @@ lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: setup  ## tests and doctests, warnings as errors; ARGS="-m 'not slow'" adds options
-	$(BIN)/pytest $(ARGS)
+test: setup  ## tests and doctests on every core, warnings as errors; ARGS="-m 'not slow'" adds options
+	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-browser: setup  ## open reports and site in a headless Chromium, which must be installed
 	ARIA_NEEDS_BROWSER=1 $(BIN)/pytest tests/browser $(ARGS)
 
 coverage: setup  ## the tests again, and which lines and branches they miss: half as long again
-	$(BIN)/pytest --cov --cov-report=term --cov-report=html $(ARGS)
+	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)
 
 check: lint test  ## what must pass before a change goes in
 

@@ -145,7 +145,7 @@ def _check_weights(allocator: Rule, case: Case) -> Tensor:
     drawn = weights * (case.mass > 0)  # the sampler draws no region without mass
     _require(bool((drawn.sum(-1) > 0).all()), allocator, "returned weights whose total is not positive", case)
     unseen = case.estimate.stderr.isinf() & (case.mass > 0)
-    _require(bool((weights > 0)[unseen].all()), allocator, "gave no weight to a region never seen", case)
+    _require(bool((weights > 0)[unseen].all()), allocator, "gave no weight to a region not seen yet", case)
     return weights
 
 

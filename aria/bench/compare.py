@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import marshal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -142,11 +143,20 @@ def _parts(arm: Arm) -> Iterator[object]:
     yield registry.partitioner(arm.partitioner)
 
 
+def _source(cls: type) -> str:
+    """The text of the module of a class; what was typed into an interpreter has none, and its methods speak for it."""
+    module = sys.modules[cls.__module__]
+    if getattr(module, "__file__", None):
+        return inspect.getsource(module)
+    methods = {name: method for name, method in sorted(vars(cls).items()) if inspect.isfunction(method)}
+    return repr({name: marshal.dumps(method.__code__) for name, method in methods.items()})
+
+
 def _foreign(part: object) -> Iterator[str]:
     """The source of the modules outside this package that a part and those inside it come from."""
-    module = type(part).__module__
-    if isinstance(part, Allocator | Tracker | Partitioner | Task) and not module.startswith("aria."):
-        yield inspect.getsource(sys.modules[module])
+    own = not type(part).__module__.startswith("aria.")
+    if isinstance(part, Allocator | Tracker | Partitioner | Task) and own:
+        yield _source(type(part))
     if is_dataclass(part):
         for field in fields(part):
             yield from _foreign(getattr(part, field.name))

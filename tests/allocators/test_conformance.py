@@ -17,6 +17,7 @@ from aria import allocators
 from aria.allocators import Proportional
 from aria.allocators.conformance import check_allocator
 from aria.interfaces import Allocator, Estimate
+from aria.registry import spec
 
 CLASSES: list[type[Allocator]] = [getattr(allocators, name) for name in allocators.__all__]
 EXAMPLES = [example for cls in CLASSES for example in cls.examples()]
@@ -34,13 +35,13 @@ def test_every_allocator_of_the_package_is_exported() -> None:
     assert defined == set(allocators.__all__)
 
 
-@pytest.mark.parametrize("allocator", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("allocator", EXAMPLES, ids=spec)
 def test_allocator_conforms(allocator: Allocator) -> None:
     check_allocator(allocator)
     check_allocator(allocator, regions=[40], seed=1)
 
 
-@pytest.mark.parametrize("allocator", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("allocator", EXAMPLES, ids=spec)
 def test_hyper_parameters_cannot_be_assigned(allocator: Allocator) -> None:
     for field in dataclasses.fields(allocator):  # type: ignore[arg-type]
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -48,7 +49,7 @@ def test_hyper_parameters_cannot_be_assigned(allocator: Allocator) -> None:
     assert dataclasses.is_dataclass(allocator)
 
 
-@pytest.mark.parametrize("allocator", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("allocator", EXAMPLES, ids=spec)
 def test_weights_share_no_memory_with_the_inputs(allocator: Allocator) -> None:
     estimate, mass = Estimate(torch.rand(3), torch.rand(3)), torch.rand(3)
     memory = {part.untyped_storage().data_ptr() for part in (*estimate, mass)}
@@ -170,7 +171,7 @@ class Thawed(Broken.__base__):  # type: ignore[name-defined, misc]
         (Negative, r"Negative returned a negative weight on "),
         (AllZero, r"AllZero returned weights whose total is not positive on ordinary estimates"),
         (EmptyOnly, r"EmptyOnly returned weights whose total is not positive on ordinary estimates .*mass \[.*, 0\]"),
-        (NeverExplores, r"NeverExplores gave no weight to a region never seen on some regions unseen"),
+        (NeverExplores, r"NeverExplores gave no weight to a region not seen yet on some regions unseen"),
         (WrongShape, r"WrongShape returned shape \[1\], not \[2\], on ordinary estimates"),
         (ForgetsReplicas, r"ForgetsReplicas returned shape \[1\], not \[16, 1\], on replicas along one axis"),
         (MixesReplicas, r"MixesReplicas gives replicas other weights than each on its own on replicas along one axis"),
@@ -222,7 +223,7 @@ def on_meta(allocator: Allocator) -> Tensor:
     return allocator(Estimate(value, torch.empty_like(value)), value[0])
 
 
-@pytest.mark.parametrize("allocator", EXAMPLES, ids=repr)
+@pytest.mark.parametrize("allocator", EXAMPLES, ids=spec)
 def test_no_allocator_looks_at_a_value(allocator: Allocator) -> None:
     weights = on_meta(allocator)
     assert weights.shape == (3, 5) and weights.dtype == torch.float64

@@ -11,9 +11,10 @@ from torch import Tensor
 from aria import allocators
 from aria.allocators import UCB, Exp3, Neyman, Progress, Proportional, Softmax, Thompson, TopFraction
 from aria.interfaces import Allocator, Estimate
+from aria.registry import spec
 
 EXAMPLES = [example for name in allocators.__all__ for example in getattr(allocators, name).examples()]
-every_allocator = pytest.mark.parametrize("allocator", EXAMPLES, ids=repr)
+every_allocator = pytest.mark.parametrize("allocator", EXAMPLES, ids=spec)
 repeatable = settings(derandomize=True, deadline=None, max_examples=25)
 
 Situation = tuple[Estimate, Tensor]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from dataclasses import replace
 
 import pytest
@@ -110,6 +112,23 @@ def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
         (tmp_path / folder / "greedy.py").write_text(source)
         monkeypatch.chdir(tmp_path / folder)
         cells.append(small.comparison().cell(arm("greedy.py:Greedy"), 0))
+    assert cells[0] == cells[1] != cells[2]
+
+
+def test_a_task_typed_into_an_interpreter_names_the_cell_by_its_methods(monkeypatch):
+    """There is no file to read there."""
+    cells = []
+    for told in (1, 1, 2):
+        typed = types.ModuleType("typed")
+        monkeypatch.setitem(sys.modules, "typed", typed)
+        exec(
+            "from aria.tasks import Concepts\n"
+            "class Mine(Concepts):\n"
+            "    def world(self, seed):\n"
+            f"        return super().world(seed + {told})\n",
+            vars(typed),
+        )
+        cells.append(replace(small.comparison(), task=typed.Mine()).cell(small.ARMS["rc"], 0))
     assert cells[0] == cells[1] != cells[2]
 
 
