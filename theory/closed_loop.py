@@ -14,6 +14,7 @@ from aria.samplers import draws
 from aria.threads import one_thread
 from theory.assumptions import Array
 from theory.errors import Z99
+from theory.printing import blamed_on
 from theory.regimes import Allocated, Random, Regime
 from theory.simulate import bar
 from theory.world import World
@@ -42,7 +43,8 @@ def measure_allocators(
         uniform = left(Uniform(), False)
         rows: list[dict[str, object]] = []
         for shown, part in parts.items():
-            mine, oracle = left(part, False), left(part, True)
+            with blamed_on(part):
+                mine, oracle = left(part, False), left(part, True)
             lead = float((uniform - oracle).mean())
             rows.append(
                 {

@@ -34,7 +34,8 @@ def doubts_of(
     found = []
     count = float(levels["triples"].sum())
     if count < ENOUGH:
-        return (f"only {int(sums['visits'])} visits: too few to judge, some {ENOUGH} are needed",)
+        seen = min(int(sums["visits"]), int(count) + 2)  # n visits make n - 2 triples
+        return (f"only {seen} visits: too few to judge, {ENOUGH + 2} are needed",)
     z = -float(ndtri(FALSE_ALARM / 2))
     tails = float(levels["r4"].sum()) / count / between**2 if between > 0 else 3.0
     if tails - 3 > z * math.sqrt(24 * 2 / count) and tails > 4:  # neighbouring triples share visits: half the evidence

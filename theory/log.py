@@ -7,9 +7,11 @@ A log is JSONL, one object a line, or CSV with a header, in UTF-8. All its rows 
 ``step, region, n, mean`` [``, square``] ``n`` observations by their mean and, if given, the mean of their squares
 ======================================== ============================================================================
 
-Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit. Noise is
-read best where the scatter within a visit is known: from rows of ``value``, or from ``square``. Other columns, such as
-the probability ``q`` of a draw, are passed over, and so are rows with ``n`` 0.
+Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit, unless the
+second kind says in ``visits`` and ``updates`` that it sums up more: that of ``updates`` updates of the tracker since
+the row before, ``visits`` saw the region. Noise is read best where the scatter within a visit is known: from rows of
+``value``, or from ``square``. Other columns, such as the probability ``q`` of a draw, are passed over, and so are rows
+with ``n`` 0.
 
 A last line without its end was being written when the run stopped: it is left out, and :attr:`Log.torn` says so.
 """
@@ -19,7 +21,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator
+import math
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -29,8 +32,10 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 Parser = Callable[[list[bytes]], Array]
-"""Lines to (5, rows) numbers: step, region, n, mean and mean square."""
-COLUMNS = 5
+"""Lines to (7, rows) numbers, one row of them for each of :data:`COLUMNS`."""
+COLUMNS = ("step", "region", "n", "mean", "square", "visits", "updates")
+UNSAID = {"n": 1.0, "square": math.nan, "visits": 1.0, "updates": 1.0}
+"""What stands for a column that a log does not have."""
 
 PIECE = 1 << 23
 """Bytes read at a time."""
@@ -65,6 +70,10 @@ class VisitTable(NamedTuple):
     """Sum of squared deviations from the mean, as far as the log shows them."""
     freedom: Array
     """Degrees of freedom of ``within``."""
+    visits: Array
+    """How many of the tracker's updates saw the region: 1, but in a log that sums up several."""
+    updates: Array
+    """Of how many."""
 
 
 class Log:
@@ -92,7 +101,7 @@ class Log:
     def visits(self, progress: Callable[[int, int], None] | None = None) -> Iterator[VisitTable]:
         """The visits, a piece of the log at a time; a visit is never split between two pieces."""
         self.rows, self.torn, self.first, self.last = 0, False, None, 0
-        held = np.empty((COLUMNS, 0))
+        held = np.empty((len(COLUMNS), 0))
         for rows, done in self._pieces():
             rows = np.concatenate([held, rows], axis=1)
             whole = int(np.searchsorted(rows[0], rows[0, -1])) if rows.shape[1] else 0
@@ -153,15 +162,15 @@ class Log:
         return _csv_parser(text, self.path.name), b"", number + 1
 
     def _checked(self, lines: list[bytes], number: int, parse: Parser) -> Array:
-        """(5, rows) numbers out of lines, of which the first is the ``number``-th of the file."""
+        """(7, rows) numbers out of lines, of which the first is the ``number``-th of the file."""
         filled = [line for line in lines if line.strip()]
         if not filled:
-            return np.empty((COLUMNS, 0))
+            return np.empty((len(COLUMNS), 0))
         try:
             rows = parse(filled)
         except UNREADABLE:
             raise LogError(self._explain(lines, number, parse)) from None
-        step, region, n, mean, square = rows
+        step, region, n, mean, square, visits, updates = rows
         least, last = (step[0] if self.first is None else self.last), step[-1]
         good = (
             (step == np.floor(step))
@@ -175,6 +184,10 @@ class Log:
             & (n >= 0)
             & (n < 2.0**53)
             & ((np.abs(mean) < HUGE) | (n == 0))
+            & (updates == np.floor(updates))
+            & (updates >= 1)
+            & (updates < 2.0**53)
+            & (((visits == np.floor(visits)) & (visits >= 1) & (visits <= updates) & (visits <= n)) | (n == 0))
         )
         mean = np.where(good, mean, 0.0)
         good &= (n == 0) | np.isnan(square) | ((square >= (1 - ROUNDED) * mean**2) & (square < HUGE**2))
@@ -211,7 +224,7 @@ class Log:
 
 
 def _fault(row: Array, before: float) -> str:
-    step, region, n, mean, square = (float(x) for x in row)
+    step, region, n, mean, square, visits, updates = (float(x) for x in row)
     if not (step >= 0 and step == np.floor(step) and step < 2.0**53):
         return f"step must be a whole number of at least 0, got {step:g}"
     if step < before:
@@ -222,6 +235,10 @@ def _fault(row: Array, before: float) -> str:
         return f"n must be a whole number of at least 0, got {n:g}"
     if not abs(mean) < HUGE:
         return f"the value must be finite and below {HUGE:g}, got {mean:g}"
+    if not (updates >= 1 and updates == np.floor(updates) and updates < 2.0**53):
+        return f"updates must be a whole number of at least 1, got {updates:g}"
+    if not (1 <= visits <= min(updates, n) and visits == np.floor(visits)):
+        return f"visits must be a whole number from 1 to updates={updates:g} and to n={n:g}, got {visits:g}"
     return f"square must be finite and at least the mean squared, {mean**2:g}, got {square:g}"
 
 
@@ -244,14 +261,14 @@ def _rest(names: Collection[str]) -> tuple[str, ...]:
     """The columns that are read beside step and region."""
     if "value" in names:
         return ("value",)
-    return ("n", "mean", "square") if "square" in names else ("n", "mean")
+    return ("n", "mean", *(name for name in ("square", "visits", "updates") if name in names))
 
 
-def _rows(read: Array) -> Array:
-    """(5, rows) out of step, region and either value or n, mean and perhaps square; NaN where a row has no square."""
-    if len(read) == 3:
-        read = np.insert(read, 2, 1.0, axis=0)
-    return read if len(read) == COLUMNS else np.concatenate([read, np.full((1, read.shape[1]), np.nan)])
+def _rows(read: Array, names: Sequence[str]) -> Array:
+    """(7, rows) out of the columns of these names; a ``value`` is the mean of one."""
+    given = dict(zip(names, read))
+    given["mean"] = given.pop("value", given.get("mean"))
+    return np.stack([given.get(name, np.full(read.shape[1], UNSAID.get(name))) for name in COLUMNS])
 
 
 def _csv_parser(head: str, shown: str) -> Parser:
@@ -263,7 +280,8 @@ def _csv_parser(head: str, shown: str) -> Parser:
     if len(names) == 1 and any(other in head for other in ";\t"):
         raise LogError(f"{shown} must have its cells separated by commas, its header is {head.strip()[:60]!r}")
     _check_names(names, shown)
-    wanted = [names.index(name) for name in ("step", "region", *_rest(names))]
+    wanted = ("step", "region", *_rest(names))
+    places = [names.index(name) for name in wanted]
 
     def parse(lines: list[bytes]) -> Array:
         if len(lines) == 1 and lines[0].decode("utf-8", "replace").strip() == head.strip():
@@ -274,11 +292,11 @@ def _csv_parser(head: str, shown: str) -> Parser:
             if commas:
                 raise LineError(f"it has {commas.pop() + 1} cells, the header {len(names)}")
         read = np.loadtxt(
-            io.BytesIO(text), delimiter=",", usecols=wanted, comments=None, ndmin=2, quotechar='"', encoding="utf-8"
+            io.BytesIO(text), delimiter=",", usecols=places, comments=None, ndmin=2, quotechar='"', encoding="utf-8"
         ).T
         if read.shape[1] != len(lines):
             raise ValueError
-        return _rows(read)
+        return _rows(read, wanted)
 
     return parse
 
@@ -292,7 +310,7 @@ def _jsonl_parser(keys: list[str]) -> Parser:
             raise ValueError
         if not isinstance(records[0], dict):
             raise LineError("it is no JSON object")
-        return _rows(np.array([[record[name] for record in records] for name in names], dtype=np.float64))
+        return _rows(np.array([[record[name] for record in records] for name in names], dtype=np.float64), names)
 
     return parse
 
@@ -307,11 +325,11 @@ def _keys(line: bytes) -> list[str] | None:
 
 
 def _visits(rows: Array) -> VisitTable:
-    """(5, rows) put together by region and step."""
+    """(7, rows) put together by region and step."""
     step, region = rows[0].astype(np.int64), rows[1].astype(np.int64)
     order = np.lexsort((step, region))
     step, region = step[order], region[order]
-    n, y, square = rows[2:, order]
+    n, y, square, visits, updates = rows[2:, order]
     known = ~np.isnan(square)
     within = np.where(known, n * np.maximum(square - y**2, 0), 0.0)
     freedom = np.where(known, n - 1, 0.0)
@@ -319,10 +337,11 @@ def _visits(rows: Array) -> VisitTable:
     new[1:] = (np.diff(step) != 0) | (np.diff(region) != 0)
     start = np.flatnonzero(new)
     if start.size == step.size:
-        return VisitTable(region, step, n, y, within, freedom)
+        return VisitTable(region, step, n, y, within, freedom, visits, updates)
     count = np.add.reduceat(n, start)
     mean = np.add.reduceat(n * y, start) / count
-    visit = np.cumsum(new) - 1
-    within = np.add.reduceat(within + n * (y - mean[visit]) ** 2, start)  # a mean of n scatters by s²/n
+    at = np.cumsum(new) - 1
+    within = np.add.reduceat(within + n * (y - mean[at]) ** 2, start)  # a mean of n scatters by s²/n
     freedom = np.add.reduceat(freedom + 1, start) - 1
-    return VisitTable(region[start], step[start], count, mean, within, freedom)
+    visits, updates = (np.maximum.reduceat(part, start) for part in (visits, updates))
+    return VisitTable(region[start], step[start], count, mean, within, freedom, visits, updates)

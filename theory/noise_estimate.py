@@ -46,7 +46,7 @@ class Reading(NamedTuple):
     visits: int
     observations: float
     visit_rate: float
-    """Share of the logged steps that visit the region."""
+    """Share of the tracker's updates that visit the region: of the steps, if the log does not count updates."""
     batch: float
     """Observations a visit, as their harmonic mean: what the noise of a mean depends on."""
     mean: float
@@ -56,7 +56,7 @@ class Reading(NamedTuple):
     sigma_error: float
     """Its standard error."""
     drift: float
-    """Root mean square drift a step; 0 where none can be told from 0."""
+    """Root mean square drift from one update of the tracker to the next; 0 where none can be told from 0."""
     drift_error: float
     """Its standard error if the drift is steady; 0 without drift."""
     drift_limit: float
@@ -76,7 +76,8 @@ class Readings:
     >>> t = np.arange(4000)
     >>> y = 0.05 * t + rng.normal(size=4000)
     >>> readings = Readings()
-    >>> readings.add(VisitTable(0 * t, t, np.ones(4000), y, np.zeros(4000), np.zeros(4000)))
+    >>> one, none = np.ones(4000), np.zeros(4000)
+    >>> readings.add(VisitTable(0 * t, t, one, y, none, none, one, one))
     >>> (reading,) = readings.read()
     >>> round(reading.sigma, 1), round(reading.drift, 2), reading.course
     (1.0, 0.05, 'steady')
@@ -90,6 +91,8 @@ class Readings:
         self._last: Array = np.zeros((0, 3, 3))
         self._first_step: float | None = None
         self._last_step = 0.0
+        self._logged = 0
+        self._counted = self._counted_first = 0.0
 
     # ------------------------------------------------------------------------------------------------------- adding
 
@@ -98,13 +101,16 @@ class Readings:
         if not visits.region.size:
             return
         self._grow(int(visits.region[-1]) + 1)
-        self._first_step = float(visits.step.min()) if self._first_step is None else self._first_step
-        self._last_step = float(visits.step.max())
+        logged, at = np.unique(visits.step, return_index=True)
+        self._counted += float(visits.updates[at].sum())
+        if self._first_step is None:
+            self._first_step, self._counted_first = float(logged[0]), float(visits.updates[at[0]])
+        self._last_step, self._logged = float(logged[-1]), self._logged + logged.size
         region, t = visits.region, visits.step.astype(np.float64)
         for name, term in (
-            ("visits", np.ones_like(t)),
+            ("visits", visits.visits),
             ("observations", visits.n),
-            ("inverse", 1 / visits.n),
+            ("inverse", visits.visits**2 / visits.n),
             ("total", visits.n * visits.mean),
             ("within", visits.within),
             ("freedom", visits.freedom),
@@ -230,9 +236,22 @@ class Readings:
     # ------------------------------------------------------------------------------------------------------ reading
 
     @property
-    def steps(self) -> int:
-        """Steps from the first visit to the last."""
+    def summed(self) -> bool:
+        """Whether the log sums up several updates of the tracker in a row."""
+        return self._counted > self._logged
+
+    @property
+    def updates(self) -> int:
+        """Updates of the tracker from the first visit to the last: steps, if the log does not count them."""
+        if self.summed:
+            return int(self._counted)
         return 0 if self._first_step is None else int(self._last_step - self._first_step) + 1
+
+    @property
+    def _stride(self) -> float:
+        """Steps from one update of the tracker to the next."""
+        later = self._counted - self._counted_first
+        return (self._last_step - (self._first_step or 0.0)) / later if self.summed and later else 1.0
 
     def read(self) -> list[Reading]:
         """One reading for each region that was visited at all."""
@@ -250,7 +269,7 @@ class Readings:
             variance, source, freedom = between, "triples", triples / OVERLAP
         scatter = max(tails - 1, 2.0) if math.isfinite(tails) else 2.0
         found = drift(levels, variance, freedom)
-        doubts = doubts_of(sums, levels, variance, between, source, found.size)
+        doubts = doubts_of(sums, levels, variance, between, source, found.size * self._stride)
         if found.course == "jump":
             doubts += (f"most of its movement is near step {found.jump:.0f}: a jump or a short fall, no steady drift",)
         if found.course == "wandering":
@@ -259,15 +278,15 @@ class Readings:
             region=k,
             visits=int(sums["visits"]),
             observations=sums["observations"],
-            visit_rate=min(sums["visits"] / max(self.steps, 1), 1.0),
+            visit_rate=min(sums["visits"] / max(self.updates, 1), 1.0),
             batch=max(sums["visits"] / sums["inverse"], 1.0),
             mean=sums["total"] / sums["observations"],
             sigma=math.sqrt(variance) if variance >= 0 else math.nan,
             sigma_from=source,
             sigma_error=math.sqrt(max(variance, 0.0) * scatter / freedom) / 2 if freedom else math.nan,
-            drift=found.size,
-            drift_error=found.error,
-            drift_limit=found.limit,
+            drift=found.size * self._stride,
+            drift_error=found.error * self._stride,
+            drift_limit=found.limit * self._stride,
             block=found.block,
             course=found.course,
             doubts=doubts,

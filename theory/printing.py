@@ -54,7 +54,8 @@ def blamed_on(part: object) -> Iterator[None]:
     except Exception as error:
         if type(part).__module__.startswith("aria."):
             raise
-        raise Refusal(f"{type(part).__name__} failed: {type(error).__name__}: {one_line(str(error))}") from error
+        told = f"{type(part).__name__} failed: {type(error).__name__}: {one_line(str(error))}"
+        raise click.ClickException(told) from error
 
 
 def one_line(text: str) -> str:

@@ -237,7 +237,7 @@ class Distiller:
 
     def fit(self, callbacks: Sequence[Callback] = ()) -> None:
         """Train until ``steps``, or until a callback sets ``stop``."""
-        self.stop = False
+        self.stop, self.stopped_by = False, 0
         try:
             for callback in callbacks:
                 callback.begin(self)
@@ -297,7 +297,7 @@ class Distiller:
         losses, first = {}, 0
         for name, term in self.objective.items():
             layers = slice(first, first := first + len(self.layers[name]))
-            losses[name] = term(shown, _of(theirs, layers), _of(ours, layers))
+            losses[name] = _per_sample(term, term(shown, _of(theirs, layers), _of(ours, layers)), batch.timestep)
         return losses
 
     def total(self, losses: dict[str, Tensor], timestep: Tensor) -> Tensor:
@@ -315,8 +315,11 @@ class Distiller:
         self._fault = signals.record_fault(self._fault, finite, batch.region, self.step_count)
         told = finite & (batch.own if self.objective[self.signal].matched_only else ~batch.null)
         timestep = batch.timestep if self.sampler.normaliser else None
+        before = self.sampler.updates
         self.sampler.observe(batch.region, torch.where(told, signal, 0.0), timestep=timestep, where=told)
         self.tally.add(batch.region, signal, told, losses)
+        if self.sampler.updates > before:
+            self.tally.add_update(self.sampler.visited)
 
     def _update(self) -> None:
         """Clip, step, average. Where a gradient is not finite the weights stay as they are."""
@@ -339,8 +342,8 @@ class Distiller:
         if count:
             where = f"on a sample of region {region}" if region >= 0 else "in the gradient"
             raise NonFiniteLoss(
-                f"the loss is not finite at step {step}, {where}; nothing was saved since, and a run resumed from the "
-                "checkpoint before comes to the same step again"
+                f"the loss is not finite at step {step}, {where}; nothing was saved since, so the same command comes "
+                "to the same step again: look at the learning rate and the data"
             )
 
     def averaged(self) -> AbstractContextManager[None]:
@@ -375,6 +378,14 @@ def _named(terms: Sequence[Objective]) -> dict[str, Objective]:
         told = ", ".join(map(registry.spec, terms)) or "none"
         raise ValueError(f"an objective is one or more different terms, got {told}")
     return named
+
+
+def _per_sample(term: Objective, loss: Tensor, like: Tensor) -> Tensor:
+    """(B,) what a term returned, which may be somebody's own."""
+    if not isinstance(loss, Tensor) or loss.shape != like.shape or not loss.is_floating_point():
+        got = f"{loss.dtype} {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(f"{type(term).__name__} must return one loss per sample, ({len(like)},) floats, got {got}")
+    return loss
 
 
 def _of(answer: Answer, layers: slice) -> Answer:

@@ -101,6 +101,8 @@ class Sampler:
         self._use(partition, boundary.mass(partition, mass))
         self._generator = torch.Generator(self.device)
         self.reset()
+        if self.warmup:
+            self._allocated()  # a rule that cannot answer should say so now, not when the warm-up is over
 
     @property
     def device(self) -> torch.device:
@@ -273,6 +275,11 @@ class Sampler:
             self._normalised = self.normaliser.update(self._normalised, *buckets)
         self.updates += 1
         self._allocation = None
+
+    @property
+    def visited(self) -> Tensor:
+        """(K,) which regions the tracker's last update saw, on any rank; none while a step is being summed."""
+        return (self._sums[0] > 0) & (self._collected == 0)
 
     @property
     def skipped(self) -> int:

@@ -219,7 +219,7 @@ def spoil_short(folder):
 
 
 def spoil_state(folder):
-    (folder / "state.json").write_text('{"format": 1, ')
+    (folder / "state.json").write_text('{"format": 2, ')
 
 
 def spoil_list(folder):
@@ -266,7 +266,7 @@ def saying(**told):
         (spoil_short, "is torn: sampler.safetensors should have .* bytes"),
         (spoil_state, "state.json is torn or foreign"),
         (spoil_list, "state.json is torn or foreign"),
-        (spoil_format, "checkpoint format 99, this version reads 1"),
+        (spoil_format, "checkpoint format 99, this version reads 2"),
         (spoil_no_state, "is no checkpoint: it has no state.json"),
         (spoil_header, "does not hold this student"),
         (spoil_counters, "state.json is torn or foreign: it lacks steps_seen"),

@@ -93,6 +93,42 @@ def test_recommend_reads_noise_and_drift_off_a_log(log):
     assert found["drift"] == pytest.approx(0.002, rel=0.2)
 
 
+def summed(values):
+    flat = np.ravel(values)
+    return {"n": flat.size, "mean": flat.mean(), "square": (flat**2).mean()}
+
+
+def test_a_log_that_sums_up_updates_says_the_same(tmp_path):
+    """20 000 steps of which a third sees region 0, a row each or one for ten: the same noise and visits, the same drift
+    within its error, so the same rate and verdicts. Without the counts a rate would be read 10 times too fast."""
+    draw, paths = random.Random(3), (tmp_path / "each.jsonl", tmp_path / "tens.jsonl")
+    with paths[0].open("w") as each, paths[1].open("w") as tens:
+        held = []
+        for step in range(1, 20_001):
+            if draw.random() < 1 / 3:
+                held.append([2 + 0.002 * step + draw.gauss(0, 0.5) for _ in range(2)])
+                each.write(json.dumps({"step": step, "region": 0, **summed(held[-1])}) + "\n")
+            if step % 10 == 0 and held:
+                counts = {"visits": len(held), "updates": 10}
+                tens.write(json.dumps({"step": step, "region": 0, **summed(held), **counts}) + "\n")
+                held = []
+    one, other = (json.loads(run("recommend", "--from-log", path, "--json").stdout) for path in paths)
+    assert other["visit_rate"] == pytest.approx(one["visit_rate"], rel=0.02)
+    assert other["batch"] == pytest.approx(2) == pytest.approx(one["batch"])
+    assert other["sigma"] == pytest.approx(one["sigma"], rel=0.02)
+    assert other["drift"] == pytest.approx(0.002, rel=0.05) == pytest.approx(one["drift"], rel=0.05)
+    rate, again = (
+        next(row["setting"] for row in found["settings"] if row["drift_is"] == "oblivious") for found in (one, other)
+    )
+    assert again == pytest.approx(rate, rel=0.1)
+    for factor, verdict in ((1.0, "well set"), (8.0, "too fast"), (0.1, "too slow")):
+        told = [run("check-log", path, "--tracker", f"ema(rate={factor * rate})", "--json") for path in paths]
+        one, other = (json.loads(result.stdout)["regions"][0] for result in told)
+        assert one["verdict"] == other["verdict"] == verdict
+        assert other["certified"] == pytest.approx(one["certified"], rel=0.1)
+        assert "measured" in one and "measured" not in other
+
+
 def test_check_log_judges_the_tracker(log):
     result = run("check-log", log, "--tracker", "ema(rate=0.9)")
     assert result.exit_code == 0, result.output
@@ -279,4 +315,4 @@ def test_what_fails_in_somebody_s_own_tracker_is_one_line(command, tmp_path, mon
     )
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(main, [*command, "--tracker", "mine.py:Wrong"])
-    assert found.exit_code == 2 and found.stderr.splitlines()[-1].startswith("Error: Wrong failed: AttributeError")
+    assert found.exit_code == 1 and found.stderr.splitlines()[-1].startswith("Error: Wrong failed: AttributeError")

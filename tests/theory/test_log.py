@@ -50,22 +50,28 @@ def as_text(seen, kind, style):
             rows += [{"step": step, "region": region, "value": value} for value in y]
         else:
             rows.append({"step": step, "region": region, "n": len(y), "mean": float(np.mean(y)), "q": 0.25})
-        if kind == "square":
+        if kind in ("square", "counted"):
             rows[-1]["square"] = float(np.mean(np.square(y)))
+        if kind == "counted":
+            rows[-1] |= {"updates": 5, "visits": 1}
     if style == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
     return "".join(",".join(map(str, row)) + "\n" for row in [list(rows[0]), *(row.values() for row in rows)])
 
 
-@given(visits(), st.sampled_from(["value", "mean", "square"]), st.sampled_from(["jsonl", "csv"]), st.integers(1, 200))
+KINDS = ["value", "mean", "square", "counted"]
+
+
+@given(visits(), st.sampled_from(KINDS), st.sampled_from(["jsonl", "csv"]), st.integers(1, 200))
 def test_both_kinds_of_rows_in_both_formats_read_alike_in_any_pieces(tmp_path_factory, seen, kind, style, piece):
     path = write(tmp_path_factory.mktemp("log"), as_text(seen, kind, style))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(log, "PIECE", max(piece, 120))  # a piece holds the longest line
+        patch.setattr(log, "PIECE", max(piece, 200))  # a piece holds the longest line
         read = whole(path)
     assert read.keys() == {(region, step) for step, region in seen}
     for (step, region), y in seen.items():
-        n, mean, within, freedom = read[region, step]
+        n, mean, within, freedom, *counts = read[region, step]
+        assert counts == ([1, 5] if kind == "counted" else [1, 1])
         assert n == len(y)
         assert mean == pytest.approx(np.mean(y))
         assert freedom == (0 if kind == "mean" else len(y) - 1)
@@ -77,7 +83,9 @@ def test_rows_of_means_and_squares_add_up_like_their_observations(tmp_path):
     """Two ranks each wrote a line for the same visit."""
     first, second = np.array([1.0, 2.0, 4.0]), np.array([3.0, 9.0])
     rows = [f"7,0,{len(y)},{y.mean()},{(y**2).mean()}" for y in (first, second)]
-    n, mean, within, freedom = whole(write(tmp_path, "\n".join(["step,region,n,mean,square", *rows, ""])))[0, 7]
+    path = write(tmp_path, "\n".join(["step,region,n,mean,square", *rows, ""]))
+    n, mean, within, freedom, *counts = whole(path)[0, 7]
+    assert counts == [1, 1]
     both = np.concatenate([first, second])
     assert (n, freedom) == (5, 4)
     assert mean == pytest.approx(both.mean())
@@ -141,6 +149,10 @@ BAD = [
     (HEAD + b"0,1.5,1\n", "line 2: region must be a whole number from 0 to 99999, got 1.5"),
     (b"step,region,n,mean\n0,0,0.5,1\n", "line 2: n must be a whole number of at least 0, got 0.5"),
     (b"step,region,n,mean,square\n0,0,2,2,1\n", "line 2: square must be finite and at least the mean squared"),
+    (b"step,region,n,mean,visits,updates\n0,0,9,1,1,0\n", "updates must be a whole number of at least 1, got 0"),
+    (b"step,region,n,mean,visits,updates\n0,0,9,1,3,2\n", "line 2: visits must be a whole number from 1 to updates=2"),
+    (b"step,region,n,mean,visits,updates\n0,0,2,1,3,5\n", "and to n=2, got 3"),
+    (b"step,region,n,mean,visits\n0,0,2,1,2\n", "line 2: visits must be a whole number from 1 to updates=1"),
     (HEAD + b"0,0,1\n" + HEAD + b"0,0,1\n", "line 3: it is the header again: give each run by itself"),
     (HEAD + b"0,0,1\n1,0,2.1,0,3\n", "line 3: it has 5 cells, the header 3 in '1,0,2.1,0,3'"),
     (HEAD + b"0,0,\n", "line 2: it cannot be read in '0,0,'"),
@@ -152,7 +164,7 @@ BAD = [
     (ROW + b'{"step": 1, "region": 0, "value": ' + b"[" * 200_000 + b"\n", "line 2: it cannot be read"),
     (b'[{"step": 0}]', "begins with a list: write one JSON object a line"),
     (b'{\n "step": 0\n}\n', "line 1: it cannot be read in '{'"),
-    (gzip.compress(ROW), "is compressed with gzip: unpack it first"),
+    (gzip.compress(ROW, mtime=0), "is compressed with gzip: unpack it first"),
     (bytes(1000), "is no text in UTF-8"),
     (bytes(range(255, 0, -1)) * 40, "is no text in UTF-8"),
     ("step,region,value\n0,0,1\n".encode("utf-16"), "is no text in UTF-8"),

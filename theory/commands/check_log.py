@@ -10,6 +10,8 @@ import click
 from theory import printing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from aria.interfaces import Tracker
     from theory.assumptions import Array
     from theory.log import Log, VisitTable
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from theory.simulate import Progress
 
 REPLAYED, UPDATES = 10_000, 200_000_000
-"""A tracker is replayed on so many of the last steps, or fewer if that would be more updates of regions."""
+"""A tracker is replayed on so many of the last updates, or fewer if that would be more updates of regions."""
 KEPT = 500_000
 """Visits kept for that; a piece of the log more than these may be in memory."""
 WELL_SET = 1.25
@@ -34,10 +36,10 @@ SHOW_BAR = 1 << 24
 
 
 class Replayed(NamedTuple):
-    """What a tracker did on the last steps of a log, one entry per region."""
+    """What a tracker did on the last updates of a log, one entry per region."""
 
     lag2: Array
-    """Mean square lag in steps of the run."""
+    """Mean square lag in updates."""
     noise: Array
     """Mean certified variance in units of the noise; NaN without a certificate."""
     missed: Array
@@ -58,13 +60,14 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     """Noise and drift of every region in the log FILE, whether the assumptions are plausible, and how a tracker did.
 
     FILE is JSONL or CSV with the columns step, region and value, or step, region, n, mean and perhaps square, the mean
-    of n observations and of their squares. "±" is a standard error. "drift" is 0 where none can be told from 0; a
+    of n observations and of their squares; the log of a run also says of how many updates of its tracker each row is
+    the sum. "±" is a standard error. "drift" is that from one update to the next, 0 where none can be told from 0; a
     steady one of "unseen below" would have shown.
 
-    With --tracker the last 10 000 steps are replayed: "certified" is the tracker's mean squared error as proved for
+    With --tracker the last 10 000 updates are replayed: "certified" is the tracker's mean squared error as proved for
     this noise, drift and these visits, "× best" that over the best average's, "× limit" that over the least that any
     linear tracker could certify, "measured" its error in predicting the next visit less the noise, "bank" the same for
-    the self-tuning bank.
+    the self-tuning bank. The last two need a log of every update.
     """
     from aria import registry
     from aria.trackers import Bank
@@ -78,19 +81,22 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     with bar("reading", hidden=log.size < SHOW_BAR) as progress:
         readings, tail, stride = _read(log, progress)
     own = bank = None
+    summed = bool((tail.updates > 1).any())
     regions = [r.region for r in readings]
     drawn = [r.region for r in sorted(readings, key=lambda r: -r.visits)[:DRAWN]]
     if tracker is not None:
         with bar("replaying", hidden=tail.step.size < 20_000) as progress:
             with printing.blamed_on(tracker):
                 own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, 2 * of))
-            bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, 2 * of))
+            if not summed:
+                bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, 2 * of))
     rows = [_row(reading, i, best, own, bank) for i, (reading, best) in enumerate(zip(readings, _best(readings)))]
     if plot is not None:
         _draw(plot, log.path.name, tail, drawn, own)
     found = {
         "rows": log.rows,
         "torn": log.torn,
+        "summed": summed,
         "plausible_regions": sum(not r.doubts for r in readings),
         "regions": rows,
     }
@@ -104,6 +110,11 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
     click.echo(f"{found['rows']} rows, {len(rows)} regions")
     if torn:
         click.echo("the last line has no end: it is left out")
+    if found["summed"]:
+        click.echo(
+            "rows sum up several updates of the tracker: what it and the bank would have predicted is measured "
+            "on a log of every update (aria distill --logging_steps 1)"
+        )
     shown = sorted(range(len(rows)), key=lambda i: -readings[i].visits)[:SHOWN]
     click.echo(printing.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
     if len(rows) > SHOWN:
@@ -117,32 +128,33 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
 
 
 def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, float]:
-    """Readings of all regions, the last visits in order of step, and how many steps lie between two logged ones."""
+    """Readings of all regions, the last visits in order of step, and how many updates one replayed one stands for."""
     import numpy as np
 
     from theory.log import VisitTable
     from theory.noise_estimate import Readings
 
-    readings, pieces, logged = Readings(), [], 0
+    readings, pieces, replayed = Readings(), [], 0.0
     for visits in log.visits(progress):
         readings.add(visits)
-        logged += np.unique(visits.step).size
+        replayed += float(visits.updates[np.unique(visits.step, return_index=True)[1]].sum())
         pieces.append(visits)
         while sum(piece.step.size for piece in pieces[1:]) >= KEPT:
             del pieces[0]
     tail = VisitTable(*(np.concatenate(parts) for parts in zip(*pieces, strict=True)))
-    steps = np.unique(tail.step)
+    steps, index = np.unique(tail.step, return_index=True)
     order = np.lexsort((tail.region, tail.step))
     found = readings.read()
-    last = min(REPLAYED, steps.size, UPDATES // len(found) + 1)
+    most = min(REPLAYED, UPDATES // len(found) + 1)
+    last = max(int(np.searchsorted(tail.updates[index][::-1].cumsum(), most, side="right")), 1)
     order = order[tail.step[order] >= steps[-last]]
-    return found, VisitTable(*(part[order] for part in tail)), readings.steps / max(logged, 1)
+    return found, VisitTable(*(part[order] for part in tail)), readings.updates / max(replayed, 1.0)
 
 
 def _replay(
     tracker: Tracker, tail: VisitTable, regions: list[int], drawn: list[int], stride: float, progress: Progress
 ) -> Replayed:
-    """The shipped tracker on the visits of the log, one update for each logged step."""
+    """The shipped tracker on the visits of the log: one update for each logged step, or as many as it sums up."""
     import numpy as np
     import torch
 
@@ -155,7 +167,7 @@ def _replay(
     ends = np.append(start[1:], tail.step.size)
     state, seen = tracker.init((count,)), np.zeros(count)
     sums = np.zeros((6, count))  # lag², noise, their steps; misses, squared misses, 1/n of visits
-    misses = np.zeros(count)
+    misses, certain = np.zeros(count), torch.ones(count, dtype=torch.float64)
     where, kept = np.searchsorted(np.array(regions), drawn), np.empty((start.size, len(drawn)))
     with torch.inference_mode(), one_thread():
         value = tracker.estimate(state).value.numpy()
@@ -167,18 +179,21 @@ def _replay(
             sums[4, at] += miss**2
             sums[5, at] += known / n
             misses[at] += known
-            stats = np.zeros((3, count))
-            stats[:, at] = n, n * mean, n * mean**2 + tail.within[first:end]
-            n_, total, square = torch.from_numpy(stats)
-            state = tracker.update(state, RegionStats(n_, total, square, torch.ones(count, dtype=torch.float64)))
+            told = np.zeros((3, count))
+            told[:, at] = n, n * mean, n * mean**2 + tail.within[first:end]
+            visits = np.zeros(count)
+            visits[at] = tail.visits[first:end]
+            for share in _shares(visits, int(tail.updates[first])):
+                seen = np.maximum(seen, share > 0)
+                n_, total, square = torch.from_numpy(share * told)
+                state = tracker.update(state, RegionStats(n_, total, square, certain))
+                certificate = tracker.certificate(state)
+                if certificate is not None:
+                    sums[0] += seen * (stride * certificate.lag.numpy()) ** 2
+                    sums[1] += seen * certificate.noise.numpy()
+                    sums[2] += seen
             value = tracker.estimate(state).value.numpy()
-            seen[at] = 1
             kept[i] = value[where]
-            certificate = tracker.certificate(state)
-            if certificate is not None:
-                sums[0] += seen * (stride * certificate.lag.numpy()) ** 2
-                sums[1] += seen * certificate.noise.numpy()
-                sums[2] += seen
             if i % 500 == 0:
                 progress(i, start.size)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -186,6 +201,15 @@ def _replay(
         stderr = np.sqrt(np.maximum(sums[4] / misses - missed**2, 0) / misses)
         path = {region: (tail.step[start].astype(np.float64), kept[:, j]) for j, region in enumerate(drawn)}
         return Replayed(sums[0] / sums[2], sums[1] / sums[2], missed, stderr, sums[5] / misses, path)
+
+
+def _shares(visits: Array, updates: int) -> Iterator[Array]:
+    """For each of the updates that a row sums up, the part of it that falls to each region: visits evenly spread."""
+    import numpy as np
+
+    for i in range(updates):
+        visited = np.floor((i + 1) * visits / updates) > np.floor(i * visits / updates)
+        yield visited / np.maximum(visits, 1.0)
 
 
 def _best(readings: list[Reading]) -> list[tuple[float, float, float]]:
@@ -231,14 +255,15 @@ def _row(
         "best_rate": rate,
         "best_mse": best,
     }
-    if own is not None and bank is not None:
+    if own is not None:
         bias2, noise = d**2 * float(own.lag2[i]), s**2 * float(own.noise[i])
         row["certified"] = bias2 + noise
         row["times_best"] = (bias2 + noise) / best if best > 0 else math.nan
         row["times_limit"] = (bias2 + noise) / limit if limit > 0 else math.nan
-        row["measured"] = float(own.missed[i]) - s**2 * float(own.inverse[i])
-        row["measured_plus_minus"] = float(own.missed_stderr[i])
-        row["bank"] = float(bank.missed[i]) - s**2 * float(bank.inverse[i])
+        if bank is not None:
+            row["measured"] = float(own.missed[i]) - s**2 * float(own.inverse[i])
+            row["measured_plus_minus"] = float(own.missed_stderr[i])
+            row["bank"] = float(bank.missed[i]) - s**2 * float(bank.inverse[i])
         row["verdict"] = _verdict(bias2, noise, best, d)
     return row | {"doubts": list(reading.doubts)}
 

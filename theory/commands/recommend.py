@@ -39,6 +39,8 @@ def command(
 ) -> None:
     """The best rate, window and tracker for a given noise and drift, and the error they certify.
 
+    A step is an update of the tracker; the log of a run counts them.
+
     "adaptive" errors hold while the drift reacts to the estimates, as in training that a tracker steers; "oblivious"
     ones for a drift fixed beforehand. × limit: the error over the least that any linear tracker can certify.
     """

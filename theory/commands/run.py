@@ -32,7 +32,8 @@ class Followed(NamedTuple):
 
 
 @click.command("run", cls=printing.OneLine)
-@click.option("--regime", "regime_name", default="linear", show_default=True, help="A regime by its name.")
+@click.option("--regime", "regime_name", default="linear", show_default=True,
+              help="A regime by its name; any other word lists them.")  # fmt: skip
 @click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True, help="A tracker's spec.")
 @click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -42,7 +43,9 @@ class Followed(NamedTuple):
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
 ) -> None:
-    """One run of a regime: the truth, the estimates and the band within which the truth should lie.
+    """One run of a regime: how far the estimates were off, and how often the truth lay in their band; a row a tracker.
+
+    --plot draws the truth, the estimates and the bands step by step.
 
     "certified" bands are proved: at each step they miss the truth with a probability of at most 5 %. Where there is no
     certificate (gains that depend on the data, visits that depend on the noise, drift without bound) the band is the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
@@ -113,9 +114,13 @@ def _settings(
 
 def _swept(spec: str, family: str, over: str | None) -> str:
     """The setting to sweep, which the spec must leave open."""
+    from aria import registry
+
     over = over or {"ema": "rate", "window": "size"}.get(family)
     if over is None:
-        raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; aria plugins lists what it takes")
+        takes = [field.name for field in fields(registry.tracker(spec))]  # type: ignore[arg-type]  # as the contract says
+        known = ", ".join(takes) or "none"
+        raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; it has {known}")
     if re.search(rf"\b{re.escape(over)}\s*=", spec):
         raise printing.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
     return over

@@ -50,7 +50,7 @@ class Checkpoints(Callback):
 
     def step(self, distiller: Distiller) -> None:
         if self._agreed(distiller):
-            distiller.stop = True
+            distiller.stop, distiller.stopped_by = True, self.asked or signal.SIGTERM
         elif distiller.step_count % self.every == 0:
             self._save(distiller)
 

@@ -47,7 +47,21 @@ def test_every_sample_is_counted_once(tmp_path):
             assert row["mean"] == pytest.approx(float(mine.mean()))
             assert row["square"] == pytest.approx(float(mine.square().mean()))
             assert 0 < row["q"] < 1
+            batches = [region for batch in seen[first:last] for region in [batch.region[~batch.null]]]
+            assert row["visits"] == sum(bool((batch == row["region"]).any()) for batch in batches)
+            assert row["updates"] == last - first
     assert sum(row["q"] for row in regions if row["step"] == 6) == pytest.approx(1.0)
+
+
+def test_rows_count_the_updates_of_the_tracker_and_wait_for_one(tmp_path):
+    """With a row at every step and an update at every third one, rows come at each third and at the end."""
+    distiller = engine.make(steps=7, of={"every": 3})
+    distiller.fit([Log(tmp_path, every=1, quiet=True)])
+    regions = rows(tmp_path, "discrepancies")
+    assert len(rows(tmp_path, "losses")) == 7
+    assert sorted({row["step"] for row in regions}) == [3, 6, 7]
+    assert {(row["visits"], row["updates"]) for row in regions} == {(1, 1)}
+    assert distiller.tally.seen[0].sum() == 0
 
 
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
