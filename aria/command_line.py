@@ -37,7 +37,7 @@ class Subcommands(click.Group):
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _one_line():
+        with _one_line(), _own_parts():
             return super().invoke(ctx)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -64,6 +64,22 @@ def _one_line() -> Iterator[None]:
     except click.UsageError as error:
         more = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
         raise Mistake(" ".join(error.format_message().split()) + more) from error
+
+
+@contextmanager
+def _own_parts() -> Iterator[None]:
+    """Says in one line what fails in a part that a spec named and the user wrote; a bug of ours keeps its traceback."""
+    try:
+        yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit, OSError):
+        raise
+    except Exception as error:
+        from aria import registry
+
+        where = registry.own_line(error)
+        if where is None:
+            raise
+        raise click.ClickException(f"{where}: {type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 @contextmanager

@@ -20,6 +20,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from numbers import Real
@@ -31,7 +32,10 @@ from torch import Tensor
 
 from aria.interfaces import Allocator, Partitioner, Tracker
 
-__all__ = ["SpecError", "add_kind", "allocator", "available", "partitioner", "resolve", "signatures", "spec", "tracker"]
+__all__ = [
+    "SpecError", "add_kind", "allocator", "available", "own_line", "partitioner", "resolve", "signatures", "spec",
+    "tracker",
+]  # fmt: skip
 
 KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Allocator: "allocator"}
 """What a spec may name, and the word for it. :func:`add_kind` adds to them."""
@@ -41,6 +45,9 @@ _HOMES: dict[str, str] = {word: f"aria.{word}s" for word in KINDS.values()}
 
 _FILES: dict[str, str] = {}
 """Names of modules loaded from files, and the file each came from."""
+
+_OWN: set[str] = set()
+"""Names of all modules that specs named: where code of the user runs."""
 
 _FOREIGN = re.compile(
     r"""(?P<text>'[^']*'|"[^"]*")"""  # what is quoted stays as it is
@@ -137,6 +144,15 @@ def spec(part: object) -> str:
     return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
 
 
+def own_line(error: BaseException) -> str | None:
+    """Where in a module that a spec named the ``error`` arose, as ``file.py line 3``; None if in none of them."""
+    frames = traceback.walk_tb(error.__traceback__)
+    mine = [
+        (frame.f_code.co_filename, line) for frame, line in frames if frame.f_globals.get("__name__") in _OWN
+    ]
+    return f"{Path(mine[-1][0]).name} line {mine[-1][1]}" if mine else None
+
+
 def _resolve(given: object, kind: type) -> object:
     if isinstance(given, kind):
         return given
@@ -177,6 +193,8 @@ def _entry_points(kind: type) -> dict[str, Any]:
 
 def _build(text: str, kind: type) -> object:
     """Parse ``text`` as a Python call whose foreign names stand in as placeholders."""
+    if re.fullmatch(r"[^()=,:'\"]+\.py", text.strip()):
+        raise SpecError(f"say which class of the file: {text.strip()}:Class")
     foreign: dict[str, tuple[str, str]] = {}
 
     def stand_in(match: re.Match[str]) -> str:
@@ -289,7 +307,10 @@ def _attribute(module: ModuleType, name: str, shown: str) -> Any:
 
 def _module(name: str) -> ModuleType:
     """Import a module by dotted name, or a file by path."""
+    if not name.endswith(".py") and not re.fullmatch(r"\w+(\.\w+)*", name):
+        raise SpecError(f"{name!r} is neither the name of a module nor a file that ends in .py")
     if not name.endswith(".py"):
+        _OWN.add(name)
         try:
             return importlib.import_module(name)
         except Exception as error:
@@ -300,6 +321,7 @@ def _module(name: str) -> ModuleType:
         raise SpecError(f"there is no file {name!r}")
     alias = f"aria_plugin_{path.stem}_{abs(hash(path.resolve()))}"
     _FILES[alias] = path.name
+    _OWN.add(alias)
     if alias in sys.modules:
         return sys.modules[alias]
     found = importlib.util.spec_from_file_location(alias, path)

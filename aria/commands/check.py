@@ -10,7 +10,7 @@ from aria.command_line import mistakes
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["allocator", "partitioner", "tracker"]))
+@click.argument("kind", type=click.Choice(["allocator", "objective", "partitioner", "tracker"]))
 @click.argument("spec")
 def command(kind: str, spec: str) -> None:
     """Run the conformance checks on SPEC: a name, module:Class or file.py:Class, with arguments if it needs any.
@@ -18,15 +18,13 @@ def command(kind: str, spec: str) -> None:
     Exits with 0 if every check holds, 1 if one fails, 2 if SPEC names nothing.
     """
     from aria import registry, testing
+    from aria.distill.objectives import Objective
+    from aria.interfaces import Allocator, Partitioner, Tracker
 
-    checks: dict[str, tuple[Callable[..., object], Callable[..., None]]] = {
-        "partitioner": (registry.partitioner, testing.check_partitioner),
-        "tracker": (registry.tracker, testing.check_tracker),
-        "allocator": (registry.allocator, testing.check_allocator),
-    }
-    resolve, check_part = checks[kind]
+    bases = {"allocator": Allocator, "objective": Objective, "partitioner": Partitioner, "tracker": Tracker}
+    check_part: Callable[[object], None] = getattr(testing, f"check_{kind}")
     with mistakes():
-        part = resolve(spec)
+        part = registry.resolve(spec, bases[kind])
     try:
         check_part(part)
     except AssertionError as error:

@@ -85,12 +85,15 @@ def _run(config: Any, quiet: bool) -> None:
             raise click.ClickException(str(error)) from error
         except torch.OutOfMemoryError as error:
             raise click.ClickException(_out_of_memory(config, error)) from error
-    if not distiller.accelerator.is_main_process:
-        return
-    if distiller.step_count < distiller.steps:
+    main, unfinished = distiller.accelerator.is_main_process, distiller.step_count < distiller.steps
+    if main and unfinished:
         click.echo(f"stopped at step {distiller.step_count} of {distiller.steps}; the same command goes on", err=True)
-    else:
+    elif main:
+        if not quiet:
+            click.echo("the pipeline is written: `aria sample` draws from it, `aria report` shows the run", err=True)
         click.echo(config.run.output_dir)
+    if unfinished:
+        raise click.exceptions.Exit(128 + distiller.stopped_by)  # as if the signal had ended it
 
 
 def _out_of_memory(config: Any, error: Exception) -> str:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+from importlib.util import find_spec
 
 import click
+
+FURTHER = ("aria.distill.objectives", "aria.distill.replacement", "aria.tasks")
+"""What adds to the kinds of parts, and needs the extra ``distill``."""
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(as_json: bool) -> None:
-    """List the partitioners, trackers and allocators a spec string can name."""
+    """List what a spec string can name, with its arguments: partitioners, trackers, allocators, objectives and more."""
     from aria import registry
-    from aria.interfaces import Allocator, Partitioner, Tracker
 
-    kinds: dict[str, type] = {"partitioner": Partitioner, "tracker": Tracker, "allocator": Allocator}
-    known = {kind: registry.signatures(cls) for kind, cls in kinds.items()}
+    if find_spec("diffusers") is not None:
+        for package in FURTHER:
+            importlib.import_module(package)
+    known = {word: registry.signatures(base) for base, word in registry.KINDS.items()}
     if as_json:
         click.echo(json.dumps(known))
         return

@@ -14,7 +14,8 @@ from aria.command_line import Mistake, mistakes
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), metavar="FILE")
-def command(run: Path, output: Path) -> None:
+@click.option("--partitioner", "spec", metavar="SPEC", help="The run's, if it is a class of your own: file.py:Class.")
+def command(run: Path, output: Path, spec: str | None) -> None:
     """Write what happened in RUN, an output folder of `aria distill`, to one HTML file.
 
     Losses, what was spent on which regions, how far student and teacher still differ there, validation grids and
@@ -23,11 +24,14 @@ def command(run: Path, output: Path) -> None:
     if find_spec("matplotlib") is None:
         raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
     with mistakes(output):
+        from aria import registry
         from aria.distill.files import write_text
         from aria.distill.report import Record, page
 
         whole_file.check_writable(output)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--output must be an .html file, got {output}")
+        if spec is not None:
+            registry.partitioner(spec)  # makes its kind of partition known
         write_text(output, page(Record(run)))
     click.echo(output)

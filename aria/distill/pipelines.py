@@ -25,7 +25,7 @@ def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **optio
         raise ValueError(f"there is no folder {path}")
     try:
         index = DiffusionPipeline.load_config(str(path), revision=options.get("revision"))
-        told = _absent(index) | options
+        told = _absent(index) | options | {"use_safetensors": True}  # other weights are pickled, and could run code
         pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **told)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the pipeline {path}: {_first_line(error)}") from error
@@ -60,7 +60,7 @@ def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMi
         raise ValueError(f"{path} is no model folder: it has no config.json{_instead(folder)}")
     cls = model_class(config)
     try:
-        model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32)
+        model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the model {path}: {_first_line(error)}") from error
     _refuse_missing(model, path)

@@ -125,7 +125,10 @@ def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitte
     """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
     kind = settings["kind"]
     if kind not in KINDS:
-        raise ValueError(f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}")
+        raise ValueError(
+            f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}. Import the module of your own "
+            "kind first; aria report and aria quantise do so for --partitioner file.py:Class"
+        )
     values: dict[str, Any] = {}
     for name in _arguments(KINDS[kind]):
         inner = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}

@@ -14,7 +14,8 @@ SETTINGS = "settings"
 
 
 def pack(settings: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies of ``tensors``, and ``settings`` as the bytes of their JSON."""
+    """Copies of ``tensors``, and ``settings`` as the bytes of their JSON. What could not be loaded is not saved."""
+    _refuse_nan(tensors)
     text = json.dumps(settings, sort_keys=True).encode()
     return {SETTINGS: torch.tensor(list(text), dtype=torch.uint8)} | {
         name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
@@ -40,9 +41,7 @@ def unpack(state: dict[str, Tensor], settings: dict[str, Any], like: dict[str, T
         if state[name].shape != tensor.shape or state[name].dtype != tensor.dtype:
             got = f"{state[name].dtype} {tuple(state[name].shape)}"
             raise ValueError(f"{name} in the state is {got}, this sampler needs {tensor.dtype} {tuple(tensor.shape)}")
-    for name, tensor in state.items():
-        if bool(tensor.isnan().any()):
-            raise ValueError(f"{name} in the state holds NaN")
+    _refuse_nan(state)
     if int(state["counters"].min()) < 0:
         raise ValueError(
             f"the state counts {state['counters'].tolist()} steps, updates and batches: none can be negative"
@@ -50,6 +49,12 @@ def unpack(state: dict[str, Tensor], settings: dict[str, Any], like: dict[str, T
     if not torch.equal(state["mass"].cpu(), like["mass"].cpu()):
         raise ValueError("the state was saved with another target mass")
     return {name: state[name].detach().to(tensor.device).clone() for name, tensor in like.items()}
+
+
+def _refuse_nan(tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if bool(tensor.isnan().any()):
+            raise ValueError(f"{name} in the state holds NaN")
 
 
 def _settings(packed: Tensor) -> dict[str, Any]:

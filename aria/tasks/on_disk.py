@@ -57,4 +57,4 @@ class OnDisk(ABC):
         return {}
 
 
-registry.add_kind(OnDisk, "task on disk", "aria.tasks")
+registry.add_kind(OnDisk, "on-disk task", "aria.tasks")

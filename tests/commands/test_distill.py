@@ -406,6 +406,55 @@ def test_tensorboard_is_told(place, tmp_path):
     assert point.step == 1 and point.value == pytest.approx(row["output"], rel=1e-6)
 
 
+OWN = """
+from dataclasses import dataclass
+import aria, torch
+from aria.distill.objectives import Objective
+@dataclass(frozen=True)
+class Broken(Objective):
+    def __call__(self, shown, teacher, student):
+        return {}["here"]
+@dataclass(frozen=True)
+class Scalar(Objective):
+    def __call__(self, shown, teacher, student):
+        return (student.output - teacher.output).square().mean()
+@dataclass(frozen=True)
+class Late(aria.Allocator):
+    def __call__(self, estimate, mass):
+        raise LookupError("late")
+"""
+
+
+def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
+    """An allocator that fails is told at the start, however long the sampler warms up."""
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    for number, (code, sentence, more) in enumerate([
+        (1, "own.py line 8: KeyError: 'here'", {"objective": f"{path}:Broken"}),
+        (2, "Scalar must return one loss per sample, (2,) floats, got torch", {"objective": f"{path}:Scalar"}),
+        (1, "own.py line 16: LookupError: late", {"allocator": f"{path}:Late", "warmup": 1000}),
+    ]):
+        told = run(place, tmp_path / f"out{number}", **more)
+        assert (told.exit_code, sentence in told.stderr) == (code, True), told.output
+        assert told.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in told.output
+
+
+def test_pickled_weights_are_not_opened(place, tmp_path):
+    """Neither a teacher's nor a student's: unpickling could run code."""
+    import torch
+    from safetensors.torch import load_file
+
+    for name, folder in (("teacher", "unet"), ("student", "")):
+        shutil.copytree((place / name).resolve(), tmp_path / name)
+        weights = tmp_path / name / folder / "diffusion_pytorch_model.safetensors"
+        torch.save(load_file(weights), weights.with_suffix(".bin"))
+        weights.unlink()
+        flag = {"pretrained_model_name_or_path": tmp_path / name} if name == "teacher" else {"student": tmp_path / name}
+        told = run(place, tmp_path / "out", **flag)
+        assert told.exit_code == 2 and told.stderr.count("\n") == 1, told.output
+        assert "safetensors" in told.stderr
+
+
 def test_losses_that_are_not_finite(place, tmp_path):
     """Exit code 1; the checkpoint before stays, with finite weights."""
     import torch

@@ -7,16 +7,20 @@ import io
 import json
 import os
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 
-from aria import partitioners
+from aria import partitioners, registry
+from aria.cli import main
 from aria.distill.report import Record, figures, page
+from aria.partitioners.fitted import KINDS
 from aria.pool import Pool
 
 pytest.importorskip("matplotlib")
@@ -49,6 +53,34 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
     for name, rows in (("losses", losses), ("discrepancies", seen), ("validation", gaps)):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
+    """A fresh process knows no kind but those of the package, and imports the one it is told of."""
+    run = write_run(tmp_path / "run")
+    own = tmp_path / "half.py"
+    own.write_text(
+        "from dataclasses import dataclass\n"
+        "import aria, torch\n"
+        "from aria.partitioners import Fitted, Members\n"
+        "class HalfPartition(Fitted, kind='half'):\n"
+        "    def assign(self, pool, **coords):\n"
+        "        return torch.arange(len(pool)) * 30 // len(pool)\n"
+        "@dataclass(frozen=True)\n"
+        "class Half(aria.Partitioner):\n"
+        "    def fit(self, pool):\n"
+        "        return HalfPartition(Members.build(torch.arange(len(pool)) * 30 // len(pool), rows=30))\n"
+    )
+    partition = registry.partitioner(f"{own}:Half").fit(Pool(size=60))
+    partitioners.save(partition, run / "partition.safetensors")
+    KINDS.pop("half")
+    told = ["report", str(run), "--output", str(tmp_path / "page.html")]
+    refused = CliRunner().invoke(main, told)
+    assert refused.exit_code == 2 and "--partitioner file.py:Class" in refused.stderr
+    shutil.copy(own, tmp_path / "again.py")  # a file is imported once a process
+    done = CliRunner().invoke(main, [*told, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
+    assert done.exit_code == 0, done.output
+    assert "half 7" in (tmp_path / "page.html").read_text()
 
 
 @pytest.fixture

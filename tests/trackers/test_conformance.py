@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+import aria
 from aria import trackers
 from aria.interfaces import Estimate, Tracker
 from aria.testing import check_tracker
@@ -116,5 +117,10 @@ class Unsure(EMA):
         return super().update(state, stats) | {"unknown": state["unknown"].clone()}
 
 
-def test_nan_in_the_memory_is_no_change():
-    check_tracker(Unsure())
+def test_nan_in_the_memory_is_refused_before_it_is_in_a_checkpoint():
+    """A run with it could be saved and never resumed; the sampler does not save it either."""
+    with pytest.raises(AssertionError, match=r"holds NaN in its state 'unknown', which is not saved"):
+        check_tracker(Unsure())
+    sampler = aria.Sampler(aria.partitioners.OneRegion().fit(aria.Pool(size=2)), tracker=Unsure())
+    with pytest.raises(ValueError, match=r"tracker\.unknown in the state holds NaN"):
+        sampler.state_dict()
