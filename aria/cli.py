@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from aria import commands
@@ -12,6 +14,8 @@ from aria.command_line import Subcommands
 @click.version_option(package_name="aria-distill")
 def main() -> None:
     """Spend the steps of a diffusion distillation on the conditions where the student still disagrees."""
+    # it advises on packages that are not missed here; what matters is checked when a folder is opened
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 
 if __name__ == "__main__":

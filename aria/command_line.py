@@ -7,12 +7,16 @@ import errno
 import importlib
 import pkgutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
 import click
+
+QUIET = 20.0
+"""Seconds between two lines of progress."""
 
 
 class Subcommands(click.Group):
@@ -95,9 +99,27 @@ def mistakes(place: object = "") -> Iterator[None]:
         raise Mistake(" ".join(f"{error.filename or place}: {error.strerror or error}".split())) from error
 
 
+def _lines(label: str) -> Callable[[int, int], None]:
+    begun = told = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        now = time.monotonic()
+        if done and now - told >= QUIET:
+            told = now
+            left = (now - begun) * (total - done) / done
+            click.echo(f"{label}: {done} of {total}, about {left:.0f} s to go", err=True)
+
+    return progress
+
+
 @contextmanager
 def bar(label: str, *, hidden: bool = False, width: int = 36) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error, told (done, total); ``width`` 0 is the whole line."""
+    """A progress bar on standard error, told (done, total); ``width`` 0 is the whole line. Where standard error is no
+    terminal, what takes longer writes a line every :data:`QUIET` seconds instead."""
+    if not hidden and not sys.stderr.isatty():
+        yield _lines(label)
+        return
     with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden, width=width) as shown:
 
         def progress(done: int, total: int) -> None:

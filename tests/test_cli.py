@@ -10,6 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
+from aria import command_line
 from aria.cli import main
 from aria.command_line import Mistake, mistakes
 
@@ -31,6 +32,7 @@ def test_plugins_lists_what_specs_can_name():
     assert {"ema", "bank"} <= set(names["tracker"])
     assert {"proportional", "oracle"} <= set(names["allocator"])
     assert {"kmeans", "labels"} <= set(names["partitioner"])
+    assert {"output", "feature"} <= set(names["objective"]) and "min_snr" in names["weighting"]
     assert "window_ucb" in run("plugins").output
 
 
@@ -76,6 +78,20 @@ def test_what_libraries_say_in_several_lines_is_said_in_one():
     for error in (OSError("torn:\n  no footer\n"), ValueError("torn:\n  no footer\n")):
         with pytest.raises(Mistake, match="torn: no footer$"), mistakes("a file"):
             raise error
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
+    """What is soon done says nothing, what takes longer a line at intervals; a hidden bar is silent."""
+    clock = iter([0.0, 5.0, 20.0, 30.0, 60.0])
+    monkeypatch.setattr(command_line.time, "monotonic", lambda: next(clock))
+    with command_line.bar("steps") as progress:
+        for done in (1, 20, 25, 80):
+            progress(done, 100)
+    shown = capsys.readouterr()
+    assert shown.err == "steps: 20 of 100, about 80 s to go\nsteps: 80 of 100, about 15 s to go\n" and not shown.out
+    with command_line.bar("steps", hidden=True) as progress:
+        progress(50, 100)
+    assert capsys.readouterr() == ("", "")
 
 
 def test_help_loads_nothing_heavy():

@@ -25,7 +25,7 @@ MOST_AT_ONCE = 8
 
 
 @click.command("verify", cls=printing.OneLine)
-@click.option("--quick/--full", "quick", default=True, help="Some claims in half a minute, or all with more replicas.")
+@click.option("--quick/--full", "quick", default=True, help="Some claims in about a minute, or all with more replicas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option(
     "--tracker", "spec", metavar="SPEC", help="Put this tracker through the regimes instead; certifies nothing."
