@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from aria import whole_file
+
 FIGURES = (".png", ".svg", ".pdf")
 """Endings of the figures that can be written."""
 
@@ -32,6 +34,8 @@ class OneLine(click.Command):
             return super().parse_args(ctx, args)
         except click.UsageError as error:
             raise Refusal(one_line(error.format_message())) from None
+        except ValueError as error:  # of a callback
+            raise Refusal(one_line(str(error))) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -71,11 +75,9 @@ def figure(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     """A click callback: refuses, before anything is computed, a figure that could not be written."""
     if value is None:
         return None
-    path = Path(value)
-    if path.suffix.lower() not in FIGURES:
+    if Path(value).suffix.lower() not in FIGURES:
         raise click.BadParameter(f"{value!r} must end in one of {', '.join(FIGURES)}")
-    if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
+    whole_file.check_writable(Path(value))
     return value
 
 

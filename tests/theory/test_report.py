@@ -122,9 +122,9 @@ def test_figures_alone(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (("--out", "nowhere/report.html"), "there is no folder 'nowhere' to write 'report.html' to"),
-        (("--out", "."), "'.' is a folder"),
-        (("--figures", "nowhere"), "there is no folder 'nowhere'"),
+        (("--out", "nowhere/report.html"), "there is no folder nowhere to write report.html to"),
+        (("--out", "."), ". is a folder, give a file"),
+        (("--figures", "nowhere"), "there is no folder nowhere"),
         (("--seed", "-1"), "--seed"),
         (("--seed", "x"), "'x' is not a valid integer"),
         (("--ouf", "a"), "--ouf"),
@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(small, tmp_path, monkeypatch, arguments, message)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_runs(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("theory.commands.report.os.access", lambda path, mode: False)
+    monkeypatch.setattr("aria.whole_file.os.access", lambda path, mode: False)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
     assert "permission denied" in result.stderr and len(result.stderr.splitlines()) == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import html
+from aria import html, whole_file
 from theory import printing
 
 if TYPE_CHECKING:
@@ -33,26 +32,16 @@ def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     """Refuses, before anything is computed, a file that could not be written."""
     if value is None:
         return None
-    path = Path(value)
-    if os.path.isdir(path):  # False, not an error, of a name that no disk takes
-        raise click.BadParameter(f"{value!r} is a folder, give a file such as {str(path / 'report.html')!r}")
-    if not path.absolute().parent.is_dir():
-        raise click.BadParameter(f"there is no folder {str(path.parent)!r} to write {path.name!r} to")
-    if not os.access(path if os.path.exists(path) else path.absolute().parent, os.W_OK):
-        raise click.BadParameter(f"{value!r} cannot be written: permission denied")
-    return path
+    whole_file.check_writable(Path(value))
+    return Path(value)
 
 
 def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
     """The same for a folder."""
     if value is None:
         return None
-    path = Path(value)
-    if not os.path.isdir(path):
-        raise click.BadParameter(f"there is no folder {value!r}")
-    if not os.access(path, os.W_OK):
-        raise click.BadParameter(f"nothing can be written to {value!r}: permission denied")
-    return path
+    whole_file.check_writable(Path(value) / "figure.svg")
+    return Path(value)
 
 
 @click.command("report", cls=printing.OneLine)
