@@ -150,6 +150,26 @@ def test_warmup_draws_from_the_pool():
     assert sampler.probs().tolist() == pytest.approx([0.25] * 4)
 
 
+def test_a_rule_that_cannot_answer_is_told_before_the_warm_up():
+    never = Fixed((0.0, 0.0, 0.0, 0.0))
+    with pytest.raises(ValueError, match="Fixed must return finite non-negative weights"):
+        sampler_of(warmup=1000, allocator=never)
+    assert sampler_of(allocator=never).updates == 0  # without a warm-up the first draw says so
+
+
+def test_what_the_last_update_saw_is_known_when_it_is_whole():
+    sampler = sampler_of(every=2)
+    assert not sampler.visited.any()
+    sampler.observe(torch.tensor([0, 2]), torch.ones(2), where=torch.tensor([True, False]))
+    assert not sampler.visited.any()
+    sampler.observe(torch.tensor([3]), torch.ones(1))
+    assert sampler.visited.tolist() == [True, False, False, True]
+    sampler.observe(torch.tensor([1]), torch.ones(1))
+    assert not sampler.visited.any()
+    sampler.observe(torch.tensor([1]), torch.zeros(1))
+    assert sampler.visited.tolist() == [False, True, False, False]
+
+
 def test_samples_left_out_by_where_leave_no_trace():
     kept, whole = sampler_of(), sampler_of()
     region = torch.tensor([0, 1, 1, 3])
