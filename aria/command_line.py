@@ -7,16 +7,15 @@ import errno
 import importlib
 import pkgutil
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import click
 
-QUIET = 20.0
-"""Seconds between two lines of progress."""
+from aria.progress_lines import lines
 
 
 class Subcommands(click.Group):
@@ -99,26 +98,13 @@ def mistakes(place: object = "") -> Iterator[None]:
         raise Mistake(" ".join(f"{error.filename or place}: {error.strerror or error}".split())) from error
 
 
-def _lines(label: str) -> Callable[[int, int], None]:
-    begun = told = time.monotonic()
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        now = time.monotonic()
-        if done and now - told >= QUIET:
-            told = now
-            left = (now - begun) * (total - done) / done
-            click.echo(f"{label}: {done} of {total}, about {left:.0f} s to go", err=True)
-
-    return progress
-
-
 @contextmanager
 def bar(label: str, *, hidden: bool = False, width: int = 36) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on standard error, told (done, total); ``width`` 0 is the whole line. Where standard error is no
-    terminal, what takes longer writes a line every :data:`QUIET` seconds instead."""
+    terminal but a pipe, a file or a CI's log, it is lines."""
     if not hidden and not sys.stderr.isatty():
-        yield _lines(label)
+        with lines(label, say=partial(click.echo, err=True)) as progress:
+            yield progress
         return
     with click.progressbar(length=1, label=label, file=sys.stderr, hidden=hidden, width=width) as shown:
 

@@ -33,8 +33,8 @@ from torch import Tensor
 from aria.interfaces import Allocator, Partitioner, Tracker
 
 __all__ = [
-    "SpecError", "add_kind", "allocator", "available", "own_line", "partitioner", "resolve", "signatures", "spec",
-    "tracker",
+    "SpecError", "add_kind", "allocator", "available", "hint", "own_line", "partitioner", "resolve", "signatures",
+    "spec", "tracker",
 ]  # fmt: skip
 
 KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Allocator: "allocator"}
@@ -142,6 +142,16 @@ def spec(part: object) -> str:
     else:
         told = dict(sorted(getattr(part, "__dict__", {}).items()))
     return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
+
+
+def hint(name: str, known: list[str]) -> str:
+    """What may have been meant, for the middle of a sentence; nothing where no name is near.
+
+    >>> hint("emma", ["ema", "bank"])
+    " (did you mean 'ema'?)"
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def own_line(error: BaseException) -> str | None:
@@ -256,8 +266,8 @@ def _factory(name: str, kind: type, foreign: dict[str, tuple[str, str]]) -> tupl
     if name in points:
         return points[name].load(), name
     other = next((word for cls, word in KINDS.items() if cls is not kind and name in available(cls)), None)
-    hint = f", which is the name of one of the {other}s" if other else _hint(name, available(kind))
-    raise SpecError(f"unknown {KINDS[kind]} {name!r}{hint}; there are: {', '.join(available(kind))}")
+    near = f", which is the name of one of the {other}s" if other else hint(name, available(kind))
+    raise SpecError(f"unknown {KINDS[kind]} {name!r}{near}; there are: {', '.join(available(kind))}")
 
 
 def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -268,8 +278,8 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
         signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
-        hint = _hint(unknown[0], list(signature.parameters)) if unknown else ""
-        raise SpecError(f"{shown}: {error}{hint}; it takes ({_takes(factory)})") from None
+        near = hint(unknown[0], list(signature.parameters)) if unknown else ""
+        raise SpecError(f"{shown}: {error}{near}; it takes ({_takes(factory)})") from None
     try:
         return factory(*args, **kwargs)
     except TypeError as error:
@@ -289,18 +299,13 @@ def _default(parameter: inspect.Parameter) -> str:
     return f"={parameter.default!r}" if plain else "=…"
 
 
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _attribute(module: ModuleType, name: str, shown: str) -> Any:
     if not hasattr(module, name):
         public = [
             known for known, value in vars(module).items() if inspect.isclass(value) and not known.startswith("_")
         ]
         raise SpecError(
-            f"{shown} has no {name!r}{_hint(name, public)}; its classes: {', '.join(sorted(public)) or 'none'}"
+            f"{shown} has no {name!r}{hint(name, public)}; its classes: {', '.join(sorted(public)) or 'none'}"
         )
     return getattr(module, name)
 
@@ -314,8 +319,8 @@ def _module(name: str) -> ModuleType:
         try:
             return importlib.import_module(name)
         except Exception as error:
-            hint = f"; for a file write {name}.py:…" if Path(f"{name}.py").is_file() else ""
-            raise SpecError(f"cannot import {name!r}: {type(error).__name__}: {error}{hint}") from error
+            more = f"; for a file write {name}.py:…" if Path(f"{name}.py").is_file() else ""
+            raise SpecError(f"cannot import {name!r}: {type(error).__name__}: {error}{more}") from error
     path = Path(name).expanduser()
     if not path.is_file():
         raise SpecError(f"there is no file {name!r}")

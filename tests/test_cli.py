@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
@@ -80,18 +81,24 @@ def test_what_libraries_say_in_several_lines_is_said_in_one():
             raise error
 
 
-def test_progress_is_plain_lines_where_there_is_no_terminal(monkeypatch, capsys):
-    """What is soon done says nothing, what takes longer a line at intervals; a hidden bar is silent."""
-    clock = iter([0.0, 5.0, 20.0, 30.0, 60.0])
-    monkeypatch.setattr(command_line.time, "monotonic", lambda: next(clock))
+def test_progress_is_lines_where_there_is_no_terminal(capsys):
     with command_line.bar("steps") as progress:
-        for done in (1, 20, 25, 80):
-            progress(done, 100)
-    shown = capsys.readouterr()
-    assert shown.err == "steps: 20 of 100, about 80 s to go\nsteps: 80 of 100, about 15 s to go\n" and not shown.out
+        progress(0, 100), progress(20, 100), progress(100, 100)
+    assert capsys.readouterr() == ("", "steps: 0 of 100 (0 %)\nsteps: 100 of 100 (100 %)\n")
     with command_line.bar("steps", hidden=True) as progress:
         progress(50, 100)
     assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", shown := Terminal())
+    with command_line.bar("steps") as progress:
+        progress(20, 100)
+    assert "steps" in shown.getvalue() and " 20%" in shown.getvalue() and "of 100" not in shown.getvalue()
 
 
 def test_help_loads_nothing_heavy():

@@ -4,6 +4,7 @@ inputs; in nothing else."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from aria import checks, registry
 from aria.distill.objectives import Weighting
@@ -97,14 +98,23 @@ def arm(text: str) -> Arm:
     head, colon, rest = text.partition(": ")
     if not colon:
         return Arm(text.strip(), text.strip())
-    told: dict[str, object] = {}
-    allowed = ("allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting", "on_policy")
-    for part in filter(None, (part.strip() for part in rest.split(";"))):
+    try:
+        return replace(Arm(head.strip()), **_settings(rest))
+    except ValueError as error:
+        raise ValueError(f"arm {head.strip()!r}: {error}") from error
+
+
+def _settings(text: str) -> dict[str, Any]:
+    """What ``setting=value; …`` says."""
+    allowed = ["allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting", "on_policy"]
+    told: dict[str, Any] = {}
+    for part in filter(None, (part.strip() for part in text.split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in allowed:
-            raise ValueError(f"cannot read {part!r} of the arm {text!r}: write {' | '.join(allowed)} = value")
+            hint = registry.hint(name, allowed) if name not in allowed else ""
+            raise ValueError(f"cannot read {part!r}{hint}: write {' | '.join(allowed)} = value")
         told[name] = _read(name, value)
-    return replace(Arm(head.strip()), **told)  # type: ignore[arg-type]
+    return told
 
 
 def _read(name: str, value: str) -> object:

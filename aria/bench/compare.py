@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import marshal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from aria import checks, registry
@@ -148,8 +148,14 @@ def _source(cls: type) -> str:
     module = sys.modules[cls.__module__]
     if getattr(module, "__file__", None):
         return inspect.getsource(module)
-    methods = {name: method for name, method in sorted(vars(cls).items()) if inspect.isfunction(method)}
-    return repr({name: marshal.dumps(method.__code__) for name, method in methods.items()})
+    methods = sorted((name, method) for name, method in vars(cls).items() if inspect.isfunction(method))
+    return repr([(name, _body(method.__code__)) for name, method in methods])
+
+
+def _body(code: CodeType) -> list[object]:
+    """What a function does, spelled alike in every process."""
+    inner = [_body(value) if isinstance(value, CodeType) else repr(value) for value in code.co_consts]
+    return [code.co_code.hex(), code.co_names, inner]
 
 
 def _foreign(part: object) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ MARKERS = ("o", "s", "D", "^")
 """The points of arms whose lines have the strokes of the same place."""
 LETTER, LINE = 6.0, 10.0
 """Width of a small letter and height of a line, in points, generously."""
+LONGEST = 30
+"""Letters of an arm's name in a figure."""
 
 
 def curves(result: Result) -> str:
@@ -35,7 +37,7 @@ def curves(result: Result) -> str:
 def pareto(result: Result) -> str:
     """The change of the tail's gap against the change of the head's, an arm a point."""
     figure, (panel,) = panels_of(1, height=5.0)
-    _pareto(panel, result)
+    _pareto(figure, panel, result)
     return svg_of(figure, "pareto")
 
 
@@ -45,7 +47,7 @@ def both(result: Result) -> Figure:
     _curves(panels[0], result, "uniform")
     _legend(figure, panels[0])
     if has_ends(result):
-        _pareto(panels[1], result)
+        _pareto(figure, panels[1], result)
     return figure
 
 
@@ -80,14 +82,14 @@ def _curves(panel: Axes, result: Result, group: str) -> None:
     panel.axhline(1, color=INK, lw=0.8, ls=":")
     for arm, (steps, mean, error) in relative_curves(result, group).items():
         colour, stroke = looks[arm]
-        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=_marker(stroke), ms=3, label=arm)
-        panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.15, lw=0)
+        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=_marker(stroke), ms=3, label=_label(arm))
+        panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.1, lw=0)
     panel.set(title=group, ylabel=f"generation gap / that of {result['baseline']} at the end", yscale="log")
     _few_numbers(panel)
     over_steps(panel)
 
 
-def _pareto(panel: Axes, result: Result) -> None:
+def _pareto(figure: Figure, panel: Axes, result: Result) -> None:
     looks = _looks(result)
     panel.axhline(0, color=INK, lw=0.8, ls=":")
     panel.axvline(0, color=INK, lw=0.8, ls=":")
@@ -101,29 +103,50 @@ def _pareto(panel: Axes, result: Result) -> None:
         places[row["arm"]] = x, y
     panel.set(xlabel="head: change of the generation gap, %", ylabel="tail: change of the generation gap, %")
     panel.margins(0.15)
-    _name(panel, places)
+    _name(figure, panel, places, {arm: colour for arm, (colour, _) in looks.items()})
 
 
-def _name(panel: Axes, places: Mapping[str, tuple[float, float]]) -> None:
-    """Names to the right of their points, each below those it would lie on, with a line to where it belongs."""
-    box, (width, height) = panel.get_window_extent(), np.array([panel.get_xlim(), panel.get_ylim()]) @ (-1, 1)
-    scale = np.array([box.width / width, box.height / height]) * 72 / panel.figure.dpi
-    taken: list[tuple[float, float, float]] = []
-    for name, place in sorted(places.items(), key=lambda told: -told[1][1]):
-        left, y = np.array(place) * scale + (7, 5)
-        right, lowest = left + LETTER * len(name), y
-        while any(left < end and start < right and abs(y - other) < LINE for start, end, other in taken):
-            y -= 1
-        taken.append((left, right, y))
-        line = {"arrowstyle": "-", "color": INK, "alpha": 0.4, "lw": 0.6} if y < lowest else None
-        panel.annotate(name, place, xytext=(7, 5 + y - lowest), textcoords="offset points", fontsize="small", color=INK,
-                       arrowprops=line)  # fmt: skip
+def _name(figure: Figure, panel: Axes, places: Mapping[str, tuple[float, float]], colours: Mapping[str, str]) -> None:
+    """Names in a column to the right of the panel, as high as their points or nearly so, with lines to them."""
+    figure.draw_without_rendering()  # which lays it out: the panel is now as tall as it will be
+    (low, high), apart = panel.get_ylim(), LINE * figure.dpi / 72 / panel.get_window_extent().height
+    names = sorted(places, key=lambda name: places[name][1])
+    heights = apart_by([(places[name][1] - low) / (high - low) for name in names], apart)
+    for name, height in zip(names, heights):
+        line = {"arrowstyle": "-", "color": colours[name], "alpha": 0.5, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
+        panel.annotate(_label(name), places[name], xytext=(1.03, height), textcoords="axes fraction", va="center",
+                       fontsize="small", color=INK, arrowprops=line | {"relpos": (0, 0.5)})  # fmt: skip
+
+
+def apart_by(heights: Sequence[float], least: float) -> list[float]:
+    """Rising ``heights`` in [0, 1], moved up by as little as sets each ``least`` above the one before, and down again
+    where they leave the interval.
+
+    >>> [round(height, 2) for height in apart_by([0.1, 0.1, 0.95, 0.95], 0.1)]
+    [0.1, 0.2, 0.9, 1.0]
+    """
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max([height, *(before + least for before in moved[-1:])]))
+    highest = 1.0
+    for place in reversed(range(len(moved))):
+        moved[place] = min(moved[place], highest)
+        highest = moved[place] - least
+    return moved
 
 
 def _legend(figure: Figure, panel: Axes) -> None:
-    """All arms below the figure, where they hide no line."""
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize="small",
-                  frameon=False)  # fmt: skip
+    """All arms below the figure, where they hide no line, in as many columns as their names leave room for."""
+    handles, labels = panel.get_legend_handles_labels()
+    column = LETTER * max(map(len, labels)) + 40
+    figure.legend(handles, labels, loc="outside lower center", fontsize="small", frameon=False,
+                  ncols=max(1, min(5, int(72 * figure.get_figwidth() / column))))  # fmt: skip
+
+
+def _label(arm: str) -> str:
+    """An arm's name for a figure: of a long one its end, where files' paths differ. A dollar sign is no mathematics."""
+    short = arm if len(arm) <= LONGEST else f"…{arm[1 - LONGEST :]}"
+    return short.replace("$", r"\$")
 
 
 def _marker(stroke: str) -> str:
@@ -133,8 +156,9 @@ def _marker(stroke: str) -> str:
 def _looks(result: Result) -> dict[str, tuple[str, str]]:
     """A colour and a stroke for each arm; the baseline has the page's ink."""
     others = [row["arm"] for row in result["table"] if row["arm"] != result["baseline"]]
+    colours = COLOURS[:-1]  # the last is what the first becomes on a dark page
     looks = {
-        name: (COLOURS[place % len(COLOURS)], STROKES[place // len(COLOURS) % len(STROKES)])
+        name: (colours[place % len(colours)], STROKES[place // len(colours) % len(STROKES)])
         for place, name in enumerate(others)
     }
     return {**looks, result["baseline"]: (INK, "-")}

@@ -92,14 +92,7 @@ class Queue:
         how = {name: value for name, value in self.settings(arm, seed, Path()).items() if name not in ANYWHERE}
         return _digest([self.task.identity(), asdict(arm), how, device.chosen(self.device)])
 
-    def run(
-        self,
-        folder: Path,
-        *,
-        jobs: int = 1,
-        bar: Bar = silent,
-        progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> list[Record]:
+    def run(self, folder: Path, *, jobs: int = 1, bar: Bar = silent) -> list[Record]:
         """The records of all runs, ``jobs`` of them at a time; those in ``folder`` are not computed again."""
         checks.whole("jobs", jobs, least=1)
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,7 +102,8 @@ class Queue:
             place = folder / "tasks" / _digest([self.task.identity()])
             self._prepare(folder, place, todo, bar)
             cells = [self._laid(folder, place, arm, seed) for arm, seed in todo]
-            _work(cells, jobs, lambda done: progress(done, len(cells)))
+            with bar("runs") as progress:
+                _work(cells, jobs, lambda done: progress(done, len(cells)))
         results = [self._result(folder, arm, seed) for arm, seed in runs]
         return [row for path in results for row in json.loads(path.read_text(encoding="utf-8"))]
 
@@ -218,7 +212,8 @@ def _work(cells: Sequence[Path], jobs: int, progress: Callable[[int], None]) -> 
                 cell = running.pop(process)
                 if process.returncode:
                     raise CellFailed(_why(cell, process.returncode))
-                progress(done := done + 1)
+                done += 1
+            progress(done)
             time.sleep(0.05)
     finally:
         for process in running:

@@ -6,21 +6,32 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aria import html
-from aria.bench import figures, table
+from aria.bench import figures, table, words
+from aria.bench.arms import LOOKAHEAD
 
 Result = Mapping[str, Any]
 
 CHANGES = (
     "Change of the generation gap against {baseline}, in per cent: mean over {seeds} paired seeds ± standard error; "
-    "negative is better. * marks changes that chance explains with p < .01 in a paired t test, adjusted (Holm) for all "
-    "arms and groups of the table together. The generation gap is the mean squared difference between what student "
-    "and teacher make of the same noise."
+    "negative is better. The generation gap is the mean squared difference between what student and teacher make of "
+    "the same noise. * marks changes that chance explains with p\N{NO-BREAK SPACE}<\N{NO-BREAK SPACE}.01 in a "
+    "paired t test, adjusted (Holm) for all arms and groups of the table together."
 )
+COLOURS = (
+    html.tag("span", "Green", class_="good"),
+    " is what shrinks by more than two standard errors, ",
+    html.tag("span", "orange", class_="bad"),
+    " what grows by as much; the rest may be chance.",
+)
+ROWS = "A row is an arm, a way to allocate; a column the mean over a group of conditions: "
 MISLEADS = (
     "The last column is the flat error of noise predictions on images with their own conditions: it is shown because "
     "it misleads, an arm may lead there and generate worse."
 )
-OWN = "own.images"
+ARMS = (
+    "Arms differ in where the conditions come from that are put in the place of an image's own, and if they say so in "
+    "how noise levels count and who makes the images; worlds, starts, images, noise and timesteps are the same for all."
+)
 CURVES = (
     "The generation gap over that of {baseline} at the end, seed by seed; mean and standard error (band) over {seeds} "
     "seeds. A line that crosses 1 is where {baseline} ends."
@@ -29,10 +40,17 @@ PARETO = (
     "What the rarest conditions gain (down) against what the most frequent ones pay (right), with standard errors; "
     "{baseline} is at the origin, and below and left of it nobody pays."
 )
-SPEED = (
-    "Steps until an arm is where {baseline} ends, as a share of the run, and the part of the oracle's gain it has "
-    "uniformly over conditions: the oracle knows every region's exact discrepancy. Groups pay whose gap grows by more "
-    "than two standard errors. A dash: never there, no oracle, or its own gain cannot be told from chance."
+SPEED = "Steps: the share of the run until an arm is where {baseline} ends; a dash: never."
+PAYS = "Groups pay whose gap grows by more than two standard errors."
+GAINS = {
+    table.ORACLE: "Of the oracle's gain: the part of it that an arm has, uniformly over conditions; the oracle knows "
+    "every region's exact discrepancy.",
+    LOOKAHEAD: "Of lookahead's: the same of what it gains that always goes on from the best arm's student.",
+}
+CHANCE = "No share of the gain of {marks} is shown: it cannot be told from chance."
+METRICS = (
+    "gap: the generation gap; x0: error of the image that a noise prediction implies; own: flat error of noise "
+    "predictions on the images at hand; others are the task's own."
 )
 
 
@@ -40,16 +58,23 @@ def page(result: Result) -> html.Html:
     """Everything about a comparison in one document."""
     told = {"baseline": result["baseline"], "seeds": len(result["seeds"])}
     curves = html.figure(figures.curves(result), CURVES.format(**told), "the generation gap over the steps")
-    said = CHANGES.format(**told) + (f" {MISLEADS}" if OWN in result["table"][0] else "")
     return html.page(
         f"Comparison on {result['task'].split('(')[0]}",
         _summary(result),
-        html.section("Who gains and who pays", html.tag("p", said), _changes(result)),
+        html.section("Who gains and who pays", *_explained(result, told), _changes(result)),
+        html.section("Arms", html.tag("p", ARMS), *_arms(result)),
         *_ends(result, told),
         html.section("On the way", curves),
-        html.section("Sooner, and how near the oracle", html.tag("p", SPEED.format(**told)), _speed(result)),
-        *_settings(result),
+        html.section("Sooner, and how near the best", html.tag("p", _said(result, told)), _speed(result)),
+        _numbers(result),
     )
+
+
+def _explained(result: Result, told: Mapping[str, object]) -> Iterator[html.Html]:
+    """What the table of changes shows: its numbers, colours, rows and columns."""
+    yield html.tag("p", CHANGES.format(**told), " ", *(COLOURS if len(result["seeds"]) > 1 else ()))
+    groups = [part for name in result["groups"] for part in (", ", html.tag("b", name), f" ({words.of_group(name)})")]
+    yield html.tag("p", ROWS, *groups[1:], ".", f" {MISLEADS}" if table.OWN in result["table"][0] else "")
 
 
 def _ends(result: Result, told: Mapping[str, object]) -> Iterator[html.Html]:
@@ -63,7 +88,7 @@ def _summary(result: Result) -> html.Html:
     told = {
         "task": html.tag("code", result["task"]),
         "setting": f"replacement {setting['replacement']}, noise levels weighted {setting['weighting']}",
-        "length of a run": f"{max(row['step'] for row in result['records'])} steps",
+        "every run": f"{max(row['step'] for row in result['records'])} steps",
         "seeds": ", ".join(map(str, result["seeds"])),
         "command": html.tag("code", result["command"]),
         "made": f"{result['date']}, in {result['seconds']:.0f} s besides what was there already",
@@ -73,8 +98,8 @@ def _summary(result: Result) -> html.Html:
 
 def _changes(result: Result) -> html.Html:
     columns = {f"gap.{group}": group for group in result["groups"]}
-    if OWN in result["table"][0]:
-        columns[OWN] = "own images, flat ε error"
+    if table.OWN in result["table"][0]:
+        columns[table.OWN] = "own images, flat ε error"
     rows = []
     for row in result["table"]:
         shown = [_change(row[name], row["arm"] == result["baseline"]) for name in columns]
@@ -90,14 +115,43 @@ def _change(cell: Mapping[str, Any], baseline: bool) -> html.Html:
         return html.tag("td", "0", class_="number soft")
     mean, error, p = cell["mean"], cell["error"], cell.get("p_adjusted")
     star = "*" if p is not None and p < table.LEVEL else ""
-    said = f"{mean:+.1f}" + (f" ± {error:.1f}{star}" if error is not None else "")
+    said = table.signed(mean) + (f" ± {error:.1f}{star}" if error is not None else "")
     sure = error is not None and abs(mean) > 2 * error
     colour = (" good" if mean < 0 else " bad") if sure else ""
     return html.tag("td", said, class_=f"number{colour}")
 
 
+def _arms(result: Result) -> Iterator[html.Html]:
+    """What each arm does, and its settings."""
+    shared = {"replacement", "weighting"}
+    there = "where those conditions come from"
+    yield html.table([{"arm": arm["name"], there: words.of_arm(arm)} for arm in _all(result)])
+    settings = [{"arm": arm["name"]} | {name: "the setting's" if value is None and name in shared else value
+                                        for name, value in arm.items() if name != "name"}
+                for arm in result["arms"]]  # fmt: skip
+    yield html.details("Settings of the arms", html.table(settings))
+
+
+def _all(result: Result) -> list[Mapping[str, Any]]:
+    """The arms, and the mark that is none."""
+    ahead = [{"name": row["arm"]} for row in result["table"] if row["arm"] == LOOKAHEAD]
+    return [*result["arms"], *ahead]
+
+
+def _said(result: Result, told: Mapping[str, object]) -> str:
+    """What is in the columns that are there, and why a share of a gain is not."""
+    there = [mark for mark in table.MARKS if any(row["arm"] == mark for row in result["table"])]
+    shown = table.marks_of(result["table"])
+    hidden = " and of ".join(mark for mark in there if mark not in shown)
+    said = [SPEED.format(**told), *(GAINS[mark] for mark in shown)]
+    said += [CHANCE.format(marks=hidden)] if hidden else []
+    return " ".join([*said, *([PAYS] if len(result["seeds"]) > 1 else [])])
+
+
 def _speed(result: Result) -> html.Html:
-    return html.table([_row(row, result["groups"]) for row in result["table"] if row["arm"] != result["baseline"]])
+    rows = [_row(row, result["groups"]) for row in result["table"] if row["arm"] != result["baseline"]]
+    known = {name for row in rows for name, value in row.items() if value is not None}
+    return html.table([{name: value for name, value in row.items() if name in known} for row in rows])
 
 
 def _row(row: dict[str, Any], groups: list[str]) -> dict[str, object]:
@@ -111,15 +165,11 @@ def _row(row: dict[str, Any], groups: list[str]) -> dict[str, object]:
     }
 
 
-def _settings(result: Result) -> Iterator[html.Html]:
-    shared = {"replacement", "weighting"}
-    arms = [{name: "the setting's" if value is None and name in shared else value for name, value in arm.items()}
-            for arm in result["arms"]]  # fmt: skip
+def _numbers(result: Result) -> html.Html:
     values = [{"arm": row["arm"], **_values(row)} for row in result["table"]]
-    yield html.section("Arms", html.table(arms))
-    yield html.section(
+    return html.section(
         "Numbers",
-        html.details("Every metric at the end, means over the seeds", html.table(values)),
+        html.details("Every metric at the end, means over the seeds", html.tag("p", METRICS), html.table(values)),
         html.details("Recipe", html.pairs(_flat(result["recipe"]))),
         html.details("Machine and versions", html.pairs(_flat(result["machine"]))),
     )

@@ -10,8 +10,13 @@ from typing import Any
 from aria.bench import statistics
 from aria.bench.arms import LOOKAHEAD
 from aria.bench.compare import Record
+from aria.bench.words import of_group
 
 BASELINE, ORACLE = "rc", "oracle"
+MARKS = (ORACLE, LOOKAHEAD)
+"""What arms are measured by, as a share of its gain."""
+OWN = "own.images"
+"""The flat error of noise predictions on the images at hand, in tasks in memory."""
 LEVEL = 0.01
 """A change has a star where its adjusted p is below."""
 ERRORS = ("gap", "x0", "own")
@@ -42,8 +47,8 @@ def rows(records: Sequence[Record], groups: Sequence[str], baseline: str = BASEL
         row["steps"] = {group: _steps(records, arm, group, baseline, seeds, last) for group in shown}
         told.append(row)
     _adjust(told)
-    for name, mark in (("of_oracle", ORACLE), ("of_lookahead", LOOKAHEAD)):
-        _beside(told, name, mark)
+    for mark in MARKS:
+        _beside(told, f"of_{mark}", mark)
     return told
 
 
@@ -102,37 +107,60 @@ def who_pays(row: dict[str, Any], groups: Sequence[str]) -> list[str] | None:
 def text(told: Sequence[dict[str, Any]], groups: Sequence[str]) -> str:
     """The table as people read it: changes in per cent of the baseline, ± standard error, * where adjusted p < .01."""
     columns = {f"gap.{group}": group for group in groups}
-    if "own.images" in told[0]:
-        columns["own.images"] = "own ε error"
+    if OWN in told[0]:
+        columns[OWN] = "own ε error"
     width = max(len(row["arm"]) for row in told) + 2
     wide = max(15, *(len(title) + 2 for title in columns.values()))
-    marks = {f"of_{mark}": f"of {mark}" for mark in (ORACLE, LOOKAHEAD) if any(row["arm"] == mark for row in told)}
+    marks = {f"of_{mark}": f"of {mark}" for mark in marks_of(told)}
     titles = "".join(f"{title:>{len(title) + 2}}" for title in marks.values())
-    lines = ["".ljust(width) + "".join(f"{title:>{wide}}" for title in columns.values()) + f"{'steps':>8}{titles}"]
+    lines = ["arm".ljust(width) + "".join(f"{title:>{wide}}" for title in columns.values()) + f"{'steps':>8}{titles}"]
     for row in told:
-        cells = "".join(f"{_cell(row[name]):>{wide}}" for name in columns)
+        cells = "".join(f"{_cell(row[name], row['arm'] == row['baseline']):>{wide}}" for name in columns)
         shares = "".join(f"{_share(row[name]):>{len(title) + 2}}" for name, title in marks.items())
         lines.append(row["arm"].ljust(width) + cells + f"{_share(row['steps'].get('uniform')):>8}{shares}")
     return "\n".join(lines)
 
 
+def marks_of(told: Sequence[dict[str, Any]]) -> list[str]:
+    """The marks of whose gain at least one arm has a share; a column of dashes says nothing."""
+    return [mark for mark in MARKS if any(row[f"of_{mark}"] is not None for row in told)]
+
+
 def caption(result: dict[str, Any]) -> str:
-    """What the numbers of the table are."""
-    baseline, seeds = result["baseline"], len(result["seeds"])
-    told = (
-        f"Change of the generation gap in % of {baseline}'s, less is better; seeds: {seeds}, mean ± standard error; "
-        f"* adjusted p < {LEVEL}; steps: share of the run until {baseline}'s end, – if never"
-    )
-    marks = [mark for mark in (ORACLE, LOOKAHEAD) if any(row["arm"] == mark for row in result["table"])]
-    shares = " and ".join(f"of {mark}" for mark in marks)
-    return f"{told}; {shares}: share of its gain over {baseline}, – where that may be chance" if marks else told
+    """What the rows, columns and numbers of the table are, a line each."""
+    baseline, told = result["baseline"], result["table"]
+    lines = [
+        f"change of the generation gap in % of {baseline}'s, less is better; seeds: {len(result['seeds'])}, mean ± "
+        f"standard error; * adjusted p < {LEVEL}",
+        "generation gap: mean squared difference of what student and teacher make of the same noise",
+        "arms, the rows: ways to allocate, all else alike; the page says what each does",
+        f"groups of conditions, the columns: {', '.join(f'{name} ({of_group(name)})' for name in result['groups'])}",
+        f"steps: share of the run until {baseline}'s end, – if never",
+    ]
+    if OWN in told[0]:
+        lines.insert(-1, "own ε error: of noise predictions on the images at hand; it misleads, see the page")
+    for mark in (mark for mark in MARKS if any(row["arm"] == mark for row in told)):
+        gain = f"share of its gain over {baseline}" if mark in marks_of(told) else "not shown, its gain may be chance"
+        lines.append(f"of {mark}: {gain}")
+    return "\n".join(lines)
 
 
-def _cell(found: dict[str, Any]) -> str:
+def signed(change: float) -> str:
+    """A change in one digit behind the point; what rounds to nothing has no sign.
+
+    >>> signed(3), signed(-0.04)
+    ('+3.0', '0.0')
+    """
+    return f"{change:+.1f}" if round(change, 1) else "0.0"
+
+
+def _cell(found: dict[str, Any], baseline: bool) -> str:
+    if baseline:
+        return "0 "
     error, p = found["error"], found.get("p_adjusted")
     star = "*" if p is not None and p < LEVEL else " "
-    return f"{found['mean']:+.1f}{'' if error is None else f'±{error:.1f}'}{star}"
+    return f"{signed(found['mean'])}{'' if error is None else f'±{error:.1f}'}{star}"
 
 
 def _share(part: float | None) -> str:
-    return "–" if part is None else f"{part:.2f}"
+    return "–" if part is None else f"{part:z.2f}"

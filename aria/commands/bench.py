@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from aria.bench.arms import Arm
     from aria.bench.compare import Comparison, Record
     from aria.bench.queue import Queue
+    from aria.distill.cache import Bar
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
 PLOTS = (".png", ".svg", ".pdf")
@@ -55,8 +56,9 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Curves and head against tail as "
               "PNG, SVG or PDF.")  # fmt: skip
 @click.option("--quick", is_flag=True, help="A smaller world, 800 steps and 3 seeds, unless these are given.")
+@click.option("--quiet", is_flag=True, help="No progress.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
-            plot: Path | None, baseline: str, jobs: int, **settings: Any) -> None:  # fmt: skip
+            plot: Path | None, baseline: str, jobs: int, quiet: bool, **settings: Any) -> None:  # fmt: skip
     """Compare ways to allocate: every arm distils the same worlds from the same start with the same numbers.
 
     Prints by how many per cent each arm changes the generation gap against random conditioning (rc), by group of
@@ -65,10 +67,13 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise Mistake(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
     with mistakes(out):
+        from aria.distill.cache import silent
+
         _writable(out, to, plot)
         comparison = _comparison(spec, seeds, steps, quick, **settings)
-        _known_baseline(comparison, baseline)
-        result = _compare(comparison, out, _typed(click.get_current_context()), jobs, baseline)
+        _known("--baseline", baseline, [arm.name for arm in comparison.arms])
+        shown = silent if quiet else bar
+        result = _compare(comparison, out, _typed(click.get_current_context()), jobs, baseline, shown)
         from aria.bench import figures, table
         from aria.distill import files
 
@@ -80,7 +85,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         click.echo(json.dumps(result, indent=1))
         return
     click.echo(table.text(result["table"], result["groups"]))
-    click.echo(table.caption(result))
+    click.echo(f"\n{table.caption(result)}")
     click.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
 
 
@@ -89,7 +94,6 @@ def _comparison(
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
 ) -> Comparison | Queue:  # fmt: skip
     """What the options ask for: runs in memory, all of a few seeds at once, or runs of the engine one by one."""
-    from aria import checks
     from aria.bench import device as devices
     from aria.bench.arms import SETTINGS
     from aria.bench.compare import Comparison
@@ -98,7 +102,7 @@ def _comparison(
     from aria.tasks import presets
     from aria.tasks.on_disk import OnDisk
 
-    checks.one_of("--setting", setting, tuple(SETTINGS))
+    _known("--setting", setting, list(SETTINGS))
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
     where = devices.chosen(device)
@@ -122,8 +126,8 @@ def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list
 
     known = [arm.name for arm in arms.STANDARD if exact or arm.name != ORACLE]
     wanted = known if standard is None else [name.strip() for name in standard.split(",")]
-    if unknown := [name for name in wanted if name not in known]:
-        raise ValueError(f"unknown standard arm {unknown[0]!r}; there are: {', '.join(known)}")
+    for name in wanted:
+        _known("standard arm", name, known)
     chosen = [arm for arm in arms.STANDARD if arm.name in (*wanted, BASELINE)]
     return [*chosen, *map(arms.arm, variants)]
 
@@ -139,20 +143,24 @@ def _seeds(text: str) -> range:
     return seeds
 
 
-def _known_baseline(comparison: Comparison | Queue, baseline: str) -> None:
-    from aria import checks
+def _known(what: str, name: str, known: list[str]) -> None:
+    """Refuse a name that is not among those known, and say which one was nearly given."""
+    from aria import registry
 
-    checks.one_of("--baseline", baseline, tuple(arm.name for arm in comparison.arms))
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
 
 
-def _compare(comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str) -> dict[str, Any]:
+def _compare(
+    comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str, shown: Bar
+) -> dict[str, Any]:
     """Run what is missing, then write the result and its page."""
     from aria.bench import report, result
     from aria.distill import files
 
     out.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    records = _run(comparison, out / "cells", jobs)
+    records = _run(comparison, out / "cells", jobs, shown)
     seconds = time.monotonic() - begun
     told = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
     files.write_text(out / "results.json", json.dumps(told, indent=1) + "\n")
@@ -160,17 +168,16 @@ def _compare(comparison: Comparison | Queue, out: Path, typed: str, jobs: int, b
     return told
 
 
-def _run(comparison: Comparison | Queue, folder: Path, jobs: int) -> list[Record]:
+def _run(comparison: Comparison | Queue, folder: Path, jobs: int, shown: Bar) -> list[Record]:
     """The records of all cells: tasks in memory are trained as stacked models, tasks on disk by the engine."""
     from aria.bench.queue import CellFailed, Queue
 
     if isinstance(comparison, Queue):
         try:
-            with bar("runs") as progress:
-                return comparison.run(folder, jobs=jobs, progress=progress)
+            return comparison.run(folder, jobs=jobs, bar=shown)
         except CellFailed as error:
             raise click.ClickException(str(error)) from error
-    with bar("steps") as progress:
+    with shown("steps") as progress:
         return comparison.run(folder, progress=progress)
 
 

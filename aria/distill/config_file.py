@@ -20,8 +20,11 @@ def _parse(path: Path) -> dict[str, Any]:
     checks.one_of("the ending of a configuration file", path.suffix, (".yaml", ".yml", ".toml", ".json"))
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"there is no configuration {path}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read the configuration {path}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"cannot read the configuration {path}: {why}") from None
     try:
         told = _parser(path.suffix)(text)
     except Exception as error:  # three parsers with three families of errors, all of them the file's fault

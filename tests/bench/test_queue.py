@@ -265,3 +265,22 @@ def test_prompts_without_weights_keep_their_columns(task, tmp_path):
 def test_impossible_comparisons_are_refused(make, complaint, task):
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
         make(task)
+
+
+def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
+    """So that where there is no bar a line can say how long it has been."""
+    from aria.bench import queue as queues
+
+    class Process:
+        def __init__(self):
+            self.turns, self.returncode = 3, 0
+
+        def poll(self):
+            self.turns -= 1
+            return None if self.turns else 0
+
+    told = []
+    monkeypatch.setattr(queues, "_started", lambda cell, jobs: Process())
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    queues._work([tmp_path / "a", tmp_path / "b"], 1, told.append)
+    assert told == [0, 0, 0, 1, 1, 1, 2]

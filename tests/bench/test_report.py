@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -10,6 +11,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+from matplotlib.text import Text
+
+from aria import html
 from aria.bench import figures, report, result
 from aria.bench.arms import arm
 from aria.tasks import GROUPS
@@ -32,10 +36,21 @@ def records(seeds):
     return told
 
 
-def made(seeds=(0, 1, 2, 3)):
+def made(seeds=(0, 1, 2, 3), changed=lambda rows: rows):
     arms = [small.ARMS["rc"], small.ARMS["aria-q"], arm("<b>mine</b>: allocator=softmax; weighting=min_snr")]
     comparison = small.comparison(arms=[*arms, small.ARMS["oracle"]], seeds=seeds)
-    return result.collect(comparison, records(seeds), command="aria bench --task 'a b'", seconds=61.0)
+    return result.collect(comparison, changed(records(seeds)), command="aria bench --task 'a b'", seconds=61.0)
+
+
+def crowded(count=12):
+    """As many arms, most of them in one place."""
+    told = made()
+    last = {"error": 0.1, "mean": 3.0}
+    for place in range(len(told["table"]), count):
+        told["table"].append(told["table"][1] | {"arm": f"{place}: $1, to {'a/' * 30}", "gap.head": last})
+        told["records"] += [{**row, "arm": told["table"][-1]["arm"]} for row in records((0, 1, 2, 3))
+                            if row["arm"] == "aria-q"]  # fmt: skip
+    return told
 
 
 class Page(HTMLParser):
@@ -90,6 +105,58 @@ def test_gains_are_green_losses_red_and_names_are_text(text):
     assert '<td class="number good">-19.4 ± 0.4*</td>' in text
     assert '<td class="number bad">+20.9 ± 0.6*</td>' in text
     assert "<b>mine</b>" not in text and "&lt;b&gt;mine&lt;/b&gt;" in text
+
+
+def test_it_says_what_arms_groups_and_colours_are(text):
+    words = " ".join(" ".join(Page(text).words).split())
+    assert "A row is an arm" in words and "head (the most frequent)" in words and "unseen (without images)" in words
+    assert "Green is what shrinks by more than two standard errors, orange what grows by as much" in words
+    assert "from the pool, as random conditioning has it" in words and "an arm of your own" in words
+    assert text.count("<th>arm</th>") == 5 and "<th></th>" not in text
+
+
+def test_a_column_of_dashes_is_left_out_and_why_is_said(text):
+    """The oracle gains here, and lookahead was not run; elsewhere the oracle's gain may be chance."""
+    shown = [html.text(title) for title in ("arm", "of the oracle's gain", "of lookahead's", "who pays")]
+    speed = text[text.index("Sooner, and how near") :]
+    assert [title in speed for title in shown] == [True, True, False, True]
+    assert "cannot be told from chance" not in speed
+
+    def wobbling(rows):
+        return [{**row, "value": row["value"] * 9 ** (row["seed"] % 2 * (row["arm"] == "oracle"))} for row in rows]
+
+    speed = str(report.page(made(changed=wobbling)))
+    speed = speed[speed.index("Sooner, and how near") :]
+    assert "No share of the gain of oracle is shown" in speed and shown[1] not in speed
+    speed = str(report.page(made(seeds=(0,))))
+    assert "who pays" not in speed[speed.index("Sooner, and how near") :]
+
+
+def test_what_rounds_to_nothing_has_no_sign():
+    told = made()
+    told["table"][1]["gap.uniform"]["mean"] = -0.04
+    assert '<td class="number">0.0 ± 0.4*</td>' in report.page(told)
+
+
+def test_names_lie_on_nothing():
+    """Neither on one another nor on points, their errors or the axes, however many arms are in one place."""
+    figure = figures.both(crowded())
+    figure.draw_without_rendering()
+    panel = figure.axes[1]
+    names = [Text.get_window_extent(text) for text in panel.texts]  # without the lines to their points
+    assert len(names) == 12
+    assert min(name.x0 for name in names) > panel.get_window_extent().x1
+    ordered = sorted(names, key=lambda name: name.y0)
+    assert all(above.y0 >= below.y1 - 1 for below, above in itertools.pairwise(ordered))
+    assert max(name.x1 for name in names) <= figure.bbox.x1 + 1
+    legend = figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1
+
+
+def test_arms_look_unlike_each_other_on_a_dark_page_too():
+    looks = figures._looks(crowded())
+    dark = {"#0072b2": "#56b4e9"}  # --blue there
+    assert len({(dark.get(colour.lower(), colour.lower()), stroke) for colour, stroke in looks.values()}) == 12
 
 
 def test_figures_take_the_pages_ink(text):

@@ -76,19 +76,42 @@ def test_who_pays():
     assert table.who_pays(rows(seeds=(0,))["good"], GROUPS) is None
 
 
-def test_the_caption_says_against_whom_and_in_how_many_seeds():
-    told = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "table": [{"arm": "rc"}, {"arm": "sqrt-pool"}]}
+def test_the_caption_says_against_whom_in_how_many_seeds_and_what_rows_and_columns_are():
+    told = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "groups": ["uniform", "head", "mine"]}
+    told["table"] = [{"arm": name, "of_oracle": None, "of_lookahead": None} for name in ("rc", "sqrt-pool")]
     said = table.caption(told)
     assert "% of sqrt-pool's" in said and "seeds: 3" in said and "less is better" in said
-    assert "oracle" not in said and "lookahead" not in said
-    told["table"] += [{"arm": "oracle"}, {"arm": "lookahead"}]
-    assert "of oracle and of lookahead: share of its gain over sqrt-pool" in table.caption(told)
+    assert "oracle" not in said and "lookahead" not in said and "own ε error" not in said
+    assert "arms, the rows: " in said
+    assert "the columns: uniform (all alike), head (the most frequent), mine (the task's own)" in said
+    told["table"][0]["own.images"] = {}
+    assert "own ε error" in table.caption(told)
+
+
+def test_the_caption_explains_the_shares_that_are_shown_and_why_others_are_not():
+    told = {"baseline": "rc", "seeds": [0, 1], "groups": ["uniform"]}
+    told["table"] = [{"arm": name, "of_oracle": 0.5, "of_lookahead": None} for name in ("rc", "oracle", "lookahead")]
+    said = table.caption(told).splitlines()
+    assert said[-2:] == ["of oracle: share of its gain over rc", "of lookahead: not shown, its gain may be chance"]
 
 
 def test_as_text():
     told = table.rows(records(), GROUPS)
     head, rc, good, _ = table.text(told, GROUPS).splitlines()
-    assert head.split() == ["uniform", "head", "unseen", "own", "ε", "error", "steps", "of", "oracle"]
-    assert rc.split() == ["rc", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "+0.0±0.0", "1.00", "0.00"]
+    assert head.split() == ["arm", "uniform", "head", "unseen", "own", "ε", "error", "steps", "of", "oracle"]
+    assert rc.split() == ["rc", "0", "0", "0", "0", "1.00", "0.00"]
     assert good.split()[:4] == ["good", "-20.0±0.5*", "+10.0±0.6*", "-50.0±0.3*"]
     assert "±" not in table.text(table.rows(records(seeds=(0,)), GROUPS), GROUPS)
+
+
+def test_a_column_of_dashes_is_left_out():
+    head, *_ = table.text(table.rows(records(wobble=0.9), GROUPS), GROUPS).splitlines()
+    assert head.split()[-1] == "steps"
+
+
+@pytest.mark.parametrize("change", [-0.0, -0.04, 0.04, 0.0])
+def test_what_rounds_to_nothing_has_no_sign(change):
+    told = table.rows(records(), GROUPS)
+    told[1]["gap.uniform"]["mean"], told[1]["of_oracle"] = change, change / 100
+    good = table.text(told, GROUPS).splitlines()[2].split()
+    assert good[1] == "0.0±0.5*" and good[-1] == "0.00"

@@ -41,3 +41,19 @@ FAINT = """
 })()
 """
 """Words whose contrast with what is behind them is below 4.5 to 1 (WCAG 2, level AA)."""
+
+OVERLAPPING = """
+(() => {
+  const told = [];
+  for (const svg of document.querySelectorAll("svg")) {
+    const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
+    texts.forEach(([one, a], place) => { for (const [other, b] of texts.slice(place + 1)) {
+      const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+      const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+      if (wide > 1 && high > 0.4 * Math.min(a.height, b.height)) told.push(`${one} on ${other}`);
+    } });
+  }
+  return told;
+})()
+"""
+"""Words in figures that lie on one another; boxes of lines that follow each other closely may touch."""

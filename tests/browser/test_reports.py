@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.browser.looks import FAINT, OVERFLOWING, SCHEMES, WIDTHS
+from tests.browser.looks import FAINT, OVERFLOWING, OVERLAPPING, SCHEMES, WIDTHS
 
 if missing := [name for name in ("diffusers", "matplotlib", "scipy") if importlib.util.find_spec(name) is None]:
     pytest.skip(f"needs {', '.join(missing)}", allow_module_level=True)
@@ -32,11 +32,11 @@ FIGURES = """
 """Every figure with its size and that of its smallest letters as they are shown, in pixels."""
 
 def bench_page(folder: Path) -> Path:
-    """Two arms on two seeds of a very small world."""
+    """All standard arms on two seeds of a very small world."""
     from aria.bench import report, result
     from tests.bench import small
 
-    comparison = small.comparison("rc", "aria-q", "oracle")
+    comparison = small.comparison(*small.ARMS)
     records = list(comparison.run(folder))
     page = folder / "bench.html"
     page.write_text(report.page(result.collect(comparison, records, command="aria bench --quick", seconds=1.0)))
@@ -92,8 +92,15 @@ def test_a_page_is_whole_in_a_browser(browser, made, width, scheme):
     assert browser.complaints() == []
 
 
+def test_no_words_lie_on_others_in_the_figures_of_a_comparison(browser, tmp_path):
+    browser.open(bench_page(tmp_path), width=1280, scheme="light")
+    assert browser.evaluate(OVERLAPPING) == []
+
+
 BAD = """<!DOCTYPE html><meta charset="utf-8"><body style="background: #fff; color: #ddd">
-<p style="width: 2000px">faint and wide</p><img src="data:image/png;base64,AAAA" alt="">
+<p style="width: 2000px">faint and wide</p>
+<svg width="200" height="50"><text x="9" y="20">one</text><text x="9" y="24">other</text></svg>
+<img src="data:image/png;base64,AAAA" alt="">
 <link rel="stylesheet" href="https://example.org/style.css">
 <script>console.error("loud"); throw new Error("thrown");</script>
 """
@@ -103,9 +110,10 @@ def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(BAD)
     browser.open(page, width=390, scheme="light")
-    assert browser.evaluate(FIGURES)[0]["width"] == 0
+    assert browser.evaluate(FIGURES)[-1]["width"] == 0
     assert browser.evaluate(OVERFLOWING)[0].startswith("the page is 20")
     assert browser.evaluate(FAINT)[0].startswith("faint and wide: 1.")
+    assert browser.evaluate(OVERLAPPING) == ["one on other"]
     told = " ".join(browser.complaints())
     assert "loud" in told and "thrown" in told and "asked for https://example.org/style.css" in told
 

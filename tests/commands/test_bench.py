@@ -47,12 +47,26 @@ def mine(tmp_path_factory):
 def test_ones_own_allocator_enters_the_table(mine):
     folder, result, spec = mine
     lines = result.stdout.splitlines()
-    assert lines[0].split()[:3] == ["uniform", "pool", "head"]
+    assert lines[0].split()[:4] == ["arm", "uniform", "pool", "head"]
     assert [line.split()[0] for line in lines[1:3]] == ["rc", spec.split("(")[0] + "(top=3)"]
     assert lines[-2:] == [str(folder / "out" / "report.html"), str(folder / "out" / "results.json")]
     told = json.loads((folder / "out" / "results.json").read_text())
     assert [row["arm"] for row in told["table"]] == ["rc", spec]
     assert spec.split("/")[-1] in (folder / "out" / "report.html").read_text()
+
+
+def test_without_a_terminal_progress_is_lines(mine, tmp_path):
+    """And what has ended already is no work: no line, nor the heading of a bar without one."""
+    folder, result, spec = mine
+    said = result.stderr.splitlines()
+    assert said[0] == "steps: 2 of 16 (12 %)" and said[-1].startswith("steps: 16 of 16 (100 %)")
+    assert all(line.startswith("steps: ") for line in said)
+    shutil.copytree(folder / "out", tmp_path / "out")
+    told = (*SMALL, "--no-standard", "--variants", spec, "--out", tmp_path / "out")
+    assert run(*told).stderr == ""
+    shutil.rmtree(tmp_path / "out" / "cells")
+    quiet = run(*told, "--quiet")
+    assert quiet.exit_code == 0 and quiet.stderr == "" and "report.html" in quiet.stdout
 
 
 def test_another_baseline_costs_no_run(mine, tmp_path):
@@ -161,14 +175,17 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--task", "concepts(skew=-1)"), "skew must be non-negative and finite, got -1"),
         (("--variants", "sofmax"), "unknown allocator 'sofmax' (did you mean 'softmax'?)"),
         (("--variants", "nowhere.py:Greedy"), "there is no file 'nowhere.py'"),
-        (("--variants", "a: flor=0.1"), "cannot read 'flor=0.1' of the arm"),
+        (("--variants", "a: flor=0.1"), "arm 'a': cannot read 'flor=0.1' (did you mean 'floor'?)"),
+        (("--variants", "a: floor=2"), "arm 'a': floor must lie in [0, 1], got 2.0"),
         (("--variants", "rc"), "arms need names of their own, got rc more than once"),
         (("--variants", "softmax", "--variants", "softmax"), "got softmax more than once"),
-        (("--arms", "rc,arai"), "unknown standard arm 'arai'; there are: paired, rc, "),
+        (("--arms", "rc,arai"), "unknown standard arm 'arai' (did you mean 'aria'?); there are: paired, rc, "),
         (("--arms", "rc", "--no-standard"), "--no-standard and --arms contradict each other"),
-        (("--setting", "best"), "--setting must be 'rc' or 'tuned', got 'best'"),
-        (("--baseline", "nobody"), "--baseline must be 'paired' or 'rc' or "),
-        (("--arms", "rc", "--baseline", "aria"), "--baseline must be 'rc', got 'aria'"),
+        (("--setting", "best"), "unknown --setting 'best'; there are: rc, tuned"),
+        (("--setting", "tunde"), "unknown --setting 'tunde' (did you mean 'tuned'?)"),
+        (("--baseline", "nobody"), "unknown --baseline 'nobody'; there are: paired, rc, "),
+        (("--baseline", "orcale"), "unknown --baseline 'orcale' (did you mean 'oracle'?); there are: paired, rc, "),
+        (("--arms", "rc", "--baseline", "aria"), "unknown --baseline 'aria'; there are: rc"),
         (("--lookahead", "--task", "shapes"), "--lookahead is for tasks in memory"),
         (("--lookahead", "--steps", "12"), "steps must be a whole number of at least 20, got 12"),
         (("--variants", "lookahead: allocator=pool"), "an arm cannot be called lookahead"),
@@ -242,7 +259,10 @@ def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
     """Groups without head and tail, and a metric that is no error: reported, and not compared in per cent."""
     from aria.bench.queue import Queue
 
-    def records(queue, folder, **told):
+    def records(queue, folder, *, bar, **told):
+        with bar("runs") as progress:
+            progress(4, 4)
+
         def row(arm, seed, step, metric, group, value):
             return {"arm": arm.name, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
@@ -253,7 +273,8 @@ def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
     monkeypatch.setattr(Queue, "run", records)
     result = run("--task", "folder(…)", "--arms", "rc,paired", "--seeds", "2", "--out", tmp_path / "out")
     assert result.exit_code == 0, (result.output, result.exception)
-    assert result.stdout.splitlines()[0].split() == ["uniform", "mine", "steps"]
+    assert result.stderr == "runs: 4 of 4 (100 %)\n"
+    assert result.stdout.splitlines()[0].split() == ["arm", "uniform", "mine", "steps"]
     told = json.loads((tmp_path / "out" / "results.json").read_text())
     assert told["groups"] == ["uniform", "mine"] and told["table"][0]["right.uniform"] == {"value": 0.0}
     page = (tmp_path / "out" / "report.html").read_text()

@@ -127,7 +127,7 @@ def untouched(monkeypatch):
         ({"cache_memory_gb": -1}, "cache_memory_gb must be non-negative"),
         ({"report_to": "paper"}, "report_to must be 'tensorboard' or 'wandb', got 'paper'"),
         ({"report_to": "wandb"}, "report_to='wandb' is not installed"),
-        ({"config": "nowhere.yaml"}, "cannot read the configuration nowhere.yaml"),
+        ({"config": "nowhere.yaml"}, "there is no configuration nowhere.yaml"),
         ({"config": "settings.ini"}, "the ending of a configuration file must be"),
         ({"set": "floor"}, "--set takes NAME=VALUE, got 'floor'"),
         ({"set": "flor=0.2"}, "unknown setting 'flor'; did you mean 'floor'?"),
