@@ -14,7 +14,7 @@ setup: $(VENV)/.installed  ## create the environment and install ARIA in it, edi
 
 setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared with
 
-demo: setup  ## compare all arms on a small world in two minutes; the page is demo/report.html
+demo: setup  ## compare all arms on a small world in a few minutes; the page is demo/report.html
 	$(BIN)/aria bench --quick --out demo
 
 figures: setup  ## draw the figures of docs/theory.md again

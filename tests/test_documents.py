@@ -11,6 +11,7 @@ import tomllib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean, stdev
 
 import click
 import pytest
@@ -44,6 +45,38 @@ def test_every_page_with_prompts_is_run():
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["pytest"]["ini_options"]
     shown = {str(page.relative_to(ROOT)) for page in PAGES if "\n>>> " in page.read_text()}
     assert shown - set(settings["testpaths"]) == set()
+
+
+# --------------------------------------------------------------------------------------------------------- front page
+
+
+def changes(world: str, arm: str, against: str) -> list[float]:
+    """By how many per cent an arm's generation gap differs from another's at the end, uniformly, seed by seed."""
+    told = json.loads((ROOT / "benchmarks" / "results" / f"bench-{world}-cpu.json").read_text())
+    rows = [row for row in told["records"] if (row["metric"], row["group"]) == ("gap", "uniform")]
+    ends = {(row["arm"], row["seed"]): row["value"] for row in sorted(rows, key=lambda row: row["step"])}
+    return [100 * (ends[arm, seed] / ends[against, seed] - 1) for seed in told["seeds"]]
+
+
+def test_the_front_page_says_what_was_measured():
+    exact = ["arms", "wide", "unlearnable", "homogeneous", "unskewed", "long"]
+    falls = [-mean(changes(world, "aria", "rc")) for world in exact]
+    adds = [mean(changes(world, "aria", "aria-static")) for world in (*exact, "digits")]
+    trained, tracked = changes("shapes-5", "aria", "rc"), changes("shapes-5", "aria", "aria-static")
+    error = stdev(tracked) / len(tracked) ** 0.5
+    page = " ".join((ROOT / "README.md").read_text().split())
+    for said in (
+        f"{min(falls):.0f} to {max(falls):.0f} % in six worlds with exact teachers",
+        f"{-mean(changes('digits', 'aria', 'rc')):.0f} % on digits",
+        f"{-mean(trained):.0f} ± {stdev(trained) / len(trained) ** 0.5:.0f} % with a small trained",
+        f"changes the distance by −{-min(adds):.1f} to +{max(adds):.1f} %",
+        f"a further {-mean(tracked):.1f} ± {error:.1f} % off what the static mix leaves (five seeds)",
+    ):
+        assert said in page
+
+
+def test_the_front_page_is_one_screen():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 70
 
 
 # --------------------------------------------------------------------------------------------------------------- links
@@ -131,7 +164,7 @@ def unread_command(words: list[str]) -> list[str]:
             return mistakes_in(words)
         case ["make", *rest]:
             return [f"no target {word}" for word in rest if "=" not in word and word not in targets()]
-        case ["python", "-m" | "-c", *_] | ["pip", "install", *_] | [".", *_]:
+        case ["python", "-m" | "-c", *_] | ["pip", "install", *_] | [".", *_] | ["export", _]:
             return []
         case ["python", script, *_]:
             return [] if (ROOT / script).is_file() else [f"no script {script}"]
@@ -266,3 +299,10 @@ def test_every_command_and_option_is_on_the_page():
                 assert [name for name in names if name not in section] == []
     assert page.count("\n### ") == count > 10
     assert "--learning_rate FLOAT" in page and "--from-log FILE" in page
+    assert broken_links(page, ROOT / "docs") == []
+
+
+def test_every_module_of_the_programming_interface_is_described():
+    rows = re.findall(r"^- \[`([\w.]+)`\]\(\1\.md\)  \n  (\S.*)$", api_pages.index(), flags=re.MULTILINE)
+    assert [name for name, _ in rows] == sorted(api_pages.exported())
+    assert {"aria.interfaces", "aria.testing"} < {name for name, _ in rows}

@@ -42,6 +42,23 @@ def test_random_conditioning():
     assert finished.stdout.count("share of the draws by") == 2
 
 
+@pytest.mark.slow
+def test_tiny_teacher_is_a_pipeline_and_never_replaces_a_folder(tmp_path):
+    diffusers = pytest.importorskip("diffusers")
+    finished = run("tiny_teacher.py", str(tmp_path / "teacher"))
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.strip() == str(tmp_path / "teacher")
+    weights = {path.suffix for path in (tmp_path / "teacher").rglob("*") if path.stat().st_size > 1 << 16}
+    assert weights == {".safetensors"}
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(tmp_path / "teacher")
+    image = pipeline("a photo of a red fox in the snow", num_inference_steps=2, output_type="np").images
+    assert image.shape == (1, 16, 16, 3)
+    ids = pipeline.tokenizer(["a cat", "a dog"]).input_ids
+    assert ids[0] != ids[1] and all(pipeline.tokenizer.unk_token_id not in one[1:-1] for one in ids)
+    again = run("tiny_teacher.py", str(tmp_path / "teacher"))
+    assert again.returncode == 2 and "is there already" in again.stderr
+
+
 @pytest.mark.parametrize(("name", "columns"), [("guidance", "without guidance"), ("halving", "teacher in as few")])
 def test_distillation_of_guidance_and_of_steps(name, columns, tmp_path):
     pytest.importorskip("diffusers")

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from docs._tools import api_pages
+from docs._tools import api_pages, links
 from tests import sites
 
 if importlib.util.find_spec("mkdocs") is None:
@@ -67,6 +67,25 @@ def test_nothing_is_loaded_from_elsewhere(site):
         assert [url for url in Loaded(page.read_text()).found if re.match(r"(\w+:)?//", url)] == [], page.name
     for style in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?(https?:)?//|@import", style.read_text()), style.name
+
+
+def test_the_site_can_be_searched_from_a_disk(site):
+    """The index as a script, and the script in the place of a worker; ``tests/browser`` searches."""
+    assert (site / "search" / "search_index.js").read_text().startswith("var __index = {")
+    assert all('src="../iframe-worker.js"' in page.read_text() for page in (site / "api").glob("*.html"))
+
+
+def test_names_of_modules_lead_to_their_pages(site):
+    for page in ("index.html", "extending.html"):
+        assert '<a href="api/aria.testing.html"><code>aria.testing</code></a>' in (site / page).read_text()
+    assert '<a href="aria.interfaces.html"><code>aria.interfaces</code></a>' in (site / "api/index.html").read_text()
+
+
+def test_what_is_a_link_or_has_no_place_stays_as_it_is():
+    assert doctest.testmod(links) == (0, 1)
+    for said in ("<a href='x'><code>aria.testing</code></a>", "<pre><code>aria.testing</code></pre>",
+                 "<h2>the <code>aria.testing</code></h2>", "<code>aria.cli</code>"):  # fmt: skip
+        assert links.with_links(said, {"aria.testing": "there"}) == said
 
 
 def test_what_is_loaded_from_elsewhere_would_be_seen():

@@ -22,9 +22,9 @@ def write(config: Config, distiller: Distiller, output: Path) -> str:
     header += [f"- {tag}" for tag in ("diffusers", "diffusers-training", "distillation")] + ["---", ""]
     title = [f"# Distilled from {_shown(teacher)}", ""]
     told = [
-        f"A student of {_millions(distiller.student)} parameters, trained for {distiller.step_count} steps to answer "
-        f"as its teacher ({_millions(distiller.teacher)}) does, on random conditions that "
-        "[ARIA](https://pypi.org/project/aria-distill) allocated.",
+        f"A student of {_parameters(distiller.student)} parameters, trained for {distiller.step_count} steps to answer "
+        f"as its teacher ({_parameters(distiller.teacher)}) does, on random conditions that ARIA (`aria-distill`) "
+        "allocated.",
         "",
     ]
     return "\n".join([*header, *title, *told, *_use(config), *_measured(output), *_settings(config)])
@@ -56,8 +56,20 @@ def _shown(path: str) -> str:
     return Path(path).name if Path(path).exists() else path
 
 
-def _millions(model: Any) -> str:
-    return f"{sum(value.numel() for value in model.parameters()) / 1e6:.1f} M"
+def _parameters(model: Any) -> str:
+    return _count(sum(value.numel() for value in model.parameters()))
+
+
+def _count(number: int) -> str:
+    """A number in people's units.
+
+    >>> _count(859_520_964), _count(12_345), _count(96)
+    ('859.5 M', '12.3 k', '96')
+    """
+    for size, unit in ((10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.1f} {unit}"
+    return str(number)
 
 
 def _measured(output: Path) -> list[str]:

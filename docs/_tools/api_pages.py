@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_HEADING = "\n    options:\n      show_root_heading: false\n      show_root_toc_entry: false"
+CONTRACTS = "aria.interfaces"
+"""Exports its classes, without a list."""
 
 
 def exported() -> dict[str, list[str]]:
     """The names in ``__all__`` of every module that has one, by module, read without importing any."""
-    told = {}
-    for path in sorted([*ROOT.glob("aria/**/*.py"), *ROOT.glob("theory/**/*.py")]):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    told: dict[str, list[str]] = {}
+    for module, tree in _trees().items():
+        for node in tree.body:
             match node:
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
-                    told[_module(path)] = list(ast.literal_eval(value))
+                    told[module] = list(ast.literal_eval(value))
+                case ast.ClassDef(name=name) if module == CONTRACTS:
+                    told.setdefault(module, []).append(name)
     return told
+
+
+def index() -> str:
+    """Every page with what its module says of itself first."""
+    rows = ["# Programming interface", "", "Everything that is exported, by package.", ""]
+    for module in sorted(exported()):
+        said = (ast.get_docstring(_trees()[module]) or "").partition("\n\n")[0]
+        rows.append(f"- [`{module}`]({module}.md)  \n  {' '.join(said.split())}")
+    return "\n".join(rows) + "\n"
 
 
 def pages() -> dict[str, str]:
@@ -35,6 +49,12 @@ def pages() -> dict[str, str]:
                 parts.append(f"`{name}` is [`{home}.{name}`][{home}.{name}].")
         told[module] = "\n\n".join(parts) + "\n"
     return dict(sorted(told.items()))
+
+
+@cache
+def _trees() -> dict[str, ast.Module]:
+    paths = sorted([*ROOT.glob("aria/**/*.py"), *ROOT.glob("theory/**/*.py")])
+    return {_module(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def _module(path: Path) -> str:

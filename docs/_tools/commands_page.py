@@ -9,8 +9,8 @@ import click
 
 HEAD = """# Command line
 
-Every command and option, as `--help` gives them. A mistake is answered in one line and with exit code 2; `aria check`
-and `aria-sim verify` exit with 1 where something does not hold.
+Every command and option, as `--help` gives them. A mistake is answered in one line; [what exit codes
+say](faq.md#what-do-exit-codes-say).
 """
 
 

@@ -1,4 +1,4 @@
-"""What the site adds to the pages at hand: those written from the code, and formulas that browsers can show."""
+"""What the site adds to the pages at hand: those written from the code, links to them, and formulas for browsers."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from typing import Any
 
 import api_pages
 import commands_page
+import links
 import mathematics
 from mkdocs.structure.files import File, Files
+from mkdocs.utils import get_relative_url
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    made = {"cli.md": commands_page.page()}
+    made = {"cli.md": commands_page.page(), "api/index.md": api_pages.index()}
     made |= {f"api/{name}.md": text for name, text in api_pages.pages().items()}
-    listed = "\n".join(f"- [`{name}`]({name}.md)" for name in api_pages.pages())
-    made["api/index.md"] = f"# Programming interface\n\nEverything that is exported, by package.\n\n{listed}\n"
     for name, text in made.items():
         files.append(File.generated(config, name, content=text))
     return files
 
 
-def on_page_content(content: str, **_: Any) -> str:
-    return mathematics.with_formulas(content)
+def on_page_content(content: str, *, page: Any, **_: Any) -> str:
+    dotted = [name for name in api_pages.exported() if "." in name]  # `aria` alone is the command
+    places = {name: get_relative_url(f"api/{name}.html", page.url) for name in dotted}
+    return mathematics.with_formulas(links.with_links(content, places))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from torch import nn
 
 from aria.distill import card
 from aria.distill.config import Config
@@ -23,3 +24,9 @@ def test_one_call_says_all_that_matters(settings, calls):
     said = "\n".join(card._use(Config().with_values(settings)))
     assert re.findall(r"`(pipeline\(.*?\))`", said) == calls
     assert ("without guidance" in said) == (settings == {"halve_from": 8})
+
+
+def test_parameters_are_said_in_units_that_show_them():
+    assert card._parameters(nn.Linear(100, 121)) == "12.2 k"
+    assert card._parameters(nn.Linear(2, 3)) == "9"
+    assert [card._count(number) for number in (999, 1000, 859_520_964)] == ["999", "1.0 k", "859.5 M"]

@@ -1,0 +1,68 @@
+"""A teacher to try the commands with: a whole Stable Diffusion pipeline, so small that a CPU trains its students.
+
+    python examples/tiny_teacher.py teacher
+
+It has the parts, the blocks and the folder of Stable Diffusion 1.x, with random weights: nothing is downloaded, and its
+pictures are noise, 16 pixels a side. What a student has to learn is to make the same noise of the same prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+WIDTH, LENGTH = 32, 77
+
+
+def spelling() -> CLIPTokenizer:
+    """CLIP's tokenizer without a vocabulary: a token for every letter."""
+    letters = list(bytes_to_unicode().values())
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer({word: place for place, word in enumerate(words)}, [], model_max_length=LENGTH)
+
+
+def pipeline(seed: int = 0) -> StableDiffusionPipeline:
+    """The four stages of Stable Diffusion's UNet, its autoencoder and its text encoder, all narrow."""
+    torch.manual_seed(seed)
+    tokenizer = spelling()
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=WIDTH,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, block_out_channels=(8, 16, 16, 16), cross_attention_dim=WIDTH, attention_head_dim=2,
+        norm_num_groups=4,
+    )  # fmt: skip
+    autoencoder = AutoencoderKL(
+        sample_size=16, block_out_channels=(8, 16), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=4,
+    )  # fmt: skip
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
+        steps_offset=1,
+    )  # fmt: skip
+    return StableDiffusionPipeline(
+        vae=autoencoder, text_encoder=CLIPTextModel(text), tokenizer=tokenizer, unet=unet, scheduler=scheduler,
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Make it and save it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="where it goes: a new folder")
+    folder = parser.parse_args().folder
+    if folder.exists():
+        parser.error(f"{folder} is there already")
+    pipeline().save_pretrained(folder)
+    print(folder)
+
+
+if __name__ == "__main__":
+    main()
