@@ -18,16 +18,16 @@ def lines(
 ) -> Iterator[Callable[[int, int], None]]:
     """Lines for ``say``, told (done, total): at once, now and then, and when all is done."""
     begun: float | None = None
-    last, had = 0.0, 0
+    last, had, told = 0.0, 0, -1
 
     def progress(done: int, total: int) -> None:
-        nonlocal begun, last, had
+        nonlocal begun, last, had, told
         now = clock()
         if begun is None:  # what came before the first word was no part of this work
             begun, had = now, done
-        elif done < total and now - last < max(EVERY, (now - begun) / SPARSER):
+        elif (done < total and now - last < max(EVERY, (now - begun) / SPARSER)) or done == told == total:
             return
-        last = now
+        last, told = now, done
         say(f"{label}: {_told(done, total, now - begun, done - had)}")
 
     yield progress

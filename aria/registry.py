@@ -47,7 +47,7 @@ _FILES: dict[str, str] = {}
 """Names of modules loaded from files, and the file each came from."""
 
 _OWN: set[str] = set()
-"""Names of all modules that specs named: where code of the user runs."""
+"""Names of modules outside this package that specs led to: where code of the user runs."""
 
 _FOREIGN = re.compile(
     r"""(?P<text>'[^']*'|"[^"]*")"""  # what is quoted stays as it is
@@ -281,9 +281,12 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
         near = hint(unknown[0], list(signature.parameters)) if unknown else ""
         raise SpecError(f"{shown}: {error}{near}; it takes ({_takes(factory)})") from None
     try:
-        return factory(*args, **kwargs)
+        part = factory(*args, **kwargs)
     except TypeError as error:
         raise SpecError(f"{shown}: {error}") from error
+    homes = {cls.__module__ for cls in type(part).__mro__}  # of what it was made by, or inherits from
+    _OWN.update(home for home in homes if home.split(".")[0] not in ("aria", "abc", "builtins"))
+    return part
 
 
 def _takes(factory: Callable[..., Any]) -> str:
@@ -315,7 +318,8 @@ def _module(name: str) -> ModuleType:
     if not name.endswith(".py") and not re.fullmatch(r"\w+(\.\w+)*", name):
         raise SpecError(f"{name!r} is neither the name of a module nor a file that ends in .py")
     if not name.endswith(".py"):
-        _OWN.add(name)
+        if name.split(".")[0] != "aria":
+            _OWN.add(name)
         try:
             return importlib.import_module(name)
         except Exception as error:

@@ -34,8 +34,7 @@ def doubts_of(
     found = []
     count = float(levels["triples"].sum())
     if count < ENOUGH:
-        seen = min(int(sums["visits"]), int(count) + 2)  # n visits make n - 2 triples
-        return (f"only {seen} visits: too few to judge, {ENOUGH + 2} are needed",)
+        return (f"seen at only {sums['rows']:.0f} logged steps: too few to judge, {ENOUGH + 2} are needed",)
     z = -float(ndtri(FALSE_ALARM / 2))
     tails = float(levels["r4"].sum()) / count / between**2 if between > 0 else 3.0
     if tails - 3 > z * math.sqrt(24 * 2 / count) and tails > 4:  # neighbouring triples share visits: half the evidence

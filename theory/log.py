@@ -7,11 +7,11 @@ A log is JSONL, one object a line, or CSV with a header, in UTF-8. All its rows 
 ``step, region, n, mean`` [``, square``] ``n`` observations by their mean and, if given, the mean of their squares
 ======================================== ============================================================================
 
-Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit, unless the
-second kind says in ``visits`` and ``updates`` that it sums up more: that of ``updates`` updates of the tracker since
-the row before, ``visits`` saw the region. Noise is read best where the scatter within a visit is known: from rows of
-``value``, or from ``square``. Other columns, such as the probability ``q`` of a draw, are passed over, and so are rows
-with ``n`` 0.
+Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit, unless
+rows of the second kind have ``update``: then they sum up what happened since the step logged before, the tracker has
+been updated ``update`` times by now, and ``visits`` of the updates since saw the region (1 if there is no such column).
+Noise is read best where the scatter within a visit is known: from rows of ``value``, or from ``square``. Other columns,
+such as the probability ``q`` of a draw, are passed over, and so are rows with ``n`` 0.
 
 A last line without its end was being written when the run stopped: it is left out, and :attr:`Log.torn` says so.
 """
@@ -33,8 +33,8 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 Parser = Callable[[list[bytes]], Array]
 """Lines to (7, rows) numbers, one row of them for each of :data:`COLUMNS`."""
-COLUMNS = ("step", "region", "n", "mean", "square", "visits", "updates")
-UNSAID = {"n": 1.0, "square": math.nan, "visits": 1.0, "updates": 1.0}
+COLUMNS = ("step", "region", "n", "mean", "square", "visits", "update")
+UNSAID = {"n": 1.0, "square": math.nan, "visits": 1.0, "update": math.nan}
 """What stands for a column that a log does not have."""
 
 PIECE = 1 << 23
@@ -73,7 +73,7 @@ class VisitTable(NamedTuple):
     visits: Array
     """How many of the tracker's updates saw the region: 1, but in a log that sums up several."""
     updates: Array
-    """Of how many."""
+    """Of how many since the step logged before; NaN in a log that does not count them."""
 
 
 class Log:
@@ -97,10 +97,11 @@ class Log:
         self.torn = False
         self.first: int | None = None
         self.last = 0
+        self._counted: tuple[float, float] | None = None
 
     def visits(self, progress: Callable[[int, int], None] | None = None) -> Iterator[VisitTable]:
         """The visits, a piece of the log at a time; a visit is never split between two pieces."""
-        self.rows, self.torn, self.first, self.last = 0, False, None, 0
+        self.rows, self.torn, self.first, self.last, self._counted = 0, False, None, 0, None
         held = np.empty((len(COLUMNS), 0))
         for rows, done in self._pieces():
             rows = np.concatenate([held, rows], axis=1)
@@ -109,11 +110,32 @@ class Log:
             if progress:
                 progress(done, self.size)
             if whole:
-                yield _visits(rows[:, :whole])
+                yield self._whole(rows[:, :whole])
         if held.shape[1]:
-            yield _visits(held)
+            yield self._whole(held)
         if not self.rows:
             raise LogError(f"{self.path.name} holds no rows{' but a last line without its end' if self.torn else ''}")
+
+    def _whole(self, rows: Array) -> VisitTable:
+        """Whole steps, with the updates since the step before in place of their count. The head of a log may have been
+        cut, so of its first step they are as many as one of its regions needs."""
+        step, visits, update = rows[0], np.maximum(rows[5], 1.0), rows[6]
+        logged, first, place = np.unique(step, return_index=True, return_inverse=True)  # steps rise
+        count, most = update[first], np.maximum.reduceat(visits, first)
+        if self._counted is None:
+            self._counted = (math.nan, float(count[0] - most[0]))
+        gap, since = (np.diff(now, prepend=before) for now, before in zip((logged, count), self._counted))
+        self._counted = (float(logged[-1]), float(count[-1]))
+        if not math.isnan(count[0]):
+            bad = (update != count[place]) | (since < 1)[place] | (since > gap)[place] | (visits > since[place])
+            if bad.any():
+                at = int(np.argmax(bad))
+                raise LogError(
+                    f"{self.path.name} step {step[at]:.0f}: update is {update[at]:g} with visits={visits[at]:g}, "
+                    f"{since[place[at]]:g} more than before: it must count the tracker's updates, the same in all rows "
+                    "of a step, at least one more than before and as many as visits, and no more than steps"
+                )
+        return _visits(np.vstack([rows[:5], visits, since[place]]))
 
     def _pieces(self) -> Iterator[tuple[Array, int]]:
         with self.path.open("rb") as file:
@@ -170,7 +192,7 @@ class Log:
             rows = parse(filled)
         except UNREADABLE:
             raise LogError(self._explain(lines, number, parse)) from None
-        step, region, n, mean, square, visits, updates = rows
+        step, region, n, mean, square, visits, update = rows
         least, last = (step[0] if self.first is None else self.last), step[-1]
         good = (
             (step == np.floor(step))
@@ -184,10 +206,8 @@ class Log:
             & (n >= 0)
             & (n < 2.0**53)
             & ((np.abs(mean) < HUGE) | (n == 0))
-            & (updates == np.floor(updates))
-            & (updates >= 1)
-            & (updates < 2.0**53)
-            & (((visits == np.floor(visits)) & (visits >= 1) & (visits <= updates) & (visits <= n)) | (n == 0))
+            & (np.isnan(update) | ((update == np.floor(update)) & (update >= 0) & (update < 2.0**53)))
+            & (((visits == np.floor(visits)) & (visits >= 0) & (visits <= n)) | (n == 0))
         )
         mean = np.where(good, mean, 0.0)
         good &= (n == 0) | np.isnan(square) | ((square >= (1 - ROUNDED) * mean**2) & (square < HUGE**2))
@@ -224,7 +244,7 @@ class Log:
 
 
 def _fault(row: Array, before: float) -> str:
-    step, region, n, mean, square, visits, updates = (float(x) for x in row)
+    step, region, n, mean, square, visits, update = (float(x) for x in row)
     if not (step >= 0 and step == np.floor(step) and step < 2.0**53):
         return f"step must be a whole number of at least 0, got {step:g}"
     if step < before:
@@ -235,10 +255,10 @@ def _fault(row: Array, before: float) -> str:
         return f"n must be a whole number of at least 0, got {n:g}"
     if not abs(mean) < HUGE:
         return f"the value must be finite and below {HUGE:g}, got {mean:g}"
-    if not (updates >= 1 and updates == np.floor(updates) and updates < 2.0**53):
-        return f"updates must be a whole number of at least 1, got {updates:g}"
-    if not (1 <= visits <= min(updates, n) and visits == np.floor(visits)):
-        return f"visits must be a whole number from 1 to updates={updates:g} and to n={n:g}, got {visits:g}"
+    if not (math.isnan(update) or (0 <= update < 2.0**53 and update == np.floor(update))):
+        return f"update must be a whole number of at least 0, got {update:g}"
+    if not (0 <= visits <= n and visits == np.floor(visits)):
+        return f"visits must be a whole number from 0 to n={n:g}, got {visits:g}"
     return f"square must be finite and at least the mean squared, {mean**2:g}, got {square:g}"
 
 
@@ -261,7 +281,8 @@ def _rest(names: Collection[str]) -> tuple[str, ...]:
     """The columns that are read beside step and region."""
     if "value" in names:
         return ("value",)
-    return ("n", "mean", *(name for name in ("square", "visits", "updates") if name in names))
+    counted = ("visits", "update") if "update" in names else ()
+    return ("n", "mean", *(name for name in ("square", *counted) if name in names))
 
 
 def _rows(read: Array, names: Sequence[str]) -> Array:
@@ -343,5 +364,5 @@ def _visits(rows: Array) -> VisitTable:
     at = np.cumsum(new) - 1
     within = np.add.reduceat(within + n * (y - mean[at]) ** 2, start)  # a mean of n scatters by s²/n
     freedom = np.add.reduceat(freedom + 1, start) - 1
-    visits, updates = (np.maximum.reduceat(part, start) for part in (visits, updates))
+    visits, updates = np.maximum.reduceat(visits, start), updates[start]
     return VisitTable(region[start], step[start], count, mean, within, freedom, visits, updates)

@@ -32,8 +32,11 @@ OVERLAP = 35 / 18
 """Variance of a sum of squared triples over that of independent ones, at visits of every step: 1 + 2(4/9 + 1/36)."""
 ENOUGH = 30
 """Degrees of freedom from which the scatter within visits is preferred."""
+BLURRED = 3.0
+"""A visit is somewhere within what a row sums up: movement of d there adds d²/12 to a visit's variance of s²/n, and is
+told where that would be a quarter."""
 SUMS = (
-    *("visits", "observations", "inverse", "total", "within", "freedom"),
+    *("rows", "visits", "observations", "inverse", "total", "within", "freedom"),
     *("worst", "worst step", "follow", "product", "white"),
 )
 BY_LEVEL = ("pairs", "moved", "noise", "gap4", "error", "cross", "most", "most step", "triples", "r2", "r4")
@@ -62,7 +65,7 @@ class Reading(NamedTuple):
     drift_limit: float
     """What a steady drift would have had to exceed to be seen."""
     block: int
-    """Visits in a block at which the drift was read; 0 without drift."""
+    """Rows in a block at which the drift was read; 0 without drift."""
     course: str
     """"still", "steady", "wandering" where the drift is smaller over longer blocks, or "jump" where it came at once."""
     doubts: tuple[str, ...]
@@ -77,7 +80,7 @@ class Readings:
     >>> y = 0.05 * t + rng.normal(size=4000)
     >>> readings = Readings()
     >>> one, none = np.ones(4000), np.zeros(4000)
-    >>> readings.add(VisitTable(0 * t, t, one, y, none, none, one, one))
+    >>> readings.add(VisitTable(0 * t, t, one, y, none, none, visits=one, updates=one))
     >>> (reading,) = readings.read()
     >>> round(reading.sigma, 1), round(reading.drift, 2), reading.course
     (1.0, 0.05, 'steady')
@@ -91,8 +94,9 @@ class Readings:
         self._last: Array = np.zeros((0, 3, 3))
         self._first_step: float | None = None
         self._last_step = 0.0
-        self._logged = 0
         self._counted = self._counted_first = 0.0
+        self.summed = False
+        """Whether rows sum up several updates of the tracker."""
 
     # ------------------------------------------------------------------------------------------------------- adding
 
@@ -105,9 +109,11 @@ class Readings:
         self._counted += float(visits.updates[at].sum())
         if self._first_step is None:
             self._first_step, self._counted_first = float(logged[0]), float(visits.updates[at[0]])
-        self._last_step, self._logged = float(logged[-1]), self._logged + logged.size
+        self._last_step = float(logged[-1])
+        self.summed |= bool((visits.visits > 1).any())
         region, t = visits.region, visits.step.astype(np.float64)
         for name, term in (
+            ("rows", np.ones_like(t)),
             ("visits", visits.visits),
             ("observations", visits.n),
             ("inverse", visits.visits**2 / visits.n),
@@ -236,14 +242,9 @@ class Readings:
     # ------------------------------------------------------------------------------------------------------ reading
 
     @property
-    def summed(self) -> bool:
-        """Whether the log sums up several updates of the tracker in a row."""
-        return self._counted > self._logged
-
-    @property
     def updates(self) -> int:
         """Updates of the tracker from the first visit to the last: steps, if the log does not count them."""
-        if self.summed:
+        if self._counted > 0:  # else NaN, or nothing was read
             return int(self._counted)
         return 0 if self._first_step is None else int(self._last_step - self._first_step) + 1
 
@@ -251,7 +252,7 @@ class Readings:
     def _stride(self) -> float:
         """Steps from one update of the tracker to the next."""
         later = self._counted - self._counted_first
-        return (self._last_step - (self._first_step or 0.0)) / later if self.summed and later else 1.0
+        return (self._last_step - (self._first_step or 0.0)) / later if later > 0 else 1.0
 
     def read(self) -> list[Reading]:
         """One reading for each region that was visited at all."""
@@ -263,7 +264,7 @@ class Readings:
         triples = float(levels["triples"].sum())
         between = float(levels["r2"].sum()) / triples if triples else math.nan
         tails = float(levels["r4"].sum()) / triples / between**2 if between > 0 else 3.0
-        if sums["freedom"] >= ENOUGH:
+        if sums["freedom"] >= ENOUGH and not (self.summed and triples >= ENOUGH):  # a sum's scatter has drift in it
             variance, source, freedom = sums["within"] / sums["freedom"], "within", sums["freedom"]
         else:  # neighbouring triples share visits: they are worth half as many independent ones
             variance, source, freedom = between, "triples", triples / OVERLAP
@@ -272,6 +273,9 @@ class Readings:
         doubts = doubts_of(sums, levels, variance, between, source, found.size * self._stride)
         if found.course == "jump":
             doubts += (f"most of its movement is near step {found.jump:.0f}: a jump or a short fall, no steady drift",)
+        moved = found.size * self._stride * self.updates / sums["rows"]
+        if self.summed and moved > math.sqrt(max(variance, 0.0) * BLURRED * sums["inverse"] / sums["visits"]):
+            doubts += (f"it moves by {moved:.3g} while a row is summed up: log more often to tell noise from drift",)
         if found.course == "wandering":
             doubts += ("the drift does not last: over longer blocks it is smaller, as in a random walk",)
         return Reading(

@@ -58,8 +58,10 @@ def blamed_on(part: object) -> Iterator[None]:
     except Exception as error:
         if type(part).__module__.startswith("aria."):
             raise
-        told = f"{type(part).__name__} failed: {type(error).__name__}: {one_line(str(error))}"
-        raise click.ClickException(told) from error
+        from aria import registry
+
+        where = registry.own_line(error) or f"{type(part).__name__} failed"
+        raise click.ClickException(f"{where}: {type(error).__name__}: {one_line(str(error))}") from error
 
 
 def one_line(text: str) -> str:

@@ -30,7 +30,7 @@ from aria.distill.students.low_rank import adapters, merge
 _NAME = re.compile(r"checkpoint-(\d+)")
 _STATE = "state.json"
 _FORMAT = 2
-_COUNTERS = ("settings", "step", "steps_seen", "updates_seen", "average_steps", "learning_rate", "scaler")
+_COUNTERS = ("settings", "step", "steps_seen", "seen_since", "average_steps", "learning_rate", "scaler")
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """diffusers' name for a model's weights."""
 
@@ -95,7 +95,7 @@ def load(distiller: Distiller, folder: Path, *, settings: dict[str, Any]) -> Non
     try:
         distiller.sampler.load_state_dict(groups["sampler"])
         distiller.batches.load_state_dict(groups["batches"])
-        distiller.tally.load(groups["sums"], state["steps_seen"], state["updates_seen"])
+        distiller.tally.load(groups["sums"], state["steps_seen"], state["seen_since"])
     except ValueError as error:
         raise ValueError(f"{folder} does not hold this run's state: {error}") from error
     distiller.step_count = state["step"]
@@ -119,7 +119,7 @@ def check(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / _STATE} is torn or foreign: it lacks {', '.join(lacks)}")
     if not isinstance(state["settings"], dict):
         raise ValueError(f"{folder / _STATE} is torn or foreign: settings is no object: {state['settings']!r:.100}")
-    for name in ("step", "steps_seen", "updates_seen", "average_steps"):
+    for name in ("step", "steps_seen", "seen_since", "average_steps"):
         checks.whole(f"{folder / _STATE} is torn or foreign: {name}", state[name], least=0)
     found = files.sizes(folder)
     for name, size in recorded.items():
@@ -244,7 +244,7 @@ def _counters(distiller: Distiller) -> dict[str, Any]:
     return {
         "step": distiller.step_count,
         "steps_seen": distiller.tally.steps,
-        "updates_seen": distiller.tally.updates,
+        "seen_since": distiller.tally.since,
         "average_steps": distiller.average.steps if distiller.average is not None else 0,
         "learning_rate": distiller.learning_rate.state_dict(),
         "scaler": scaler.state_dict() if scaler is not None else None,

@@ -27,13 +27,13 @@ class Tally:
         self.losses = {name: self._zeros() for name in self.terms}
         self.steps = 0
 
-    def clear_regions(self) -> None:
-        """Begin what was seen of the regions anew."""
+    def clear_regions(self, step: int = 0) -> None:
+        """Begin what was seen of the regions anew, after so many steps."""
+        self.since = step
         self.seen = tuple(self._zeros(self.regions) for _ in range(3))
         """(K,) how many discrepancies, their sum and that of their squares."""
         self.visits = self._zeros(self.regions)
         """(K,) how many updates of the tracker saw each region on any rank."""
-        self.updates = 0
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.accelerator.device)
@@ -49,22 +49,27 @@ class Tally:
         self.steps += 1
 
     def add_update(self, visited: Tensor) -> None:
-        """The tracker has moved, and (K,) regions were seen on some rank."""
+        """The tracker has moved, and saw (K,) regions on some rank."""
         self.visits += visited
-        self.updates += 1
 
     def sums(self) -> dict[str, Tensor]:
-        """By region over all ranks, and of each term over steps its mean over ranks. Every rank must ask."""
+        """All that is summed, over all ranks: what a checkpoint holds. Every rank must ask."""
+        return self.seen_so_far() | {f"loss.{name}": value for name, value in self.losses_so_far().items()}
+
+    def seen_so_far(self) -> dict[str, Tensor]:
+        """(K,) each, over all ranks. Every rank must ask."""
         by_region = zip(("n", "total", "square"), self.seen, strict=True)
         summed = {name: self.accelerator.reduce(value, "sum") for name, value in by_region}
-        means = self.losses.items()
-        summed["visits"] = self.visits.clone()
-        return summed | {f"loss.{name}": self.accelerator.reduce(value, "mean") for name, value in means}
+        return summed | {"visits": self.visits.clone()}
 
-    def load(self, sums: Mapping[str, Tensor], steps: int, updates: int) -> None:
+    def losses_so_far(self) -> dict[str, Tensor]:
+        """Each term over the steps, its mean over ranks. Every rank must ask."""
+        return {name: self.accelerator.reduce(value, "mean") for name, value in self.losses.items()}
+
+    def load(self, sums: Mapping[str, Tensor], steps: int, since: int) -> None:
         """Go on adding to saved sums; of those over all ranks the first rank takes care."""
         device, mine = self.accelerator.device, 1.0 if self.accelerator.is_main_process else 0.0
         self.seen = tuple(sums[name].to(device) * mine for name in ("n", "total", "square"))
         self.losses = {name: sums[f"loss.{name}"].to(device) for name in self.terms}
         self.steps = steps
-        self.visits, self.updates = sums["visits"].to(device), updates
+        self.visits, self.since = sums["visits"].to(device), since

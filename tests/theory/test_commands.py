@@ -98,35 +98,49 @@ def summed(values):
     return {"n": flat.size, "mean": flat.mean(), "square": (flat**2).mean()}
 
 
-def test_a_log_that_sums_up_updates_says_the_same(tmp_path):
-    """20 000 steps of which a third sees region 0, a row each or one for ten: the same noise and visits, the same drift
-    within its error, so the same rate and verdicts. Without the counts a rate would be read 10 times too fast."""
-    draw, paths = random.Random(3), (tmp_path / "each.jsonl", tmp_path / "tens.jsonl")
-    with paths[0].open("w") as each, paths[1].open("w") as tens:
-        held = []
-        for step in range(1, 20_001):
+def summed_log(folder, together, drift):
+    """40 000 steps, an update at every second one, of which a third sees the region; rows only where it was seen."""
+    draw, path, held = random.Random(3), folder / "run.jsonl", []
+    with path.open("w") as file:
+        for step in range(2, 40_001, 2):
             if draw.random() < 1 / 3:
-                held.append([2 + 0.002 * step + draw.gauss(0, 0.5) for _ in range(2)])
-                each.write(json.dumps({"step": step, "region": 0, **summed(held[-1])}) + "\n")
-            if step % 10 == 0 and held:
-                counts = {"visits": len(held), "updates": 10}
-                tens.write(json.dumps({"step": step, "region": 0, **summed(held), **counts}) + "\n")
+                held.append([2 + drift / 2 * step + draw.gauss(0, 0.5) for _ in range(2)])
+            if step // 2 % together == 0 and held:
+                told = {"step": step, "region": 0, **summed(held), "visits": len(held), "update": step // 2}
+                file.write(json.dumps(told) + "\n")
                 held = []
-    one, other = (json.loads(run("recommend", "--from-log", path, "--json").stdout) for path in paths)
-    assert other["visit_rate"] == pytest.approx(one["visit_rate"], rel=0.02)
-    assert other["batch"] == pytest.approx(2) == pytest.approx(one["batch"])
-    assert other["sigma"] == pytest.approx(one["sigma"], rel=0.02)
-    assert other["drift"] == pytest.approx(0.002, rel=0.05) == pytest.approx(one["drift"], rel=0.05)
-    rate, again = (
-        next(row["setting"] for row in found["settings"] if row["drift_is"] == "oblivious") for found in (one, other)
-    )
-    assert again == pytest.approx(rate, rel=0.1)
-    for factor, verdict in ((1.0, "well set"), (8.0, "too fast"), (0.1, "too slow")):
-        told = [run("check-log", path, "--tracker", f"ema(rate={factor * rate})", "--json") for path in paths]
-        one, other = (json.loads(result.stdout)["regions"][0] for result in told)
-        assert one["verdict"] == other["verdict"] == verdict
-        assert other["certified"] == pytest.approx(one["certified"], rel=0.1)
-        assert "measured" in one and "measured" not in other
+    return path
+
+
+@pytest.mark.parametrize("together, drift", [(1, 0.002), (10, 0.002), (100, 0.002), (1, 0.03), (10, 0.03)])
+def test_what_is_said_of_a_log_does_not_depend_on_how_much_a_row_sums_up(tmp_path, together, drift):
+    """Noise, visits and drift are those planted, for a tracker whose time goes by in updates."""
+    path = summed_log(tmp_path, together, drift)
+    found = json.loads(run("recommend", "--from-log", path, "--json").stdout)
+    assert found["visit_rate"] == pytest.approx(1 / 3, rel=0.03)
+    assert found["batch"] == pytest.approx(2)
+    assert found["sigma"] == pytest.approx(0.5, rel=0.05 * max(1, together**0.5 / 4))
+    assert found["drift"] == pytest.approx(drift, rel=0.05)
+    best = float(bounds.asynchronous_best_rate(1 / 3, 0.5, drift, 2, adaptive=False))
+    rate = next(row["setting"] for row in found["settings"] if row["drift_is"] == "oblivious")
+    assert rate == pytest.approx(best, rel=0.1)
+    assert not any("summed up" in note for note in found["notes"])
+    for factor, verdict in ((1.0, "well set"), (0.1, "too slow")):
+        told = json.loads(run("check-log", path, "--tracker", f"ema(rate={factor * best})", "--json").stdout)
+        assert told["regions"][0]["verdict"] == verdict and ("measured" in told["regions"][0]) == (together == 1)
+
+
+def test_rows_that_sum_up_more_movement_than_noise_are_doubted(tmp_path):
+    """When in a row a visit was is not known, so its movement passes for noise."""
+    found = json.loads(run("recommend", "--from-log", summed_log(tmp_path, 100, 0.05), "--json").stdout)
+    assert any("while a row is summed up: log more often" in note for note in found["notes"])
+
+
+def test_a_row_of_more_updates_than_are_replayed_is_refused(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("step,region,n,mean,visits,update\n0,0,9,1,1,0\n20000,0,9,1,1,20000\n")
+    told = run("check-log", path, "--tracker", "ema")
+    assert told.exit_code == 2 and "its last rows sum up 20000 updates, more than 10000 to replay" in told.stderr
 
 
 def test_check_log_judges_the_tracker(log):

@@ -53,7 +53,7 @@ def as_text(seen, kind, style):
         if kind in ("square", "counted"):
             rows[-1]["square"] = float(np.mean(np.square(y)))
         if kind == "counted":
-            rows[-1] |= {"updates": 5, "visits": 1}
+            rows[-1] |= {"update": 2 + step, "visits": 1}
     if style == "jsonl":
         return "".join(json.dumps(row) + "\n" for row in rows)
     return "".join(",".join(map(str, row)) + "\n" for row in [list(rows[0]), *(row.values() for row in rows)])
@@ -71,7 +71,8 @@ def test_both_kinds_of_rows_in_both_formats_read_alike_in_any_pieces(tmp_path_fa
     assert read.keys() == {(region, step) for step, region in seen}
     for (step, region), y in seen.items():
         n, mean, within, freedom, *counts = read[region, step]
-        assert counts == ([1, 5] if kind == "counted" else [1, 1])
+        before = max((other for other, _ in seen if other < step), default=step - 1)
+        np.testing.assert_equal(counts, [1, step - before if kind == "counted" else np.nan])
         assert n == len(y)
         assert mean == pytest.approx(np.mean(y))
         assert freedom == (0 if kind == "mean" else len(y) - 1)
@@ -85,7 +86,7 @@ def test_rows_of_means_and_squares_add_up_like_their_observations(tmp_path):
     rows = [f"7,0,{len(y)},{y.mean()},{(y**2).mean()}" for y in (first, second)]
     path = write(tmp_path, "\n".join(["step,region,n,mean,square", *rows, ""]))
     n, mean, within, freedom, *counts = whole(path)[0, 7]
-    assert counts == [1, 1]
+    np.testing.assert_equal(counts, [1, np.nan])
     both = np.concatenate([first, second])
     assert (n, freedom) == (5, 4)
     assert mean == pytest.approx(both.mean())
@@ -127,6 +128,7 @@ def test_the_end_of_a_number_may_be_missing(tmp_path):
     assert read.torn
 
 
+COUNTED = b"step,region,n,mean,visits,update\n"
 BAD = [
     (b"", "is empty: it holds no rows"),
     (b"\n \n", "is empty: it holds no rows"),
@@ -149,10 +151,12 @@ BAD = [
     (HEAD + b"0,1.5,1\n", "line 2: region must be a whole number from 0 to 99999, got 1.5"),
     (b"step,region,n,mean\n0,0,0.5,1\n", "line 2: n must be a whole number of at least 0, got 0.5"),
     (b"step,region,n,mean,square\n0,0,2,2,1\n", "line 2: square must be finite and at least the mean squared"),
-    (b"step,region,n,mean,visits,updates\n0,0,9,1,1,0\n", "updates must be a whole number of at least 1, got 0"),
-    (b"step,region,n,mean,visits,updates\n0,0,9,1,3,2\n", "line 2: visits must be a whole number from 1 to updates=2"),
-    (b"step,region,n,mean,visits,updates\n0,0,2,1,3,5\n", "and to n=2, got 3"),
-    (b"step,region,n,mean,visits\n0,0,2,1,2\n", "line 2: visits must be a whole number from 1 to updates=1"),
+    (COUNTED + b"0,0,9,1,1,0.5\n", "line 2: update must be a whole number of at least 0, got 0.5"),
+    (COUNTED + b"0,0,2,1,3,5\n", "line 2: visits must be a whole number from 0 to n=2, got 3"),
+    (COUNTED + b"0,0,9,1,1,1\n1,0,9,1,1,1\n", "step 1: update is 1 with visits=1, 0 more than before: it must count"),
+    (COUNTED + b"0,0,9,1,1,1\n1,0,9,1,1,3\n", "step 1: update is 3 with visits=1, 2 more .* and no more than steps"),
+    (COUNTED + b"0,0,9,1,1,1\n5,0,9,1,3,3\n", "step 5: update is 3 with visits=3, 2 more than before"),
+    (COUNTED + b"5,0,9,1,1,3\n5,1,9,1,1,4\n", "step 5: update is 4 with visits=1, .* the same in all rows of a step"),
     (HEAD + b"0,0,1\n" + HEAD + b"0,0,1\n", "line 3: it is the header again: give each run by itself"),
     (HEAD + b"0,0,1\n1,0,2.1,0,3\n", "line 3: it has 5 cells, the header 3 in '1,0,2.1,0,3'"),
     (HEAD + b"0,0,\n", "line 2: it cannot be read in '0,0,'"),
@@ -171,6 +175,17 @@ BAD = [
     (HEAD + b"0,0,\xe9\n", "line 2: it cannot be read"),
     (b"a" * 200_000, "line 1: field larger than field limit"),
 ]
+
+
+def test_updates_are_counted_since_the_step_before_and_other_columns_of_that_name_are_passed_over(tmp_path):
+    """A log whose head was cut, and whose windows without a row count too; `visits` alone means something else."""
+    text = COUNTED + b"70,0,9,1,7,60\n70,1,9,1,8,60\n80,0,9,1,0,70\n100,1,9,1,3,90\n"
+    read = whole(write(tmp_path, text))
+    counts = {place: tuple(rest[4:]) for place, rest in read.items()}
+    assert counts == {(0, 70): (7, 8), (1, 70): (8, 8), (0, 80): (1, 10), (1, 100): (3, 20)}
+    (tmp_path / "other").mkdir()
+    plain = whole(write(tmp_path / "other", b"step,region,n,mean,visits\n0,0,2,1,500\n"))
+    np.testing.assert_equal(plain[0, 0][4:], [1, np.nan])
 
 
 @pytest.mark.parametrize(("text", "sentence"), BAD)

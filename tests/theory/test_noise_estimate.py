@@ -47,7 +47,7 @@ def table(n, mean, begin=0):
     """A (T, K) piece of a log that begins at step ``begin``, with no scatter within visits."""
     region, step = np.nonzero(n.T > 0)
     n, mean = n[step, region], mean[step, region]
-    return VisitTable(region, step + begin, n, mean, *(np.full_like(mean, x) for x in (0, 0, 1, 1)))
+    return VisitTable(region, step + begin, n, mean, *(np.full_like(mean, x) for x in (0, 0, 1, np.nan)))
 
 
 def read(n, mean):
@@ -140,7 +140,7 @@ def test_samples_of_a_visit_that_are_alike_are_doubted():
     y = random.normal(size=(500, 1)) + random.normal(size=(500, 4))
     readings = Readings()
     step, four = np.arange(500), np.full(500, 4.0)
-    readings.add(VisitTable(0 * step, step, four, y.mean(1), y.var(1) * 4, four - 1, four / 4, four / 4))
+    readings.add(VisitTable(0 * step, step, four, y.mean(1), y.var(1) * 4, four - 1, four / 4, four * np.nan))
     (found,) = readings.read()
     assert found.sigma == pytest.approx(1, abs=5 * found.sigma_error)
     assert found.sigma_from == "within"
@@ -163,4 +163,4 @@ def test_pieces_read_as_the_whole(cuts):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_few_visits_are_not_judged(count):
     (found,) = read(np.ones((count, 1)), np.arange(count, dtype=float)[:, None] % 3)
-    assert found.doubts == (f"only {count} visits: too few to judge, 32 are needed",)
+    assert found.doubts == (f"seen at only {count} logged steps: too few to judge, 32 are needed",)

@@ -81,15 +81,16 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     with bar("reading", hidden=log.size < SHOW_BAR) as progress:
         readings, tail, stride = _read(log, progress)
     own = bank = None
-    summed = bool((tail.updates > 1).any())
+    summed = bool((tail.visits > 1).any())
+    turns = 1 if summed else 2
     regions = [r.region for r in readings]
     drawn = [r.region for r in sorted(readings, key=lambda r: -r.visits)[:DRAWN]]
     if tracker is not None:
-        with bar("replaying", hidden=tail.step.size < 20_000) as progress:
+        with bar("replaying", hidden=tail.step.size * float(tail.updates.mean()) < 20_000) as progress:
             with printing.blamed_on(tracker):
-                own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, 2 * of))
+                own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, turns * of))
             if not summed:
-                bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, 2 * of))
+                bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, turns * of))
     rows = [_row(reading, i, best, own, bank) for i, (reading, best) in enumerate(zip(readings, _best(readings)))]
     if plot is not None:
         _draw(plot, log.path.name, tail, drawn, own)
@@ -137,6 +138,7 @@ def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, floa
     readings, pieces, replayed = Readings(), [], 0.0
     for visits in log.visits(progress):
         readings.add(visits)
+        visits = visits._replace(updates=np.nan_to_num(visits.updates, nan=1.0))
         replayed += float(visits.updates[np.unique(visits.step, return_index=True)[1]].sum())
         pieces.append(visits)
         while sum(piece.step.size for piece in pieces[1:]) >= KEPT:
@@ -146,7 +148,10 @@ def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, floa
     order = np.lexsort((tail.region, tail.step))
     found = readings.read()
     most = min(REPLAYED, UPDATES // len(found) + 1)
-    last = max(int(np.searchsorted(tail.updates[index][::-1].cumsum(), most, side="right")), 1)
+    summed = tail.updates[index][::-1].cumsum()  # from the last step back
+    if summed[0] > most:
+        raise ValueError(f"{log.path.name}: its last rows sum up {summed[0]:.0f} updates, more than {most} to replay")
+    last = int(np.searchsorted(summed, most, side="right"))
     order = order[tail.step[order] >= steps[-last]]
     return found, VisitTable(*(part[order] for part in tail)), readings.updates / max(replayed, 1.0)
 

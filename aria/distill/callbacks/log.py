@@ -16,8 +16,8 @@ LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
 
 class Log(Callback):
     """Every so many steps: the mean loss of each term, and for each region that was seen the number of samples, the
-    mean discrepancy, the mean square, the probability with which it is drawn, and of how many updates of the tracker
-    since the row before how many visits saw it.
+    mean discrepancy, the mean square, the probability with which it is drawn, how many of the tracker's updates saw it
+    since the rows before, and which update was the last.
 
     ``losses.jsonl`` has one line a time, ``discrepancies.jsonl`` one line a region and time; ``aria-sim check-log``
     reads the second. A resumed run first drops what was logged after its checkpoint.
@@ -43,43 +43,54 @@ class Log(Callback):
             disable=self.quiet or not main,
             unit="step",
             dynamic_ncols=True,
+            mininterval=0.1 if sys.stderr.isatty() else 15.0,
         )
 
     def step(self, distiller: Distiller) -> None:
         self._bar.update()
         if distiller.step_count % self.every == 0:
-            self._write(distiller)
+            self._write_losses(distiller)
+        if distiller.step_count // self.every > distiller.tally.since // self.every:
+            self._write_regions(distiller)
 
     def end(self, distiller: Distiller) -> None:
-        if distiller.tally.steps and distiller.step_count == distiller.steps:
-            self._write(distiller)
+        if distiller.step_count == distiller.steps:
+            if distiller.tally.steps:
+                self._write_losses(distiller)
+            if distiller.tally.since < distiller.step_count:
+                self._write_regions(distiller)
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def _write(self, distiller: Distiller) -> None:
-        """The only place that waits for the device."""
+    def _write_losses(self, distiller: Distiller) -> None:
+        """Here, and where rows of regions are written, alone one waits for the device."""
         distiller.check()
-        sums = {name: value.cpu() for name, value in distiller.tally.sums().items()}
-        probs, steps, updates = distiller.sampler.probs().cpu(), distiller.tally.steps, distiller.tally.updates
+        sums, steps = distiller.tally.losses_so_far(), distiller.tally.steps
         distiller.tally.clear_losses()
-        if seen := updates > 0 or distiller.step_count == distiller.steps:  # else the running update is not over
-            distiller.tally.clear_regions()
-        losses = {name.removeprefix("loss."): float(v) / steps for name, v in sums.items() if name.startswith("loss.")}
+        losses = {name: float(value) / steps for name, value in sums.items()}
         rate = (distiller.step_count - self._from) / (time.monotonic() - self._clock)
         row = {"step": distiller.step_count, **losses, "lr": distiller.learning_rate.get_last_lr()[0]}
         self._bar.set_postfix({**{name: f"{value:.4g}" for name, value in losses.items()}})
         if distiller.accelerator.is_main_process:
             lines.append(self.output / LOSSES, [{**row, "steps_per_second": round(rate, 4)}])
-            if seen:
-                lines.append(self.output / DISCREPANCIES, _regions(distiller.step_count, sums, probs, updates))
         if self.trackers:
             told = {f"train/{name}": value for name, value in row.items() if name != "step"}
             distiller.accelerator.log(told, step=distiller.step_count)
 
+    def _write_regions(self, distiller: Distiller) -> None:
+        """What the tracker was told; while one of its updates is being summed up, rows wait for it."""
+        if distiller.step_count % distiller.sampler.every:
+            return
+        sums = {name: value.cpu() for name, value in distiller.tally.seen_so_far().items()}
+        probs, update = distiller.sampler.probs().cpu(), distiller.sampler.updates
+        distiller.tally.clear_regions(distiller.step_count)
+        if distiller.accelerator.is_main_process:
+            lines.append(self.output / DISCREPANCIES, _rows(distiller.step_count, update, sums, probs))
 
-def _regions(step: int, sums: dict[str, Any], probs: Any, updates: int) -> list[dict[str, Any]]:
+
+def _rows(step: int, update: int, sums: dict[str, Any], probs: Any) -> list[dict[str, Any]]:
     n, total, square, visits = (sums[name] for name in ("n", "total", "square", "visits"))
     return [
         {
@@ -89,9 +100,8 @@ def _regions(step: int, sums: dict[str, Any], probs: Any, updates: int) -> list[
             "mean": float(total[region] / n[region]),
             "square": float(square[region] / n[region]),
             "q": float(probs[region]),
-            # samples of an update that is not over come with the row: as one visit, where they are all
-            "visits": max(int(visits[region]), 1),
-            "updates": max(updates, 1),
+            "visits": int(visits[region]),
+            "update": update,
         }
         for region in n.nonzero().flatten().tolist()
     ]

@@ -39,14 +39,14 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     _require(all(map(torch.equal, before, _tensors(*asked))), objective, "changed in place what it was shown")
     _require(torch.equal(loss, objective(*asked)), objective, "gave two answers to the same question")
     _teaches(objective, student, loss)
-    order = torch.arange(BATCH).flip(0)
+    order = torch.arange(BATCH).flip(0)[: BATCH // 2]
 
     def turn(tensor: Tensor) -> Tensor:
         return tensor[order]
 
     turned = objective(_map(shown, turn), _map(teacher, turn), _map(student, turn))
     alike = torch.allclose(turned, loss[order], rtol=1e-4, atol=1e-6)
-    _require(alike, objective, "gives a sample another loss when the batch is in another order")
+    _require(alike, objective, "gives a sample another loss in another batch, or at another place in it")
     _honours_device(objective, asked)
 
 

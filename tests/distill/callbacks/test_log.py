@@ -9,6 +9,7 @@ import torch
 
 from aria.distill.callbacks import Log
 from tests.distill import engine
+from theory import log as theory_log
 
 
 def rows(output, name):
@@ -49,19 +50,23 @@ def test_every_sample_is_counted_once(tmp_path):
             assert 0 < row["q"] < 1
             batches = [region for batch in seen[first:last] for region in [batch.region[~batch.null]]]
             assert row["visits"] == sum(bool((batch == row["region"]).any()) for batch in batches)
-            assert row["updates"] == last - first
+            assert row["update"] == step
     assert sum(row["q"] for row in regions if row["step"] == 6) == pytest.approx(1.0)
 
 
 def test_rows_count_the_updates_of_the_tracker_and_wait_for_one(tmp_path):
-    """With a row at every step and an update at every third one, rows come at each third and at the end."""
-    distiller = engine.make(steps=7, of={"every": 3})
-    distiller.fit([Log(tmp_path, every=1, quiet=True)])
-    regions = rows(tmp_path, "discrepancies")
-    assert len(rows(tmp_path, "losses")) == 7
-    assert sorted({row["step"] for row in regions}) == [3, 6, 7]
-    assert {(row["visits"], row["updates"]) for row in regions} == {(1, 1)}
-    assert distiller.tally.seen[0].sum() == 0
+    """Updates end at every third step, and what is not told yet at the end is left out."""
+    for every, steps, told in ((1, 7, {3: 1, 6: 2}), (5, 16, {6: 2, 12: 4, 15: 5}), (4, 24, {6: 2, 9: 3, 12: 4})):
+        output = tmp_path / str(every)
+        output.mkdir()
+        distiller = engine.make(steps=steps, of={"every": 3})
+        distiller.fit([Log(output, every=every, quiet=True)])
+        regions = rows(output, "discrepancies")
+        assert {row["step"]: row["update"] for row in regions if row["step"] <= 16} == told
+        assert all(1 <= row["visits"] <= row["n"] for row in regions)
+        counted = [visits for visits in theory_log.Log(output / "discrepancies.jsonl").visits()]
+        assert sum(float(part.n.sum()) for part in counted) == sum(row["n"] for row in regions) > 0
+        assert len(rows(output, "losses")) == -(-steps // every)
 
 
 def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
