@@ -85,15 +85,14 @@ def _run(config: Any, quiet: bool) -> None:
             raise click.ClickException(str(error)) from error
         except torch.OutOfMemoryError as error:
             raise click.ClickException(_out_of_memory(config, error)) from error
-    main, unfinished = distiller.accelerator.is_main_process, distiller.step_count < distiller.steps
-    if main and unfinished:
+    if not distiller.accelerator.is_main_process:
+        return  # with exit code 0: launchers end all others when one fails, and the first may not be done
+    if distiller.step_count < distiller.steps:
         click.echo(f"stopped at step {distiller.step_count} of {distiller.steps}; the same command goes on", err=True)
-    elif main:
-        if not quiet:
-            click.echo("the pipeline is written: `aria sample` draws from it, `aria report` shows the run", err=True)
-        click.echo(config.run.output_dir)
-    if unfinished:
         raise click.exceptions.Exit(128 + distiller.stopped_by)  # as if the signal had ended it
+    if not quiet:
+        click.echo("the pipeline is written: `aria sample` draws from it, `aria report` shows the run", err=True)
+    click.echo(config.run.output_dir)
 
 
 def _out_of_memory(config: Any, error: Exception) -> str:
