@@ -32,7 +32,7 @@ test: setup  ## tests and doctests on every core, warnings as errors; ARGS="-m '
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-browser: setup  ## open reports and site in a headless Chromium, which must be installed
-	ARIA_NEEDS_BROWSER=1 $(BIN)/pytest tests/browser $(ARGS)
+	ARIA_NEEDS_BROWSER=1 $(BIN)/pytest tests/browser -n auto --dist loadfile $(ARGS)
 
 coverage: setup  ## the tests again, and which lines and branches they miss: half as long again
 	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)

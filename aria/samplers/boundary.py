@@ -111,13 +111,17 @@ def mask(where: Tensor, region: Tensor) -> Tensor:
     return same_shape("where", where, region).to(device=region.device, dtype=torch.bool)
 
 
-def allocation(weights: Tensor, total: Tensor, mass: Tensor, allocator: Allocator) -> None:
-    """What an allocator may return: K finite non-negative weights, not all zero."""
+def weights(given: Tensor, mass: Tensor, allocator: Allocator) -> None:
+    """An allocator, which may be somebody's own, returns (K,) weights."""
+    if not isinstance(given, Tensor) or given.shape != mass.shape:
+        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        name = type(allocator).__name__
+        raise ValueError(f"{name} must return one weight per region, shape {tuple(mass.shape)}, got {got}")
+
+
+def allocation(weights: Tensor, total: Tensor, allocator: Allocator) -> None:
+    """They are finite, non-negative and not all zero."""
     name = type(allocator).__name__
-    if weights.shape != mass.shape:
-        raise ValueError(
-            f"{name} must return one weight per region, shape {tuple(mass.shape)}, got {tuple(weights.shape)}"
-        )
     if weights.is_cpu and not (float(weights.min()) >= 0 and 0 < float(total) < math.inf):
         what = (
             "NaN" if bool(weights.isnan().any()) else f"weights from {float(weights.min())} to {float(weights.max())}"

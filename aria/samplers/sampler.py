@@ -174,10 +174,11 @@ class Sampler:
 
     def _allocated(self) -> Tensor:
         weights = self.allocator(self.tracker.estimate(self._tracked), self.mass)  # (K,)
+        boundary.weights(weights, self.mass, self.allocator)
         if self._drawable is not None:
             weights = weights * self._drawable
         total = weights.sum()
-        boundary.allocation(weights, total, self.mass, self.allocator)
+        boundary.allocation(weights, total, self.allocator)
         return torch.addcdiv(self._floored, weights, total, value=1 - self.floor)
 
     def _weight(self, probs: Tensor, region: Tensor) -> Tensor:

@@ -382,6 +382,16 @@ def test_bad_settings_are_named(settings, sentence):
     assert "\n" not in str(caught.value)
 
 
+def test_an_allocator_that_returns_nothing_is_named():
+    @dataclass(frozen=True)
+    class Forgets(Allocator):
+        def __call__(self, estimate, mass):
+            mass * 2
+
+    with pytest.raises(ValueError, match=r"Forgets must return one weight per region, shape \(4,\), got NoneType"):
+        sampler_of(allocator=Forgets()).draw(4)
+
+
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [

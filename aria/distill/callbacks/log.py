@@ -19,6 +19,8 @@ class Log(Callback):
     mean discrepancy, the mean square, the probability with which it is drawn, how many of the tracker's updates saw it
     since the rows before, and which update was the last.
 
+    The tracker is not told of samples at noise levels whose mean is not known yet, as all are at the first step.
+
     ``losses.jsonl`` has one line a time, ``discrepancies.jsonl`` one line a region and time; ``aria-sim check-log``
     reads the second. A resumed run first drops what was logged after its checkpoint.
     """
