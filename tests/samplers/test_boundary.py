@@ -88,7 +88,7 @@ def test_regions_are_whole_numbers_in_a_row_perhaps_none():
 
 
 def test_weights_of_an_allocator_may_be_small_and_mostly_zero():
-    mass, rule = numbers(0.5, 0.5), aria.allocators.Uniform()
+    rule = aria.allocators.Uniform()
     small = numbers(0.0, 1e-300)
     boundary.allocation(small, small.sum(), rule)
     huge = numbers(1e308, 1e308)
