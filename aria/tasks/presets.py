@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 
 from aria import registry
@@ -40,8 +39,6 @@ def task(text: str) -> Task | OnDisk:
     on_disk = registry.available(OnDisk)
     known = [*PRESETS, *registry.available(Task), *on_disk]
     if name.isidentifier() and name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        raise ValueError(f"unknown task {name!r}{hint}; there are: {', '.join(known)}")
+        raise ValueError(f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
     found: Task | OnDisk = registry.resolve(name, OnDisk if re.split(r"\W", name)[0] in on_disk else Task)
     return found

@@ -71,11 +71,6 @@ def _same(a: Tensor, b: Tensor) -> bool:
     return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
 
 
-def _identical(a: Tensor, b: Tensor) -> bool:
-    """Equal in every element, infinite ones included."""
-    return torch.equal(a, b)
-
-
 def _frozen(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     frozen = dataclasses.is_dataclass(tracker) and type(tracker).__dataclass_params__.frozen
     _require(bool(frozen), tracker, "must be a frozen dataclass: hyper-parameters do not change, memory is the state")
@@ -122,14 +117,14 @@ def _is_pure(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     stats = _map(steps[-1], Tensor.clone)
     first, second = tracker.update(state, stats), tracker.update(state, stats)
     _require(
-        all(_identical(state[name], before[name]) for name in before),
+        all(torch.equal(state[name], before[name]) for name in before),
         tracker,
         "changed the state it was given in place",
     )
     untouched = all(torch.equal(a, b) for a, b in zip(stats, steps[-1], strict=True))
     _require(untouched, tracker, "changed the statistics it was given in place")
     _require(
-        all(_identical(first[name], second[name]) for name in first), tracker, "gave two answers to the same update"
+        all(torch.equal(first[name], second[name]) for name in first), tracker, "gave two answers to the same update"
     )
 
 

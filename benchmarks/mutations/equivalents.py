@@ -61,13 +61,13 @@ WHOLE = "whole numbers: none lies between 1 and 2"
 BESIDE_ONE = "no float64 differs from 1 by exactly this"
 SEARCH = "where a search looks and how finely: it is refined to the supremum, any point of which is a valid bound"
 EQUIVALENT: tuple[Equivalent, ...] = (
-    Equivalent(SAMPLER, "> 0) & (self._collected", "samples are whole"),
     Equivalent("aria/trackers/bank.py", "clamp(max=1e3)", "a weight of e^-1000 is 0 in float64, as is one of e^-1100"),
     Equivalent("aria/trackers/window.py", "stats.n > 0", "counts are whole numbers: none lies between 0 and 1"),
     Equivalent("aria/allocators/softmax.py", "(ratio - 1)", "a common factor of all weights, which have no scale"),
     Equivalent("aria/allocators/top_fraction.py", "- 1e-9", "allows for rounding, which is a millionth of it"),
     Equivalent(BOUNDARY, "abs(total - 1) <= 1e-6", BESIDE_ONE, "abs(total - 1) < 1e-6"),
     Equivalent(BOUNDARY, "abs(total - 1) <= 1e-12", BESIDE_ONE, "abs(total - 1) < 1e-12"),
+    Equivalent(SAMPLER, "> 0) & (self._collected", "samples are whole"),
     Equivalent(SAMPLER, "if ranks > 1:", "of one rank the slice is the whole", "if ranks >= 1:"),
     Equivalent(SAMPLER, "if ranks > 1:", WHOLE, "if ranks > 1.1:"),
     Equivalent(SAMPLER, "place()[1] > 1:", WHOLE, "place()[1] > 1.1:"),
