@@ -21,12 +21,12 @@ from engine_world import PROMPTS, Embeddings, Latents, World
 from torch import Tensor, nn
 from torch.nn import functional
 
-from aria.distill.denoisers.stable_diffusion import StableDiffusion
-from aria.distill.distiller import Distiller
-from aria.distill.learner import compile_blocks
-from aria.distill.optimiser import AdamW
-from aria.distill.schedule import NoiseSchedule
-from aria.distill.teacher import Teacher
+from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.learner import compile_blocks
+from aria.distill.engine.optimiser import AdamW
+from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
+from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.teachers.teacher import Teacher
 
 RATE, DECAY, NULL, STEEPNESS = 5e-5, 0.9999, 0.1, 5.0
 ENCODED = 8

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 import aria
-from aria.distill.learner import HALF
+from aria.distill.engine.learner import HALF
 from aria.distill.students import build_student, plan_student
 
 TOKENS, REGIONS, PROMPTS, IMAGES = 77, 64, 1024, 64

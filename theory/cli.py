@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from aria.command_line import Subcommands
+from aria.cli.command_line import Subcommands
 from theory import commands
 
 

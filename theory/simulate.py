@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aria import checks, command_line
+from aria import checks
+from aria.cli import command_line
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
 from aria.samplers import draws
 from theory.errors import RECORDS, Errors, Tally

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aria import checks, registry
+from aria.distill.engine.replacement import Replacement
 from aria.distill.objectives import Weighting
-from aria.distill.replacement import Replacement
 from aria.interfaces import Allocator, Partitioner, Tracker
 
 

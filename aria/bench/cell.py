@@ -21,9 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import registry, whole_file
+from aria import files, registry, whole_file
 from aria.bench.compare import Record
-from aria.distill import files
 from aria.tasks.on_disk import OnDisk, Questions
 
 STOPPED = 3
@@ -69,9 +68,9 @@ class Cell:
 def run_cell(folder: Path) -> bool:
     """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
     waits, and finds it done."""
-    from aria.distill.cache import silent
-    from aria.distill.config import Config
-    from aria.distill.run import run
+    from aria.distill.data.cache import silent
+    from aria.distill.runs.run import run
+    from aria.distill.settings.config import Config
 
     cell = Cell.read(folder)
     with files.lock(folder / ".lock", wait=True):
@@ -94,9 +93,10 @@ class Exam:
     """The same prompts and the same noise through teacher and students, in few steps of the pipeline."""
 
     def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any], device: str) -> None:
-        from aria.distill import denoisers, grids
-        from aria.distill.config import Config
-        from aria.distill.pipelines import component_of, open_pipeline
+        from aria.distill.evaluation import grids
+        from aria.distill.models import denoisers
+        from aria.distill.models.pipelines import component_of, open_pipeline
+        from aria.distill.settings.config import Config
 
         config = Config().with_values(settings)
         self.task, self.place = task, place
@@ -126,8 +126,8 @@ class Exam:
 
     def records(self, arm: str, seed: int, output: Path, answers: Path) -> Iterator[Record]:
         """Every metric of every group at every examination of a run; where it was once stopped there is none."""
-        from aria.distill import checkpoint
-        from aria.distill.pipelines import open_model
+        from aria.distill.models.pipelines import open_model
+        from aria.distill.runs import checkpoint
 
         theirs = self.answers(answers)
         for folder in checkpoint.folders(output):
@@ -145,14 +145,14 @@ class Exam:
         return list(self._rows("teacher", 0, 0, theirs, theirs))
 
     def _made(self, model: Any, prediction: str | None) -> Tensor:
-        from aria.distill import grids
+        from aria.distill.evaluation import grids
 
         return grids.generated(
             self.pipeline, self.denoiser, model, *self.told, self.noise, prediction=prediction, **self.how
         )
 
     def _rows(self, arm: str, seed: int, step: int, ours: Tensor, theirs: Tensor) -> Iterator[Record]:
-        from aria.distill import grids
+        from aria.distill.evaluation import grids
 
         parts = [ours[first : first + DECODED].to(self.noise) for first in range(0, len(ours), DECODED)]
         pixels = torch.cat([self.denoiser.decode(self.pipeline, part).cpu() for part in parts])

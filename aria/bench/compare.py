@@ -13,12 +13,11 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from aria import checks, registry
+from aria import checks, files, registry
 from aria.bench import device, lookahead
 from aria.bench.arms import LOOKAHEAD, Arm, Setting
 from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Recipe, Stacked
-from aria.distill import files
 from aria.interfaces import Allocator, Partitioner, Tracker
 from aria.tasks import Task, World
 from aria.threads import one_thread

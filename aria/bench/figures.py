@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aria import whole_file
-from aria.distill.report.figures import COLOURS, INK, STROKES, over_steps, panels_of, svg_of
+from aria.distill.evaluation.report.figures import COLOURS, INK, STROKES, over_steps, panels_of, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(…, B, C, H, W) noised latents and (B,) timesteps to predicted noise."""

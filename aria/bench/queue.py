@@ -16,13 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aria import checks, registry
+from aria import checks, files, registry
 from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.bench.cell import STOPPED, Cell, Exam
 from aria.bench.compare import Record
-from aria.distill import files
-from aria.distill.cache import Bar, silent
+from aria.distill.data.cache import Bar, silent
 from aria.tasks.on_disk import OnDisk
 
 OWN = {
@@ -67,7 +66,7 @@ class Queue:
 
     def settings(self, arm: Arm, seed: int, place: Path) -> dict[str, Any]:
         """The engine's settings of one run, but for where it writes to."""
-        from aria.distill.config import Config
+        from aria.distill.settings.config import Config
 
         told = self.task.settings(place) | {name.split(".")[-1]: value for name, value in self.values.items()}
         steps = Config().with_values(told).training.max_train_steps
@@ -165,9 +164,9 @@ def _digest(told: Any) -> str:
 
 def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar, where: str) -> None:
     """The cache that a run with these settings would make."""
-    from aria.distill import cache
-    from aria.distill.config import Config
-    from aria.distill.pipelines import open_pipeline
+    from aria.distill.data import cache
+    from aria.distill.models.pipelines import open_pipeline
+    from aria.distill.settings.config import Config
 
     config = Config().with_values(settings)
     data, models = config.data, config.models
@@ -190,7 +189,7 @@ def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar, where: str) -> No
 
 def _without_weights(prompts: Path, target: Path, column: str | None) -> None:
     """The same prompts, each of which counts once."""
-    from aria.distill.prompt_files import read_prompts
+    from aria.distill.data.prompt_files import read_prompts
 
     given = read_prompts(prompts, column=column)
     names = list(given.columns)

@@ -20,12 +20,12 @@ from aria import registry
 from aria.allocators import Oracle
 from aria.bench import device
 from aria.bench.arms import Arm, Setting
-from aria.distill.batches import Batch, Batches
-from aria.distill.denoisers import Ask
+from aria.distill.engine.batches import Batch, Batches
+from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.optimiser import AdamW
+from aria.distill.engine.replacement import Replacement
+from aria.distill.models.denoisers import Ask
 from aria.distill.objectives import Weighting, per_sample
-from aria.distill.on_policy import OnPolicy
-from aria.distill.optimiser import AdamW
-from aria.distill.replacement import Replacement
 from aria.pool import Pool
 from aria.samplers import Sampler
 from aria.statistics import sum_by_region

@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 from aria import lazy
 
 if TYPE_CHECKING:
-    from aria.distill.batches import Batch, Encodings, Images
-    from aria.distill.conditions import Conditions
-    from aria.distill.denoisers.guidance import GUIDANCE, guidance_argument, take_guidance
-    from aria.distill.distiller import Callback, Distiller, NonFiniteLoss
-    from aria.distill.grids import generation_gap
-    from aria.distill.guidance import guided
-    from aria.distill.halving import halved
-    from aria.distill.latents import Latents
-    from aria.distill.on_policy import OnPolicy
-    from aria.distill.optimiser import AdamW
-    from aria.distill.pipelines import open_model, open_pipeline
-    from aria.distill.quantise import open_quantised
-    from aria.distill.schedule import NoiseSchedule
-    from aria.distill.teacher import Teacher
+    from aria.distill.data import Conditions
+    from aria.distill.data.latents import Latents
+    from aria.distill.engine.batches import Batch, Encodings, Images
+    from aria.distill.engine.distiller import Callback, Distiller, NonFiniteLoss
+    from aria.distill.engine.on_policy import OnPolicy
+    from aria.distill.engine.optimiser import AdamW
+    from aria.distill.evaluation.grids import generation_gap
+    from aria.distill.evaluation.quantise import open_quantised
+    from aria.distill.models.denoisers.guidance import GUIDANCE, guidance_argument, take_guidance
+    from aria.distill.models.pipelines import open_model, open_pipeline
+    from aria.distill.models.schedule import NoiseSchedule
+    from aria.distill.teachers.guidance import guided
+    from aria.distill.teachers.halving import halved
+    from aria.distill.teachers.teacher import Teacher
 
 __all__ = [
     "GUIDANCE",
@@ -48,7 +48,9 @@ __getattr__, __dir__ = lazy.attributes(
     __name__,
     __all__,
     [
-        *("batches", "denoisers.guidance", "distiller", "grids", "guidance", "halving", "latents"),
-        *("on_policy", "optimiser", "pipelines", "quantise", "schedule", "teacher", "conditions"),
+        *("engine.batches", "engine.distiller", "engine.on_policy", "engine.optimiser"),
+        *("models.pipelines", "models.schedule", "models.denoisers.guidance"),
+        *("data.conditions", "data.latents", "teachers.teacher", "teachers.guidance"),
+        *("teachers.halving", "evaluation.grids", "evaluation.quantise"),
     ],
 )

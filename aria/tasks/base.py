@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aria.distill.batches import Encodings, Images
-from aria.distill.teacher import Teacher
+from aria.distill.engine.batches import Encodings, Images
+from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 
 GROUPS = ("uniform", "pool", "head", "tail", "unseen", "unseen-tail")

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from aria import checks
-from aria.distill.denoisers import Condition
-from aria.distill.schedule import NoiseSchedule
-from aria.distill.teacher import Teacher
+from aria.distill.models.denoisers import Condition
+from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
 from aria.tasks.film import FilmMLP

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aria import checks
-from aria.distill.teacher import Teacher
+from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
 from aria.tasks.concepts import TIMESTEPS, scaled_linear, told_tokens

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 
 
 class FilmMLP(nn.Module):

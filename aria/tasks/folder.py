@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from aria import checks, registry
-from aria.distill.cache import Bar
-from aria.distill.prompt_files import read_prompts
+from aria.distill.data.cache import Bar
+from aria.distill.data.prompt_files import read_prompts
 from aria.distill.students import PRESETS, prune
 from aria.tasks.on_disk import OnDisk, Questions
 

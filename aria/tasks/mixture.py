@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 
 
 class MixtureTeacher(nn.Module):

@@ -1,7 +1,7 @@
 """Tasks on disk: a teacher, a student, prompts and images in folders, as users of the engine have them.
 
-The runs that are compared are runs of :func:`aria.distill.run.run` on these folders; a task says where they are and
-what a finished student is asked.
+The runs that are compared are runs of the engine on these folders; a task says where they are and what a finished
+student is asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from aria import registry
-from aria.distill.cache import Bar
+from aria.distill.data.cache import Bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,8 @@ class OnDisk(ABC):
 
     @abstractmethod
     def settings(self, place: Path) -> dict[str, Any]:
-        """The engine's settings of every run, by the names of :class:`aria.distill.config.Config`: at least teacher,
-        student, prompts and images."""
+        """The engine's settings of every run, by the names that `aria distill` has for them: at least teacher, student,
+        prompts and images."""
 
     @abstractmethod
     def questions(self, place: Path) -> Questions:

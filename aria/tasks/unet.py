@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 
 GROUPS, HEADS = 4, 2
 

@@ -46,6 +46,7 @@ def _same(first: str, second: str) -> int:
 
 BOUNDARY = "aria/samplers/boundary.py"
 SAMPLER = "aria/samplers/sampler.py"
+ON_POLICY = "aria/distill/engine/on_policy.py"
 SIGNALS = "aria/samplers/signals.py"
 THOMPSON = "aria/allocators/thompson.py"
 NUMERICS = "theory/bounds/_numerics.py"
@@ -74,7 +75,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent(SAMPLER, "_sums, sums, strict=True", "both are as many", "_sums, sums, strict=False"),
     Equivalent(SIGNALS, "bad.sum() > 0)", "counts are whole numbers: none lies between 0 and 1", "bad.sum() > 0.1)"),
     Equivalent(SIGNALS, "sigma=1.0", "a factor of the standard error alone, which is not used", "sigma=1.1"),
-    Equivalent("aria/distill/on_policy.py", "+ 1e-9", "allows for rounding, which is a millionth of it", "+ 1.1e-09"),
+    Equivalent(ON_POLICY, "+ 1e-9", "allows for rounding, which is a millionth of it", "+ 1.1e-09"),
     Equivalent("aria/distill/objectives/feature.py", "min=1e-12", "keeps a division by 0 away", "min=1.1e-12"),
     Equivalent(THOMPSON, "(scale == 0)", "any unit will do, and where the scale is 0 the quadrature is not used"),
     Equivalent(THOMPSON, "REACH = 8.5", ACCURACY),

@@ -14,9 +14,9 @@ SOURCES = {
     "theory/limits.py": CONSTANTS,
     "aria/samplers/*.py": KINDS,
     "aria/distill/objectives/*.py": KINDS,
-    "aria/distill/replacement.py": KINDS,
-    "aria/distill/schedule.py": KINDS,
-    "aria/distill/on_policy.py": KINDS,
+    "aria/distill/engine/replacement.py": KINDS,
+    "aria/distill/models/schedule.py": KINDS,
+    "aria/distill/engine/on_policy.py": KINDS,
 }
 """What is computed has its constants changed; what decides on which samples the engine trains, every kind of thing."""
 NOT_SOURCES = ("conformance.py",)
@@ -31,7 +31,8 @@ OWN_TESTS = {
     "theory/bounds": tuple(f"tests/theory/test_{name}.py" for name in ("constants*", "bounds_*", "limits")),
     "aria/samplers": ("tests/samplers",),
     "aria/distill/objectives": ("tests/distill/objectives",),
-    "aria/distill": tuple(f"tests/distill/test_{name}.py" for name in ("replacement", "schedule", "on_policy")),
+    "aria/distill/engine": tuple(f"tests/distill/engine/test_{name}.py" for name in ("replacement", "on_policy")),
+    "aria/distill/models": ("tests/distill/models/test_schedule.py",),
     "theory": tuple(f"tests/theory/test_{name}.py" for name in ("constants*", "limits", "bounds_*")),
 }
 """Where the tests of a folder's files lie; a file's own doctest and the tests that bear its name come first."""

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from aria.bench import metrics
 from aria.bench.exam import Exam
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 from tests.bench import small
 
 

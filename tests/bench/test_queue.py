@@ -16,13 +16,12 @@ from pathlib import Path
 import pytest
 
 import aria
-from aria import registry
+from aria import files, registry
 from aria.bench import cell as cells
 from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
 from aria.bench.queue import CellFailed, Queue, _without_weights, _work
-from aria.distill import files
-from aria.distill.config import Config
-from aria.distill.prompt_files import read_prompts
+from aria.distill.data.prompt_files import read_prompts
+from aria.distill.settings.config import Config
 from aria.tasks.folder import Folder
 from aria.tasks.shapes import Shapes
 from tests.distill import pipelines
@@ -161,7 +160,7 @@ def test_a_perfect_student_has_no_gap(task, here, tmp_path):
 def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monkeypatch):
     """Interrupted after the first checkpoint, a cell ends in the records of one that was not."""
     whole = queue(task, ARIA).run(tmp_path / "one")
-    from aria.distill import checkpoint
+    from aria.distill.runs import checkpoint
 
     save, loaded = checkpoint.save, []
 

@@ -13,9 +13,9 @@ from torch.func import functional_call
 
 import aria
 from aria.bench.arms import SETTINGS, Arm
-from aria.distill.distiller import Distiller
-from aria.distill.on_policy import OnPolicy
-from aria.distill.teacher import Teacher
+from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.teachers.teacher import Teacher
 from aria.tasks.mixture import MixtureTeacher
 from aria.tasks.unet import Convolution
 from tests.bench import small

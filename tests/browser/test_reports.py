@@ -45,8 +45,9 @@ def bench_page(folder: Path) -> Path:
 
 def run_page(folder: Path) -> Path:
     """A run of a few hundred logged losses, thirty regions and ten grids."""
-    from aria.cli import main
     from tests.distill.test_report import write_run
+
+    from aria.cli import main
 
     run, page = write_run(folder / "run", prompts="a photo of a red fox in the snow"), folder / "run.html"
     result = CliRunner().invoke(main, ["report", str(run), "--output", str(page)])

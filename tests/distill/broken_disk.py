@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from aria.distill import files
+from aria import files
 
 
 class Killed(BaseException):

@@ -87,10 +87,10 @@ def serve(warm: str) -> None:
     from diffusers import StableDiffusionXLPipeline  # noqa: F401
     from transformers import CLIPTextModelWithProjection  # noqa: F401
 
-    import aria.commands.distill
-    import aria.distill.run  # noqa: F401
+    import aria.cli.commands.distill
+    import aria.distill.runs.run  # noqa: F401
     from aria.cli import main
-    from aria.distill.pipelines import open_pipeline
+    from aria.distill.models.pipelines import open_pipeline
 
     torch.set_num_threads(1)
     quiet = os.dup(2)

@@ -17,12 +17,12 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from aria.cli import main
-from aria.distill import checkpoint
-from aria.distill.conditions import Conditions
-from aria.distill.pipelines import open_model, open_pipeline
+from aria.distill.data import Conditions
+from aria.distill.models.pipelines import open_model, open_pipeline
+from aria.distill.runs import checkpoint
 from tests.distill.forks import Forks, wait_for
-from tests.distill.test_checkpoint import assert_same
-from tests.distill.test_run import logs
+from tests.distill.runs.test_checkpoint import assert_same
+from tests.distill.runs.test_run import logs
 
 KINDS = ("dit", "pixart", "pixart_sigma", "sd3")
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -9,18 +9,19 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from aria.cli import main
-from aria.distill import checkpoint, sharding
-from aria.distill.denoisers.dit import DiT
-from aria.distill.distiller import Distiller, NonFiniteLoss
-from aria.distill.on_policy import OnPolicy
-from aria.distill.optimiser import AdamW
+from aria.distill.engine import sharding
+from aria.distill.engine.distiller import Distiller, NonFiniteLoss
+from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.optimiser import AdamW
+from aria.distill.models.denoisers.dit import DiT
+from aria.distill.runs import checkpoint
 from aria.distill.students import add_low_rank, factorise
-from aria.distill.teacher import Teacher
-from tests.distill import engine, pipelines
+from aria.distill.teachers.teacher import Teacher
+from tests.distill import pipelines, tiny
 from tests.distill.ranks import on_ranks
 
 OPTIMISER = AdamW(learning_rate=1e-2, adam_epsilon=1e-3)  # smaller, it would make steps of rounding errors
-ADAPTIVE = {"allocator": "proportional", "timesteps": engine.TIMESTEPS}
+ADAPTIVE = {"allocator": "proportional", "timesteps": tiny.TIMESTEPS}
 EVERYTHING = ("output", "feature(layers=[('mid', 'mid')])", "task")
 GLOBAL = 8
 
@@ -29,7 +30,7 @@ def made(ranks=1, **settings):
     told = {"objective": EVERYTHING, "width": 4, "of": ADAPTIVE, "optimiser": OPTIMISER, "ema_decay": 0.9}
     told["on_policy"] = OnPolicy(0.5)
     passes = settings.get("accumulation", 1)
-    return engine.make(batch_size=GLOBAL // ranks // passes, **(told | settings))
+    return tiny.make(batch_size=GLOBAL // ranks // passes, **(told | settings))
 
 
 def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
@@ -171,10 +172,10 @@ def unet_run(folder, ranks, change, **more):
     """Two steps of a real UNet, with other layers than it is saved with."""
     torch.manual_seed(0)
     teacher, student, clean = small(), change(small()), torch.randn(10, 4, 8, 8)
-    images = engine.Shown(clean, 12)
+    images = tiny.Shown(clean, 12)
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
-    teacher = Teacher(teacher, ask, engine.schedule(), "epsilon", "unet")
-    distiller = Distiller(teacher, student, engine.sampler(), images, engine.Encoded.numbered(12), **told)
+    teacher = Teacher(teacher, ask, tiny.schedule(), "epsilon", "unet")
+    distiller = Distiller(teacher, student, tiny.sampler(), images, tiny.Encoded.numbered(12), **told)
     for _ in range(2):
         distiller.step()
     checkpoint.save(distiller, folder, settings={})
@@ -189,11 +190,11 @@ def dit_run(folder, ranks, **more):
     torch.manual_seed(0)
     teacher, student = pipelines.dit(), pipelines.dit(num_layers=2)
     told = torch.arange(12)
-    pool = engine.Encoded({"class_labels": told}, {"class_labels": torch.tensor([1000])})
+    pool = tiny.Encoded({"class_labels": told}, {"class_labels": torch.tensor([1000])})
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
-    teacher = Teacher(teacher, DiT(), engine.schedule(), "epsilon", "transformer")
-    images = engine.Shown(torch.randn(10, 4, 8, 8), 12)
-    distiller = Distiller(teacher, student, engine.sampler(), images, pool, objective=("output",), **told)
+    teacher = Teacher(teacher, DiT(), tiny.schedule(), "epsilon", "transformer")
+    images = tiny.Shown(torch.randn(10, 4, 8, 8), 12)
+    distiller = Distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
     for _ in range(2):
         distiller.step()
     whole = distiller.whole_student()
@@ -234,12 +235,12 @@ def test_what_else_can_be_divided(change, tmp_path):
 
 def refused():
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
-        engine.make(fsdp=True, accelerator=Accelerator(cpu=True, mixed_precision="fp16"))
+        tiny.make(fsdp=True, accelerator=Accelerator(cpu=True, mixed_precision="fp16"))
 
 
 def test_refusals(tmp_path):
     with pytest.raises(ValueError, match="fsdp divides the student among processes: start several, with torchrun"):
-        engine.make(fsdp=True)
+        tiny.make(fsdp=True)
     on_ranks(refused, tmp_path)
 
 
@@ -262,4 +263,4 @@ def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypa
     assert given == ["BasicTransformerBlock"] * 2 * 4  # of two models: one down, one in the middle, two up
     assert far(tmp_path / "one", tmp_path / "other", "student") == 0.0
     with pytest.raises(ValueError, match="Net does not say which blocks it repeats: train without compile"):
-        engine.make(compiled=True)
+        tiny.make(compiled=True)

@@ -14,7 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from aria.distill import checkpoint
+from aria.distill.runs import checkpoint
 from aria.distill.students import prune
 from tests.distill.forks import ROOT, Forks, wait_for
 

@@ -10,7 +10,7 @@ import click
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
-from aria.command_line import mistakes
+from aria.cli.command_line import mistakes
 
 LONGEST = 400
 """Bytes of a file that is made up from nothing."""

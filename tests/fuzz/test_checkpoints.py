@@ -14,8 +14,8 @@ if importlib.util.find_spec("diffusers") is None:
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aria.distill import checkpoint
-from tests.distill import engine
+from aria.distill.runs import checkpoint
+from tests.distill import tiny
 from tests.fuzz.hostile import DEEP, Tried, mutated, values
 
 SETTINGS = {"seed": 3}
@@ -24,9 +24,9 @@ SETTINGS = {"seed": 3}
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A checkpoint, and a run that could go on from it."""
-    begun = engine.make()
+    begun = tiny.make()
     begun.step()
-    return checkpoint.save(begun, tmp_path_factory.mktemp("run"), settings=SETTINGS), engine.make()
+    return checkpoint.save(begun, tmp_path_factory.mktemp("run"), settings=SETTINGS), tiny.make()
 
 
 def resume(distiller, folder):

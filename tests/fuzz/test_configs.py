@@ -14,7 +14,7 @@ from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from aria.cli import main
-from aria.distill.config import Config, settings
+from aria.distill.settings.config import Config, settings
 from tests.fuzz.hostile import DEEP, NO_FLOAT, Tried, answered, as_json, files, values
 
 NAMES = [name for section, setting in settings() for name in (setting.name, f"{section}.{setting.name}")]

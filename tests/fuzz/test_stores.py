@@ -15,8 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aria.distill.conditions.files import map_tensors
-from aria.distill.conditions.store import INDEX, Store, Writer
+from aria.distill.data.store import INDEX, Store, Writer
+from aria.distill.data.tensor_files import map_tensors
 from tests.fuzz.hostile import DEEP, Tried, as_json, values
 
 

@@ -8,8 +8,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from aria.distill.config import Config
-from aria.distill.pipelines import open_model
+from aria.distill.models.pipelines import open_model
+from aria.distill.settings.config import Config
 from aria.tasks.folder import Folder
 from tests.distill import pipelines
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from aria.distill.conditions.images import read_images
-from aria.distill.prompt_files import read_prompts
+from aria.distill.data.images import read_images
+from aria.distill.data.prompt_files import read_prompts
 from aria.tasks import GROUPS
 from aria.tasks.shapes import Scenes, Shapes, words
 from aria.tasks.shapes.course import Course, fit

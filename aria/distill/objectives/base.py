@@ -10,7 +10,7 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor
 
 from aria import checks
-from aria.distill.schedule import NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 
 Pairs = Sequence[tuple[str, str]]
 """Layers to be compared: (teacher's module name, student's module name)."""

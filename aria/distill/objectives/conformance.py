@@ -9,8 +9,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.objectives.base import Answer, Objective, Shown
-from aria.distill.schedule import NoiseSchedule
 
 BATCH, LATENT, LAYER = 6, (4, 8, 8), (16, 4, 4)
 """Samples, the latent of each, and what a layer said of each."""

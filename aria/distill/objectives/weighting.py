@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.schedule import PREDICTIONS, NoiseSchedule
+from aria.distill.models.schedule import PREDICTIONS, NoiseSchedule
 
 
 class Weighting(ABC):

@@ -1,17 +1,17 @@
 """Students for distillation: smaller UNets and transformers made from a teacher's, plain diffusers models all."""
 
-from .block_map import BlockMap, read_map
-from .factorise import factorise, unfactorise
-from .folder import read_feature_pairs, read_record, write_student
-from .inherit import Inheritance
-from .low_rank import add_low_rank, merge
-from .make import prune
-from .measure import Size, count_macs, example_inputs, size
-from .plan import Plan, build_student, plan_student
-from .presets import PRESETS, preset
-from .transformer_family import Family, family_of
-from .transformer_measure import transformer_inputs, transformer_size
-from .transformer_plan import TransformerPlan, build_transformer, plan_transformer
+from aria.distill.students.factorise import factorise, unfactorise
+from aria.distill.students.folder import read_feature_pairs, read_record, write_student
+from aria.distill.students.inherit import Inheritance
+from aria.distill.students.low_rank import add_low_rank, merge
+from aria.distill.students.make import prune
+from aria.distill.students.presets import PRESETS, preset
+from aria.distill.students.transformer.family import Family, family_of
+from aria.distill.students.transformer.measure import transformer_inputs, transformer_size
+from aria.distill.students.transformer.plan import TransformerPlan, build_transformer, plan_transformer
+from aria.distill.students.unet.block_map import BlockMap, read_map
+from aria.distill.students.unet.measure import Size, count_macs, example_inputs, size
+from aria.distill.students.unet.plan import Plan, build_student, plan_student
 
 __all__ = [
     "PRESETS",

@@ -16,12 +16,10 @@ from typing import Any
 
 from diffusers import ModelMixin
 
-from aria import whole_file
-from aria.distill import files
-
-from .block_map import public
-from .inherit import Inheritance
-from .stages import Config
+from aria import files, whole_file
+from aria.distill.students.inherit import Inheritance
+from aria.distill.students.unet.block_map import public
+from aria.distill.students.unet.stages import Config
 
 FORMAT = "aria-student/1"
 RECORD = "student.json"

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks
-
-from .block_map import public
-from .folder import check_output, config_digest, write_student
-from .inherit import INITS, Inheritance, Init
-from .measure import TOKENS, Size, size
-from .plan import build_student, plan_student
-from .teacher import open_teacher
-from .transformer_family import Family, family_of
-from .transformer_measure import transformer_size
-from .transformer_plan import build_transformer, plan_transformer
+from aria.distill.students.folder import check_output, config_digest, write_student
+from aria.distill.students.inherit import INITS, Inheritance, Init
+from aria.distill.students.teacher import open_teacher
+from aria.distill.students.transformer.family import Family, family_of
+from aria.distill.students.transformer.measure import transformer_size
+from aria.distill.students.transformer.plan import build_transformer, plan_transformer
+from aria.distill.students.unet.block_map import public
+from aria.distill.students.unet.measure import TOKENS, Size, size
+from aria.distill.students.unet.plan import build_student, plan_student
 
 
 def prune(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .stages import Config, read_stages
+from aria.distill.students.unet.stages import Config, read_stages
 
 PRESETS = ("bk-base", "bk-small", "bk-tiny")
 

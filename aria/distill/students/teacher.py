@@ -7,9 +7,8 @@ from typing import Any
 
 from diffusers import UNet2DConditionModel
 
-from aria.distill.pipelines import open_model
-
-from .transformer_family import FAMILIES, family_of
+from aria.distill.models.pipelines import open_model
+from aria.distill.students.transformer.family import FAMILIES, family_of
 
 
 def open_teacher(path: str | Path) -> Any:

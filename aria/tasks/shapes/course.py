@@ -12,10 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria import checks, whole_file
-from aria.distill import files
-from aria.distill.moving_average import MovingAverage
-from aria.distill.optimiser import AdamW, load_state_tensors, state_tensors
+from aria import checks, files, whole_file
+from aria.distill.engine.moving_average import MovingAverage
+from aria.distill.engine.optimiser import AdamW, load_state_tensors, state_tensors
 from aria.samplers import checkpoint
 from aria.samplers.draws import step_seed
 

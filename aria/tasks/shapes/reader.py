@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria.distill import files
+from aria import files
 from aria.tasks.shapes.course import Course, Progress, fit
 from aria.tasks.shapes.render import render
 from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import checks, registry
-from aria.distill import files
-from aria.distill.cache import Bar
-from aria.distill.latents import generator
+from aria import checks, files, registry
+from aria.distill.data.cache import Bar
+from aria.distill.data.latents import generator
 from aria.distill.students import PRESETS, prune
 from aria.tasks.on_disk import OnDisk, Questions
 from aria.tasks.shapes.reader import ATTRIBUTES, Reader, load_reader, marks

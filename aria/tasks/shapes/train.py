@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria import whole_file
-from aria.distill import files
-from aria.distill.files import read_json
-from aria.distill.latents import generator as row_generator
-from aria.distill.output import locked
-from aria.distill.schedule import NoiseSchedule
+from aria import files, whole_file
+from aria.distill.data.latents import generator as row_generator
+from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.runs.output import locked
+from aria.files import read_json
 from aria.tasks.shapes import words
 from aria.tasks.shapes.course import Bar, Course, fit
 from aria.tasks.shapes.reader import save_reader, train_reader

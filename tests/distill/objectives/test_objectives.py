@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from aria import registry
+from aria.distill.models.schedule import PREDICTIONS
 from aria.distill.objectives import Answer, Feature, Objective, Output, Shown, Task, per_sample
-from aria.distill.schedule import PREDICTIONS
-from tests.distill import engine
+from tests.distill import tiny
 
 GENERATOR = torch.Generator().manual_seed(0)
 SHAPE = (4, 2, 3, 3)
@@ -22,7 +22,7 @@ def some():
 
 
 def shown(prediction="epsilon", matched=(True, True, False, True)):
-    clean, noise, schedule = some(), some(), engine.schedule()
+    clean, noise, schedule = some(), some(), tiny.schedule()
     timestep = torch.tensor([0, 5, 10, 19])
     noisy = schedule.add_noise(clean, noise, timestep)
     return Shown(clean, noise, noisy, timestep, torch.tensor(matched), schedule, prediction)
@@ -91,7 +91,7 @@ LAYERS = "feature(layers=[('mid', 'mid')])"
 
 @pytest.mark.parametrize(("term", "weighed"), [("output", True), ("task", True), (LAYERS, False)])
 def test_the_weighting_by_noise_level_is_of_errors_of_the_output(term, weighed):
-    distiller = engine.make(objective=(term,), weighting="min_snr(0.1)")
+    distiller = tiny.make(objective=(term,), weighting="min_snr(0.1)")
     timestep = torch.tensor([0, 5, 10, 19])
     total = distiller.total({name: torch.ones(4) for name in distiller.objective}, timestep)
     assert len(distiller.level_weight.unique()) > 1
@@ -101,7 +101,7 @@ def test_the_weighting_by_noise_level_is_of_errors_of_the_output(term, weighed):
 @pytest.mark.parametrize(("signal", "own_only"), [("output", False), ("task", True), ("feature", False)])
 def test_the_sampler_is_told_of_the_samples_for_which_a_term_has_an_answer(signal, own_only):
     objective = ("output", "task", LAYERS)
-    distiller = engine.make(objective=objective, signal=signal, replacement="constant(0.5)", null_probability=0.3)
+    distiller = tiny.make(objective=objective, signal=signal, replacement="constant(0.5)", null_probability=0.3)
     told, batches = [], []
     observe, draw = distiller.sampler.observe, distiller.batches.next
     distiller.sampler.observe = lambda *said, **where: told.append(where["where"]) or observe(*said, **where)

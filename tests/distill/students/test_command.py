@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
-from aria.commands.prune import command
+from aria.cli.commands.prune import command
 from aria.distill.students import build_student, folder, plan_student, read_feature_pairs, read_record, write_student
 
 from .unets import SMALL_SD, TWO_STAGES, full, inputs, teacher_unet

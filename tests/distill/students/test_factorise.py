@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from aria.distill.config import Config
-from aria.distill.denoisers.guidance import take_guidance
+from aria.distill.models.denoisers.guidance import take_guidance
+from aria.distill.settings.config import Config
 from aria.distill.students import factorise, unfactorise
 from aria.distill.students.factorise import Product, is_factorised, rank_of
 from tests.distill import pipelines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aria.distill.students.slices import Slicer
+from aria.distill.students.unet.slices import Slicer
 
 from .unets import SMALL_SD, SMALL_SD2, SMALL_SDXL, full, inputs, unet
 

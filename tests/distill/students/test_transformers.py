@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from aria.commands.prune import command
-from aria.distill import taps
-from aria.distill.pipelines import open_model
+from aria.cli.commands.prune import command
+from aria.distill.models import taps
+from aria.distill.models.pipelines import open_model
 from aria.distill.students import (
     build_transformer,
     count_macs,
@@ -25,8 +25,8 @@ from aria.distill.students import (
     read_record,
     transformer_size,
 )
-from aria.distill.students.slices import Run
-from aria.distill.students.transformer_blocks import evenly
+from aria.distill.students.transformer.blocks import evenly
+from aria.distill.students.unet.slices import Run
 
 from .transformers import ALL, family, full, inputs, small
 from .unets import TWO_STAGES, teacher_unet

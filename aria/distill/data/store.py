@@ -1,0 +1,266 @@
+"""Rows of named tensors in a folder: written in shards, resumed after a kill, mapped into memory.
+
+A store is ``shard-00000.safetensors``, … and an ``index.json`` that says which shards count. A shard is written under
+another name and renamed; the index is replaced afterwards. So whatever happens between two instructions, the index
+speaks only of shards that are whole.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from copy import copy
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import torch
+from torch import Tensor
+
+from aria.distill.data.tensor_files import DTYPES, NAMES, map_tensors, write_tensors
+from aria.files import lock, read_json, write_json
+
+FORMAT, VERSION = "aria-store", 1
+INDEX = "index.json"
+SHARD_BYTES, SECONDS = 1 << 28, 120.0
+"""A shard ends after so many bytes or so many seconds, whichever comes first: no more than that is lost to a kill."""
+Fingerprint = Mapping[str, str | int | float | None]
+"""What the rows depend on, part by part, so that a refusal can name the part that differs."""
+
+
+def refuse_other(folder: Path, made_with: Fingerprint, expected: Fingerprint) -> None:
+    """Refuse a store made with other settings, by the name of the first that differs."""
+    for name in sorted(made_with.keys() | expected.keys()):
+        had, has = made_with.get(name), expected.get(name)
+        if had != has:
+            raise ValueError(f"{folder} was made with {name} = {had!r}, this is {has!r}: use another folder")
+
+
+class Writer:
+    """Appends rows to a store until it holds ``total``; :attr:`rows` are safely in it.
+
+    A writer that was killed is resumed by another with the same fingerprint: it goes on after the last whole shard.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with Writer(folder, {"encoder": "a"}, total=3) as writer:
+    ...         writer.append({"x": torch.tensor([[1.0], [2.0], [3.0]])})
+    ...     Store(folder).gather(torch.tensor([2, 0]))["x"].tolist()
+    [[3.0], [1.0]]
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        fingerprint: Fingerprint,
+        total: int,
+        *,
+        shard_bytes: int | None = None,
+        seconds: float | None = None,
+    ) -> None:
+        self.folder, self.total = Path(folder), total
+        self.shard_bytes = SHARD_BYTES if shard_bytes is None else shard_bytes
+        self.seconds = SECONDS if seconds is None else seconds
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = _locked(self.folder)
+        try:
+            self._index = self._opened(dict(fingerprint))
+        except BaseException:
+            self._lock.close()
+            raise
+        self._pending: list[dict[str, Tensor]] = []
+        self._bytes, self._since = 0, time.monotonic()
+
+    def _opened(self, fingerprint: dict[str, Any]) -> dict[str, Any]:
+        """The index of the store that is there, or a fresh one, in either case with this writer's total."""
+        if (self.folder / INDEX).exists():
+            index = _read_index(self.folder)
+            refuse_other(self.folder, index["fingerprint"], fingerprint)
+            if index["rows"] > self.total:
+                raise ValueError(
+                    f"{self.folder} holds {index['rows']} rows, more than the {self.total} asked for: "
+                    "ask for as many, or use another folder"
+                )
+        else:
+            index = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
+            index |= {"rows": 0, "names": {}, "shards": []}
+        if index.get("total") != self.total:
+            index["total"] = self.total
+            write_json(self.folder / INDEX, index)
+        return index
+
+    @property
+    def rows(self) -> int:
+        """Rows that a killed writer would find again."""
+        return int(self._index["rows"])
+
+    @property
+    def pending(self) -> int:
+        """Rows appended and not yet safe."""
+        return sum(_rows(chunk) for chunk in self._pending)
+
+    def written(self, name: str) -> Tensor:
+        """What is safely in the store of one tensor, all of it in memory."""
+        parts = [map_tensors(self.folder / shard["file"])[0][name] for shard in self._index["shards"]]
+        return torch.cat(parts) if parts else torch.empty(0)
+
+    def append(self, tensors: Mapping[str, Tensor]) -> None:
+        """Add rows: tensors (n, …) of the names, types and shapes that the store has."""
+        names = {n: {"dtype": NAMES[x.dtype], "shape": list(x.shape[1:])} for n, x in tensors.items()}
+        self._index["names"] = self._index["names"] or names
+        if names != self._index["names"]:
+            raise ValueError(f"{self.folder} has rows of {self._index['names']}, got {names}")
+        sizes = {name: len(x) for name, x in tensors.items()}
+        (count,) = set(sizes.values()) if len(set(sizes.values())) == 1 else (None,)
+        if count is None:
+            raise ValueError(f"the tensors of a chunk must have the same number of rows, got {sizes}")
+        if (held := self.rows + self.pending + count) > self.total:
+            raise ValueError(f"{self.folder} is to hold {self.total} rows, got {held}")
+        self._pending.append({name: x.detach().cpu() for name, x in tensors.items()})
+        self._bytes += sum(x.numel() * x.element_size() for x in tensors.values())
+        if self._bytes >= self.shard_bytes or time.monotonic() - self._since >= self.seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending as one shard, then count it."""
+        if self._pending:
+            file = f"shard-{len(self._index['shards']):05d}.safetensors"
+            pieces = {name: [chunk[name] for chunk in self._pending] for name in self._index["names"]}
+            size = write_tensors(self.folder / file, pieces)
+            rows = self.pending
+            shards = [*self._index["shards"], {"file": file, "rows": rows, "bytes": size}]
+            index = self._index | {"rows": self.rows + rows, "shards": shards}
+            write_json(self.folder / INDEX, index)
+            self._index, self._pending, self._bytes = index, [], 0
+        self._since = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Write the rest: appended rows are good whatever happened afterwards, unless it was the disk that failed."""
+        try:
+            if kind is None or not issubclass(kind, OSError):
+                self.flush()
+        finally:
+            self._lock.close()
+
+
+class Store:
+    """Reads rows of a finished store; only the rows asked for are read from the disk."""
+
+    def __init__(self, folder: str | Path, fingerprint: Fingerprint | None = None) -> None:
+        self.folder = Path(folder)
+        index = _read_index(self.folder)
+        self.fingerprint: dict[str, Any] = index["fingerprint"]
+        if fingerprint is not None:
+            refuse_other(self.folder, self.fingerprint, fingerprint)
+        if index["rows"] < index["total"]:
+            done = f"{index['rows']} of {index['total']} rows"
+            raise ValueError(f"{self.folder} is unfinished, it holds {done}: run what writes it again to go on")
+        self.names = _names(self.folder, index)
+        self._place([self._mapped(shard) for shard in index["shards"]])
+
+    def _place(self, shards: list[dict[str, Tensor]]) -> None:
+        """Line the shards up, one after the other."""
+        self._shards = shards
+        sizes = torch.tensor([_rows(shard) for shard in shards], dtype=torch.int64)
+        self._ends = sizes.cumsum(0)  # (S,)
+        self._begins = self._ends - sizes  # (S,)
+
+    def followed_by(self, other: Store) -> Store:
+        """Both stores as one: the rows of this, then those of ``other``."""
+        if other.names != self.names:
+            raise ValueError(f"{other.folder} has {other.names}, {self.folder} has {self.names}: they cannot be joined")
+        joined = copy(self)
+        joined._place([*self._shards, *other._shards])
+        return joined
+
+    def _mapped(self, shard: dict[str, Any]) -> dict[str, Tensor]:
+        tensors, _ = map_tensors(self.folder / shard["file"])
+        found = {name: (x.dtype, tuple(x.shape)) for name, x in tensors.items()}
+        expected = {name: (dtype, (shard["rows"], *shape)) for name, (dtype, shape) in self.names.items()}
+        if found != expected:
+            raise ValueError(f"{self.folder / shard['file']} holds {found}, the index says {expected}")
+        return tensors
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def nbytes(self, names: Iterable[str] | None = None) -> int:
+        """Bytes of all rows of some names."""
+        kept = [self.names[name] for name in (self.names if names is None else names)]
+        return len(self) * sum(dtype.itemsize * math.prod(shape) for dtype, shape in kept)
+
+    def gather(self, rows: Tensor, names: Iterable[str] | None = None, *, pin: bool = False) -> dict[str, Tensor]:
+        """The tensors (B, …) of ``rows`` (B,), in page-locked memory if ``pin``."""
+        rows = rows.long().cpu()
+        outside = (rows < 0) | (rows >= len(self))
+        if bool(outside.any()):
+            raise ValueError(f"{self.folder} has rows 0 to {len(self) - 1}, got {int(rows[outside][0])}")
+        kept = {name: self.names[name] for name in (self.names if names is None else names)}
+        out = {name: torch.empty((len(rows), *s), dtype=d, pin_memory=pin) for name, (d, s) in kept.items()}
+        shard = torch.bucketize(rows, self._ends, right=True)
+        order = shard.argsort(stable=True)
+        counts = torch.bincount(shard, minlength=len(self._shards))
+        ends = counts.cumsum(0)
+        for s in counts.nonzero().flatten().tolist():
+            where = order[ends[s] - counts[s] : ends[s]]
+            local = rows[where] - self._begins[s]
+            for name, tensor in out.items():
+                if len(where) == len(rows):  # one shard holds them all: straight into the result
+                    torch.index_select(self._shards[s][name], 0, rows - self._begins[s], out=tensor)
+                else:
+                    tensor.index_copy_(0, where, self._shards[s][name].index_select(0, local))
+        return out
+
+    def chunks(self, names: Iterable[str]) -> Iterable[tuple[int, dict[str, Tensor]]]:
+        """Every shard's first row and its tensors of some names, still on the disk."""
+        names = list(names)
+        for begin, shard in zip(self._begins.tolist(), self._shards):
+            yield begin, {name: shard[name] for name in names}
+
+
+def _rows(chunk: Mapping[str, Tensor]) -> int:
+    return len(next(iter(chunk.values())))
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    """The index of a store, checked against the files it speaks of."""
+    if not (folder / INDEX).is_file():
+        raise ValueError(f"{folder} is no tensor store: it has no {INDEX}")
+    index = read_json(folder / INDEX)
+    if index.get("format") != FORMAT or index.get("version") != VERSION:
+        found = f"{index.get('format')!r} version {index.get('version')!r}"
+        raise ValueError(f"{folder} is no tensor store of this version: {INDEX} says {found}, not {FORMAT!r} {VERSION}")
+    try:
+        for shard in index["shards"]:
+            path = folder / shard["file"]
+            size = path.stat().st_size if path.is_file() else None
+            if size != shard["bytes"]:
+                found = "missing" if size is None else f"torn: it has {size} bytes, not {shard['bytes']}"
+                raise ValueError(f"{path} is {found}")
+        if index["rows"] != sum(shard["rows"] for shard in index["shards"]) or index["rows"] > index["total"]:
+            raise ValueError(f"{folder / INDEX}: its rows do not add up")
+        if not isinstance(index["fingerprint"], dict) or not isinstance(index["names"], dict):
+            raise TypeError("a name or the fingerprint is no object")
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error!r}") from None
+    return index
+
+
+def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Type and shape of a row of each tensor."""
+    try:
+        return {name: (DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in index["names"].items()}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / INDEX} is damaged: {error!r} in what it says of tensors") from None
+
+
+def _locked(folder: Path) -> IO[str]:
+    """An open file that keeps other writers out until it is closed, by whatever ends this process."""
+    try:
+        return lock(folder / ".lock")
+    except BlockingIOError:
+        raise ValueError(f"another process is writing to {folder}") from None

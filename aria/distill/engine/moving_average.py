@@ -1,0 +1,66 @@
+"""The moving average of the student's weights, which is what validation and the final pipeline use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from aria import checks
+from aria.distill.engine import sharding
+
+
+class MovingAverage:
+    r"""Weights :math:`\bar\theta \leftarrow d_t\bar\theta + (1-d_t)\theta` in float32, with
+    :math:`d_t = \min(d, (1+t)/(10+t))` so that the first steps do not hold on to the beginning.
+
+    Of a model that is divided among ranks each rank averages its own part.
+
+    >>> layer = nn.Linear(1, 1, bias=False)
+    >>> average = MovingAverage(layer, decay=0.5)
+    >>> _ = layer.weight.data.fill_(2.0); average.weights["weight"].fill_(0.0).item()
+    0.0
+    >>> average.update(layer); round(average.weights["weight"].item(), 4)
+    1.8
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.9999) -> None:
+        checks.closed_unit("decay", decay)
+        self.decay = decay
+        self.steps = 0
+        self.weights = {name: value.float().clone() for name, value in _trained(model)}
+
+    def update(self, model: nn.Module) -> None:
+        """Move towards the model's weights, all tensors in one call."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        now = [value.float() for _, value in _trained(model)]
+        torch._foreach_lerp_(list(self.weights.values()), now, 1 - decay)
+        self.steps += 1
+
+    @contextmanager
+    def in_place_of(self, model: nn.Module) -> Iterator[None]:
+        """The averaged weights in the model; its own are back afterwards."""
+        own = {name: value.clone() for name, value in _trained(model)}
+        self._into(model, self.weights)
+        try:
+            yield
+        finally:
+            self._into(model, own)
+
+    def load(self, model: nn.Module, held: Mapping[str, Tensor]) -> None:
+        """Take up whole averages of the model's weights."""
+        for name, value in model.named_parameters():
+            if value.requires_grad:
+                self.weights[name].copy_(sharding.local(sharding.divided_as(held[name], value)))
+
+    def _into(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
+        for name, value in _trained(model):
+            value.copy_(weights[name])
+
+
+def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """This rank's part of the weights that train."""
+    held = ((name, value) for name, value in model.named_parameters() if value.requires_grad)
+    return ((name, sharding.local(value.detach())) for name, value in held)

@@ -1,0 +1,1 @@
+"""Looking at what was learnt: grids of images, reports, quantised students."""

@@ -1,0 +1,244 @@
+r"""A finished student with its weights in 8-bit integers, and what that costs in each region.
+
+Every linear layer and convolution keeps integers and one scale for each of its outputs,
+
+.. math::
+    W_{ij} \approx s_i\, q_{ij}, \qquad q_{ij} \in \{-127, \dots, 127\}, \qquad s_i = \max_j |W_{ij}| / 127,
+
+a quarter of the bytes of float32; activations stay as they are, and a layer multiplies its integers out when it is
+used. So this saves memory and disk; whether it saves time depends on the device. The layers are those of the library
+``optimum-quanto``.
+
+A quantised student is a folder of ``config.json``, ``quantised.safetensors`` and ``quantisation.json``. Plain diffusers
+does not open it, :func:`open_quantised` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import aria
+from aria import checks, files, whole_file
+from aria.distill.data import Conditions, cache
+from aria.distill.data.latents import Latents
+from aria.distill.engine.batches import Batches, Encodings, Images
+from aria.distill.engine.learner import Learner, freeze
+from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
+from aria.distill.settings.config import Config
+from aria.distill.teachers.teacher import Teacher
+from aria.interfaces import Partition
+from aria.statistics import sum_by_region
+
+WEIGHTS, RECORD, FOLDER = "quantised.safetensors", "quantisation.json", "quantised"
+_FORMAT = "aria-quantised/1"
+
+
+def quantise(model: nn.Module) -> nn.Module:
+    """The model with 8-bit weights, in place."""
+    quanto = _quanto()
+    quanto.quantize(model, weights=quanto.qint8)
+    quanto.freeze(model)
+    return model.requires_grad_(False).eval()
+
+
+def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = None) -> None:
+    """Write a quantised model, and what ``record`` says of it, to a folder that appears at once."""
+    layers = _quanto().quantization_map(model)
+    if not layers:
+        raise ValueError(f"{type(model).__name__} has no quantised layer")
+    with files.replacing_folder(folder) as fresh, whole_file.system_errors(fresh):
+        model.save_config(fresh)
+        files.write_tensors(fresh / WEIGHTS, _tensors(model))
+        told = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}
+        files.write_json(fresh / RECORD, told)
+
+
+def open_quantised(folder: str | Path) -> ModelMixin:
+    """The model in a folder of :func:`save_quantised`, ready to compute in float32."""
+    place = Path(folder)
+    layers = read_record(place)["layers"]
+    config = place / "config.json"
+    model: ModelMixin = model_class(config).from_config(files.read_json(config))
+    try:
+        held = load_file(place / WEIGHTS)
+        _quanto().requantize(model, held, layers)
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(f"cannot open the quantised model {folder}: {why}") from error
+    if missing := _tensors(model).keys() ^ held.keys():
+        raise ValueError(f"cannot open the quantised model {folder}: {sorted(missing)[0]} is missing or too much")
+    return model.requires_grad_(False).eval()
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What a quantised model's folder says of itself."""
+    path = folder / RECORD
+    if not path.is_file():
+        raise ValueError(f"{folder} is no quantised model: it has no {RECORD}")
+    record = files.read_json(path)
+    if record.get("format") != _FORMAT:
+        raise ValueError(f"{path} has the format {record.get('format')!r}, this version reads {_FORMAT!r}")
+    return record
+
+
+def quantise_run(
+    run: Path, output: Path, *, teacher: str | None = None, samples: int = 512, batch_size: int = 16, seed: int = 0,
+    bar: cache.Bar = cache.silent,
+) -> dict[str, Any]:  # fmt: skip
+    """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
+
+    ``samples`` are drawn evenly over the run's regions and noised by their images; student and quantised student see
+    the same, and are compared with the ``teacher``, the run's own unless given. They are compared on a GPU where there
+    is one.
+    """
+    checks.whole("samples", samples, least=1)
+    checks.whole("batch_size", batch_size, least=1)
+    config = _config(run)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    student = digest(run)
+    before = open_model(run).to(device)
+    after = quantise(open_model(run).to(device))
+    pipeline = _pipeline(config, teacher).to(device)
+    conditions, images = _data(run, config, pipeline, device)
+    partition = aria.partitioners.load(run / "partition.safetensors").to(device)
+    found = discrepancies(
+        Teacher.of(pipeline),
+        {"before": before, "after": after},
+        partition,
+        images,
+        conditions,
+        prediction=config.models.student_prediction,
+        samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+        device=device,
+        bar=bar,
+    )
+    size = {"before": _bytes(before.state_dict()), "after": _bytes(_tensors(after))}
+    record = {"weights": "int8", "student": student, "bytes": size, "seed": seed, **found}
+    save_quantised(after, output, record)
+    return {"output": str(output), **record}
+
+
+def discrepancies(
+    teacher: Teacher,
+    students: Mapping[str, Any],
+    partition: Partition,
+    images: Images,
+    conditions: Encodings,
+    *,
+    prediction: str | None = None,
+    samples: int = 512,
+    batch_size: int = 16,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    bar: cache.Bar = cache.silent,
+) -> dict[str, Any]:
+    """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
+
+    Overall is the mean over regions, each weighted by its share of the pool. All models and the partition are on
+    ``device``.
+    """
+    sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
+    batches = Batches(
+        images, conditions, sampler, teacher.schedule, size=batch_size, replacement=torch.ones(len(teacher.schedule)),
+        null_probability=0.0, seed=seed, device=device,
+    )  # fmt: skip
+    converted = prediction is not None and prediction != teacher.prediction
+    convert = (batches.schedule, str(prediction), teacher.prediction) if converted else None
+    asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
+    answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
+    count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
+    total = {name: torch.zeros_like(count) for name in students}
+    steps = -(-samples // batch_size)
+    with bar("comparing") as progress, torch.no_grad():
+        for step in range(steps):
+            progress(step, steps)
+            batch = batches.next()
+            shown = batch.noisy, batch.timestep, batch.condition
+            wanted = asked(*shown)[0]
+            apart = [_apart(learner(*shown)[0], wanted) for learner in answering.values()]
+            seen, *sums = sum_by_region(batch.region, (torch.ones_like(apart[0]), *apart), len(count))
+            count += seen
+            for running, now in zip(total.values(), sums, strict=True):
+                running += now
+        progress(steps, steps)
+    return _told(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
+
+
+def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
+    """(B,) float64 mean squared differences."""
+    return (ours.double() - theirs.double()).square().flatten(1).mean(1)
+
+
+def _told(partition: Partition, count: Tensor, total: Mapping[str, Tensor]) -> dict[str, Any]:
+    seen = count > 0
+    share = partition.mass.cpu() * seen
+    means = {name: torch.where(seen, value / count.clamp(min=1), 0.0) for name, value in total.items()}
+    overall = {name: float((share * mean).sum() / share.sum()) for name, mean in means.items()}
+    rows = [
+        {"region": k, "n": int(count[k]), **{name: float(mean[k]) for name, mean in means.items()}}
+        for k in seen.nonzero().flatten().tolist()
+    ]
+    return {"samples": int(count.sum()), "discrepancy": overall, "regions": rows}
+
+
+def _config(run: Path) -> Config:
+    """The settings of a run that has come to its end."""
+    for name in ("config.json", "partition.safetensors", "model_index.json"):
+        if not (run / name).is_file():
+            raise ValueError(f"{run} is no finished run of `aria distill`: it has no {name}")
+    config = Config.read(run / "config.json")
+    if config.conditioning.guidance is not None or config.models.halve_from is not None:
+        raise ValueError("students that are told a guidance scale or halve their teacher's steps cannot be measured")
+    return config
+
+
+def _pipeline(config: Config, elsewhere: str | None) -> Any:
+    """The run's teacher, of the revision and the variant that it was trained with, or one that is named."""
+    if elsewhere is not None:
+        return open_pipeline(elsewhere)
+    models = config.models
+    return open_pipeline(models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant)
+
+
+def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tuple[Conditions, Latents]:
+    folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
+    if not (folder / "conditions").is_dir():
+        raise ValueError(f"the run's cache is not at {folder}: `aria cache` makes it again")
+    told: dict[str, Any] = {"pipeline": pipeline, "device": device}
+    return Conditions(folder / "conditions", **told), Latents(
+        folder / "latents", resolution=config.data.resolution, **told
+    )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Integers, scales and all else, without the entries that quanto keeps for activations."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> int:
+    return sum(value.numel() * value.element_size() for value in tensors.values())
+
+
+def _quanto() -> Any:
+    if find_spec("optimum") is None or find_spec("optimum.quanto") is None:
+        raise ValueError("optimum-quanto is needed to quantise: pip install 'aria-distill[quantise]'")
+    import optimum.quanto
+
+    return optimum.quanto
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"optimum-quanto {version('optimum-quanto')}"

@@ -1,0 +1,6 @@
+"""A run's folder as one page, while the run goes on or after it, however it ended."""
+
+from aria.distill.evaluation.report.page import page
+from aria.distill.evaluation.report.record import Record
+
+__all__ = ["Record", "page"]

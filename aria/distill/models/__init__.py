@@ -1,0 +1,1 @@
+"""The models of diffusers: opening them, their noise levels, and an adapter for each family."""

@@ -1,0 +1,40 @@
+"""Adapters: the only files that know what a diffusers model takes and gives.
+
+A new family is one file with a :class:`Denoiser` and one line here.
+"""
+
+from typing import Any
+
+from aria.distill.models.denoisers.base import Ask, Condition, Denoiser
+from aria.distill.models.denoisers.dit import DiT, keep_labels
+from aria.distill.models.denoisers.pixart import PixArt
+from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
+from aria.distill.models.denoisers.stable_diffusion_3 import StableDiffusion3
+from aria.distill.models.denoisers.stable_diffusion_xl import StableDiffusionXL
+
+FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, PixArt, DiT)
+
+
+def of(pipeline: Any) -> Denoiser:
+    """The adapter for a pipeline; one of an unknown family is answered by what is known."""
+    name = type(pipeline).__name__
+    for family in FAMILIES:
+        if name in family.pipelines:
+            return family()
+    known = ", ".join(name for family in FAMILIES for name in family.pipelines)
+    raise ValueError(f"no adapter for a {name}; there are adapters for: {known}")
+
+
+__all__ = [
+    "FAMILIES",
+    "Ask",
+    "Condition",
+    "Denoiser",
+    "DiT",
+    "PixArt",
+    "StableDiffusion",
+    "StableDiffusion3",
+    "StableDiffusionXL",
+    "keep_labels",
+    "of",
+]

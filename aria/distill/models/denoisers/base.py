@@ -1,0 +1,142 @@
+"""What the engine asks of a family of diffusion models."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from aria.distill.objectives.base import Objective
+
+Condition = dict[str, Tensor]
+"""What a denoiser is told, by name: tensors with one row per sample."""
+
+
+Ask = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
+"""How a model is asked: (model, noisy, timestep, condition) → output. All that training needs of a denoiser."""
+
+
+class Denoiser(ABC):
+    """Everything that differs between families of models, and nothing else. It has no state.
+
+    The model itself is passed in, so that it may be wrapped (for several ranks, compiled) or be the teacher's, the
+    student's or their moving average.
+    """
+
+    pipelines: ClassVar[tuple[str, ...]]
+    """Names of the diffusers pipelines of this family."""
+    takes_guidance: ClassVar[bool] = False
+    """Whether its models can be told the guidance scale, and its pipelines then tell them."""
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """(B, C, H, W) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``.
+
+        Of a model that answers a variance as well, it is the first half, which is all that pipelines use.
+        """
+
+    @abstractmethod
+    def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
+        """The condition of each text, (N, …) each."""
+
+    @abstractmethod
+    def null(self, pipeline: Any, device: torch.device | str) -> Condition:
+        """The condition of no text, (1, …) each, exactly as the pipeline has it when it guides."""
+
+    @abstractmethod
+    def features(self, condition: Condition) -> Tensor:
+        """(N, D) float32, one vector per condition, by which similar conditions can be put into one region."""
+
+    @abstractmethod
+    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+        """What the pipeline's call is given for these conditions, the null condition and the starting noise."""
+
+    def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
+        """What the family knows of each text, as columns of the pool."""
+        return {}
+
+    def depends_on(self, pipeline: Any) -> dict[str, str]:
+        """What conditions depend on besides the text encoders, by name."""
+        return {}
+
+    def terms(self, model: Any) -> tuple[Objective, ...]:
+        """Terms of the loss that a student of ``model`` needs whatever else it is trained with."""
+        return ()
+
+    def generate(
+        self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor, *, steps: int, guidance: float
+    ) -> Tensor:
+        """(N, C, H, W) latents that the pipeline makes from ``noise``, scaled as its denoiser sees them."""
+        rows = len(noise)
+        null = {name: _beside(value, noise).expand(rows, *value.shape[1:]) for name, value in null.items()}
+        told = self.inputs({name: _beside(value, noise) for name, value in condition.items()}, null, noise)
+        with torch.no_grad():
+            latents: Tensor = pipeline(
+                **told, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
+            )[0]
+        return latents
+
+    def decode(self, pipeline: Any, latents: Tensor) -> Tensor:
+        """(N, 3, H, W) images in [0, 1]."""
+        vae = pipeline.vae
+        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        with torch.no_grad():
+            pixels: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return (pixels.float() / 2 + 0.5).clamp(0, 1)
+
+    def encode_images(
+        self, pipeline: Any, pixels: Tensor, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Tensor:
+        """(N, C, h, w) latents of ``(N, 3, H, W)`` images in [−1, 1], scaled as the denoiser sees them."""
+        vae = pipeline.vae
+        with torch.no_grad():
+            sampled: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator)
+        scaled: Tensor = (sampled - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        return scaled
+
+    def told_side(self, pipeline: Any) -> int | None:
+        """Pixels a side that every condition says, where the models are told a size; images are then of no other."""
+        return None
+
+    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, int, int]:
+        """(C, H, W) of one latent, at the model's own size or for images of ``resolution`` pixels a side."""
+        config = self.model_of(pipeline).config
+        side, told = config.sample_size, self.told_side(pipeline)
+        if told is not None and resolution not in (None, told):
+            raise ValueError(f"resolution must be {told} for this pipeline, as its model is told, got {resolution}")
+        if resolution is not None:
+            factor = self.scale(pipeline) * int(config.get("patch_size", 1))
+            if resolution % factor:
+                raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
+            side = resolution // self.scale(pipeline)
+        height, width = side if isinstance(side, list | tuple) else (side, side)
+        return int(config.in_channels), int(height), int(width)
+
+    def scale(self, pipeline: Any) -> int:
+        """Pixels a side for each of a latent."""
+        return int(2 ** (len(pipeline.vae.config.block_out_channels) - 1))
+
+    def model_of(self, pipeline: Any) -> Any:
+        """The pipeline's denoising model."""
+        from aria.distill.models.pipelines import component_of
+
+        return getattr(pipeline, component_of(pipeline))
+
+
+def _beside(value: Tensor, noise: Tensor) -> Tensor:
+    """A condition's tensor where the noise is and of its type; whole numbers, such as classes and masks, stay whole."""
+    return value.to(noise) if value.is_floating_point() else value.to(noise.device)
+
+
+def with_pooled(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    """What a pipeline that is told tokens and a pooled embedding is given."""
+    return {
+        "prompt_embeds": condition["prompt_embeds"],
+        "pooled_prompt_embeds": condition["pooled"],
+        "negative_prompt_embeds": null["prompt_embeds"],
+        "negative_pooled_prompt_embeds": null["pooled"],
+        "latents": noise,
+    }

@@ -1,0 +1,89 @@
+"""PixArt-α and PixArt-Σ: a transformer told by T5's sequence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from diffusers.utils import is_bs4_available, is_ftfy_available
+from torch import Tensor, nn
+
+from aria.distill.models.denoisers.base import Condition, Denoiser
+from aria.distill.models.denoisers.variance import learned
+from aria.distill.objectives.base import Objective
+
+SIZED = 128
+"""Side of the latents from which PixArt-α's pipeline also tells its model the image's size."""
+
+
+class PixArt(Denoiser):
+    """Conditions are ``prompt_embeds`` (N, L, D) and ``mask`` (N, L), 1 where there is a token.
+
+    PixArt-α at 1024 pixels is told ``resolution`` (N, 2) and ``aspect_ratio`` (N, 1) as well; they are those of the
+    model's own size, as the pipeline has them by default, so images are of no other. The null condition is the encoding
+    of the empty text, of which the mask leaves one token.
+    """
+
+    pipelines = ("PixArtAlphaPipeline", "PixArtSigmaPipeline")
+
+    def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        size = {name: condition.get(name) for name in ("resolution", "aspect_ratio")}
+        output: Tensor = model(
+            noisy,
+            encoder_hidden_states=condition["prompt_embeds"].to(noisy.dtype),
+            encoder_attention_mask=condition["mask"],
+            timestep=timestep,
+            added_cond_kwargs={name: None if value is None else value.to(noisy.dtype) for name, value in size.items()},
+            return_dict=False,
+        )[0]
+        return output[:, : noisy.shape[1]]
+
+    def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
+        with torch.no_grad():
+            embeds, mask, *_ = pipeline.encode_prompt(
+                list(texts), do_classifier_free_guidance=False, device=device, clean_caption=_cleans()
+            )
+        return {"prompt_embeds": embeds, "mask": mask, **self._size(pipeline, embeds)}
+
+    def null(self, pipeline: Any, device: torch.device | str) -> Condition:
+        with torch.no_grad():
+            *_, embeds, mask = pipeline.encode_prompt([""], device=device, clean_caption=_cleans())
+        return {"prompt_embeds": embeds, "mask": mask, **self._size(pipeline, embeds)}
+
+    def features(self, condition: Condition) -> Tensor:
+        """The mean over the tokens there are."""
+        mask = condition["mask"].float()[..., None]
+        return (condition["prompt_embeds"].float() * mask).sum(1) / mask.sum(1)
+
+    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+        return {
+            "prompt_embeds": condition["prompt_embeds"],
+            "prompt_attention_mask": condition["mask"],
+            "negative_prompt": None,
+            "negative_prompt_embeds": null["prompt_embeds"],
+            "negative_prompt_attention_mask": null["mask"],
+            "latents": noise,
+            "use_resolution_binning": False,
+        }
+
+    def terms(self, model: Any) -> tuple[Objective, ...]:
+        return learned(model, "proj_out")
+
+    def told_side(self, pipeline: Any) -> int | None:
+        side = pipeline.transformer.config.sample_size
+        told = type(pipeline).__name__ == "PixArtAlphaPipeline" and side == SIZED
+        return int(side) * self.scale(pipeline) if told else None
+
+    def _size(self, pipeline: Any, embeds: Tensor) -> Condition:
+        """The size of a square image of the model's own size, where the pipeline tells it."""
+        side = self.told_side(pipeline)
+        if side is None:
+            return {}
+        pixels = float(side)
+        size = {"resolution": embeds.new_tensor([[pixels, pixels]]), "aspect_ratio": embeds.new_tensor([[1.0]])}
+        return {name: value.expand(len(embeds), -1) for name, value in size.items()}
+
+
+def _cleans() -> bool:
+    """Whether the pipeline, left to itself, cleans captions: it does where it can."""
+    return bool(is_bs4_available() and is_ftfy_available())

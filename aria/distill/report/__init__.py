@@ -1,6 +1,0 @@
-"""A run's folder as one page, while the run goes on or after it, however it ended."""
-
-from aria.distill.report.page import page
-from aria.distill.report.record import Record
-
-__all__ = ["Record", "page"]

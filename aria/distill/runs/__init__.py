@@ -1,0 +1,1 @@
+"""A run on disk: its parts made from settings, checkpoints, delivery, logs."""

@@ -1,0 +1,137 @@
+"""Looking at the student while it learns: what it makes of a few prompts beside what its teacher makes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aria import checks
+from aria.distill.engine.distiller import Callback, Distiller
+from aria.distill.evaluation import grids
+from aria.distill.models import denoisers
+from aria.distill.runs.callbacks import lines
+from aria.distill.teachers.teacher import Teacher
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+FOLDER, VALIDATION = "samples", "validation.jsonl"
+
+
+class Grids(Callback):
+    """Every so many steps and at the end: ``samples/step-….png`` with the teacher's image of each prompt beside that
+    of the averaged student, from the same noise each time, and a line of ``validation.jsonl`` with their gap.
+
+    Training goes on as if this had not been. A resumed run first drops what was drawn after its checkpoint.
+    """
+
+    def __init__(
+        self,
+        pipeline: Any,
+        prompts: Sequence[str],
+        output: Path,
+        *,
+        every: int = 500,
+        steps: int = 25,
+        student_steps: int | None = None,
+        guidance: float = 7.5,
+        resolution: int | None = None,
+        seed: int = 0,
+        trackers: bool = False,
+    ) -> None:
+        """
+        Args:
+            pipeline: the teacher's, whose denoising model is the one the student is compared with.
+            steps: denoising steps of each image.
+            student_steps: those of the student's images, if fewer.
+        """
+        checks.whole("validation_steps", every, least=1)
+        if not prompts:
+            raise ValueError("validation_prompts must name at least one prompt")
+        self.pipeline, self.denoiser = pipeline, denoisers.of(pipeline)
+        self.prompts, self.output = tuple(prompts), output
+        self.every, self.steps, self.guidance = every, steps, guidance
+        self.student_steps = student_steps or steps
+        self.resolution, self.seed, self.trackers = resolution, seed, trackers
+        self._drawn = -1
+
+    def begin(self, distiller: Distiller) -> None:
+        self._drawn = distiller.step_count
+        self._teacher: tuple[Tensor, list[Image]] | None = None
+        if distiller.accelerator.is_main_process:
+            noise = grids.starting_noise(self.denoiser, self.pipeline, len(self.prompts), self.seed, self.resolution)
+            self._noise = noise.to(distiller.device)
+            self._told = grids.encoded(self.pipeline, self.denoiser, self.prompts)
+            (self.output / FOLDER).mkdir(parents=True, exist_ok=True)
+            lines.drop_after(self.output / VALIDATION, distiller.step_count)
+            for path in (self.output / FOLDER).glob("step-*.png"):
+                if path.stem > _name(distiller.step_count):
+                    path.unlink()
+
+    def step(self, distiller: Distiller) -> None:
+        if distiller.step_count % self.every == 0:
+            self._draw(distiller)
+
+    def end(self, distiller: Distiller) -> None:
+        if distiller.step_count == distiller.steps != self._drawn:
+            self._draw(distiller)
+
+    def _draw(self, distiller: Distiller) -> None:
+        """The first rank draws, the others wait."""
+        with distiller.averaged():
+            student = distiller.whole_student()
+            if distiller.accelerator.is_main_process:
+                self._write(distiller, student.to(distiller.device))
+        self._drawn = distiller.step_count
+        distiller.accelerator.wait_for_everyone()
+
+    def _write(self, distiller: Distiller, student: Any) -> None:
+        distiller.check()
+        latents, teacher = self._teachers(distiller)
+        made = self._generated(distiller, student, self._prediction(distiller), self.student_steps)
+        images = grids.pictures(self.pipeline, self.denoiser, made)
+        page = grids.grid(self.prompts, {"teacher": teacher, "student": images})
+        grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
+        record = {"step": distiller.step_count, **grids.gap_record(self.prompts, latents, made)}
+        lines.append(self.output / VALIDATION, [record])
+        if self.trackers:
+            _tell(distiller, record["gap"], page)
+
+    def _teachers(self, distiller: Distiller) -> tuple[Tensor, list[Image]]:
+        """The teacher's latents and images, made once a run."""
+        if self._teacher is None:
+            model = self.denoiser.model_of(self.pipeline)
+            latents = self._generated(distiller, model, None, self.steps)
+            self._teacher = latents, grids.pictures(self.pipeline, self.denoiser, latents)
+        return self._teacher
+
+    def _prediction(self, distiller: Distiller) -> str | None:
+        """What the student predicts, if something else than the pipeline's own model."""
+        said = distiller.student_prediction
+        return None if said == Teacher.of(self.pipeline).prediction else said
+
+    def _generated(self, distiller: Distiller, model: Any, prediction: str | None, steps: int) -> Tensor:
+        told: dict[str, Any] = {"steps": steps, "guidance": self.guidance, "seed": self.seed}
+        with distiller.accelerator.autocast():
+            return grids.generated(
+                self.pipeline, self.denoiser, model, *self._told, self._noise, prediction=prediction, **told
+            )
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def _tell(distiller: Distiller, gap: float, page: Image) -> None:
+    """The gap and the grid to accelerate's trackers."""
+    import numpy as np
+
+    step = distiller.step_count
+    distiller.accelerator.log({"validation/gap": gap}, step=step)
+    for tracker in distiller.accelerator.trackers:
+        if tracker.name == "tensorboard":
+            tracker.log_images({"validation": np.asarray(page)[None]}, step=step, dataformats="NHWC")
+        elif tracker.name == "wandb":
+            tracker.log_images({"validation": [page]}, step=step)

@@ -1,0 +1,1 @@
+"""Students of transformers: which blocks stay, how wide they are, and whose weights they take over."""

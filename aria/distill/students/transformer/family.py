@@ -1,0 +1,83 @@
+"""The transformers that students can be made from, and what differs between them.
+
+All are a list ``transformer_blocks`` between an embedding of patches and a last layer, as wide everywhere: the *inner
+width*, heads times the width of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
+
+from aria.distill.students.unet.stages import Config
+
+
+@dataclass(frozen=True)
+class Family:
+    """One class of transformers."""
+
+    model: type[Any]
+    tokens: int
+    """Tokens of context of one prompt, for counting multiply-adds."""
+    stays: int | None = None
+    """The block that cannot go: 0 the first, −1 the last."""
+    why: str = ""
+    """Why it cannot."""
+    follows: tuple[str, ...] = ()
+    """Settings that are the inner width, besides heads and their width."""
+    tap: str = ""
+    """What is compared of a block: the name of a layer in it, or the block's own output."""
+
+    def shallower(self, config: Config, kept: tuple[int, ...]) -> dict[str, Any]:
+        """``config`` with the blocks ``kept`` alone; what it says of single blocks goes with them."""
+        student = {**config, "num_layers": len(kept)}
+        if dual := config.get("dual_attention_layers"):
+            student["dual_attention_layers"] = [place for place, block in enumerate(kept) if block in dual]
+        return student
+
+    def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
+        """``config`` with so many heads, so wide each."""
+        inner = dict.fromkeys(self.following(config), heads * head_width)
+        return {**config, "num_attention_heads": heads, "attention_head_dim": head_width, **inner}
+
+    def following(self, config: Config) -> tuple[str, ...]:
+        """The settings that have to be the inner width: where captions are not projected to it, none."""
+        return () if "caption_channels" in config and config["caption_channels"] is None else self.follows
+
+    def unit(self, config: Config) -> int:
+        """What the inner width must be a multiple of.
+
+        Positions are sines and cosines of two axes. The embedding of an image's size, in models told it, is in three
+        parts.
+        """
+        sized = config.get("use_additional_conditions")
+        if sized is None:
+            sized = self.model is PixArtTransformer2DModel and config["sample_size"] == 128
+        return math.lcm(4, 3) if sized else 4
+
+
+FAMILIES = (
+    Family(
+        DiTTransformer2DModel,
+        tokens=0,
+        stays=0,
+        why="it embeds the timestep and the class for the last layer",
+    ),
+    Family(PixArtTransformer2DModel, tokens=120, follows=("cross_attention_dim",)),
+    Family(
+        SD3Transformer2DModel,
+        tokens=77 + 256,
+        stays=-1,
+        why="it alone ends the text's stream",
+        follows=("caption_projection_dim",),
+        tap="norm2",  # the image's stream behind the attention; the block itself answers text and image
+    ),
+)
+
+
+def family_of(model: type[Any]) -> Family | None:
+    """The family of a model's class; None for a class of another kind, such as a UNet's."""
+    return next((family for family in FAMILIES if issubclass(model, family.model)), None)

@@ -1,0 +1,1 @@
+"""The teacher, and how it is evaluated: plainly, with guidance, or two steps at a time."""

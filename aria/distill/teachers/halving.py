@@ -1,0 +1,153 @@
+r"""Step halving: the student does in one deterministic step what its teacher does in two.
+
+From :math:`z_t` the teacher's two steps of DDIM land on :math:`z''`. The student's one step lands at the level
+:math:`(\alpha_s, \sigma_s)`, so it does the same if it says the image and the noise that solve
+
+.. math:: \alpha_t x + \sigma_t\epsilon = z_t, \qquad \alpha_s x + \sigma_s\epsilon = z'' ,
+
+which is its target (T. Salimans, J. Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022).
+Steps and levels are those of diffusers' ``DDIMScheduler``, whose steps do not land exactly where the next ones begin;
+the target is right all the same, for it is solved at the student's own landing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor, nn
+
+from aria import checks
+from aria.distill.models.denoisers import Ask, Condition
+from aria.distill.models.schedule import STEEPEST, NoiseSchedule
+from aria.distill.teachers.teacher import Teacher
+
+SAID = ("v_prediction", "sample", "epsilon")
+"""What DDIM can be told, and so what a student of fewer steps may predict."""
+
+
+def deterministic(scheduler: Any) -> DDIMScheduler:
+    """The scheduler with whose steps a pipeline is halved and delivered: DDIM over the same noise levels.
+
+    Its timesteps are ``trailing``: they begin at the noisiest one however few they are, and those of half as many
+    steps are every second of them.
+    """
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise ValueError(f"steps of a {type(scheduler).__name__} cannot be halved: it has no alphas_cumprod")
+    changes = {"timestep_spacing": "trailing", "clip_sample": False, "thresholding": False}
+    made: DDIMScheduler = DDIMScheduler.from_config(scheduler.config, **changes)
+    same = made.alphas_cumprod.shape == scheduler.alphas_cumprod.shape
+    if not (same and torch.allclose(made.alphas_cumprod, scheduler.alphas_cumprod, rtol=1e-4, atol=1e-7)):
+        raise ValueError(f"DDIM cannot walk the noise levels of this {type(scheduler).__name__}")
+    return made
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """The timesteps at which DDIM asks when it goes a number of steps, and where each of its steps lands."""
+
+    schedule: NoiseSchedule
+    """Levels at which the model is asked."""
+    landing: NoiseSchedule
+    """Levels at which a step from each timestep lands."""
+    timesteps: Tensor
+    """(n,) the noisiest first."""
+
+    @classmethod
+    def of(cls, scheduler: DDIMScheduler, steps: int) -> Walk:
+        """The walk of ``steps`` steps."""
+        total = scheduler.config.num_train_timesteps
+        if not 1 <= steps <= total:
+            raise ValueError(f"a schedule of {total} timesteps cannot be walked in {steps} steps")
+        fresh = DDIMScheduler.from_config(scheduler.config)
+        fresh.set_timesteps(steps)
+        before = torch.arange(total) - total // steps
+        levels = fresh.alphas_cumprod
+        signal = torch.where(before >= 0, levels[before.clamp(min=0)], fresh.final_alpha_cumprod).double()
+        landing = NoiseSchedule(signal.sqrt().float(), (1 - signal).sqrt().float())
+        return cls(NoiseSchedule.of(fresh), landing, fresh.timesteps)
+
+    def to(self, device: torch.device) -> Walk:
+        """The same walk on ``device``."""
+        return Walk(self.schedule.to(device), self.landing.to(device), self.timesteps.to(device))
+
+    def step(self, output: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """(B, …) the latents on which one step from ``noisy`` lands."""
+        clean = self.schedule.clean(output, prediction, noisy, timestep)
+        noise = self.schedule.noise(output, prediction, noisy, timestep)
+        return self.landing.add_noise(clean, noise, timestep)
+
+    def output(self, landed: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
+        """(B, …) the inverse of :meth:`step`: what makes the step from ``noisy`` land on ``landed``."""
+        alpha, sigma = self.schedule.levels(timestep, noisy)
+        alpha_s, sigma_s = self.landing.levels(timestep, noisy)
+        area = sigma * alpha_s - sigma_s * alpha  # positive: a step takes noise away
+        clean, noise = (sigma * landed - sigma_s * noisy) / area, (alpha_s * noisy - alpha * landed) / area
+        return self.schedule.target(prediction, clean, noise, timestep)
+
+
+class TwoSteps:
+    """Asks a model twice, a step after the other, and says what one step of half as many would have to be told."""
+
+    def __init__(self, ask: Ask, prediction: str, said: str, two: Walk, one: Walk) -> None:
+        """``prediction`` is what the model predicts, ``said`` what is said; ``two`` has twice the steps of ``one``."""
+        self.ask, self.prediction, self.said = ask, prediction, said
+        self.two, self.one = two, one
+        self.then = torch.zeros(len(two.schedule), dtype=torch.long)  # (T,) the timestep after each of two's
+        self.then[two.timesteps[:-1]] = two.timesteps[1:]
+
+    def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        """(B, …) what the student should say at ``timestep``, one of those in ``one``."""
+        if self.then.device != noisy.device:
+            self.two, self.one = self.two.to(noisy.device), self.one.to(noisy.device)
+            self.then = self.then.to(noisy.device)
+        begun, then = noisy.float(), self.then[timestep]
+        output = self.ask(model, noisy, timestep, condition).float()
+        midway = self.two.step(output, self.prediction, begun, timestep)
+        output = self.ask(model, midway.to(noisy.dtype), then, condition).float()
+        return self.one.output(self.two.step(output, self.prediction, midway, then), self.said, begun, timestep)
+
+
+def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | None = None) -> Teacher:
+    """The teacher of a student that makes in ``steps / 2`` steps what this one makes in ``steps``.
+
+    ``scheduler`` is one of :func:`deterministic`; ``prediction`` is what the student predicts, if something else than
+    the teacher.
+    """
+    said = prediction or teacher.prediction
+    two, one = walks(scheduler, steps)
+    for name, kind, walk in (("the teacher", teacher.prediction, two), ("the student", said, one)):
+        check_prediction(name, kind, walk)
+    ask = TwoSteps(teacher.ask or teacher.denoiser, teacher.prediction, said, two, one)
+    return replace(teacher, ask=ask, prediction=said, timesteps=one.timesteps, plain=False)
+
+
+def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:
+    """That of the teacher in ``steps`` steps and that of the student in half as many, on every second timestep."""
+    checks.whole("halve_from", steps, least=2)
+    if not (isinstance(scheduler, DDIMScheduler) and scheduler.config.timestep_spacing == "trailing"):
+        name = type(scheduler).__name__
+        raise ValueError(f"steps of this {name} cannot be halved as they are: use halving.deterministic(scheduler)")
+    two = Walk.of(scheduler, steps)
+    one = Walk.of(scheduler, steps // 2)
+    if steps % 2 or len(two.timesteps) != steps or not torch.equal(two.timesteps[::2], one.timesteps):
+        raise ValueError(f"{steps} steps cannot be halved: half as many do not lie among them; 16, 8, 4 and 2 can be")
+    return two, one
+
+
+def check_prediction(name: str, prediction: str, walk: Walk) -> None:
+    """Refuse a prediction that a walk cannot use: of a noise prediction of almost pure noise nothing can be told."""
+    checks.one_of(f"what {name} of a halving predicts", prediction, SAID)
+    if prediction != "epsilon":
+        return
+    ratio = (walk.schedule.sigma / walk.schedule.alpha)[walk.timesteps]  # (n,)
+    if bool((ratio > STEEPEST).any()):
+        timestep = int(walk.timesteps[ratio.argmax()])
+        told = "student_prediction v_prediction"
+        cure = f"give it {told}" if "student" in name else f"first distil a student of {told}, and halve that"
+        raise ValueError(
+            f"{name} predicts the noise, which at timestep {timestep} says nothing of the image: it would be "
+            f"{float(ratio.max()):.3g} times as wrong; {cure}"
+        )

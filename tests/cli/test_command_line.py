@@ -1,0 +1,132 @@
+"""The commands: what they print, and how they answer mistakes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from aria.cli import command_line, main
+from aria.cli.command_line import Mistake, mistakes
+
+PLUG_IN = """
+from aria import Allocator
+
+class Never(Allocator):
+    def __call__(self, estimate, mass):
+        return mass * 0
+"""
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_plugins_lists_what_specs_can_name():
+    names = json.loads(run("plugins", "--json").output)
+    assert {"ema", "bank"} <= set(names["tracker"])
+    assert {"proportional", "oracle"} <= set(names["allocator"])
+    assert {"kmeans", "labels"} <= set(names["partitioner"])
+    assert {"output", "feature"} <= set(names["objective"]) and "min_snr" in names["weighting"]
+    assert "window_ucb" in run("plugins").output
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tracker", "window(4)"), ("allocator", "ucb(scale=2)"), ("partitioner", "labels('style')")]
+)
+def test_check_passes_what_conforms(arguments):
+    result = run("check", *arguments)
+    assert result.exit_code == 0, result.output
+    assert "conforms" in result.output
+
+
+def test_check_fails_what_does_not(tmp_path):
+    (tmp_path / "never.py").write_text(PLUG_IN)
+    result = run("check", "allocator", f"{tmp_path}/never.py:Never")
+    assert result.exit_code == 1
+    assert "Never returned weights whose total is not positive" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("check", "allocator", "sofmax"), "unknown allocator 'sofmax' (did you mean 'softmax'?)"),
+        (("check", "tracker", "ema(rate=7)"), "rate must lie in (0, 1], got 7"),
+        (("check", "tracker", "nowhere.py:Thing"), "there is no file 'nowhere.py'"),
+        (("check", "gadget", "ema"), "'gadget' is not one of"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_line(arguments, sentence):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+
+
+def test_what_a_spec_gets_wrong_is_said_in_one_line():
+    for spec in ("sofmax", "ema(rate=7)"):
+        result = run("check", "tracker", spec)
+        assert result.exit_code == 2 and len(result.output.splitlines()) == 1
+
+
+def test_what_libraries_say_in_several_lines_is_said_in_one():
+    for error in (OSError("torn:\n  no footer\n"), ValueError("torn:\n  no footer\n")):
+        with pytest.raises(Mistake, match="torn: no footer$"), mistakes("a file"):
+            raise error
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capsys):
+    with command_line.bar("steps") as progress:
+        progress(0, 100), progress(20, 100), progress(100, 100)
+    assert capsys.readouterr() == ("", "steps: 0 of 100 (0 %)\nsteps: 100 of 100 (100 %)\n")
+    with command_line.bar("steps", hidden=True) as progress:
+        progress(50, 100)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", shown := Terminal())
+    with command_line.bar("steps") as progress:
+        progress(20, 100)
+    assert "steps" in shown.getvalue() and " 20%" in shown.getvalue() and "of 100" not in shown.getvalue()
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from click.testing import CliRunner; from aria.cli import main;"
+        "assert CliRunner().invoke(main, ['--help']).exit_code == 0;"
+        "print([name for name in ('torch', 'numpy', 'scipy', 'diffusers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_command_that_does_not_exist_is_answered_in_one_line():
+    result = CliRunner().invoke(main, ["distil"])
+    assert result.exit_code == 2
+    assert result.output.strip().splitlines() == [result.output.strip()]
+    assert "did you mean 'distill'?" in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["distill", "--alocator", "x"], ["sample"], ["bench", "--jobs", "x"], ["--foo"], ["bench", "--task"]],
+    ids=" ".join,
+)
+def test_a_mistake_in_the_words_of_a_command_line_is_answered_in_one_line(words):
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2 and result.stdout == ""
+    assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), result.stderr
+
+
+def test_a_program_without_words_shows_its_help():
+    assert CliRunner().invoke(main, []).output.startswith("Usage: ")

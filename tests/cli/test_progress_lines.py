@@ -1,0 +1,56 @@
+"""Progress in plain lines: when there is one, and what it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from aria.cli.progress_lines import EVERY, lines
+
+
+class Clock:
+    """Tells the time it is set to."""
+
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def told(*calls, total=100, wait=0.0):
+    """The lines after calls at (seconds, done)."""
+    clock, said = Clock(), []
+    with lines("steps", say=said.append, clock=clock) as progress:
+        clock.now += wait
+        begun = clock.now
+        for at, done in calls:
+            clock.now = begun + at
+            progress(done, total)
+    return said
+
+
+def test_what_has_nothing_to_do_says_nothing():
+    assert told() == []
+
+
+def test_a_line_at_once_then_now_and_then_and_at_the_end():
+    steps = [(second, second) for second in range(101)]
+    said = told(*steps)
+    assert said[0] == "steps: 0 of 100 (0 %)"
+    assert said[1] == f"steps: 15 of 100 (15 %), {EVERY:.0f} s so far, about 85 s left"
+    assert said[-1] == "steps: 100 of 100 (100 %), 100 s"
+    assert len(said) == 1 + 100 // 15 + 1
+
+
+def test_a_long_run_says_less():
+    said = told(*((10 * place, place) for place in range(3600)), total=3600)
+    assert len(said) < 150
+
+
+@pytest.mark.parametrize("wait", [0.0, 500.0])
+def test_the_rest_is_estimated_from_the_work_alone(wait):
+    """What was done before the first word, and the time that went by, are no part of it."""
+    assert told((0, 40), (20, 50), wait=wait)[-1] == "steps: 50 of 100 (50 %), 20 s so far, about 100 s left"
+
+
+def test_work_in_large_pieces_says_that_it_goes_on():
+    assert told((0, 0), (5, 0), (16, 0), total=3)[-1] == "steps: 0 of 3 (0 %), 16 s so far"

@@ -1,0 +1,32 @@
+"""What a card says of how its pipeline is called."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from torch import nn
+
+from aria.distill.runs import card
+from aria.distill.settings.config import Config
+
+
+@pytest.mark.parametrize(
+    ("settings", "calls"),
+    [
+        ({}, []),
+        ({"guidance_max": 4.0}, ["pipeline(prompt, guidance_scale=2.5)"]),
+        ({"halve_from": 8}, ["pipeline(prompt, num_inference_steps=4, guidance_scale=1)"]),
+        ({"halve_from": 8, "guidance_max": 4.0}, ["pipeline(prompt, num_inference_steps=4, guidance_scale=2.5)"]),
+    ],
+)
+def test_one_call_says_all_that_matters(settings, calls):
+    said = "\n".join(card._use(Config().with_values(settings)))
+    assert re.findall(r"`(pipeline\(.*?\))`", said) == calls
+    assert ("without guidance" in said) == (settings == {"halve_from": 8})
+
+
+def test_parameters_are_said_in_units_that_show_them():
+    assert card._parameters(nn.Linear(100, 121)) == "12.2 k"
+    assert card._parameters(nn.Linear(2, 3)) == "9"
+    assert [card._count(number) for number in (999, 1000, 859_520_964)] == ["999", "1.0 k", "859.5 M"]

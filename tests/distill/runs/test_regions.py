@@ -1,0 +1,73 @@
+"""A run's regions: fitted, or read from a file that must be of the same prompts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import aria
+from aria import partitioners
+from aria.distill.runs import regions
+
+TEXTS = [f"{kind} {i}" for i in range(10) for kind in ("cat", "dog")]
+
+
+def pool(texts=TEXTS, weight=None, seed=0):
+    x = torch.randn(len(texts), 3, generator=torch.Generator().manual_seed(seed))
+    x[:, 0] += torch.tensor([9.0 * text.startswith("cat") for text in texts])
+    labels = {"kind": [text.split()[0] for text in texts]}
+    return aria.Pool(embeddings=x.numpy(), columns=labels, texts=texts, weight=weight)
+
+
+def saved(path, spec, given):
+    partitioners.save(aria.registry.partitioner(spec).fit(given), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("spec", ["kmeans(2)", "labels('kind')", "product(labels('kind'), bins('timestep', 0, 20, 2))"])
+def test_a_file_gives_the_regions_it_was_written_with(spec, tmp_path):
+    path = saved(tmp_path / "regions.safetensors", spec, pool())
+    regions.check(path)
+    read = regions.divide(path, pool())
+    assert partitioners.digest(read) == partitioners.digest(regions.divide(spec, pool()))
+
+
+def test_auto_grows_with_the_pool():
+    assert regions.divide("auto", pool()).num_regions == 2 and regions.divide("auto", pool(TEXTS[:15])).num_regions == 1
+
+
+def test_files_of_other_pools_are_refused(tmp_path):
+    path = saved(tmp_path / "regions.safetensors", "labels('kind')", pool())
+    cases = [
+        (pool(TEXTS[1:]), "divides 20 prompts, the pool has 19"),
+        (pool([TEXTS[1], TEXTS[0], *TEXTS[2:]]), "prompt 0 'dog 0' would be in another region"),
+        (pool(weight=torch.ones(20)), "other weights"),
+    ]
+    for given, sentence in cases:
+        with pytest.raises(ValueError, match=sentence):
+            regions.divide(path, given)
+    weighted = saved(tmp_path / "weighted.safetensors", "labels('kind')", pool(weight=torch.arange(20) + 1.0))
+    with pytest.raises(ValueError, match="other weights"):
+        regions.divide(weighted, pool(weight=torch.ones(20)))
+    with pytest.raises(ValueError, match="no column"):
+        regions.divide(path, aria.Pool(size=20))
+
+
+def test_a_few_prompts_near_a_border_may_move(tmp_path):
+    many = [f"{kind} {i}" for i in range(200) for kind in ("cat", "dog")]
+    path = saved(tmp_path / "regions.safetensors", "kmeans(2)", pool(many))
+    near = pool(many)
+    near.embeddings[:3, 0] += 9 * torch.tensor([-1.0, 1.0, -1.0]).numpy()
+    assert regions.divide(path, near).num_regions == 2
+
+
+def test_what_names_nothing_is_refused(tmp_path):
+    (tmp_path / "text.safetensors").write_text("{}")
+    for told, sentence in (
+        (str(tmp_path / "none.safetensors"), "there is no partition file"),
+        (str(tmp_path / "text.safetensors"), "no partition can be read from it"),
+        ("kmean(3)", "kmeans"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            regions.check(told)
+    regions.check("auto"), regions.check("kmeans(3)")

@@ -1,0 +1,117 @@
+"""Settings: one name each, from three kinds of file, flat or in sections, there and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from aria.distill.settings.config import Config, kind, settings
+
+VALUES = {"learning_rate": 1e-4, "floor": 0.3, "objective": ("output", "task"), "use_ema": False, "low_rank": 4}
+FLAT = {
+    "yaml": "learning_rate: 1e-4\nfloor: 0.3\nobjective: [output, task]\nuse_ema: false\nlow_rank: 4\n",
+    "toml": 'learning_rate = 1e-4\nfloor = 0.3\nobjective = ["output", "task"]\nuse_ema = false\nlow_rank = 4\n',
+    "json": '{"learning_rate": 1e-4, "floor": 0.3, "objective": ["output", "task"], "use_ema": false, "low_rank": 4}',
+}
+SECTIONED = {
+    "yaml": "optimiser: {learning_rate: 1e-4}\nallocation: {floor: 0.3}\nloss: {objective: [output, task]}\n"
+    "training: {use_ema: false}\nmodels: {low_rank: 4}\n",
+    "toml": "[optimiser]\nlearning_rate = 1e-4\n[allocation]\nfloor = 0.3\n[loss]\nobjective = ['output', 'task']\n"
+    "[training]\nuse_ema = false\n[models]\nlow_rank = 4\n",
+    "json": '{"optimiser": {"learning_rate": 1e-4}, "allocation": {"floor": 0.3}, "loss": {"objective": ["output", '
+    '"task"]}, "training": {"use_ema": false}, "models": {"low_rank": 4}}',
+}
+
+
+def test_every_setting_has_one_name_a_default_and_a_line_of_help():
+    names = [setting.name for _, setting in settings()]
+    assert len(names) == len(set(names)) > 40
+    assert Config().flat().keys() == set(names)
+    for section, setting in settings():
+        assert Config().help(setting.name).endswith(".")
+        wanted, optional, several = kind(section, setting)
+        assert wanted in {int, float, str, bool}
+        assert setting.default is not None or optional
+        assert isinstance(setting.default, tuple) == several
+
+
+@pytest.mark.parametrize("ending", FLAT)
+def test_three_kinds_of_file_flat_or_in_sections(ending, tmp_path):
+    for text in (FLAT[ending], SECTIONED[ending]):
+        (tmp_path / f"a.{ending}").write_text(text)
+        config = Config.read(tmp_path / f"a.{ending}")
+        assert {name: config.flat()[name] for name in VALUES} == VALUES
+        assert config == Config().with_values(VALUES)
+
+
+def test_there_and_back(tmp_path):
+    config = Config().with_values(VALUES | {"validation_prompts": "a cat", "resume_from_checkpoint": None})
+    config.save(tmp_path / "config.json")
+    assert Config.read(tmp_path / "config.json") == config
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(json.loads((tmp_path / "config.json").read_text())))
+    assert Config.read(tmp_path / "config.yaml") == config
+    assert asdict(config)["run"]["validation_prompts"] == ("a cat",)
+
+
+def test_an_empty_file_is_the_defaults(tmp_path):
+    (tmp_path / "a.yml").write_text("")
+    assert Config.read(tmp_path / "a.yml") == Config()
+
+
+def test_what_is_said_later_wins():
+    config = Config().with_values({"floor": 0.3, "warmup": 2}).with_values({"allocation.floor": 0.4})
+    assert (config.allocation.floor, config.allocation.warmup) == (0.4, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"learning_rat": 1}, "unknown setting 'learning_rat'; did you mean 'learning_rate'"),
+        ({"optimiser.flor": 1}, "unknown setting 'optimiser.flor'"),
+        ({"zzzzzz": 1}, "unknown setting 'zzzzzz'$"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
+        ({"learning_rate": True}, "learning_rate must be a number, got True"),
+        ({"learning_rate": None}, "learning_rate must be a number, got None"),
+        ({"learning_rate": "nan"}, "learning_rate must be positive and finite, got nan"),
+        ({"learning_rate": 10**400}, r"learning_rate must be a number that a float can hold, got 10{29}…$"),
+        ({"max_train_steps": 1.5}, "max_train_steps must be a whole number, got 1.5"),
+        ({"max_train_steps": True}, "max_train_steps must be a whole number, got True"),
+        ({"use_ema": 1}, "use_ema must be true or false, got 1"),
+        ({"student": 3}, "student must be text, got 3"),
+        ({"objective": 3}, "objective must be a list, got 3"),
+        ({"objective": ["output", 3]}, "objective must be text, got 3"),
+        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
+    ],
+)
+def test_refusals(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Config().with_values(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("a.ini", "", "the ending of a configuration file must be '.yaml'"),
+        ("a.yaml", "a: [", "cannot read the configuration .*a.yaml"),
+        ("a.toml", "a =", "cannot read the configuration .*a.toml"),
+        ("a.json", "{", "cannot read the configuration .*a.json"),
+        ("a.json", "[1]", "must map names to values, got a list"),
+        ("a.yaml", "models: 3", "models is a section and holds settings, got 3"),
+        ("a.yaml", "models: {students: x}", "unknown setting 'models.students'; did you mean 'models.student'"),
+        ("a.yaml", "1: 2", "unknown setting"),
+    ],
+)
+def test_files_that_cannot_be_read(name, text, sentence, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        Config.read(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="cannot read the configuration"):
+        Config.read(tmp_path / "a.yaml")

@@ -1,0 +1,181 @@
+"""Writing that a kill at any operation leaves as it was or as it should be."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from aria import files, whole_file
+from tests.distill.broken_disk import Killed, broken
+
+
+def fill(folder, text):
+    (folder / "a.txt").write_text(text)
+    (folder / "inner").mkdir()
+    files.write_tensors(folder / "inner" / "b.safetensors", {"x": torch.ones(3)})
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with files.replacing_folder(tmp_path / "new") as folder:
+        fill(folder, "one")
+        assert not (tmp_path / "new").exists()
+    size = (tmp_path / "new" / "inner" / "b.safetensors").stat().st_size
+    assert files.sizes(tmp_path) == {"new/a.txt": 3, "new/inner/b.safetensors": size}
+    with files.replacing_folder(tmp_path / "new") as folder:
+        fill(folder, "three")
+    assert files.sizes(tmp_path) == {"new/a.txt": 5, "new/inner/b.safetensors": size}
+
+
+def test_an_error_leaves_the_old_one(tmp_path):
+    with files.replacing_folder(tmp_path / "new") as folder:
+        fill(folder, "one")
+
+    def half():
+        with files.replacing_folder(tmp_path / "new") as folder:
+            (folder / "a.txt").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"] and (tmp_path / "new" / "a.txt").read_text() == "one"
+
+
+def test_a_folder_that_cannot_take_its_place_leaves_the_old_one(tmp_path, monkeypatch):
+    with files.replacing_folder(tmp_path / "new") as folder:
+        fill(folder, "one")
+    rename = Path.rename
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda here, there: rename(here, "/" if here.suffix == ".part" else there))
+        with pytest.raises(OSError), files.replacing_folder(tmp_path / "new") as folder:  # noqa: PT011 - whichever it is
+            fill(folder, "three")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["new"] and (tmp_path / "new" / "a.txt").read_text() == "one"
+
+
+def test_a_link_to_a_folder_stays_one_and_a_file_is_no_folder(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    for content in ("one", "two"):
+        with files.replacing_folder(tmp_path / "link") as folder:
+            (folder / "a.txt").write_text(content)
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "there" / "a.txt").read_text() == content
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["link", "there"]
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ValueError, match="file is a file, not a folder"), files.replacing_folder(tmp_path / "file"):
+        pass
+
+
+def test_a_lock_that_was_removed_is_no_lock(tmp_path, monkeypatch):
+    """Who waited for it meanwhile holds a file that nobody else would find."""
+    path, removed = tmp_path / "lock", []
+
+    def gone(file, how):
+        if not removed:
+            removed.append(path.unlink())  # its holder ended between our opening it and our locking it
+
+    monkeypatch.setattr(files.fcntl, "flock", gone)
+    with files.lock(path) as file:
+        assert os.path.samestat(os.fstat(file.fileno()), path.stat()) and removed == [None]
+
+
+def test_one_has_a_lock_at_a_time(tmp_path):
+    with files.lock(tmp_path / "lock"), pytest.raises(BlockingIOError):
+        files.lock(tmp_path / "lock")
+    files.lock(tmp_path / "lock", wait=True).close()
+
+
+def test_sweeping_leaves_a_folder_that_is_being_filled(tmp_path):
+    with files.replacing_folder(tmp_path / "student") as folder:
+        (folder / "a.txt").write_text("one")
+        files.sweep(tmp_path)
+    assert (tmp_path / "student" / "a.txt").read_text() == "one"
+
+
+def test_a_file_appears_whole(tmp_path):
+    path = tmp_path / "a.bin"
+
+    def write(content, fails=False):
+        with whole_file.replacing(path) as unfinished:
+            unfinished.write_bytes(content)
+            assert not path.exists() or path.read_bytes() == b"one"
+            if fails:
+                raise RuntimeError
+
+    write(b"one")
+    with pytest.raises(RuntimeError):
+        write(b"half", fails=True)
+    assert path.read_bytes() == b"one" and [entry.name for entry in tmp_path.iterdir()] == ["a.bin"]
+    write(b"two")
+    assert path.read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("what", ["replacing", "write_json", "remove"])
+def test_a_kill_at_any_operation_leaves_the_old_or_the_new_or_neither(what, tmp_path, monkeypatch):
+    def act(place):
+        if what == "replacing":
+            with files.replacing_folder(place / "it") as folder:
+                fill(folder, "three")
+        elif what == "write_json":
+            files.write_json(place / "it.json", {"a": "three"})
+        else:
+            files.remove(place / "it")
+
+    def begin(place):
+        (place / "it").mkdir(parents=True)
+        fill(place / "it", "one")
+        files.write_json(place / "it.json", {"a": "one"})
+
+    begin(tmp_path / "whole")
+    old = files.sizes(tmp_path / "whole")
+    with broken(monkeypatch) as disk:
+        act(tmp_path / "whole")
+    new = files.sizes(tmp_path / "whole")
+    assert old != new and disk.count >= 2
+    for last in range(1, disk.count + 1):
+        place = tmp_path / str(last)
+        begin(place)
+        with pytest.raises(Killed), broken(monkeypatch, last):
+            act(place)
+        files.sweep(place)
+        left = files.sizes(place)
+        gone = {name: size for name, size in old.items() if not name.startswith("it/")}
+        assert left in (old, new, gone), last
+        assert json.loads((place / "it.json").read_text())["a"] in {"one", "three"}
+
+
+def test_what_the_system_refused_is_an_os_error(tmp_path):
+    message = "Error while serializing: I/O error: No space left on device (os error 28)"
+    with pytest.raises(OSError, match="No space left") as caught, whole_file.system_errors(tmp_path):
+        raise SafetensorError(message)
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(SafetensorError, match="header"), whole_file.system_errors(tmp_path):
+        raise SafetensorError("header too small")
+
+
+def test_sweeping_leaves_what_is_whole(tmp_path):
+    for name in (".checkpoint-3.part", ".checkpoint-2.old", "checkpoint-1", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".17-00000000.part.json").write_text("{")
+    (tmp_path / ".checkpoint-3.lock").touch()
+    (tmp_path / ".lock").touch()
+    files.sweep(tmp_path)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [".hidden", ".lock", "checkpoint-1"]
+
+
+def test_tensors_are_written_from_any_layout(tmp_path):
+    files.write_tensors(tmp_path / "x.safetensors", {"x": torch.arange(6).view(2, 3).T})
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["x"], torch.arange(6).view(2, 3).T)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "{", "[]", "\xff"])
+def test_what_is_no_json_object_is_one_line(text, tmp_path):
+    (tmp_path / "a.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"a\.json: no") as caught:
+        files.read_json(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
