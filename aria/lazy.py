@@ -22,9 +22,10 @@ def attributes(
     def attribute(name: str) -> Any:
         if name in exported:
             for home in (import_module(f"{package}.{home}") for home in homes):
-                if name in vars(home):
-                    setattr(sys.modules[package], name, vars(home)[name])
-                    return vars(home)[name]
+                if name in vars(home) or name in getattr(home, "__all__", ()):
+                    value = getattr(home, name)
+                    setattr(sys.modules[package], name, value)
+                    return value
             return import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 

@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.learner import compile_blocks
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.teacher import Teacher
 
 RATE, DECAY, NULL, STEEPNESS = 5e-5, 0.9999, 0.1, 5.0

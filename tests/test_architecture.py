@@ -38,7 +38,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.trackers": BASE,
     "aria.allocators": BASE,
     "aria.registry": BASE,
-    "aria.samplers": BASE | PARTS | {"aria.registry"},
+    "aria.samplers": BASE | PARTS | {"aria.registry", "aria.lazy"},
     "aria.testing": BASE | PARTS | {"aria.registry", "aria.lazy"},
     "aria": FRAMEWORK | {"aria.lazy"},
     "aria.distill": LIBRARY | {"aria.html"},

@@ -22,16 +22,8 @@ from aria.bench.arms import Arm, Setting
 from aria.bench.cell import STOPPED, Cell, Exam
 from aria.bench.compare import Record
 from aria.distill.data.cache import Bar, silent
+from aria.distill.settings.config import setting_names
 from aria.tasks.on_disk import OnDisk
-
-OWN = {
-    "allocator", "tracker", "partitioner", "floor", "replacement", "weighting", "on_policy", "seed", "output_dir",
-    "cache_dir", "prompts", "train_data_dir", "pretrained_model_name_or_path", "student", "checkpointing_steps",
-    "checkpoints_total_limit", "resume_from_checkpoint",
-}  # fmt: skip
-"""Settings that the task, the arms and seeds, and the queue itself decide."""
-ANYWHERE = {"output_dir", "prompts", "train_data_dir", "pretrained_model_name_or_path", "student"}
-"""Settings that say where something is, which does not make another run."""
 
 
 class CellFailed(RuntimeError):
@@ -56,7 +48,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         checks.whole("exams", self.exams, least=1)
-        if decided := sorted(OWN & {name.split(".")[-1] for name in self.values}):
+        if decided := sorted(setting_names(by_benchmark=True) & {name.split(".")[-1] for name in self.values}):
             raise ValueError(f"{decided[0]} is not to be set: the task, its arms and seeds decide it")
         if any(arm.allocator == "oracle" for arm in self.arms):
             raise ValueError("the oracle needs exact discrepancies, which no task on disk has: leave that arm out")
@@ -88,7 +80,8 @@ class Queue:
 
     def cell(self, arm: Arm, seed: int) -> str:
         """The name of one run: a digest of all that determines it."""
-        how = {name: value for name, value in self.settings(arm, seed, Path()).items() if name not in ANYWHERE}
+        places = setting_names(place="input") | setting_names(place="run")
+        how = {name: value for name, value in self.settings(arm, seed, Path()).items() if name not in places}
         return _digest([self.task.identity(), asdict(arm), how, device.chosen(self.device)])
 
     def run(self, folder: Path, *, jobs: int = 1, bar: Bar = silent) -> list[Record]:

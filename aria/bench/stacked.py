@@ -22,10 +22,11 @@ from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.distill.engine.batches import Batch, Batches
 from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.optimiser import AdamW
+from aria.distill.engine.optimiser import adamw
 from aria.distill.engine.replacement import Replacement
 from aria.distill.models.denoisers import Ask
 from aria.distill.objectives import Weighting, per_sample
+from aria.distill.settings.config import AdamW
 from aria.pool import Pool
 from aria.samplers import Sampler
 from aria.statistics import sum_by_region
@@ -66,7 +67,7 @@ class Stacked:
             name: value.detach().to(self.device).requires_grad_() for name, value in parameters.items()
         }
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
-        self.optimizer = recipe.optimiser.optimizer(list(self.parameters.values()))
+        self.optimizer = adamw(recipe.optimiser, list(self.parameters.values()))
         self.batches = [self._batches(seed, arm, setting) for seed, arm in self.runs]
         levels = [self._levels(seed, arm, setting) for seed, arm in self.runs]
         self.levels = torch.stack(levels)  # (R, T)

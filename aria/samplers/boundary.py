@@ -3,31 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 
 import torch
 from torch import Tensor
 
 from aria.interfaces import Allocator, Partition
-
-
-def exponent(correction: str) -> float:
-    """The power λ of the importance weights that a correction stands for.
-
-    >>> exponent("tempered(0.5)")
-    0.5
-    """
-    named = {"none": 0.0, "importance": 1.0}
-    tempered = re.fullmatch(r"\s*tempered\(\s*([0-9.eE+-]+)\s*\)\s*", str(correction))
-    try:
-        power = float(tempered[1]) if tempered else named[correction]
-    except (KeyError, ValueError, TypeError):
-        power = math.nan
-    if not 0 <= power <= 1:
-        raise ValueError(
-            f'correction must be "none", "importance" or "tempered(λ)" with λ in [0, 1], got {correction!r}'
-        )
-    return power
 
 
 def mass(partition: Partition, given: Tensor | None) -> Tensor:

@@ -11,6 +11,7 @@ from aria import checks, registry
 from aria.interfaces import Allocator, Certificate, Draw, Estimate, Partition, RegionStats, State, Tracker
 from aria.partitioners import digest
 from aria.samplers import boundary, checkpoint, draws, signals
+from aria.samplers.correction import exponent
 from aria.samplers.ranks import Ranks
 from aria.statistics import sum_by_region
 
@@ -96,7 +97,7 @@ class Sampler:
         self.nonfinite = nonfinite
         self.seed = int(seed)
         self.ranks = Ranks(distributed, group)
-        self._exponent = boundary.exponent(correction)
+        self._exponent = exponent(correction)
         self._allocation: tuple[Tensor, Tensor] | None = None
         self._use(partition, boundary.mass(partition, mass))
         self._generator = torch.Generator(self.device)

@@ -7,7 +7,7 @@ from typing import Any
 from aria.bench.arms import SETTINGS, STANDARD, Arm
 from aria.bench.compare import Comparison
 from aria.bench.stacked import Recipe, Stacked
-from aria.distill.engine.optimiser import AdamW
+from aria.distill.settings.config import AdamW
 from aria.tasks import Concepts
 
 TASK = Concepts(groups=3, concepts=2, images=60, width=8, steps=20)

@@ -476,5 +476,5 @@ def test_help_names_every_setting():
 
     shown = CliRunner().invoke(main, ["distill", "--help"])
     assert shown.exit_code == 0
-    for _, setting in settings():
+    for setting in settings():
         assert f"--{setting.name}" in shown.output

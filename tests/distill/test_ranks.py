@@ -12,9 +12,9 @@ from aria.cli import main
 from aria.distill.engine import sharding
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.models.denoisers.dit import DiT
 from aria.distill.runs import checkpoint
+from aria.distill.settings.config import AdamW
 from aria.distill.students import add_low_rank, factorise
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny

@@ -17,8 +17,8 @@ from aria.cli import main
 from aria.distill.settings.config import Config, settings
 from tests.fuzz.hostile import DEEP, NO_FLOAT, Tried, answered, as_json, files, values
 
-NAMES = [name for section, setting in settings() for name in (setting.name, f"{section}.{setting.name}")]
-SECTIONS = sorted({section for section, _ in settings()})
+NAMES = [name for one in settings() for name in (one.name, f"{one.section}.{one.name}")]
+SECTIONS = sorted({one.section for one in settings()})
 TOML = b'max_train_steps = 100\nlearning_rate = 1e-4\nobjective = ["output"]\n[allocation]\nfloor = 0.3\n'
 YAML = b"max_train_steps: 100\nlearning_rate: 1e-4\nobjective: [output]\nallocation:\n  floor: 0.3\n"
 JSON = as_json({"max_train_steps": 100, "learning_rate": 1e-4, "objective": ["output"], "allocation": {"floor": 0.3}})

@@ -8,6 +8,7 @@ import torch
 import aria
 from aria.partitioners import Labels
 from aria.samplers import boundary
+from aria.samplers.correction import exponent
 
 PARTITION = Labels("label").fit(aria.Pool(columns={"label": [0, 1]}))
 WITH_EMPTY = aria.registry.partitioner("product(labels('a'), labels('b'))").fit(
@@ -24,13 +25,13 @@ def numbers(*values):
     [("none", 0.0), ("importance", 1.0), ("tempered(0)", 0.0), (" tempered( 1e0 ) ", 1.0), ("tempered(0.25)", 0.25)],
 )
 def test_corrections_are_powers(correction, power):
-    assert boundary.exponent(correction) == power
+    assert exponent(correction) == power
 
 
 @pytest.mark.parametrize("correction", ["tempered(1.05)", "tempered(-0.05)", "tempered(e)", "tempered", None, ["none"]])
 def test_no_other_power_is_a_correction(correction):
     with pytest.raises(ValueError, match=r"correction must be .*, got "):
-        boundary.exponent(correction)
+        exponent(correction)
 
 
 def test_a_mass_adds_up_to_a_millionth_and_is_then_made_exact():

@@ -19,16 +19,16 @@ class Distill(click.Command):
 
 
 def _options() -> Iterable[click.Option]:
-    from aria.distill.settings.config import kind, settings
+    from aria.distill.settings.config import settings
 
-    for section, setting in settings():
-        wanted, _, several = kind(section, setting)
+    for one in settings():
+        wanted, _, several = one.kind
         yield click.Option(
-            [f"--{setting.name}/--no_{setting.name}" if wanted is bool else f"--{setting.name}"],
+            [f"--{one.name}/--no_{one.name}" if wanted is bool else f"--{one.name}"],
             type=None if wanted is bool else wanted,
             multiple=several,
             default=None,
-            help=f"{setting.metadata['help']}{_shown(setting.default)}",
+            help=f"{one.about.help}{_shown(one.default)}",
         )
 
 

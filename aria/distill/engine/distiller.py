@@ -11,17 +11,18 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from aria import checks, registry
+from aria.distill.engine import optimiser as optimiser_module
 from aria.distill.engine import sharding
 from aria.distill.engine.batches import Batch, Batches, Encodings, Images
 from aria.distill.engine.learner import HALF, Learner, compile_blocks, freeze, projections, same_latents
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.engine.replacement import Replacement
 from aria.distill.engine.tally import Tally
 from aria.distill.models.denoisers import Ask, keep_labels
-from aria.distill.models.schedule import PREDICTIONS
 from aria.distill.objectives import Answer, Objective, Pairs, Shown, Weighting
+from aria.distill.settings.choices import PREDICTIONS
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Certificate
 from aria.samplers import Sampler, signals
@@ -216,8 +217,8 @@ class Distiller:
         trained = [value for value in self.learner.parameters() if value.requires_grad]
         if not trained:
             raise ValueError("the student has no parameter that trains: all have requires_grad=False")
-        optimizer = self.optimiser.optimizer(trained)
-        self.learning_rate = self.optimiser.schedule(optimizer, self.steps)
+        optimizer = optimiser_module.adamw(self.optimiser, trained)
+        self.learning_rate = optimiser_module.learning_rate(self.optimiser, optimizer, self.steps)
         # of a divided student, precision alone is left to wrap
         self.learner = self.accelerator.prepare_model(self.learner, evaluation_mode=fsdp)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)

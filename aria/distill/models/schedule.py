@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 
 from aria import checks
+from aria.distill.settings.choices import PREDICTIONS
 
 STEEPEST = 100.0
 """Where σ/α is larger, an error of the predicted noise is an error of the image so many times as large."""
-PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
-"""diffusers' names for what a denoiser predicts."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.models.schedule import PREDICTIONS, NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.settings.choices import PREDICTIONS
 
 
 class Weighting(ABC):

@@ -24,7 +24,7 @@ from aria.distill.models.pipelines import component_of, open_model
 from aria.distill.objectives import Objective
 from aria.distill.runs import checkpoint, regions
 from aria.distill.runs.callbacks import Callback, Checkpoints, Grids, Log
-from aria.distill.settings.config import Config
+from aria.distill.settings.config import Config, student_steps, teacher_steps
 from aria.distill.students import add_low_rank, factorise, read_feature_pairs
 from aria.distill.teachers.guidance import guided
 from aria.distill.teachers.halving import halved
@@ -99,7 +99,7 @@ def open_data(config: Config, pipeline: Any, accelerator: Accelerator, bar: cach
             **cache.kept(folder, seed=config.training.seed),
             column=data.caption_column,
             num_images=0 if data.train_data_dir else data.num_images,
-            steps=config.steps,
+            steps=teacher_steps(config),
             guidance=data.guidance_scale,
             data=Path(data.train_data_dir) if data.train_data_dir else None,
             resolution=data.resolution,
@@ -191,8 +191,8 @@ def build_callbacks(
         told.validation_prompts,
         target,
         every=told.validation_steps,
-        steps=config.steps,
-        student_steps=config.student_steps,
+        steps=teacher_steps(config),
+        student_steps=student_steps(config),
         guidance=config.data.guidance_scale,
         resolution=config.data.resolution,
         seed=config.training.seed,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from aria.distill.runs.callbacks import lines
 from aria.distill.runs.callbacks.grids import VALIDATION
 from aria.distill.runs.callbacks.log import LOSSES
+from aria.distill.settings.config import Config, settings, student_steps, teacher_steps
 
 if TYPE_CHECKING:
     from aria.distill.engine.distiller import Distiller
-    from aria.distill.settings.config import Config
 
 
 def write(config: Config, distiller: Distiller, output: Path) -> str:
@@ -37,8 +37,8 @@ def _use(config: Config) -> list[str]:
         return []
     told, arguments = [], ["prompt"]
     if halved:
-        told.append(f"It makes in {config.student_steps} steps what its teacher makes in {config.steps}.")
-        arguments.append(f"num_inference_steps={config.student_steps}")
+        told.append(f"It makes in {student_steps(config)} steps what its teacher makes in {teacher_steps(config)}.")
+        arguments.append(f"num_inference_steps={student_steps(config)}")
     if scales is not None:
         told.append(f"It is told the guidance scale, from {scales[0]:g} to {scales[1]:g}, and asked once a step.")
         arguments.append(f"guidance_scale={(scales[0] + scales[1]) / 2:g}")
@@ -94,10 +94,10 @@ def _validated(output: Path) -> list[str]:
 
 
 def _settings(config: Config) -> list[str]:
-    hidden = {"output_dir", "cache_dir", "logging_dir", "resume_from_checkpoint"}
-    paths = {"pretrained_model_name_or_path", "student", "prompts", "train_data_dir"}
+    """A table of the settings, without where on this machine the run was written."""
     lines = ["## Settings", "", "| | |", "|---|---|"]
-    for name, value in config.flat().items():
-        if name not in hidden and value not in (None, ()):
-            lines.append(f"| {name} | {_shown(value) if name in paths else value} |")
+    for one in settings():
+        value = getattr(getattr(config, one.section), one.name)
+        if one.about.place != "run" and value not in (None, ()):
+            lines.append(f"| {one.name} | {_shown(value) if one.about.place == 'input' else value} |")
     return [*lines, ""]

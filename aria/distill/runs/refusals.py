@@ -14,7 +14,7 @@ from aria.distill.models.denoisers.guidance import width_of
 from aria.distill.models.pipelines import component_of
 from aria.distill.objectives import Objective, Weighting
 from aria.distill.runs import regions
-from aria.distill.settings.config import Config
+from aria.distill.settings.config import Config, help_of
 from aria.distill.teachers.teacher import Teacher
 
 
@@ -23,7 +23,7 @@ def check_settings(config: Config) -> None:
     flat = config.flat()
     for name in ("pretrained_model_name_or_path", "student", "prompts", "output_dir"):
         if not flat[name]:
-            raise ValueError(f"--{name} is missing: {config.help(name)}")
+            raise ValueError(f"--{name} is missing: {help_of(name)}")
     if not (config.data.num_images or config.data.train_data_dir):
         raise ValueError("there is nothing to noise: num_images must be at least 1, or train_data_dir given")
     allocation = config.allocation

@@ -13,17 +13,9 @@ from aria.distill.data.latents import Latents
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models.pipelines import component_of
 from aria.distill.runs import checkpoint
-from aria.distill.settings.config import Config
+from aria.distill.settings.config import Config, setting_names
 
 log = logging.getLogger(__name__)
-
-FREE = {
-    "output_dir", "resume_from_checkpoint", "max_train_steps", "train_batch_size", "gradient_accumulation_steps",
-    "checkpointing_steps", "checkpoints_total_limit", "logging_steps", "report_to", "logging_dir",
-    "validation_prompts", "validation_steps", "cache_dir", "cache_memory_gb", "pretrained_model_name_or_path",
-    "student", "prompts", "train_data_dir", "cache_ram_gb", "gradient_checkpointing", "fsdp",
-}  # fmt: skip
-"""Settings that may change when a run is resumed: they do not enter the arithmetic, or what they name is compared."""
 
 
 def go_on(config: Config, distiller: Distiller, target: Path, shared: dict[str, Any]) -> None:
@@ -63,7 +55,7 @@ def shared(config: Config, distiller: Distiller, conditions: Conditions, images:
 
 def _settings(config: Config, distiller: Distiller) -> dict[str, Any]:
     ranks = distiller.accelerator.num_processes
-    told = {name: value for name, value in config.flat().items() if name not in FREE}
+    told = {name: value for name, value in config.flat().items() if name not in setting_names(may_change=True)}
     if not config.optimiser.lr_scheduler.startswith("constant"):
         told["max_train_steps"] = distiller.steps  # the learning rate falls towards the last step
     told["mixed_precision"] = distiller.accelerator.mixed_precision

@@ -1,40 +1,62 @@
-"""Settings of a run: a tree of frozen dataclasses, from a file, from flags, or both.
+"""All settings of a run: a tree of frozen dataclasses, filled from a file, from flags, or both.
 
 Every setting has one name, unique in the tree, so the flag ``--learning_rate``, the key ``learning_rate`` of a file and
-the dotted ``optimiser.learning_rate`` are the same setting. Names are those of diffusers' training scripts where they
-have one.
+the dotted ``optimiser.learning_rate`` are the same setting. Names follow diffusers' training scripts where those have
+one. Importing this module loads neither torch nor diffusers, so that ``--help`` and refusals are quick.
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from aria import checks, files
-from aria.distill.engine.optimiser import AdamW
-from aria.distill.models.schedule import PREDICTIONS
+from aria import checks, whole_file
+from aria.checks import InvalidSetting
 from aria.distill.settings import config_file, setting
-from aria.distill.settings.setting import Kind, said
-from aria.samplers import boundary
+from aria.distill.settings.choices import LOGGERS, PRECISIONS, PREDICTIONS, SCHEDULES
+from aria.distill.settings.setting import About, Kind
+from aria.samplers.correction import exponent
+
+_declare = setting.setting
+
+ON_POLICY_SHARE, ON_POLICY_HOPS = 0.375, 3
+"""Share of every batch that continues from the student's own outputs, and for how many steps each row does."""
 
 
 @dataclass(frozen=True)
 class Models:
-    """Who learns from whom."""
+    """Teacher and student."""
 
-    pretrained_model_name_or_path: str = said("", "The teacher: a pipeline's folder, or its name on the hub.")
-    student: str = said("", "The student: a model's folder, as `aria prune` writes it, or a pipeline's.")
-    revision: str | None = said(None, "Revision of the teacher on the hub.")
-    variant: str | None = said(None, "Variant of the teacher's files, such as fp16.")
-    student_prediction: str | None = said(None, "What the student predicts, if something else than the teacher.")
-    halve_from: int | None = said(None, "The student makes in half as many steps what the teacher makes in this many.")
-    gradient_checkpointing: bool = said(False, "Recompute activations in the backward pass: less memory, slower.")
-    low_rank: int | None = said(None, "Train low-rank adapters of this rank instead of all weights.")
-    rank_ratio: float | None = said(None, "Train linear layers as products of two with this share of their weights.")
+    pretrained_model_name_or_path: str = _declare(
+        "", "The teacher: the folder of a diffusers pipeline, or its name on the hub.", place="input", by_benchmark=True
+    )
+    student: str = _declare(
+        "",
+        "The student: the folder of a model, as written by `aria prune`, or of a pipeline.",
+        place="input",
+        by_benchmark=True,
+    )
+    gradient_checkpointing: bool = _declare(
+        False, "Recompute activations in the backward pass: less memory, slower steps.", may_change=True
+    )
+    low_rank: int | None = _declare(None, "Train low-rank adapters (LoRA) of this rank instead of all weights.")
+    rank_ratio: float | None = _declare(
+        None, "Replace linear layers by products of two smaller ones with this share of their weights, and train those."
+    )
+    student_prediction: str | None = _declare(
+        None,
+        "What the student predicts (epsilon, v_prediction, sample or flow_prediction), if different from the teacher.",
+    )
+    halve_from: int | None = _declare(
+        None, "Train the student to do in half as many sampling steps what the teacher does in this many."
+    )
+    revision: str | None = _declare(None, "Revision of the teacher on the hub.")
+    variant: str | None = _declare(None, "Variant of the teacher's weight files, such as fp16.")
 
     def __post_init__(self) -> None:
         if self.student_prediction is not None:
@@ -46,24 +68,51 @@ class Models:
         if self.rank_ratio is not None:
             checks.open_unit("rank_ratio", self.rank_ratio)
             if self.low_rank is not None:
-                raise ValueError("low_rank trains adapters beside the weights, rank_ratio other weights: take one")
+                raise InvalidSetting(
+                    "rank_ratio", "conflict", "low_rank and rank_ratio both replace what is trained: give only one"
+                )
 
 
 @dataclass(frozen=True)
 class Data:
-    """Conditions and images."""
+    """Prompts, images and the cache of both."""
 
-    prompts: str = said("", "The pool of prompts: txt, csv, jsonl, parquet, or a folder of the datasets library.")
-    caption_column: str | None = said(None, "Column of the prompts; by default text, prompt, caption or label.")
-    cache_dir: str | None = said(None, "Where encoded prompts and latents are kept; by default in the output folder.")
-    num_images: int = said(256, "Images that the teacher makes of some of the prompts, and the run sees.")
-    num_inference_steps: int = said(25, "Steps with which the teacher makes them, unless they are those of halve_from.")
-    guidance_scale: float = said(7.5, "Guidance with which the teacher makes them.")
-    train_data_dir: str | None = said(None, "Use the images of this folder (metadata.jsonl with captions) instead.")
-    resolution: int | None = said(None, "Side of the images in pixels; by default the teacher's own.")
-    cache_memory_gb: float = said(4.0, "Encoded prompts, and latents, up to this size stay on the device.")
-    cache_ram_gb: float | None = said(None, "Up to this size they stay in RAM instead; by default half of it.")
-    ahead: int = said(2, "Steps drawn ahead where encoded prompts are read from disk.")
+    prompts: str = _declare(
+        "",
+        "The pool of prompts: a txt, csv, jsonl or parquet file, or a folder saved by the datasets library.",
+        place="input",
+        by_benchmark=True,
+    )
+    caption_column: str | None = _declare(
+        None, "Column that holds the prompts; by default text, prompt, caption or label, whichever exists."
+    )
+    train_data_dir: str | None = _declare(
+        None,
+        "Folder of training images with captions in metadata.jsonl; without it the teacher generates the images.",
+        place="input",
+        by_benchmark=True,
+    )
+    num_images: int = _declare(256, "Number of training images that the teacher generates from prompts of the pool.")
+    num_inference_steps: int = _declare(
+        25, "Sampling steps for images that the teacher generates; with halve_from, that many steps are used instead."
+    )
+    guidance_scale: float = _declare(7.5, "Guidance scale for images that the teacher generates.")
+    resolution: int | None = _declare(None, "Width and height of the images in pixels; by default the teacher's own.")
+    cache_dir: str | None = _declare(
+        None,
+        "Folder for encoded prompts and latents, which several runs may share; by default inside the output folder.",
+        place="run",
+        by_benchmark=True,
+    )
+    cache_memory_gb: float = _declare(
+        4.0, "Encoded prompts, and latents, stay on the device if they are smaller than this.", may_change=True
+    )
+    cache_ram_gb: float | None = _declare(
+        None,
+        "What does not fit on the device stays in RAM if it is smaller than this; by default half of the RAM.",
+        may_change=True,
+    )
+    ahead: int = _declare(2, "Number of steps drawn ahead while encoded prompts are being read from disk.")
 
     def __post_init__(self) -> None:
         for name, least in (("num_images", 0), ("num_inference_steps", 1), ("ahead", 0)):
@@ -78,22 +127,31 @@ class Data:
 
 @dataclass(frozen=True)
 class Conditioning:
-    """Random conditioning."""
+    """Which condition each noised image is shown with."""
 
-    replacement: str = said(
+    replacement: str = _declare(
         "exponential",
-        "How often an image's own condition is replaced, by timestep: exponential(steepness=5.0), "
-        "sigmoid, two_sided, or constant(probability=1.0) for always.",
+        "Probability, by timestep, that an image's own condition is replaced by one from the pool: "
+        "exponential(steepness=5.0), sigmoid, two_sided, or constant(probability=1.0) to replace every condition.",
+        by_benchmark=True,
     )
-    null_probability: float = said(0.1, "How often a condition is then replaced by that of no prompt.")
-    on_policy: float | None = said(
+    null_probability: float = _declare(
+        0.1, "Probability that a condition is dropped, that is, replaced by the empty prompt."
+    )
+    on_policy: float | None = _declare(
         None,
-        "Share of every batch whose images the student makes itself, of drawn conditions; by default 0.375, "
-        "and 0 with halve_from or regions that are of timesteps.",
+        "Share of every batch that continues from the student's own outputs instead of training images; by default "
+        f"{ON_POLICY_SHARE}, or 0 with halve_from or with regions that include timesteps.",
+        by_benchmark=True,
     )
-    on_policy_hops: int = said(3, "Steps that such a condition stays, from the highest noise to the lowest.")
-    guidance_min: float = said(1.0, "The least guidance scale the student is told, where guidance_max is given.")
-    guidance_max: float | None = said(None, "The student is told the guidance scale, up to this: one pass a step.")
+    on_policy_hops: int = _declare(
+        ON_POLICY_HOPS, "Number of steps that an on-policy row keeps its condition while its noise level falls."
+    )
+    guidance_max: float | None = _declare(
+        None,
+        "Largest guidance scale of a student that takes the scale as an input and needs one pass per sampling step.",
+    )
+    guidance_min: float = _declare(1.0, "Smallest guidance scale of such a student; used with guidance_max.")
 
     def __post_init__(self) -> None:
         checks.closed_unit("null_probability", self.null_probability)
@@ -102,93 +160,171 @@ class Conditioning:
         checks.whole("on_policy_hops", self.on_policy_hops, least=2)
         for name in ("guidance_min", "guidance_max"):
             if (value := getattr(self, name)) is not None and not 1 <= value < float("inf"):
-                raise ValueError(f"{name} must be at least 1, which is no guidance, got {value!r}")
+                raise InvalidSetting(name, "range", f"{name} must be at least 1, which is no guidance, got {value!r}")
         if self.guidance_max is not None and self.guidance_max < self.guidance_min:
-            raise ValueError(f"guidance_max={self.guidance_max} is below guidance_min={self.guidance_min}")
+            raise InvalidSetting(
+                "guidance_max",
+                "conflict",
+                f"guidance_max={self.guidance_max} is below guidance_min={self.guidance_min}",
+            )
 
     @property
     def guidance(self) -> tuple[float, float] | None:
-        """The least and the largest guidance scale, where the student is told one."""
+        """Smallest and largest guidance scale of a student that takes the scale as an input, else None."""
         return None if self.guidance_max is None else (self.guidance_min, self.guidance_max)
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """On which conditions the replacements are spent."""
+    """Which conditions of the pool are drawn, and how often."""
 
-    partitioner: str = said(
-        "auto",
-        "Conditions to regions, or a file that `aria partition --output` wrote; "
-        "auto is k-means, a region per 8 prompts, 256 at most.",
+    allocator: str = _declare(
+        "proportional",
+        "Rule that turns estimates into sampling probabilities; `pool` draws as random conditioning does, "
+        "`aria plugins` lists all.",
+        by_benchmark=True,
     )
-    tracker: str = said("bank", "Noisy losses to one estimate per region; `aria plugins` lists them.")
-    allocator: str = said("proportional", "Estimates to a distribution over regions; pool draws as RC does.")
-    floor: float = said(0.2, "Share of the draws that always follow the pool.")
-    correction: str = said("none", "none, importance or tempered(λ): whether weights undo the allocation.")
-    warmup: int = said(50, "Steps before the allocator decides.")
-    every: int = said(1, "Steps between two decisions.")
-    stratified: bool = said(True, "Spread each draw evenly over the distribution.")
-    normalise: bool = said(True, "Divide each discrepancy by the mean of its timestep.")
+    tracker: str = _declare(
+        "bank",
+        "Rule that turns noisy losses into one estimate per region; `aria plugins` lists all.",
+        by_benchmark=True,
+    )
+    partitioner: str = _declare(
+        "auto",
+        "Rule that groups conditions into regions, or a file written by `aria partition --output`; auto is k-means "
+        "with one region per 8 prompts and at most 256 regions.",
+        by_benchmark=True,
+    )
+    floor: float = _declare(
+        0.2,
+        "Share of the draws that follows the pool whatever the allocator decides.",
+        by_benchmark=True,
+    )
+    warmup: int = _declare(50, "Number of steps before the allocator decides; until then draws follow the pool.")
+    every: int = _declare(1, "Number of steps between two updates of tracker and allocator.")
+    correction: str = _declare(
+        "none",
+        "Whether importance weights undo the allocation: none, importance, or tempered(λ) for a part of it.",
+    )
+    stratified: bool = _declare(True, "Draw every region within one of its expected count instead of independently.")
+    normalise: bool = _declare(True, "Divide each discrepancy by the running mean of its timestep.")
 
     def __post_init__(self) -> None:
         checks.closed_unit("floor", self.floor)
-        boundary.exponent(self.correction)
+        exponent(self.correction)
         checks.whole("warmup", self.warmup, least=0)
         checks.whole("every", self.every, least=1)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """What is minimised."""
+    """The training loss."""
 
-    objective: tuple[str, ...] = said(
+    objective: tuple[str, ...] = _declare(
         (),
-        "A term of the loss: output, feature or task; may be given several times. By default output and feature, "
-        "and output alone where the teacher is asked twice: with guidance_max or halve_from.",
+        "A term of the loss: output, feature or task; repeat the flag for several. By default output and feature, or "
+        "output alone with guidance_max or halve_from.",
     )
-    weighting: str = said(
-        "uniform", "How much each noise level counts: uniform, min_snr(gamma=5.0), truncated_snr or velocity."
+    weighting: str = _declare(
+        "uniform",
+        "Weight of each noise level in the loss: uniform, min_snr(gamma=5.0), truncated_snr or velocity.",
+        by_benchmark=True,
     )
-    signal: str | None = said(None, "The term that the tracker is told; the first by default.")
+    signal: str | None = _declare(None, "Term of the loss that the tracker follows; by default the first one.")
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """Optimiser and learning rate, named as in diffusers' training scripts."""
+
+    learning_rate: float = _declare(5e-5, "Peak learning rate.")
+    lr_scheduler: str = _declare("constant", f"Learning rate schedule: {', '.join(SCHEDULES)}.")
+    lr_warmup_steps: int = _declare(0, "Number of steps over which the learning rate rises to its peak.")
+    adam_beta1: float = _declare(0.9, "Decay rate of Adam's first-moment estimate.")
+    adam_beta2: float = _declare(0.999, "Decay rate of Adam's second-moment estimate.")
+    adam_weight_decay: float = _declare(1e-2, "Decoupled weight decay of AdamW.")
+    adam_epsilon: float = _declare(1e-8, "Term added to Adam's denominator for numerical stability.")
+    max_grad_norm: float = _declare(1.0, "Gradients with a larger norm are scaled down to this norm.")
+
+    def __post_init__(self) -> None:
+        checks.positive("learning_rate", self.learning_rate)
+        for name in ("adam_beta1", "adam_beta2"):
+            if getattr(self, name) != 0:
+                checks.open_unit(name, getattr(self, name))
+        checks.non_negative("adam_weight_decay", self.adam_weight_decay)
+        checks.positive("adam_epsilon", self.adam_epsilon)
+        checks.positive("max_grad_norm", self.max_grad_norm)
+        checks.one_of("lr_scheduler", self.lr_scheduler, SCHEDULES)
+        checks.whole("lr_warmup_steps", self.lr_warmup_steps, least=0)
 
 
 @dataclass(frozen=True)
 class Training:
-    """The loop."""
+    """Length, batch size, precision and devices."""
 
-    max_train_steps: int = said(1000, "Optimiser steps.")
-    train_batch_size: int = said(16, "Samples in one forward pass of one process.")
-    gradient_accumulation_steps: int = said(1, "Forward passes in one step.")
-    mixed_precision: str | None = said(None, "no, fp16 or bf16; by default what accelerate is configured with.")
-    allow_tf32: bool = said(False, "Let matrix products round to TF32.")
-    use_ema: bool = said(True, "Keep a moving average of the weights and deliver that.")
-    ema_decay: float = said(0.9999, "Its memory.")
-    seed: int = said(0, "Of everything random.")
-    fsdp: bool = said(False, "On several processes: divide the student and the optimiser's memory among them.")
-    compile: bool = said(False, "Compile the blocks that UNets repeat: a slow start, faster steps.")
+    max_train_steps: int = _declare(1000, "Total number of optimiser steps.", may_change=True)
+    train_batch_size: int = _declare(
+        16, "Number of samples in one forward pass of one process.", may_change=True
+    )
+    gradient_accumulation_steps: int = _declare(
+        1, "Number of forward passes per optimiser step.", may_change=True
+    )
+    mixed_precision: str | None = _declare(
+        None, "Mixed precision: no, fp16 or bf16; by default as accelerate is configured."
+    )
+    use_ema: bool = _declare(True, "Keep an exponential moving average of the weights and deliver that.")
+    ema_decay: float = _declare(0.9999, "Decay rate of the moving average of the weights.")
+    seed: int = _declare(0, "Seed of all random numbers.", by_benchmark=True)
+    fsdp: bool = _declare(
+        False, "Shard student, gradients and optimiser state across processes (FSDP2).", may_change=True
+    )
+    compile: bool = _declare(False, "Compile the repeated blocks of both models: a slow start, then faster steps.")
+    allow_tf32: bool = _declare(False, "Allow TF32 in matrix products on NVIDIA GPUs: faster, slightly less exact.")
 
     def __post_init__(self) -> None:
         for name in ("max_train_steps", "train_batch_size", "gradient_accumulation_steps"):
             checks.whole(name, getattr(self, name), least=1)
         if self.mixed_precision is not None:
-            checks.one_of("mixed_precision", self.mixed_precision, ("no", "fp16", "bf16"))
+            checks.one_of("mixed_precision", self.mixed_precision, PRECISIONS)
         checks.closed_unit("ema_decay", self.ema_decay)
         checks.whole("seed", self.seed, least=0)
 
 
 @dataclass(frozen=True)
 class Run:
-    """Where results go, and what is told on the way."""
+    """Output folder, checkpoints, logs and validation images."""
 
-    output_dir: str = said("", "Folder of the run; in the end a pipeline that from_pretrained opens.")
-    resume_from_checkpoint: str | None = said("latest", "A checkpoint's folder, latest, or none to begin anew.")
-    checkpointing_steps: int = said(500, "Steps between two checkpoints.")
-    checkpoints_total_limit: int | None = said(2, "How many are kept.")
-    logging_steps: int = said(10, "Steps between two lines of the log.")
-    report_to: str | None = said(None, "tensorboard or wandb, besides the logs in the output folder.")
-    logging_dir: str = said("logs", "Folder in the output folder for report_to.")
-    validation_prompts: tuple[str, ...] = said((), "A prompt for grids drawn on the way; may be repeated.")
-    validation_steps: int = said(500, "Steps between two grids.")
+    output_dir: str = _declare(
+        "",
+        "Folder of the run; when training ends it is a pipeline that from_pretrained opens.",
+        place="run",
+        by_benchmark=True,
+    )
+    resume_from_checkpoint: str | None = _declare(
+        "latest",
+        "Checkpoint to continue from: latest (start from scratch if there is none), a folder such as checkpoint-500, "
+        "or none, which refuses an output folder that already has checkpoints.",
+        place="run",
+        by_benchmark=True,
+    )
+    checkpointing_steps: int = _declare(
+        500, "Number of steps between two checkpoints.", may_change=True, by_benchmark=True
+    )
+    checkpoints_total_limit: int | None = _declare(
+        2,
+        "Number of checkpoints to keep; older ones are deleted.",
+        may_change=True,
+        by_benchmark=True,
+    )
+    logging_steps: int = _declare(10, "Number of steps between two lines of the log.", may_change=True)
+    report_to: str | None = _declare(
+        None, "Experiment tracker to report to besides the log files: tensorboard or wandb.", may_change=True
+    )
+    logging_dir: str = _declare("logs", "Folder for report_to, inside the output folder.", place="run")
+    validation_prompts: tuple[str, ...] = _declare(
+        (), "Prompt to generate validation images of during training; repeat the flag for several.", may_change=True
+    )
+    validation_steps: int = _declare(500, "Number of steps between two sets of validation images.", may_change=True)
 
     def __post_init__(self) -> None:
         for name in ("checkpointing_steps", "logging_steps", "validation_steps"):
@@ -196,12 +332,12 @@ class Run:
         if self.checkpoints_total_limit is not None:
             checks.whole("checkpoints_total_limit", self.checkpoints_total_limit, least=1)
         if self.report_to is not None:
-            checks.one_of("report_to", self.report_to, ("tensorboard", "wandb"))
+            checks.one_of("report_to", self.report_to, LOGGERS)
 
 
 @dataclass(frozen=True)
 class Config:
-    """All settings of ``aria distill``.
+    """All settings of ``aria distill``, in eight sections.
 
     >>> config = Config().with_values({"learning_rate": 1e-4, "allocation.floor": 0.3})
     >>> config.optimiser.learning_rate, config.allocation.floor
@@ -210,22 +346,12 @@ class Config:
 
     models: Models = field(default_factory=Models)
     data: Data = field(default_factory=Data)
-    conditioning: Conditioning = field(default_factory=Conditioning)
-    allocation: Allocation = field(default_factory=Allocation)
-    loss: Loss = field(default_factory=Loss)
-    optimiser: AdamW = field(default_factory=AdamW)
-    training: Training = field(default_factory=Training)
     run: Run = field(default_factory=Run)
-
-    @property
-    def steps(self) -> int:
-        """Steps in which the teacher makes an image."""
-        return self.models.halve_from or self.data.num_inference_steps
-
-    @property
-    def student_steps(self) -> int:
-        """Steps in which the student does."""
-        return self.steps // 2 if self.models.halve_from else self.steps
+    training: Training = field(default_factory=Training)
+    optimiser: AdamW = field(default_factory=AdamW)
+    allocation: Allocation = field(default_factory=Allocation)
+    conditioning: Conditioning = field(default_factory=Conditioning)
+    loss: Loss = field(default_factory=Loss)
 
     @classmethod
     def read(cls, path: str | Path) -> Config:
@@ -233,43 +359,79 @@ class Config:
         return cls().with_values(config_file.read(Path(path), sections=[part.name for part in fields(cls)]))
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
-        """The same settings but for ``values``, by plain or dotted names; unknown names are refused."""
-        known = {name: place for place in settings() for name in _names(*place)}
+        """A copy with ``values`` changed, by plain or dotted names; unknown names are refused."""
+        known = {name: one for one in settings() for name in (one.name, f"{one.section}.{one.name}")}
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in known:
                 close = difflib.get_close_matches(str(name), known, n=1)
-                raise ValueError(f"unknown setting {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-            section, found = known[name]
-            changes.setdefault(section, {})[found.name] = setting.typed(found.name, kind(section, found), value)
-        return replace(self, **{section: replace(getattr(self, section), **told) for section, told in changes.items()})
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise InvalidSetting(str(name), "unknown", f"unknown setting {name!r}{hint}")
+            one = known[name]
+            changes.setdefault(one.section, {})[one.name] = setting.typed(one.name, one.kind, value)
+        return replace(self, **{name: replace(getattr(self, name), **new) for name, new in changes.items()})
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its plain name."""
         return {name: value for section in asdict(self).values() for name, value in section.items()}
 
-    def help(self, name: str) -> str:
-        """The line that explains a setting."""
-        return next(str(found.metadata["help"]) for _, found in settings() if found.name == name)
-
     def save(self, path: Path) -> None:
         """Write the settings as JSON, in sections, as :meth:`read` takes them."""
-        files.write_json(path, asdict(self))
+        with whole_file.replacing(path) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def settings() -> Iterator[tuple[str, Field[Any]]]:
-    """(section, setting) of every setting there is."""
+class Setting(NamedTuple):
+    """A declared setting."""
+
+    section: str
+    name: str
+    default: Any
+    kind: Kind
+    about: About
+
+
+def settings() -> Iterator[Setting]:
+    """Every setting there is, section by section, the most used ones first."""
     for section in fields(Config):
-        assert section.default_factory is not MISSING
-        for found in fields(section.default_factory()):
-            yield section.name, found
+        factory = _factory(section)
+        hints = typing.get_type_hints(factory)
+        for found in fields(factory):
+            about: About = found.metadata["about"]
+            yield Setting(section.name, found.name, found.default, setting.kind(hints[found.name]), about)
 
 
-def kind(section: str, found: Field[Any]) -> Kind:
-    """What a setting's value may be."""
-    factory = next(part.default_factory for part in fields(Config) if part.name == section)
-    return setting.kind(typing.get_type_hints(factory)[found.name])
+def setting_names(*, place: setting.Place | None = None, **about: bool) -> set[str]:
+    """Names of the settings whose declaration says so.
+
+    >>> sorted(setting_names(place="run"))
+    ['cache_dir', 'logging_dir', 'output_dir', 'resume_from_checkpoint']
+    >>> "seed" in setting_names(by_benchmark=True), "seed" in setting_names(may_change=True)
+    (True, False)
+    """
+    return {
+        one.name
+        for one in settings()
+        if (place is None or one.about.place == place)
+        and all(getattr(one.about, name) == wanted for name, wanted in about.items())
+    }
 
 
-def _names(section: str, found: Field[Any]) -> tuple[str, str]:
-    return found.name, f"{section}.{found.name}"
+def help_of(name: str) -> str:
+    """The sentence that explains a setting."""
+    return next(one.about.help for one in settings() if one.name == name)
+
+
+def _factory(section: Field[Any]) -> Any:
+    assert section.default_factory is not MISSING
+    return section.default_factory
+
+
+def teacher_steps(config: Config) -> int:
+    """Number of sampling steps in which the teacher makes an image."""
+    return config.models.halve_from or config.data.num_inference_steps
+
+
+def student_steps(config: Config) -> int:
+    """Number of sampling steps in which the student does."""
+    return teacher_steps(config) // 2 if config.models.halve_from else teacher_steps(config)

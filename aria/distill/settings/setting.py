@@ -1,30 +1,56 @@
-"""A setting: how it is declared, and what values it takes."""
+"""One setting: how it is declared, what the rest of the code needs to know of it, and which values it takes."""
 
 from __future__ import annotations
 
 import types
 import typing
-from dataclasses import field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from aria.checks import InvalidSetting
+
+Place = Literal["input", "run"]
 
 
-def said(default: Any, help: str) -> Any:
-    """A dataclass field with a default and a line of help."""
-    return field(default=default, metadata={"help": help})
+@dataclass(frozen=True)
+class About:
+    """What is known of a setting besides its name, type and default."""
+
+    help: str
+    """A sentence that can be read alone; ``--help`` and the documentation show it."""
+    may_change: bool
+    """Whether a resumed run may change it, since it has no effect on the arithmetic or is compared by content."""
+    place: Place | None
+    """``"input"``: names a folder, a file or a model on the hub that is read. ``"run"``: says where this run writes."""
+    by_benchmark: bool
+    """Whether ``aria bench`` decides it, through the task, the arm, the seed or the schedule of evaluations."""
+
+
+def setting(
+    default: Any,
+    help: str,
+    *,
+    may_change: bool = False,
+    place: Place | None = None,
+    by_benchmark: bool = False,
+) -> Any:
+    """A dataclass field that declares a setting. A setting that names a place may always change on resume."""
+    about = About(help, may_change or place is not None, place, by_benchmark)
+    return field(default=default, metadata={"about": about})
 
 
 class Kind(NamedTuple):
-    """What a setting's value may be."""
+    """Which values a setting takes."""
 
     of: type
     optional: bool
-    """Whether it may be missing."""
+    """Whether it may be None."""
     several: bool
-    """Whether there may be many."""
+    """Whether it is a tuple of values."""
 
 
 def kind(hint: Any) -> Kind:
-    """What a type hint allows.
+    """The values that a type hint allows.
 
     >>> kind(int | None), kind(tuple[str, ...])
     (Kind(of=<class 'int'>, optional=True, several=False), Kind(of=<class 'str'>, optional=False, several=True))
@@ -37,13 +63,13 @@ def kind(hint: Any) -> Kind:
 
 
 def typed(name: str, wanted: Kind, value: Any) -> Any:
-    """The value as a setting of this kind holds it, or a line that says what it must be."""
+    """``value`` converted to the kind of the setting ``name``; :class:`InvalidSetting` if it cannot be."""
     if value is None and wanted.optional:
         return None
     if wanted.several:
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list | tuple):
-            raise ValueError(f"{name} must be a list, got {value!r}")
+            raise InvalidSetting(name, "type", f"{name} must be a list, got {value!r}")
         return tuple(_one(name, wanted.of, item) for item in items)
     return _one(name, wanted.of, value)
 
@@ -55,8 +81,10 @@ def _one(name: str, wanted: type, value: Any) -> Any:
         except ValueError:
             pass
         except OverflowError:
-            raise ValueError(f"{name} must be a number that a float can hold, got {value!r:.30}…") from None
+            raise InvalidSetting(
+                name, "range", f"{name} must be a number that a float can hold, got {value!r:.30}…"
+            ) from None
     if not isinstance(value, wanted) or (isinstance(value, bool) and wanted is not bool):
         words = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}
-        raise ValueError(f"{name} must be {words[wanted]}, got {value!r}")
+        raise InvalidSetting(name, "type", f"{name} must be {words[wanted]}, got {value!r}")
     return value

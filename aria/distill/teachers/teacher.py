@@ -11,8 +11,9 @@ from aria import checks
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers import Ask
 from aria.distill.models.pipelines import component_of
-from aria.distill.models.schedule import PREDICTIONS, NoiseSchedule, Timed, prediction_of
+from aria.distill.models.schedule import NoiseSchedule, Timed, prediction_of
 from aria.distill.objectives import Objective
+from aria.distill.settings.choices import PREDICTIONS
 
 
 @dataclass(frozen=True, eq=False)

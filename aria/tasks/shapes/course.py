@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from aria import checks, files, whole_file
 from aria.distill.engine.moving_average import MovingAverage
-from aria.distill.engine.optimiser import AdamW, load_state_tensors, state_tensors
+from aria.distill.engine.optimiser import adamw, load_state_tensors, state_tensors
+from aria.distill.settings.config import AdamW
 from aria.samplers import checkpoint
 from aria.samplers.draws import step_seed
 
@@ -67,7 +68,7 @@ def fit(
     """
     device = next(model.parameters()).device
     rule = AdamW(learning_rate=course.learning_rate, adam_weight_decay=0.0)
-    optimizer, average = rule.optimizer(model.parameters()), MovingAverage(model, course.ema_decay)
+    optimizer, average = adamw(rule, model.parameters()), MovingAverage(model, course.ema_decay)
     first = _resumed(saved, model, optimizer, average) if saved is not None and saved.is_file() else 0
     generator = torch.Generator(device)
     model.train()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aria import checks
-from aria.distill.models.schedule import PREDICTIONS
+from aria.distill.settings.choices import PREDICTIONS
 from aria.tasks.shapes.course import Course
 from aria.tasks.shapes.scenes import Scenes
 

@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from aria.distill.engine.batches import _NUMBERS
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.learner import compile_blocks
-from aria.distill.engine.optimiser import AdamW, state_tensors
+from aria.distill.engine.optimiser import state_tensors
 from aria.distill.engine.replacement import Exponential
 from aria.distill.models.denoisers import StableDiffusion
 from aria.distill.objectives import Feature
 from aria.distill.runs.callbacks import Callback
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.teacher import Teacher
 from aria.samplers.draws import step_seed
 from tests.distill import pipelines, tiny

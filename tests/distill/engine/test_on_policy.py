@@ -11,11 +11,10 @@ import torch
 import aria
 from aria.distill.engine.batches import Batches
 from aria.distill.engine.on_policy import Held, OnPolicy, Rows
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.engine.replacement import Constant, Exponential
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs import run as run_module
-from aria.distill.settings.config import Config
+from aria.distill.settings.config import AdamW, Config
 from tests.distill import tiny
 
 SIZE = 12

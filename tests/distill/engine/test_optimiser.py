@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from aria.distill.engine.optimiser import AdamW, load_state_tensors, state_tensors
+from aria.distill.engine.optimiser import adamw, load_state_tensors, state_tensors
+from aria.distill.settings.config import AdamW
 
 
 def trained(steps, layer=None, optimizer=None):
     torch.manual_seed(0)
     layer = layer or nn.Linear(3, 2)
-    optimizer = optimizer or AdamW(learning_rate=0.1).optimizer(layer.parameters())
+    optimizer = optimizer or adamw(AdamW(learning_rate=0.1), layer.parameters())
     for _ in range(steps):
         layer(torch.ones(1, 3)).square().sum().backward()
         optimizer.step()
@@ -26,7 +27,7 @@ def test_its_memory_is_tensors_there_and_back():
     assert set(saved) == {f"{place}.{name}" for place in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")}
     again = nn.Linear(3, 2)
     again.load_state_dict(layer.state_dict())
-    other = AdamW(learning_rate=0.1).optimizer(again.parameters())
+    other = adamw(AdamW(learning_rate=0.1), again.parameters())
     load_state_tensors(other, saved)
     trained(2, layer, optimizer), trained(2, again, other)
     assert torch.equal(layer.weight, again.weight)

@@ -20,8 +20,9 @@ from diffusers.training_utils import compute_snr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aria.distill.models.schedule import PREDICTIONS, NoiseSchedule, Timed, prediction_of
+from aria.distill.models.schedule import NoiseSchedule, Timed, prediction_of
 from aria.distill.objectives import MinSNR, Uniform, Velocity
+from aria.distill.settings.choices import PREDICTIONS
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SCHEDULE = NoiseSchedule.of(SCHEDULER)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from aria import registry
-from aria.distill.models.schedule import PREDICTIONS
 from aria.distill.objectives import Answer, Feature, Objective, Output, Shown, Task, per_sample
+from aria.distill.settings.choices import PREDICTIONS
 from tests.distill import tiny
 
 GENERATOR = torch.Generator().manual_seed(0)

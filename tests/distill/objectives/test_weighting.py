@@ -10,8 +10,9 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from diffusers.training_utils import compute_snr
 
 from aria import registry
-from aria.distill.models.schedule import PREDICTIONS, NoiseSchedule
+from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.objectives import MinSNR, TruncatedSNR, Uniform, Velocity, Weighting
+from aria.distill.settings.choices import PREDICTIONS
 
 SCHEDULER = DDPMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear")
 SCHEDULE = NoiseSchedule.of(SCHEDULER)

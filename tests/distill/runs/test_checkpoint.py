@@ -18,9 +18,10 @@ from aria import files
 from aria.distill.engine import optimiser
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.optimiser import SCHEDULES, AdamW
 from aria.distill.runs import checkpoint
 from aria.distill.runs.callbacks import Callback, Checkpoints, Log
+from aria.distill.settings.choices import SCHEDULES
+from aria.distill.settings.config import AdamW
 from aria.distill.students import add_low_rank, factorise
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny

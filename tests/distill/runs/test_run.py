@@ -21,9 +21,9 @@ from aria.cli import main
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.distill.runs import checkpoint
+from aria.distill.settings.config import AdamW
 from aria.distill.students import prune
 from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same, state

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import asdict
 
 import pytest
 import yaml
 
-from aria.distill.settings.config import Config, kind, settings
+from aria.distill.settings.config import Config, help_of, setting_names, settings
 
 VALUES = {"learning_rate": 1e-4, "floor": 0.3, "objective": ("output", "task"), "use_ema": False, "low_rank": 4}
 FLAT = {
@@ -27,12 +29,12 @@ SECTIONED = {
 
 
 def test_every_setting_has_one_name_a_default_and_a_line_of_help():
-    names = [setting.name for _, setting in settings()]
+    names = [setting.name for setting in settings()]
     assert len(names) == len(set(names)) > 40
     assert Config().flat().keys() == set(names)
-    for section, setting in settings():
-        assert Config().help(setting.name).endswith(".")
-        wanted, optional, several = kind(section, setting)
+    for setting in settings():
+        assert help_of(setting.name).endswith(".")
+        wanted, optional, several = setting.kind
         assert wanted in {int, float, str, bool}
         assert setting.default is not None or optional
         assert isinstance(setting.default, tuple) == several
@@ -115,3 +117,24 @@ def test_a_file_that_is_no_text(tmp_path):
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="cannot read the configuration"):
         Config.read(tmp_path / "a.yaml")
+
+
+def test_learning_rate_schedules_are_those_of_diffusers():
+    from diffusers.optimization import SchedulerType
+
+    from aria.distill.settings.choices import SCHEDULES
+
+    assert set(SCHEDULES) == {kind.value for kind in SchedulerType} - {"piecewise_constant"}
+
+
+def test_what_a_setting_declares_reaches_whoever_needs_it():
+    assert {"max_train_steps", "train_batch_size", "fsdp", "logging_steps"} <= setting_names(may_change=True)
+    assert setting_names(place="input") | setting_names(place="run") <= setting_names(may_change=True)
+    assert not {"seed", "learning_rate", "tracker", "resolution"} & setting_names(may_change=True)
+    assert {"allocator", "seed", "output_dir"} <= setting_names(by_benchmark=True)
+    assert not {"learning_rate", "max_train_steps"} & setting_names(by_benchmark=True)
+
+
+def test_settings_load_neither_torch_nor_diffusers():
+    code = "import sys, aria.distill.settings.config; sys.exit(bool({'torch', 'numpy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,11 +12,11 @@ from torch import nn
 import aria
 from aria.distill.engine.batches import Batches
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.engine.replacement import Constant
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE, embedding, take_guidance, width_of
 from aria.distill.models.pipelines import open_pipeline
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.guidance import Guided, guided
 from aria.distill.teachers.teacher import Teacher
 from aria.samplers.ranks import Ranks

@@ -10,11 +10,11 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 
 import aria
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.models.pipelines import open_pipeline
 from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.guidance import guided
 from aria.distill.teachers.halving import SAID, Walk, deterministic, halved, walks
 from aria.distill.teachers.teacher import Teacher

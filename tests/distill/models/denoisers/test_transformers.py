@@ -12,13 +12,13 @@ from accelerate.state import AcceleratorState
 
 import aria
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.optimiser import AdamW
 from aria.distill.evaluation import grids
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.dit import class_of
 from aria.distill.models.denoisers.variance import Variance
 from aria.distill.models.pipelines import open_pipeline
 from aria.distill.objectives import Answer, Shown
+from aria.distill.settings.config import AdamW
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
 from tests.distill.models.denoisers.test_denoisers import nobody_looks
