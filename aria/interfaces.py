@@ -124,6 +124,11 @@ class Partition(ABC):
 class Partitioner(ABC):
     """Conditions to regions. A frozen dataclass: hyper-parameters only."""
 
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """What its regions are divided by besides conditions, such as ``"timestep"``, and what is drawn with them."""
+        return ()
+
     @abstractmethod
     def fit(self, pool: Pool) -> Partition:
         """Divide the conditions of ``pool``; the same pool and seed give the same regions."""

@@ -7,9 +7,10 @@ from aria import lazy
 if TYPE_CHECKING:
     from aria.distill.data import Conditions
     from aria.distill.data.latents import Latents
-    from aria.distill.engine.batches import Batch, Encodings, Images
+    from aria.distill.engine.batch import Batch, Encodings, Images
     from aria.distill.engine.distiller import Callback, Distiller, NonFiniteLoss
     from aria.distill.engine.on_policy import OnPolicy
+    from aria.distill.engine.plan import Plan
     from aria.distill.evaluation.grids import generation_gap
     from aria.distill.evaluation.quantise import open_quantised
     from aria.distill.models.denoisers.guidance import GUIDANCE, guidance_argument, take_guidance
@@ -33,6 +34,7 @@ __all__ = [
     "NoiseSchedule",
     "NonFiniteLoss",
     "OnPolicy",
+    "Plan",
     "Teacher",
     "generation_gap",
     "guidance_argument",
@@ -48,7 +50,7 @@ __getattr__, __dir__ = lazy.attributes(
     __name__,
     __all__,
     [
-        *("engine.batches", "engine.distiller", "engine.on_policy", "settings.config"),
+        *("engine.batch", "engine.distiller", "engine.on_policy", "engine.plan", "settings.config"),
         *("models.pipelines", "models.schedule", "models.denoisers.guidance"),
         *("data.conditions", "data.latents", "teachers.teacher", "teachers.guidance"),
         *("teachers.halving", "evaluation.grids", "evaluation.quantise"),

@@ -70,6 +70,10 @@ class Bins(Partitioner):
             raise ValueError(f"bins: each edge must be below the next by at least one {what}; got {given}")
 
     @property
+    def coordinates(self) -> tuple[str, ...]:
+        return (self.coordinate,)
+
+    @property
     def whole(self) -> bool:
         """Whether the coordinate is an integer."""
         return self.coordinate == "timestep" if self.integer is None else self.integer

@@ -38,6 +38,10 @@ class Product(Partitioner):
             if not isinstance(part := getattr(self, name), Partitioner):
                 raise ValueError(f"product: {name} must be a partitioner such as labels('style'), got {part!r}")
 
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        return self.first.coordinates + self.second.coordinates
+
     def fit(self, pool: Pool) -> ProductPartition:
         """Fit both to the same pool."""
         return ProductPartition(_fitted(self.first.fit(pool)), _fitted(self.second.fit(pool)))

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from aria.interfaces import Allocator, Partition
+from aria.checks import InvalidSetting
+from aria.interfaces import Allocator, Partition, Tracker
 
 
 def mass(partition: Partition, given: Tensor | None) -> Tensor:
@@ -86,9 +87,24 @@ def same_shape(name: str, given: Tensor | None, like: Tensor) -> Tensor:
     return given
 
 
-def mask(where: Tensor, region: Tensor) -> Tensor:
-    """(B,) True for the samples that count."""
-    return same_shape("where", where, region).to(device=region.device, dtype=torch.bool)
+def mask(name: str, given: Tensor, size: int, device: torch.device) -> Tensor:
+    """(size,) True for the samples that count."""
+    if not isinstance(given, Tensor) or given.shape != (size,):
+        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{name} must have one value per sample, shape ({size},), got {got}")
+    return given.to(device=device, dtype=torch.bool)
+
+
+def known_visit(visit: Tensor | None, tracker: Tracker) -> Tensor:
+    """(K,) the visit probabilities that a tracker which divides by them cannot do without."""
+    if visit is None:
+        raise InvalidSetting(
+            "visit",
+            "missing",
+            f"{type(tracker).__name__} divides by the probability that a step observes each region, known only for "
+            "whole draws: call observe(draw, …) without where, or observe(…, visit=…) with (K,) probabilities",
+        )
+    return visit
 
 
 def weights(given: Tensor, mass: Tensor, allocator: Allocator) -> None:

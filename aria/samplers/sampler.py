@@ -30,7 +30,7 @@ class Sampler:
     >>> sampler = aria.Sampler(partition, tracker="ema(rate=0.5)", allocator="proportional", floor=0.2)
     >>> for _ in range(20):
     ...     draw = sampler.draw(8)
-    ...     sampler.observe(draw, 1.0 + 2.0 * draw.region)  # dogs are three times as far off
+    ...     moved = sampler.observe(draw, 1.0 + 2.0 * draw.region)  # dogs are three times as far off
     >>> sampler.probs()
     tensor([0.3000, 0.7000], dtype=torch.float64)
     """
@@ -140,8 +140,15 @@ class Sampler:
         """(K,) distribution from which the next draw takes its regions; a copy."""
         return self._allocate()[0].clone()
 
-    def draw(self, n: int) -> Draw:
-        """``n`` conditions for this rank: its slice of one draw that all ranks make alike."""
+    def draw(self, n: int, *, all_ranks: bool = False, counted: Tensor | None = None) -> Draw:
+        """``n`` conditions for this rank: its slice of one draw that all ranks make alike.
+
+        Args:
+            n: number of conditions for each rank.
+            all_ranks: return the whole draw of all ranks instead of this rank's slice.
+            counted: (n·ranks,) which rows of the whole draw will be observed, where that is known already and does not
+                depend on what is drawn; ``visit`` is then the probability that one of those visits a region.
+        """
         checks.whole("the number of draws", n, least=1)
         rank, ranks = self.ranks.place()
         n = int(n)
@@ -153,18 +160,20 @@ class Sampler:
         else:
             region = draws.invert(cdf, draws.independent(total, generator))
         coords = self.partition.draw(region, generator)
-        if ranks > 1:
-            mine = slice(n * rank, n * (rank + 1))
-            region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
+        if ranks > 1 and not all_ranks:
+            rank_slice = slice(n * rank, n * (rank + 1))
+            region, coords = region[rank_slice], {name: values[rank_slice] for name, values in coords.items()}
         self.step += 1
-        index, weight, visit = coords.pop("index"), self._weight(probs, region), self._visits(probs, total)
+        index, weight, visit = coords.pop("index"), self._weight(probs, region), self._visits(probs, total, counted)
         return Draw(region, index, weight, visit, self.num_regions, self.step - 1, coords)
 
-    def _visits(self, probs: Tensor, n: int) -> Tensor | None:
-        """(K,) probability that a draw of ``n`` visits each region, if the tracker asks for it."""
+    def _visits(self, probs: Tensor, n: int, counted: Tensor | None) -> Tensor | None:
+        """(K,) probability that a draw of ``n`` visits each region, if the tracker uses it."""
         if not self.tracker.uses_visit:
             return None
-        return draws.systematic_visit(probs, n) if self.stratified else draws.independent_visit(probs, n)
+        rows = None if counted is None else boundary.mask("counted", counted, n, self.device).sum()
+        visit = draws.systematic_visit if self.stratified else draws.independent_visit
+        return visit(probs, n, rows)
 
     def _allocate(self) -> tuple[Tensor, Tensor]:
         """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
@@ -198,8 +207,9 @@ class Sampler:
         timestep: Tensor | None = None,
         where: Tensor | None = None,
         visit: Tensor | None = None,
-    ) -> None:
-        """Report the discrepancy of each sample. Every rank must call it equally often: here statistics are exchanged.
+    ) -> bool:
+        """Report the discrepancy of each sample; whether the tracker has moved, which it does once in ``every`` calls.
+        Every rank must call it equally often: here statistics are exchanged.
 
         Args:
             drawn: the draw the samples came from, or the (B,) regions of samples that came from elsewhere.
@@ -207,8 +217,9 @@ class Sampler:
             timestep: (B,) timesteps of the samples, if the sampler was made with ``timesteps``; by default those of the
                 draw, if its partition covers them.
             where: (B,) which samples count; all of them by default.
-            visit: (K,) probability that the step visits each region, if it is not simply that of the draw. Only
-                trackers that weigh by it look at it; with bare regions or ``where`` it is taken as 1 unless given.
+            visit: (K,) probability, at draw time, that the step observes each region. Only trackers that weigh by it
+                (``tracker.uses_visit``) use it, and they need it wherever it is not simply that of the draw: with bare
+                regions and with ``where``.
         """
         step, region, visit, timestep = self._told(drawn, where, visit, timestep)
         # float32 values add up in float64 without rounding over a wide range, so in any order
@@ -221,7 +232,7 @@ class Sampler:
             signal, known = self.normaliser.apply(self._normalised, signal, bucket)
             signal, counted = signal * known, counted * known
         by_region = sum_by_region(region, (counted, signal, signal * signal), self.num_regions)
-        self._collect((*by_region, *buckets), visit)
+        return self._collect((*by_region, *buckets), visit)
 
     def _told(
         self, drawn: Draw | Tensor, where: Tensor | None, visit: Tensor | None, timestep: Tensor | None
@@ -233,17 +244,14 @@ class Sampler:
             )
         if visit is not None:
             visit = boundary.visit(visit, self.mass)
+        if visit is None and self.tracker.uses_visit:
+            known = drawn.visit if isinstance(drawn, Draw) and where is None else None
+            visit = boundary.known_visit(known, self.tracker)
+        visit = self._certain if visit is None else visit
         if not isinstance(drawn, Draw):
-            return (
-                self.step,
-                boundary.region(drawn, self.num_regions),
-                self._certain if visit is None else visit,
-                timestep,
-            )
+            return self.step, boundary.region(drawn, self.num_regions), visit, timestep
         if drawn.num_regions != self.num_regions:
             raise ValueError(f"this draw is of {drawn.num_regions} regions, the sampler has {self.num_regions} now")
-        if visit is None:
-            visit = drawn.visit if drawn.visit is not None and where is None else self._certain
         if timestep is None and self.normaliser:
             timestep = drawn.coords.get("timestep")
         return drawn.step, drawn.region, visit, timestep
@@ -252,7 +260,9 @@ class Sampler:
         """(B,) signals, 0 where they do not count, and (B,) 1 where they do: bad ones are refused or left out."""
         if where is None and signal.is_cpu and signals.all_valid(signal):
             return signal, torch.ones_like(signal)
-        wanted = torch.ones_like(region, dtype=torch.bool) if where is None else boundary.mask(where, region)
+        wanted = torch.ones_like(region, dtype=torch.bool)
+        if where is not None:
+            wanted = boundary.mask("where", where, len(region), region.device)
         ok = signals.valid(signal) | ~wanted
         if signal.is_cpu:
             signals.refuse(signal, ok, region, step, skip=self.nonfinite == "skip")
@@ -260,14 +270,14 @@ class Sampler:
         counted = wanted & ok
         return torch.where(counted, signal, 0.0), counted.to(signal)
 
-    def _collect(self, sums: tuple[Tensor, ...], visit: Tensor) -> None:
-        """Add a batch to the running step; at its end exchange it between ranks and move the tracker."""
+    def _collect(self, sums: tuple[Tensor, ...], visit: Tensor) -> bool:
+        """Add a batch to the running step; at its end exchange it between ranks, move the tracker and return True."""
         if self._collected:
             sums = tuple(before + now for before, now in zip(self._sums, sums, strict=True))
             visit = 1 - (1 - self._visit) * (1 - visit) if self.tracker.uses_visit else visit
         self._sums, self._visit, self._collected = sums, visit, self._collected + 1
         if self._collected < self.every:
-            return
+            return False
         self._collected = 0
         if self.updates == 0:
             self.ranks.agree(self.config(), self.device)
@@ -277,6 +287,7 @@ class Sampler:
             self._normalised = self.normaliser.update(self._normalised, *buckets)
         self.updates += 1
         self._allocation = None
+        return True
 
     @property
     def visited(self) -> Tensor:
@@ -371,7 +382,7 @@ class Sampler:
         empty = self.mass == 0  # (K,)
         self._drawable = (~empty).to(self.mass) if bool(empty.any()) else None  # (K,) 0 where nothing can be drawn
         self._floored = self.floor * self.mass  # (K,)
-        self._certain = torch.ones_like(self.mass)  # (K,) the visit probability where nothing better is known
+        self._certain = torch.ones_like(self.mass)  # (K,) the visit probability for trackers that do not use it
         self._collected = 0  # batches in the running step
         self._sums = tuple(torch.zeros_like(self.mass) for _ in range(3))
         if self.normaliser:

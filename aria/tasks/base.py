@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aria.distill.engine.batches import Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 
@@ -125,6 +125,10 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    def conditions(self) -> Tensor:
+        """(M,) the condition of every image."""
+        return self.condition
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self.latents[rows], self.condition[rows]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import aria
 from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.plan import Plan
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
@@ -86,6 +87,9 @@ class Shown:
     def __len__(self) -> int:
         return len(self.clean)
 
+    def conditions(self) -> Tensor:
+        return self.own
+
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         return self.clean.index_select(0, rows), self.own.index_select(0, rows)
 
@@ -117,7 +121,8 @@ def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = No
     teacher = Teacher(net(0), ask, schedule(), settings.pop("prediction", "epsilon"))
     pool = Encoded.numbered(conditions)
     pool.tensors["pooled"] = pool.tensors["pooled"] / conditions
-    told: dict[str, Any] = {"batch_size": 8, "steps": 1000, "seed": 3, "accelerator": Accelerator(cpu=True)}
     sampling = settings.pop("sampler", None) or sampler(conditions, **(of or {}))
-    shown = settings.pop("images", None) or images(conditions=conditions)
-    return Distiller(teacher, net(1, width), sampling, shown, pool, **(told | settings))
+    latents = settings.pop("images", None) or images(conditions=conditions)
+    accelerator = settings.pop("accelerator", None) or Accelerator(cpu=True)
+    plan = Plan(**({"batch_size": 8, "steps": 1000, "seed": 3} | settings))
+    return Distiller(teacher, net(1, width), sampling, latents, pool, plan, accelerator=accelerator)

@@ -207,13 +207,42 @@ def test_a_custom_mass_is_the_target():
 def test_residual_weighting_sees_the_probability_at_draw_time():
     """Observed late: the visit probability is that of the draw, not of the allocation in force when it is reported."""
     sampler = sampler_of((1, 1), tracker="ema(rate=0.05, importance=True)", allocator="proportional", floor=0.5)
-    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 1.0]))
+    both = torch.ones(2, dtype=torch.float64)
+    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 1.0]), visit=both)
     early = sampler.draw(1)
-    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 19.0]))
+    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 19.0]), visit=both)
     before = sampler.estimate().value[early.region]
     sampler.observe(early, torch.tensor([11.0]))
     assert early.visit.tolist() == pytest.approx([0.5, 0.5])
     assert sampler.estimate().value[early.region].item() == pytest.approx((before + 0.05 / 0.5 * (11 - before)).item())
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("counted", [0, 1, 3, 6, 8])
+def test_visit_probabilities_of_some_rows_are_how_often_they_visit(stratified, counted):
+    """Frequencies over 4,000 draws within 4.5 standard errors: wrong by chance once in 5,000 runs of the test."""
+    rows = torch.arange(8) < counted
+    sampler = sampler_of((1, 2, 6, 15), tracker="ema(rate=0.05, importance=True)", stratified=stratified, seed=2)
+    visits, steps = torch.zeros(4), 4000
+    for _ in range(steps):
+        draw = sampler.draw(8, counted=rows)
+        visits += torch.bincount(draw.region[rows], minlength=4) > 0
+    expected = draw.visit.float()
+    assert torch.allclose(visits / steps, expected, atol=4.5 * (0.25 / steps) ** 0.5)
+    exact = expected.isclose(torch.tensor(0.0)) | expected.isclose(torch.tensor(1.0))
+    assert torch.equal((visits / steps)[exact], expected[exact].round())
+
+
+def test_a_draw_of_all_ranks_is_the_slice_of_each():
+    sampler, again = sampler_of(), sampler_of()
+    assert torch.equal(sampler.draw(8, all_ranks=True).index, again.draw(8).index)
+
+
+def test_observe_reports_whether_the_tracker_moved():
+    sampler = sampler_of(every=3)
+    moved = [sampler.observe(draw := sampler.draw(4), torch.ones(4)) for _ in range(6)]
+    assert moved == [False, False, True] * 2
+    assert sampler.updates == 2 and draw.step == 5
 
 
 def test_one_region_is_legal():

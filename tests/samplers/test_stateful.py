@@ -20,6 +20,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from safetensors.torch import load, save
 
 import aria
+from aria.checks import InvalidSetting
 from aria import allocators, trackers
 from aria.interfaces import Allocator, RegionStats
 from aria.partitioners import Labels, Product
@@ -268,6 +269,12 @@ class SamplerMachine(RuleBasedStateMachine):
             "visit": None if own is None else torch.from_numpy(own),
         }
         tensor = torch.tensor(signal, dtype=torch.float64)
+        whole_draw = isinstance(what, aria.Draw) and counts is None
+        if self.sampler.tracker.uses_visit and own is None and not whole_draw:
+            with pytest.raises(InvalidSetting, match="observe") as refused:
+                self.sampler.observe(what, tensor, **given)
+            assert (refused.value.setting, refused.value.kind) == ("visit", "missing")
+            return
         try:
             self.model.observe(region, signal, counts or [True] * len(region), timestep, visit)
         except Refused as refused:

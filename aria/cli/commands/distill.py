@@ -41,12 +41,13 @@ def _shown(default: Any) -> str:
 @click.command(cls=Distill)
 @click.option("--config", "path", type=click.Path(path_type=Path), help="A YAML, TOML or JSON file of settings.")
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="A setting by its plain or dotted name.")
-@click.option("--quiet", is_flag=True, help="No progress bars.")
-def command(path: Path | None, more: tuple[str, ...], quiet: bool, **flags: Any) -> None:
-    """Train a student to answer as its teacher does, on conditions allocated where it does not yet.
+@click.option("--dry_run", is_flag=True, help="Show what would be done and estimate the memory, without training.")
+@click.option("--quiet", is_flag=True, help="Hide the summary and all progress bars.")
+def command(path: Path | None, more: tuple[str, ...], dry_run: bool, quiet: bool, **flags: Any) -> None:
+    """Train a student to reproduce its teacher's outputs, spending steps on conditions where it does not yet.
 
-    Teacher, student, prompts and output folder must be given. Flags win over --set, and --set over the file. Run the
-    same command again to go on where it stopped.
+    Teacher, student, prompts and output folder are required. Flags override --set, which overrides the file. To resume
+    a run that was stopped, run the same command again.
     """
     with mistakes(flags.get("output_dir") or "the output folder"):
         from aria.distill.settings.config import Config
@@ -54,7 +55,7 @@ def command(path: Path | None, more: tuple[str, ...], quiet: bool, **flags: Any)
         config = Config.read(path) if path else Config()
         config = config.with_values(dict(_pair(text) for text in more))
         config = config.with_values({name: value for name, value in flags.items() if value not in (None, ())})
-    _run(config, quiet)
+    _dry_run(config) if dry_run else _run(config, quiet)
 
 
 def _pair(text: str) -> tuple[str, Any]:
@@ -69,7 +70,21 @@ def _pair(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set {name}: {value!r} cannot be read as YAML") from None
 
 
+def _dry_run(config: Any) -> None:
+    with mistakes(config.run.output_dir):
+        from aria.distill.runs.inputs import check_inputs
+
+        check_inputs(config)
+        from aria.distill.runs.run import dry_run
+
+        click.echo(dry_run(config))
+
+
 def _run(config: Any, quiet: bool) -> None:
+    with mistakes(config.run.output_dir):
+        from aria.distill.runs.inputs import check_inputs
+
+        check_inputs(config)  # before the heavy imports, so that these refusals are quick
     import torch
 
     from aria.distill.data.cache import silent
@@ -80,7 +95,7 @@ def _run(config: Any, quiet: bool) -> None:
         _no_bars()
     with mistakes(config.run.output_dir):
         try:
-            distiller = run(config, bar=silent if quiet else bar, quiet=quiet)
+            distiller = run(config, bar=silent if quiet else bar, show=None if quiet else _show, quiet=quiet)
         except NonFiniteLoss as error:
             raise click.ClickException(str(error)) from error
         except torch.OutOfMemoryError as error:
@@ -88,11 +103,15 @@ def _run(config: Any, quiet: bool) -> None:
     if not distiller.accelerator.is_main_process:
         return  # with exit code 0: launchers end all others when one fails, and the first may not be done
     if distiller.step_count < distiller.steps:
-        click.echo(f"stopped at step {distiller.step_count} of {distiller.steps}; the same command goes on", err=True)
+        click.echo(f"stopped at step {distiller.step_count} of {distiller.steps}; run the same command to resume", err=True)
         raise click.exceptions.Exit(128 + distiller.stopped_by)  # as if the signal had ended it
     if not quiet:
-        click.echo("the pipeline is written: `aria sample` draws from it, `aria report` shows the run", err=True)
+        click.echo("the pipeline is written: `aria sample` generates images with it, `aria report` draws the run", err=True)
     click.echo(config.run.output_dir)
+
+
+def _show(lines: str) -> None:
+    click.echo(lines, err=True)
 
 
 def _out_of_memory(config: Any, error: Exception) -> str:

@@ -30,8 +30,9 @@ import aria
 from aria import checks, files, whole_file
 from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
-from aria.distill.engine.batches import Batches, Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.learner import Learner, freeze
+from aria.distill.engine.source import Source, State
 from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
 from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher
@@ -149,12 +150,12 @@ def discrepancies(
     ``device``.
     """
     sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
-    batches = Batches(
+    source, state = Source(
         images, conditions, sampler, teacher.schedule, size=batch_size, replacement=torch.ones(len(teacher.schedule)),
         null_probability=0.0, seed=seed, device=device,
-    )  # fmt: skip
+    ), State()  # fmt: skip
     converted = prediction is not None and prediction != teacher.prediction
-    convert = (batches.schedule, str(prediction), teacher.prediction) if converted else None
+    convert = (source.schedule, str(prediction), teacher.prediction) if converted else None
     asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
     answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
     count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
@@ -163,7 +164,8 @@ def discrepancies(
     with bar("comparing") as progress, torch.no_grad():
         for step in range(steps):
             progress(step, steps)
-            batch = batches.next()
+            batch, pending = source.next(state)
+            state = source.advance(pending, batch.noisy, teacher.prediction)
             shown = batch.noisy, batch.timestep, batch.condition
             wanted = asked(*shown)[0]
             apart = [_apart(learner(*shown)[0], wanted) for learner in answering.values()]

@@ -425,13 +425,3 @@ def help_of(name: str) -> str:
 def _factory(section: Field[Any]) -> Any:
     assert section.default_factory is not MISSING
     return section.default_factory
-
-
-def teacher_steps(config: Config) -> int:
-    """Number of sampling steps in which the teacher makes an image."""
-    return config.models.halve_from or config.data.num_inference_steps
-
-
-def student_steps(config: Config) -> int:
-    """Number of sampling steps in which the student does."""
-    return teacher_steps(config) // 2 if config.models.halve_from else teacher_steps(config)

@@ -1,0 +1,42 @@
+"""What a run has to save, as named parts with one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+State = Mapping[str, Any]
+"""Tensors and values of JSON by name."""
+
+
+class Stateful(Protocol):
+    """An object that can be saved. Every rank calls ``state_dict``; what it returns on the first one is written."""
+
+    def state_dict(self) -> State: ...
+
+    def load_state_dict(self, state: State) -> None: ...
+
+
+@runtime_checkable
+class Exported(Protocol):
+    """A stateful object that is a model as well, which others open by diffusers' ``from_pretrained``."""
+
+    file: str
+    """Where in a checkpoint its tensors lie."""
+
+    def export(self, folder: Path | None) -> None:
+        """Write the rest that ``from_pretrained`` needs into a checkpoint. Every rank calls it, one with a folder."""
+
+
+TrainState = Mapping[str, Stateful]
+"""Everything a resumed run needs, by name."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stateful object made of two functions."""
+
+    state_dict: Callable[[], State]
+    load_state_dict: Callable[[State], None]
