@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.whole_file"}
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy", "aria.threads", "aria.files"}
+LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.lazy", "aria.threads", "aria.files", "aria.progress"}
+CLI = {"aria.cli.errors", "aria.cli.options", "aria.cli.tables"}
 
 ALLOWED: dict[str, set[str]] = {
     "aria.interfaces": set(),
@@ -33,6 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.whole_file": set(),
     "aria.files": {"aria.whole_file"},
     "aria.threads": set(),
+    "aria.progress": set(),
     "aria.statistics": {"aria.interfaces"},
     "aria.partitioners": BASE,
     "aria.trackers": BASE,
@@ -44,15 +46,17 @@ ALLOWED: dict[str, set[str]] = {
     "aria.distill": LIBRARY | {"aria.html"},
     "aria.tasks": LIBRARY | {"aria.distill"},
     "aria.bench": LIBRARY | {"aria.html", "aria.distill", "aria.tasks"},
-    "aria.cli.progress_lines": set(),
-    "aria.cli.command_line": {"aria.cli.progress_lines"},
+    "aria.cli.errors": set(),
+    "aria.cli.options": BASE,
+    "aria.cli.tables": set(),
+    "aria.cli.application": {"aria.cli.errors"},
     "aria.html": set(),
-    "aria.cli.commands": LIBRARY | {"aria.cli.command_line", "aria.html", "aria.distill", "aria.tasks", "aria.bench"},
-    "aria.cli": {"aria.cli.command_line", "aria.cli.commands"},
-    "theory": LIBRARY | {"aria.cli.command_line", "aria.html"},
+    "aria.cli.commands": LIBRARY | CLI | {"aria.html", "aria.distill", "aria.tasks", "aria.bench"},
+    "aria.cli": {"aria.cli.application", "aria.cli.commands"},
+    "theory": LIBRARY | CLI | {"aria.cli.application", "aria.html"},
 }
 """What each layer may import of ours besides itself; ``aria`` alone is the package's ``__init__``."""
-ALLOWED_IN_FUNCTIONS = {"aria.registry": PARTS, "aria.cli.command_line": {"aria.registry"}}
+ALLOWED_IN_FUNCTIONS = {"aria.registry": PARTS, "aria.cli.errors": {"aria.registry"}}
 ALLOWED_FOR_TYPES = {"aria.interfaces": {"aria.pool"}, "aria.testing": {"aria.distill"}}
 
 LIGHT = {"torch", "numpy", "click", "safetensors"}
