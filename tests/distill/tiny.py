@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 import aria
+from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
+from aria.distill.engine.batch import Batch
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.plan import Plan
+from aria.distill.engine.source import Pending, Source, State
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
@@ -44,54 +48,17 @@ def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition)
     return output
 
 
-class Gone(NamedTuple):
-    """Conditions that have arrived."""
-
-    told: Condition
-
-    def result(self) -> Condition:
-        return self.told
-
-
-class Encoded:
-    """A pool in memory. Row i holds the number i, so that a batch says what it was told."""
-
-    residency = "device"
-
-    def __init__(self, tensors: Condition, null: Condition) -> None:
-        self.tensors, self._null = tensors, null
-
-    @classmethod
-    def numbered(cls, count: int) -> Encoded:
-        rows = torch.arange(count).float()
-        embeds = torch.stack([rows / count, torch.sin(rows), torch.cos(rows)], 1)
-        null = {"embeds": torch.full((1, WIDTH), -7.0), "pooled": torch.full((1,), -1.0)}
-        return cls({"embeds": embeds, "pooled": rows}, null)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def null(self, n: int) -> Condition:
-        return {name: value.expand(n, *value.shape[1:]) for name, value in self._null.items()}
-
-    def prefetch(self, index: Tensor) -> Gone:
-        return Gone({name: value.index_select(0, index) for name, value in self.tensors.items()})
+def numbered(count: int) -> EncodingsInMemory:
+    """A pool whose row i holds the number i, so that a batch shows which conditions it has."""
+    rows = torch.arange(count).float()
+    embeds = torch.stack([rows / count, torch.sin(rows), torch.cos(rows)], 1)
+    null = {"embeds": torch.full((1, WIDTH), -7.0), "pooled": torch.full((1,), -1.0)}
+    return EncodingsInMemory({"embeds": embeds, "pooled": rows}, null)
 
 
-class Shown:
-    """Latents in memory; image i shows condition i modulo the pool."""
-
-    def __init__(self, clean: Tensor, conditions: int) -> None:
-        self.clean, self.own = clean, torch.arange(len(clean)) % conditions
-
-    def __len__(self) -> int:
-        return len(self.clean)
-
-    def conditions(self) -> Tensor:
-        return self.own
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.clean.index_select(0, rows), self.own.index_select(0, rows)
+def shown(latents: Tensor, conditions: int) -> LatentsInMemory:
+    """Image i shows condition i modulo the number of conditions."""
+    return LatentsInMemory(latents, torch.arange(len(latents)) % conditions)
 
 
 def schedule(timesteps: int = TIMESTEPS) -> NoiseSchedule:
@@ -100,9 +67,9 @@ def schedule(timesteps: int = TIMESTEPS) -> NoiseSchedule:
     return NoiseSchedule(angle.cos(), angle.sin())
 
 
-def images(count: int = 10, conditions: int = 12) -> Shown:
+def images(count: int = 10, conditions: int = 12) -> LatentsInMemory:
     clean = torch.randn(count, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
-    return Shown(clean, conditions)
+    return shown(clean, conditions)
 
 
 def sampler(conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
@@ -119,10 +86,53 @@ def net(seed: int, width: int = 6) -> Net:
 def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = None, **settings: Any) -> Distiller:
     """A distiller of two small models; ``of`` are the sampler's settings."""
     teacher = Teacher(net(0), ask, schedule(), settings.pop("prediction", "epsilon"))
-    pool = Encoded.numbered(conditions)
+    pool = numbered(conditions)
     pool.tensors["pooled"] = pool.tensors["pooled"] / conditions
+    pool.residency = settings.pop("residency", pool.residency)
     sampling = settings.pop("sampler", None) or sampler(conditions, **(of or {}))
     latents = settings.pop("images", None) or images(conditions=conditions)
     accelerator = settings.pop("accelerator", None) or Accelerator(cpu=True)
     plan = Plan(**({"batch_size": 8, "steps": 1000, "seed": 3} | settings))
     return Distiller(teacher, net(1, width), sampling, latents, pool, plan, accelerator=accelerator)
+
+
+class Stream:
+    """A source with its state at hand: the next batch each time, continued from the outputs it is given."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.state = source, State()
+
+    def next(self, output: Callable[[Batch], Tensor] = lambda batch: batch.noisy, prediction: str = "sample") -> Batch:
+        batch, pending = self.source.next(self.state)
+        self.state = self.source.advance(pending, output(batch), prediction)
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+
+def first_batch(distiller: Distiller) -> Batch:
+    """The batch of the next step, which stays the next one."""
+    counted = distiller.sampler.step
+    batch, _ = distiller.source.next(distiller.flow)
+    distiller.sampler.step = counted
+    return batch
+
+
+def always(distiller: Distiller, batch: Batch) -> None:
+    """Train on this batch again and again."""
+    distiller.source.next = lambda state: (batch, Pending((), None, batch))  # type: ignore[method-assign]
+
+
+def recorded(distiller: Distiller) -> list[Batch]:
+    """The batches of all steps from now on, in a list that grows."""
+    batches: list[Batch] = []
+    draw = distiller.source.next
+
+    def next_recorded(state: State) -> tuple[Batch, Pending]:
+        drawn = draw(state)
+        batches.append(drawn[0])
+        return drawn
+
+    distiller.source.next = next_recorded  # type: ignore[method-assign]
+    return batches

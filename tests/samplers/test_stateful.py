@@ -20,8 +20,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from safetensors.torch import load, save
 
 import aria
-from aria.checks import InvalidSetting
 from aria import allocators, trackers
+from aria.checks import InvalidSetting
 from aria.interfaces import Allocator, RegionStats
 from aria.partitioners import Labels, Product
 

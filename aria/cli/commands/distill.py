@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar, silent
 
 
 class Distill(click.Command):
@@ -49,7 +50,7 @@ def command(path: Path | None, more: tuple[str, ...], dry_run: bool, quiet: bool
     Teacher, student, prompts and output folder are required. Flags override --set, which overrides the file. To resume
     a run that was stopped, run the same command again.
     """
-    with mistakes(flags.get("output_dir") or "the output folder"):
+    with refusals(flags.get("output_dir") or "the output folder"):
         from aria.distill.settings.config import Config
 
         config = Config.read(path) if path else Config()
@@ -87,13 +88,12 @@ def _run(config: Any, quiet: bool) -> None:
         check_inputs(config)  # before the heavy imports, so that these refusals are quick
     import torch
 
-    from aria.distill.data.cache import silent
     from aria.distill.engine.distiller import NonFiniteLoss
     from aria.distill.runs.run import run
 
     if quiet:
         _no_bars()
-    with mistakes(config.run.output_dir):
+    with refusals(config.run.output_dir):
         try:
             distiller = run(config, bar=silent if quiet else bar, show=None if quiet else _show, quiet=quiet)
         except NonFiniteLoss as error:

@@ -22,6 +22,7 @@ from aria.distill.runs.plan import RunPlan
 from aria.distill.students import add_low_rank, factorise
 from aria.interfaces import Partition
 from aria.pool import Pool
+from aria.progress import Bar
 
 
 def open_accelerator(plan: RunPlan) -> Accelerator:
@@ -62,7 +63,7 @@ def make_trainable(plan: RunPlan, student: Any) -> Any:
     return student
 
 
-def fill_cache(plan: RunPlan, pipeline: Any, bar: cache.Bar) -> None:
+def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar) -> None:
     """Encode the prompts and make or encode the images, unless the cache has them."""
     data = plan.config.data
     cache.fill(
@@ -80,7 +81,7 @@ def fill_cache(plan: RunPlan, pipeline: Any, bar: cache.Bar) -> None:
     )
 
 
-def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: cache.Bar) -> tuple[Conditions, Latents]:
+def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) -> tuple[Conditions, Latents]:
     """The cached conditions and images; the first rank fills the cache."""
     data = plan.config.data
     if accelerator.is_main_process:

@@ -9,7 +9,6 @@ from typing import Any
 from accelerate import Accelerator
 
 from aria import files, whole_file
-from aria.distill.data import cache
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.weights import plain
@@ -21,12 +20,13 @@ from aria.distill.runs.plan import RunPlan, resolve
 from aria.distill.runs.resume import resume, shared, teacher_identity
 from aria.distill.runs.summary import memory, summary
 from aria.distill.settings.config import Config
+from aria.progress import Bar
 
 Show = Callable[[str], None]
 """Shows some lines to whoever started the run."""
 
 
-def run(config: Config, *, bar: cache.Bar, show: Show | None = None, quiet: bool = False) -> Distiller:
+def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = False) -> Distiller:
     """Open, cache, divide, train, deliver; resumed where the output folder holds a checkpoint."""
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
