@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 import aria
-from aria.distill import GUIDANCE, AdamW, Distiller, Teacher, guidance_argument, guided, take_guidance
+from aria.distill import GUIDANCE, AdamW, Distiller, Plan, Teacher, guidance_argument, guided, take_guidance
 from aria.tasks import Digits, World
 from aria.tasks.shapes import Course, fit
 
@@ -65,14 +65,15 @@ def trained(teacher: Teacher, student: Any, world: World, partitioner: str, step
         aria.Sampler(partition, timesteps=len(teacher.schedule), every=10, seed=seed),
         world.images,
         world.conditions,
-        objective=["output"],
-        replacement="constant(1.0)",
-        optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.0, lr_scheduler="cosine", lr_warmup_steps=20),
-        steps=steps,
-        batch_size=BATCH,
-        ema_decay=0.99,
-        seed=seed,
-        **more,
+        Plan(
+            replacement="constant(1.0)",
+            optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.0, lr_scheduler="cosine", lr_warmup_steps=20),
+            steps=steps,
+            batch_size=BATCH,
+            ema_decay=0.99,
+            seed=seed,
+            **more,
+        ),
     )
     distiller.fit()
     distiller.check()

@@ -174,12 +174,13 @@ def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
     from types import SimpleNamespace
 
     from aria.distill.runs import assembly
+    from aria.distill.runs.plan import resolve
     from aria.distill.settings.config import Config
 
-    config = Config().with_values({"fsdp": True})
+    plan = resolve(Config().with_values({"fsdp": True, "output_dir": str(tmp_path)}))
     monkeypatch.setattr(assembly, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
-        assembly.open_accelerator(config, tmp_path, [])
+        assembly.open_accelerator(plan)
 
 
 @pytest.mark.usefixtures("untouched")

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from aria.cli import main
 from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine import sharding
-from aria.distill.engine.distiller import Distiller, NonFiniteLoss
+from aria.distill.engine.distiller import NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.weights import plain
 from aria.distill.models.denoisers.dit import DiT
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
@@ -38,11 +39,11 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
     """Train, and leave what came out as a file; every rank calls it."""
     distiller = made(ranks, **settings)
     if resume is not None:
-        checkpoint.load(distiller, resume, settings={})
+        checkpoint.load(distiller.state(), resume, settings={})
     while distiller.step_count < steps:
         distiller.step()
         if distiller.step_count == save:
-            checkpoint.save(distiller, folder, settings={})
+            tiny.save(distiller, folder, {})
     with distiller.averaged():
         average = distiller.whole_student()
         if distiller.accelerator.is_main_process:
@@ -116,15 +117,15 @@ def poisoned(folder):
     distiller = made(ranks=2, fsdp=True)
     distiller.step()
     before = [sharding.whole(value).clone() for value in distiller.learner.parameters()]
-    plan = distiller.batches._plan
+    plan = distiller.source._plan
 
-    def spoil(draw):
-        spoilt = plan(draw)
+    def spoil(draw, *rest):
+        spoilt = plan(draw, *rest)
         if distiller.accelerator.process_index == 1:
             spoilt.noise[0] = float("inf")
         return spoilt
 
-    distiller.batches._plan = spoil
+    distiller.source._plan = spoil
     distiller.step()
     after = [sharding.whole(value) for value in distiller.learner.parameters()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -176,13 +177,13 @@ def unet_run(folder, ranks, change, **more):
     images = tiny.shown(clean, 12)
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, ask, tiny.schedule(), "epsilon", "unet")
-    distiller = Distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **told)
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **told)
     for _ in range(2):
         distiller.step()
-    checkpoint.save(distiller, folder, settings={})
+    tiny.save(distiller, folder, {})
     whole = distiller.whole_student()
     if distiller.accelerator.is_main_process:
-        save_file(dict(checkpoint.plain(whole).state_dict()), folder / "student.safetensors")
+        save_file(dict(plain(whole).state_dict()), folder / "student.safetensors")
     distiller.accelerator.wait_for_everyone()
 
 
@@ -195,7 +196,7 @@ def dit_run(folder, ranks, **more):
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, DiT(), tiny.schedule(), "epsilon", "transformer")
     images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
-    distiller = Distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
     for _ in range(2):
         distiller.step()
     whole = distiller.whole_student()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,12 +12,13 @@ from torch import Tensor, nn
 
 import aria
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
-from aria.distill.engine.batch import Batch
+from aria.distill.engine.batch import Batch, Encodings, Images
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.plan import Plan
 from aria.distill.engine.source import Pending, Source, State
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.runs import checkpoint
 from aria.distill.teachers.teacher import Teacher
 
 CHANNELS, SIDE, WIDTH = 2, 4, 3
@@ -94,6 +96,28 @@ def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = No
     accelerator = settings.pop("accelerator", None) or Accelerator(cpu=True)
     plan = Plan(**({"batch_size": 8, "steps": 1000, "seed": 3} | settings))
     return Distiller(teacher, net(1, width), sampling, latents, pool, plan, accelerator=accelerator)
+
+
+def distiller(
+    teacher: Any,
+    student: nn.Module,
+    sampler: aria.Sampler,
+    images: Images,
+    pool: Encodings,
+    *,
+    accelerator: Accelerator | None = None,
+    **settings: Any,
+) -> Distiller:
+    """A distiller whose plan is made of ``settings``."""
+    return Distiller(teacher, student, sampler, images, pool, Plan(**settings), accelerator=accelerator)
+
+
+def save(distiller: Distiller, output: Path, settings: dict[str, Any] | None = None, limit: int | None = None) -> Path:
+    """A checkpoint of a distiller."""
+    accelerator = distiller.accelerator
+    return checkpoint.save(
+        distiller.state(), output, distiller.step_count, settings=settings or {}, accelerator=accelerator, limit=limit
+    )
 
 
 class Stream:

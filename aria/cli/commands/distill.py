@@ -72,7 +72,7 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _dry_run(config: Any) -> None:
-    with mistakes(config.run.output_dir):
+    with refusals(config.run.output_dir):
         from aria.distill.runs.inputs import check_inputs
 
         check_inputs(config)
@@ -82,7 +82,7 @@ def _dry_run(config: Any) -> None:
 
 
 def _run(config: Any, quiet: bool) -> None:
-    with mistakes(config.run.output_dir):
+    with refusals(config.run.output_dir):
         from aria.distill.runs.inputs import check_inputs
 
         check_inputs(config)  # before the heavy imports, so that these refusals are quick
@@ -103,10 +103,11 @@ def _run(config: Any, quiet: bool) -> None:
     if not distiller.accelerator.is_main_process:
         return  # with exit code 0: launchers end all others when one fails, and the first may not be done
     if distiller.step_count < distiller.steps:
-        click.echo(f"stopped at step {distiller.step_count} of {distiller.steps}; run the same command to resume", err=True)
+        where = f"step {distiller.step_count} of {distiller.steps}"
+        click.echo(f"stopped at {where}; run the same command to resume", err=True)
         raise click.exceptions.Exit(128 + distiller.stopped_by)  # as if the signal had ended it
     if not quiet:
-        click.echo("the pipeline is written: `aria sample` generates images with it, `aria report` draws the run", err=True)
+        click.echo("the pipeline is written: `aria sample` generates images, `aria report` draws the run", err=True)
     click.echo(config.run.output_dir)
 
 

@@ -18,7 +18,7 @@ from aria.distill.engine.learner import HALF, Learner, check_pair, compile_block
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.plan import Plan, named
 from aria.distill.engine.source import Source, State
-from aria.distill.engine.state import Part, TrainState
+from aria.distill.engine.state import Part, TrainState, check_alike
 from aria.distill.engine.tally import Tally
 from aria.distill.engine.weights import Weights
 from aria.distill.models.denoisers import Ask, keep_labels
@@ -190,19 +190,27 @@ class Distiller:
 
     def state(self) -> TrainState:
         """Everything a resumed run needs to continue bit for bit. A new stateful object is one line here."""
-        averages = {"ema": Weights(f"{self.component}_ema", self.student, self.whole_student, self.average)}
-        scaler = self.accelerator.scaler
+        averaged = {}
+        if self.average is not None:
+            averaged["ema"] = Weights(f"{self.component}_ema", self.student, self.whole_student, self.average)
+        scaler, scaled = self.accelerator.scaler, {}
+        if scaler is not None:
+            scaled["scaler"] = Part(scaler.state_dict, self._load_scaler)
         return {
             "student": Weights(self.component, self.student, self.whole_student),
-            **(averages if self.average is not None else {}),
+            **averaged,
             "projections": sharding.Sharded(self.accelerator.unwrap_model(self.learner).projections),
             "optimiser": optimiser.Optimiser(self.optimizer.optimizer, self.learning_rate),
-            **({"scaler": scaler} if scaler is not None else {}),
+            **scaled,
             "sampler": self.sampler,
             "source": Part(self._pack_flow, self._unpack_flow),
             "tally": self.tally,
             "progress": Part(lambda: {"step": self.step_count}, self._continue_at),
         }
+
+    def _load_scaler(self, state: Any) -> None:
+        check_alike("scaler", dict(state), self.accelerator.scaler.state_dict())
+        self.accelerator.scaler.load_state_dict(state)
 
     def _pack_flow(self) -> dict[str, Tensor]:
         return self.source.pack(self.flow, self.accelerator.gather)

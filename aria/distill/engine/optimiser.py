@@ -10,6 +10,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from aria.distill.engine import sharding
+from aria.distill.engine.state import check_alike
 from aria.distill.settings.config import AdamW
 
 
@@ -42,6 +43,7 @@ class Optimiser:
         return {**state_tensors(self.optimizer), "learning_rate": self.learning_rate.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_alike("learning_rate", state["learning_rate"], self.learning_rate.state_dict())
         load_state_tensors(self.optimizer, {name: x for name, x in state.items() if isinstance(x, Tensor)})
         self.learning_rate.load_state_dict(state["learning_rate"])
         for group, rate in zip(self.optimizer.param_groups, self.learning_rate.get_last_lr(), strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ class Stateful(Protocol):
 
     def state_dict(self) -> State: ...
 
-    def load_state_dict(self, state: State) -> None: ...
+    def load_state_dict(self, state: Any) -> None: ...
 
 
 @runtime_checkable
@@ -30,6 +31,23 @@ class Exported(Protocol):
         """Write the rest that ``from_pretrained`` needs into a checkpoint. Every rank calls it, one with a folder."""
 
 
+def check_alike(name: str, saved: Any, now: Any) -> None:
+    """Refuse JSON that is not built as the run's own: the same names, as many of each, of the same types, finite."""
+    if not _alike(saved, now):
+        raise ValueError(f"{name} is not as this run has it: {saved!r:.100}")
+
+
+def _alike(saved: Any, now: Any) -> bool:
+    match now:
+        case dict():
+            return isinstance(saved, dict) and saved.keys() == now.keys() and all(_alike(saved[k], now[k]) for k in now)
+        case list() | tuple():
+            return isinstance(saved, list) and len(saved) == len(now) and all(map(_alike, saved, now))
+        case float():
+            return type(saved) in (int, float) and abs(saved) <= sys.float_info.max
+    return type(saved) is type(now)
+
+
 TrainState = Mapping[str, Stateful]
 """Everything a resumed run needs, by name."""
 
@@ -39,4 +57,4 @@ class Part:
     """A stateful object made of two functions."""
 
     state_dict: Callable[[], State]
-    load_state_dict: Callable[[State], None]
+    load_state_dict: Callable[[Any], None]

@@ -21,7 +21,9 @@ from tests.distill import tiny
 SIZE = 12
 
 
-def batches(share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, schedule=None, residency="device", **settings):
+def batches(
+    share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, schedule=None, residency="device", **settings
+):
     schedule = schedule or tiny.schedule()
     sampler = tiny.sampler()
     if place is not None:

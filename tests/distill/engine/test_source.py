@@ -40,7 +40,10 @@ def partitions():
     }
 
 
-def batches(partition, *, size=SIZE, allocator="pool", null_probability=0.1, images=None, schedule=None, residency="device", **settings):
+def batches(
+    partition, *, size=SIZE, allocator="pool", null_probability=0.1, images=None, schedule=None, residency="device",
+    **settings,
+):  # fmt: skip
     schedule = schedule or tiny.schedule()
     sampler = aria.Sampler(partition, "bank", allocator, floor=0.0, seed=1)
     pool = tiny.numbered(CONDITIONS)
@@ -126,7 +129,8 @@ def test_all_tensors_of_a_condition_are_told_together():
 
 def test_weights_are_of_drawn_conditions_only():
     made = batches(partitions()["uneven regions"], allocator="uniform")
-    made.source.sampler = aria.Sampler(partitions()["uneven regions"], "bank", "uniform", floor=0.0, correction="importance")
+    partition = partitions()["uneven regions"]
+    made.source.sampler = aria.Sampler(partition, "bank", "uniform", floor=0.0, correction="importance")
     batch = made.next()
     drawn = ~batch.own & ~batch.null & (batch.index >= 10)
     assert bool(drawn.any()) and bool((batch.weight[drawn] == 2.0).all())  # 8/12 of the pool, 1/3 of the draws
@@ -139,7 +143,8 @@ def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
     epochs = torch.cat(rows).view(2, 10)
     assert torch.equal(epochs.sort(1).values, torch.arange(10).expand(2, 10))
     assert not torch.equal(epochs[0], epochs[1])
-    assert torch.equal(batches(partitions()["one region"], size=35)._image_rows(0)[:10], epochs[0])  # a batch larger than the images spans epochs
+    larger = batches(partitions()["one region"], size=35)
+    assert torch.equal(larger._image_rows(0)[:10], epochs[0])  # a batch larger than the images spans epochs
     assert len(gathered(batches(partitions()["one region"], size=35), 2)["own"]) == 70
 
 
@@ -181,7 +186,9 @@ def test_steps_drawn_ahead_are_saved(ahead):
 
 def test_drawing_ahead_uses_older_estimates():
     partition = partitions()["uneven regions"]
-    now, early = (batches(partition, size=60, allocator="proportional", ahead=ahead, residency="disk") for ahead in (0, 2))
+    now, early = (
+        batches(partition, size=60, allocator="proportional", ahead=ahead, residency="disk") for ahead in (0, 2)
+    )
     for made in (now, early):
         batch = made.next()
         made.sampler.observe(batch.region, 1.0 + 100.0 * (batch.region == 0))
