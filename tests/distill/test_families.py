@@ -112,7 +112,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     assert logs(other) == logs(one)
     assert (other / "discrepancies.jsonl").read_text() == (one / "discrepancies.jsonl").read_text()
     last = f"checkpoint-{step + 4}"
-    for name in (f"{last}/{WEIGHTS}", f"{last}/optimizer.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
+    for name in (f"{last}/{WEIGHTS}", f"{last}/optimiser.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
         assert_same(load_file(other / name), load_file(one / name))
     if kind != "sd3":
         assert logs(one)[0]["variance"] > 0

@@ -13,7 +13,7 @@ from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine import sharding
 from aria.distill.engine.distiller import NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.weights import plain
+from aria.distill.engine.weights import FILE, plain
 from aria.distill.models.denoisers.dit import DiT
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
@@ -48,7 +48,7 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
         average = distiller.whole_student()
         if distiller.accelerator.is_main_process:
             save_file(dict(average.state_dict()), folder / "average.safetensors")
-    whole, sums = distiller.whole_student(), distiller.tally.sums()
+    whole, sums = distiller.whole_student(), distiller.tally.seen_so_far()
     if distiller.accelerator.is_main_process:
         save_file(dict(whole.state_dict()), folder / "student.safetensors")
         save_file({**distiller.sampler.state_dict(), **sums}, folder / "sampler.safetensors")
@@ -230,7 +230,7 @@ def test_what_else_can_be_divided(change, tmp_path):
     on_ranks(lambda: unet_run(two, 2, change, fsdp=True), two)
     assert far(one, two, "student") < 1e-5
     folders = [folder / "checkpoint-2" / "unet" for folder in (one, two)]
-    held = [load_file(folder / checkpoint.WEIGHTS) for folder in folders]
+    held = [load_file(folder / FILE) for folder in folders]
     for name in held[0]:
         torch.testing.assert_close(held[0][name], held[1][name], rtol=1e-4, atol=1e-5)
 
@@ -248,11 +248,14 @@ def test_refusals(tmp_path):
 
 def test_accelerates_own_sharding_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    told = {"pretrained_model_name_or_path": tmp_path, "student": tmp_path, "prompts": tmp_path, "output_dir": tmp_path}
+    (tmp_path / "model_index.json").write_text("{}")
+    folders = dict.fromkeys(("pretrained_model_name_or_path", "student", "prompts"), tmp_path)
+    told = folders | {"output_dir": tmp_path / "out"}
     flags = [str(text) for name, value in told.items() for text in (f"--{name}", value)]
     ended = CliRunner().invoke(main, ["distill", *flags])
     assert ended.exit_code == 2
-    assert "divided among processes by --fsdp; launch without accelerate's --use_fsdp" in ended.stderr.splitlines()[-1]
+    sentence = "--fsdp shards the student across processes: launch without accelerate's --use_fsdp"
+    assert sentence in ended.stderr.splitlines()[-1]
 
 
 def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypatch, tmp_path):
@@ -261,8 +264,8 @@ def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypa
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *told, **more: given.append(type(self).__name__))
     for name, compiled in (("one", False), ("other", True)):
         (tmp_path / name).mkdir()
-        unet_run(tmp_path / name, 1, lambda model: model, compiled=compiled)
+        unet_run(tmp_path / name, 1, lambda model: model, compile=compiled)
     assert given == ["BasicTransformerBlock"] * 2 * 4  # of two models: one down, one in the middle, two up
     assert far(tmp_path / "one", tmp_path / "other", "student") == 0.0
     with pytest.raises(ValueError, match="Net does not say which blocks it repeats: train without compile"):
-        tiny.make(compiled=True)
+        tiny.make(compile=True)

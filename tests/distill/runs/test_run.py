@@ -20,6 +20,7 @@ import aria
 from aria.cli import main
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
+from aria.distill.engine.weights import FILE
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
@@ -113,8 +114,8 @@ def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, 
     ended = forks.done(*told(place, other, teacher, **more))
     assert ended.stdout.strip() == str(other) and "%|" not in ended.stderr
     same_runs(one, other, steps)
-    delivered = load_file(one / "unet" / checkpoint.WEIGHTS)
-    saved = {name: load_file(one / f"checkpoint-{steps}" / name / checkpoint.WEIGHTS)
+    delivered = load_file(one / "unet" / FILE)
+    saved = {name: load_file(one / f"checkpoint-{steps}" / name / FILE)
              for name in ("unet", "unet_ema") if (one / f"checkpoint-{steps}" / name).exists()}  # fmt: skip
     assert_same(delivered, saved["unet" if "no_use_ema" in more else "unet_ema"])
     assert len(saved) == (1 if "no_use_ema" in more else 2)
