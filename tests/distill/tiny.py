@@ -75,9 +75,14 @@ def images(count: int = 10, conditions: int = 12) -> LatentsInMemory:
 
 
 def sampler(conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
+    return sampler_of("labels('label')", conditions, regions, **settings)
+
+
+def sampler_of(partitioner: str, conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
+    """A sampler over the regions that a partitioner makes of conditions with so many labels."""
     pool = aria.Pool(columns={"label": [row % regions for row in range(conditions)]})
-    told = {"tracker": "bank", "allocator": "pool", "floor": 0.2, "seed": 1}
-    return aria.Sampler(aria.partitioners.Labels("label").fit(pool), **(told | settings))
+    defaults = {"tracker": "bank", "allocator": "pool", "floor": 0.2, "seed": 1}
+    return aria.Sampler(aria.registry.partitioner(partitioner).fit(pool), **(defaults | settings))
 
 
 def net(seed: int, width: int = 6) -> Net:
