@@ -124,16 +124,16 @@ def test_what_is_said_of_a_log_does_not_depend_on_how_much_a_row_sums_up(tmp_pat
     best = float(bounds.asynchronous_best_rate(1 / 3, 0.5, drift, 2, adaptive=False))
     rate = next(row["setting"] for row in found["settings"] if row["drift_is"] == "oblivious")
     assert rate == pytest.approx(best, rel=0.1)
-    assert not any("summed up" in note for note in found["notes"])
+    assert not any("within one logged row" in note for note in found["notes"])
     for factor, verdict in ((1.0, "well set"), (0.1, "too slow")):
         told = json.loads(run("check-log", path, "--tracker", f"ema(rate={factor * best})", "--json").stdout)
         assert told["regions"][0]["verdict"] == verdict and ("measured" in told["regions"][0]) == (together == 1)
 
 
-def test_rows_that_sum_up_more_movement_than_noise_are_doubted(tmp_path):
+def test_rows_that_sum_up_more_movement_than_noise_are_reported(tmp_path):
     """When in a row a visit was is not known, so its movement passes for noise."""
     found = json.loads(run("recommend", "--from-log", summed_log(tmp_path, 100, 0.05), "--json").stdout)
-    assert any("while a row is summed up: log more often" in note for note in found["notes"])
+    assert any("within one logged row: log more often" in note for note in found["notes"])
 
 
 def test_a_row_of_more_updates_than_are_replayed_is_refused(tmp_path):

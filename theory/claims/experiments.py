@@ -10,9 +10,9 @@ from torch import Tensor
 
 from aria.interfaces import Tracker
 from aria.trackers import EMA
-from theory import endpoint
+from theory import exact_samples
 from theory.claims.base import Experiment, Trial
-from theory.claims.watched import Radius
+from theory.claims.probes import Radius
 from theory.regimes import Gaussian, Linear, Regime
 from theory.simulate import Errors, simulate
 from theory.verdict import Interval, mean_interval, proportion_interval, truncated_interval, variance_interval
@@ -26,7 +26,7 @@ class Law(Experiment):
     replicas: int = 500_000
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        errors = endpoint.synchronous(
+        errors = exact_samples.synchronous(
             subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed
         )
         return {
@@ -44,7 +44,7 @@ class Settled(Experiment):
 
     def measure(self, subject: EMA, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         assert isinstance(regime.drift, Linear) and isinstance(regime.noise, Gaussian)
-        errors = endpoint.asynchronous(
+        errors = exact_samples.asynchronous(
             subject.rate, regime.drift.slope, regime.sigma, regime.least,
             replicas=trial.count(self.replicas), seed=trial.seed,
         )  # fmt: skip
@@ -140,7 +140,7 @@ class Beyond(Experiment):
             found = _sums(Radius(subject), regime, self.steps, 0, replicas, "certificate", trial)
             beyond = found["filtering"].abs() > self.times * found["start weight"]
         elif self.drawn:
-            errors = endpoint.synchronous(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
+            errors = exact_samples.synchronous(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
             beyond = errors.abs() > self.radius
         elif self.burn is not None:
             beyond = _sums(subject, regime, self.steps, self.burn, replicas, "peak", trial)["peak"] > self.radius

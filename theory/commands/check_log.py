@@ -98,7 +98,7 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
         "rows": log.rows,
         "torn": log.torn,
         "summed": summed,
-        "plausible_regions": sum(not r.doubts for r in readings),
+        "plausible_regions": sum(r.plausible for r in readings),
         "regions": rows,
     }
     if as_json:
@@ -121,7 +121,7 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
     if len(rows) > SHOWN:
         click.echo(f"({len(rows) - SHOWN} more regions with fewer visits: --json has all)")
     click.echo(f"assumptions plausible in {found['plausible_regions']} of {len(rows)} regions")
-    doubts = [f"region {r.region}: {doubt}" for r in readings for doubt in r.doubts]
+    doubts = [f"region {r.region}: {doubt}" for r in readings for doubt in r.remarks]
     for line in doubts[:SHOWN]:
         click.echo(line)
     if len(doubts) > SHOWN:
@@ -270,7 +270,7 @@ def _row(
             row["measured_plus_minus"] = float(own.missed_stderr[i])
             row["bank"] = float(bank.missed[i]) - s**2 * float(bank.inverse[i])
         row["verdict"] = _verdict(bias2, noise, best, d)
-    return row | {"doubts": list(reading.doubts)}
+    return row | {"doubts": list(reading.remarks)}
 
 
 def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:

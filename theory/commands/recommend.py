@@ -195,7 +195,7 @@ def _from_log(path: str) -> tuple[float, float, float, float, list[str]]:
     if not known:
         raise printing.Refusal(f"{path}: no region has enough visits to read its noise and drift")
     notes.append(f"root mean squares over {len(known)} regions; a drift read from a log is no promise")
-    notes += [f"region {r.region}: {doubt}" for r in known for doubt in r.doubts][:10]
+    notes += [f"region {r.region}: {doubt}" for r in known for doubt in r.remarks][:10]
 
     def typical(name: str) -> float:
         return math.sqrt(sum(float(getattr(r, name)) ** 2 for r in known) / len(known))

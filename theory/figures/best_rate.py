@@ -9,7 +9,7 @@ import numpy as np
 
 from aria.trackers import EMA
 from theory import bounds, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from aria.trackers import EMA
 from theory import bounds, limits, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime, SignAdversary, TwoPoint
 from theory.simulate import simulate

@@ -8,7 +8,7 @@ import numpy as np
 
 from aria.trackers import EMA, Kalman
 from theory import bounds, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Drift, Linear, RandomWalk, Regime
 from theory.verdict import mean_interval

@@ -14,8 +14,8 @@ from theory import moments
 from theory.bounds import triangular_profile
 from theory.claims.experiments import quantile_interval
 from theory.claims.foils import BayesRule, Triangular, WeightedEMA
+from theory.claims.probes import Apart, Radius, Recent
 from theory.claims.stories.limits import Ramp
-from theory.claims.watched import Apart, Radius, Recent
 from theory.regimes import Gaussian, Regime
 
 

@@ -11,7 +11,7 @@ from aria.trackers import EMA
 from theory import bounds
 from theory.claims.base import Check, Claim, Experiment, Mutant, Trial
 from theory.claims.common import using, wrong
-from theory.claims.watched import Apart
+from theory.claims.probes import Apart
 from theory.regimes import Gaussian, Jump, Linear, Regime, SignAdversary
 from theory.simulate import simulate
 from theory.verdict import Interval, mean_interval, proportion_interval, variance_interval

@@ -12,7 +12,7 @@ from aria.trackers import EMA
 from theory import bounds
 from theory.claims.base import Check, Claim, Experiment, Trial
 from theory.claims.common import wrong
-from theory.claims.watched import Recent
+from theory.claims.probes import Recent
 from theory.regimes import Drift, Gaussian, Linear, Past, Rademacher, Random, RandomWalk, Regime, SignAdversary
 from theory.simulate import simulate
 from theory.verdict import Interval, mean_interval
