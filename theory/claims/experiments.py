@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from torch import Tensor
 
 from aria.interfaces import Tracker
 from aria.trackers import EMA
@@ -15,7 +12,14 @@ from theory.claims.base import Experiment, Trial
 from theory.claims.probes import Radius
 from theory.regimes import Gaussian, Linear, Regime
 from theory.simulate import Errors, simulate
-from theory.verdict import Interval, mean_interval, proportion_interval, truncated_interval, variance_interval
+from theory.verdict import (
+    Interval,
+    mean_interval,
+    proportion_interval,
+    quantile_interval,
+    truncated_interval,
+    variance_interval,
+)
 
 
 @dataclass(frozen=True)
@@ -163,22 +167,6 @@ class Quantile(Experiment):
         sample = _sums(subject, regime, self.steps, 0, trial.count(self.replicas), kind, trial)[name].abs()
         found = {"quantile": quantile_interval(sample, 1 - self.delta, trial.alarm)}
         return found | {"mean": mean_interval(sample, trial.alarm)}
-
-
-def quantile_interval(sample: Tensor, level: float, alarm: float) -> Interval:
-    """Of a quantile of any law, by order statistics (binomial).
-
-    >>> import torch
-    >>> quantile_interval(torch.arange(10_000.0), 0.9, alarm=0.05)
-    Interval(value=9000.0, low=8940.0, high=9058.0)
-    """
-    from scipy.stats import binom
-
-    x = sample.flatten().sort().values
-    n = x.numel()
-    low, high = int(binom.ppf(alarm / 2, n, level)), int(binom.isf(alarm / 2, n, level)) + 1  # ranks, from 1
-    value = float(x[min(int(level * n), n - 1)])
-    return Interval(value, float(x[low - 1]) if low else -math.inf, float(x[high - 1]) if high <= n else math.inf)
 
 
 def _sums(tracker: Tracker, regime: Regime, steps: int, burn: int, replicas: int, kind: str, trial: Trial) -> Errors:
