@@ -571,7 +571,7 @@ def test_fast_paths_refuse_what_they_cannot_draw():
             exact_samples.synchronous(EMA(), regime, steps=5, replicas=5)
     with pytest.raises(ValueError, match="regime must have independent moves"):
         moments.exact(EMA(), NAMED["sign-adversary"], 5)
-    with pytest.raises(ValueError, match=r"must be linear, its gains blind to the signal; Bank"):
+    with pytest.raises(ValueError, match=r"must be linear \(gains independent of the signal\); Bank"):
         moments.weights(Bank(), 5)
 
 
