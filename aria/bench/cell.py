@@ -68,9 +68,9 @@ class Cell:
 def run_cell(folder: Path) -> bool:
     """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
     waits, and finds it done."""
-    from aria.distill.data.cache import silent
     from aria.distill.runs.run import run
     from aria.distill.settings.config import Config
+    from aria.progress import silent
 
     cell = Cell.read(folder)
     with files.lock(folder / ".lock", wait=True):

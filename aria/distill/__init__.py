@@ -7,6 +7,7 @@ from aria import lazy
 if TYPE_CHECKING:
     from aria.distill.data import Conditions
     from aria.distill.data.latents import Latents
+    from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
     from aria.distill.engine.batches import Batch, Encodings, Images
     from aria.distill.engine.distiller import Callback, Distiller, NonFiniteLoss
     from aria.distill.engine.on_policy import OnPolicy
@@ -28,8 +29,10 @@ __all__ = [
     "Conditions",
     "Distiller",
     "Encodings",
+    "EncodingsInMemory",
     "Images",
     "Latents",
+    "LatentsInMemory",
     "NoiseSchedule",
     "NonFiniteLoss",
     "OnPolicy",
@@ -50,7 +53,7 @@ __getattr__, __dir__ = lazy.attributes(
     [
         *("engine.batches", "engine.distiller", "engine.on_policy", "settings.config"),
         *("models.pipelines", "models.schedule", "models.denoisers.guidance"),
-        *("data.conditions", "data.latents", "teachers.teacher", "teachers.guidance"),
+        *("data.conditions", "data.latents", "data.memory", "teachers.teacher", "teachers.guidance"),
         *("teachers.halving", "evaluation.grids", "evaluation.quantise"),
     ],
 )

@@ -1,7 +1,7 @@
 """The embedded benchmark's tasks, and what a task of one's own can be made of."""
 
 from aria import registry
-from aria.tasks.base import GROUPS, Gallery, InMemory, Task, World, held_out_groups
+from aria.tasks.base import GROUPS, Task, World, held_out_groups
 from aria.tasks.concepts import Concepts, scaled_linear, told_tokens
 from aria.tasks.digits import Digits
 from aria.tasks.film import FilmMLP
@@ -19,8 +19,6 @@ __all__ = [
     "Digits",
     "FilmMLP",
     "Folder",
-    "Gallery",
-    "InMemory",
     "MixtureTeacher",
     "OnDisk",
     "Questions",

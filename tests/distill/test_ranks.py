@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from aria.cli import main
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine import sharding
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
@@ -172,10 +173,10 @@ def unet_run(folder, ranks, change, **more):
     """Two steps of a real UNet, with other layers than it is saved with."""
     torch.manual_seed(0)
     teacher, student, clean = small(), change(small()), torch.randn(10, 4, 8, 8)
-    images = tiny.Shown(clean, 12)
+    images = tiny.shown(clean, 12)
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, ask, tiny.schedule(), "epsilon", "unet")
-    distiller = Distiller(teacher, student, tiny.sampler(), images, tiny.Encoded.numbered(12), **told)
+    distiller = Distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **told)
     for _ in range(2):
         distiller.step()
     checkpoint.save(distiller, folder, settings={})
@@ -190,10 +191,10 @@ def dit_run(folder, ranks, **more):
     torch.manual_seed(0)
     teacher, student = pipelines.dit(), pipelines.dit(num_layers=2)
     told = torch.arange(12)
-    pool = tiny.Encoded({"class_labels": told}, {"class_labels": torch.tensor([1000])})
+    pool = EncodingsInMemory({"class_labels": told}, {"class_labels": torch.tensor([1000])})
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, DiT(), tiny.schedule(), "epsilon", "transformer")
-    images = tiny.Shown(torch.randn(10, 4, 8, 8), 12)
+    images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
     distiller = Distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
     for _ in range(2):
         distiller.step()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 import aria
+from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
@@ -43,51 +44,17 @@ def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition)
     return output
 
 
-class Gone(NamedTuple):
-    """Conditions that have arrived."""
-
-    told: Condition
-
-    def result(self) -> Condition:
-        return self.told
-
-
-class Encoded:
-    """A pool in memory. Row i holds the number i, so that a batch says what it was told."""
-
-    residency = "device"
-
-    def __init__(self, tensors: Condition, null: Condition) -> None:
-        self.tensors, self._null = tensors, null
-
-    @classmethod
-    def numbered(cls, count: int) -> Encoded:
-        rows = torch.arange(count).float()
-        embeds = torch.stack([rows / count, torch.sin(rows), torch.cos(rows)], 1)
-        null = {"embeds": torch.full((1, WIDTH), -7.0), "pooled": torch.full((1,), -1.0)}
-        return cls({"embeds": embeds, "pooled": rows}, null)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.tensors.values())))
-
-    def null(self, n: int) -> Condition:
-        return {name: value.expand(n, *value.shape[1:]) for name, value in self._null.items()}
-
-    def prefetch(self, index: Tensor) -> Gone:
-        return Gone({name: value.index_select(0, index) for name, value in self.tensors.items()})
+def numbered(count: int) -> EncodingsInMemory:
+    """A pool whose row i holds the number i, so that a batch shows which conditions it has."""
+    rows = torch.arange(count).float()
+    embeds = torch.stack([rows / count, torch.sin(rows), torch.cos(rows)], 1)
+    null = {"embeds": torch.full((1, WIDTH), -7.0), "pooled": torch.full((1,), -1.0)}
+    return EncodingsInMemory({"embeds": embeds, "pooled": rows}, null)
 
 
-class Shown:
-    """Latents in memory; image i shows condition i modulo the pool."""
-
-    def __init__(self, clean: Tensor, conditions: int) -> None:
-        self.clean, self.own = clean, torch.arange(len(clean)) % conditions
-
-    def __len__(self) -> int:
-        return len(self.clean)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.clean.index_select(0, rows), self.own.index_select(0, rows)
+def shown(latents: Tensor, conditions: int) -> LatentsInMemory:
+    """Image i shows condition i modulo the number of conditions."""
+    return LatentsInMemory(latents, torch.arange(len(latents)) % conditions)
 
 
 def schedule(timesteps: int = TIMESTEPS) -> NoiseSchedule:
@@ -96,9 +63,9 @@ def schedule(timesteps: int = TIMESTEPS) -> NoiseSchedule:
     return NoiseSchedule(angle.cos(), angle.sin())
 
 
-def images(count: int = 10, conditions: int = 12) -> Shown:
+def images(count: int = 10, conditions: int = 12) -> LatentsInMemory:
     clean = torch.randn(count, CHANNELS, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
-    return Shown(clean, conditions)
+    return shown(clean, conditions)
 
 
 def sampler(conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
@@ -115,9 +82,9 @@ def net(seed: int, width: int = 6) -> Net:
 def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = None, **settings: Any) -> Distiller:
     """A distiller of two small models; ``of`` are the sampler's settings."""
     teacher = Teacher(net(0), ask, schedule(), settings.pop("prediction", "epsilon"))
-    pool = Encoded.numbered(conditions)
+    pool = numbered(conditions)
     pool.tensors["pooled"] = pool.tensors["pooled"] / conditions
     told: dict[str, Any] = {"batch_size": 8, "steps": 1000, "seed": 3, "accelerator": Accelerator(cpu=True)}
     sampling = settings.pop("sampler", None) or sampler(conditions, **(of or {}))
-    shown = settings.pop("images", None) or images(conditions=conditions)
-    return Distiller(teacher, net(1, width), sampling, shown, pool, **(told | settings))
+    latents = settings.pop("images", None) or images(conditions=conditions)
+    return Distiller(teacher, net(1, width), sampling, latents, pool, **(told | settings))

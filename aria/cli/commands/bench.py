@@ -15,7 +15,8 @@ import click
 from click.core import ParameterSource
 
 from aria import whole_file
-from aria.cli.command_line import Mistake, bar, mistakes
+from aria.cli.errors import Refusal, refusals
+from aria.progress import Bar, bar, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from aria.bench.arms import Arm
     from aria.bench.compare import Comparison, Record
     from aria.bench.queue import Queue
-    from aria.distill.data.cache import Bar
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
 PLOTS = (".png", ".svg", ".pdf")
@@ -65,10 +65,8 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     conditions, and writes DIR/report.html and DIR/results.json.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise Mistake(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
-    with mistakes(out):
-        from aria.distill.data.cache import silent
-
+        raise Refusal(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
+    with refusals(out):
         _writable(out, to, plot)
         comparison = _comparison(spec, seeds, steps, quick, **settings)
         _known("--baseline", baseline, [arm.name for arm in comparison.arms])

@@ -45,7 +45,7 @@ def batches(partition, *, size=SIZE, allocator="pool", null_probability=0.1, ima
     sampler = aria.Sampler(partition, "bank", allocator, floor=0.0, seed=1)
     return Batches(
         images or tiny.images(conditions=CONDITIONS),
-        tiny.Encoded.numbered(CONDITIONS),
+        tiny.numbered(CONDITIONS),
         sampler,
         schedule,
         size=size,

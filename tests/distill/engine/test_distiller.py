@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine.batches import _NUMBERS
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.learner import compile_blocks
@@ -300,7 +301,7 @@ class Poison(Callback):
             seen.append(index)
             gone = prefetch(index)
             if len(seen) == self.at + 1:
-                gone.told["embeds"][2] = math.nan
+                gone.tensors["embeds"][2] = math.nan
                 self.region = int(distiller.sampler.partition.locate(index)[2])
             return gone
 
@@ -426,9 +427,7 @@ def test_a_student_without_trained_parameters_is_refused():
     student = tiny.net(1).requires_grad_(False)
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="no parameter that trains"):
-        Distiller(
-            teacher, student, tiny.sampler(), tiny.images(), tiny.Encoded.numbered(12)
-        )
+        Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
 
 def test_a_student_that_does_not_take_the_conditions_is_refused():
@@ -436,9 +435,7 @@ def test_a_student_that_does_not_take_the_conditions_is_refused():
     student.told = torch.nn.Linear(5, 6)
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="Net does not take these latents and conditions"):
-        Distiller(
-            teacher, student, tiny.sampler(), tiny.images(), tiny.Encoded.numbered(12)
-        )
+        Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it is given
@@ -448,8 +445,8 @@ def test_all_blocks_of_all_widths_are_compiled_and_none_for_the_probe(monkeypatc
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     told = {"prompt_embeds": torch.randn(12, 5, 8)}
-    conditions = tiny.Encoded(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
-    images = tiny.Shown(torch.randn(10, 4, 8, 8), 12)
+    conditions = EncodingsInMemory(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
+    images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
     teacher, student = (pipelines.unet(block_out_channels=widths) for widths in ((4, 8, 12, 16), (4, 6, 10, 14)))
     strict = {"fail_on_recompile_limit_hit": True, "recompile_limit": 2, "accumulated_recompile_limit": 256}
     with torch._dynamo.config.patch(strict):

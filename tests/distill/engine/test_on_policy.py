@@ -27,7 +27,7 @@ def batches(share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, sched
         sampler.ranks = SimpleNamespace(place=lambda: place)
     return Batches(
         tiny.images(),
-        tiny.Encoded.numbered(12),
+        tiny.numbered(12),
         sampler,
         schedule,
         size=size,
@@ -101,7 +101,7 @@ def test_a_condition_stays_while_its_noise_falls_by_bands(hops):
 
 def test_they_go_on_from_what_the_student_made_and_others_from_the_data():
     made, mask = batches(), OnPolicy(0.5, 3).rows(SIZE)
-    data, before = tiny.images().clean.flatten(1), None
+    data, before = tiny.images().latents.flatten(1), None
     nth = mask.cumsum(0) - 1
     for step, batch in enumerate(run(made, 9)):
         goes_on = mask & ((nth + step) % 3 > 0) if step else torch.zeros_like(mask)

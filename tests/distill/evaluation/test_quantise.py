@@ -117,7 +117,7 @@ def test_a_model_that_is_not_quantised_is_not_saved(tmp_path):
 def test_the_discrepancy_of_a_region_is_that_of_its_samples():
     """A student that is off by a known amount in one region alone."""
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
-    pool, shown = tiny.Encoded.numbered(12), tiny.images()
+    pool, shown = tiny.numbered(12), tiny.images()
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [row % 3 for row in range(12)]}))
 
     class Off(torch.nn.Module):

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from aria import files
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine import optimiser
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
@@ -111,7 +112,7 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
         teacher = Teacher(tiny.net(0), ask, tiny.schedule(), "epsilon", "unet")
         tensors, null = ({"embeds": torch.zeros(n, 3), "pooled": torch.zeros(n)} for n in (4, 1))
         told = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
-        pool = tiny.Encoded(tensors | told[0], null | told[1])
+        pool = EncodingsInMemory(tensors | told[0], null | told[1])
         told = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
         student = change(student)
         return Distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **told)
@@ -370,6 +371,7 @@ def test_a_thread_of_its_own_can_train(tmp_path):
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
     """The checkpoint before stays, and the run resumed from it comes to the same step again."""
+
     def attempt():
         calls = count()
         distiller = tiny.make(steps=9)

@@ -162,7 +162,7 @@ def batches(partition, size=400, allocator="pool", guidance=(1.0, 8.0), ranks=No
     if ranks is not None:
         sampler.ranks = At(ranks)
     told = {"replacement": Constant(0.5).table(tiny.TIMESTEPS), "seed": 7} | settings
-    images, pool = tiny.images(conditions=12), tiny.Encoded.numbered(12)
+    images, pool = tiny.images(conditions=12), tiny.numbered(12)
     return Batches(images, pool, sampler, tiny.schedule(), size=size, guidance=guidance, **told)
 
 
@@ -262,7 +262,7 @@ def ask(model, noisy, timestep, condition):
 
 
 def pair(steps=10, **settings):
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     pool.tensors["pooled"] = pool.tensors["pooled"] / 12
     pool._null = {"embeds": torch.zeros(1, tiny.WIDTH), "pooled": torch.zeros(1)}
     net = tiny.net(0, WIDTH)
@@ -324,7 +324,7 @@ def test_a_family_that_cannot_be_told_is_refused():
     class Deaf(denoisers.StableDiffusion):
         takes_guidance = False
 
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     teacher = Teacher(tiny.net(0), Deaf(), tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="Told cannot take the guidance scale as an input"):
         Distiller(teacher, Told(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))

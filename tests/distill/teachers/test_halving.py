@@ -9,6 +9,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 
 import aria
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import take_guidance
@@ -179,7 +180,7 @@ def pair(steps=10, halve_from=4, partition="labels('label')", **settings):
     net = tiny.net(0, 16)
     with torch.no_grad():
         net.out.weight.mul_(3)
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     pool.tensors["pooled"] = pool.tensors["pooled"] / 12
     plain = Teacher(net, tiny.ask, NoiseSchedule.of(small()), "v_prediction")
     student = tiny.Net(16)
@@ -242,10 +243,10 @@ def test_pipelines_of_stable_diffusion_are_guided_and_halved_in_half_precision(s
     pipeline = open_pipeline(sd_folder)
     pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
     adapter = denoisers.of(pipeline)
-    pool = tiny.Encoded(adapter.encode(pipeline, ["a cat", "a dog"], "cpu"), adapter.null(pipeline, "cpu"))
+    pool = EncodingsInMemory(adapter.encode(pipeline, ["a cat", "a dog"], "cpu"), adapter.null(pipeline, "cpu"))
     made = halved(guided(Teacher.of(pipeline), pool.null(1)), pipeline.scheduler, 8, prediction="v_prediction")
     partition = aria.partitioners.Bins("guidance", 1.0, 5.0, 2).fit(aria.Pool(size=2))
-    shown = tiny.Shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), 2)
+    shown = tiny.shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), 2)
     told = {"batch_size": 4, "objective": ["output"], "guidance": (1.0, 5.0), "weighting": "truncated_snr"}
     AcceleratorState._reset_state(reset_partial_state=False)
     try:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import aria
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine.distiller import Distiller
 from aria.distill.evaluation import grids
 from aria.distill.models import denoisers
@@ -236,9 +237,9 @@ def test_the_variance_half_is_matched_and_nothing_else():
 def distiller(teacher, student, kind="dit", of=None, **settings):
     pipeline = of or teacher
     adapter = denoisers.of(pipeline)
-    pool = tiny.Encoded(adapter.encode(pipeline, texts(kind), "cpu"), adapter.null(pipeline, "cpu"))
+    pool = EncodingsInMemory(adapter.encode(pipeline, texts(kind), "cpu"), adapter.null(pipeline, "cpu"))
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [0, 1, 0, 1]}))
-    shown = tiny.Shown(noise(5), 4)
+    shown = tiny.shown(noise(5), 4)
     told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "ema_decay": 0.0, **settings}
     return Distiller(teacher, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
 
