@@ -1,4 +1,4 @@
-"""How claims are measured: laws drawn at once where they are known, steps of the simulator elsewhere."""
+"""How claims are measured: by exact samples where the distribution is known, by simulation elsewhere."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from theory.verdict import (
 
 @dataclass(frozen=True)
 class Law(Experiment):
-    """``mse``, and ``bias`` and ``variance`` apart, where the final error is normal and its law drawn at once."""
+    """``mse``, ``bias`` and ``variance`` of a final error that is normal, from exact samples."""
 
     steps: int
     replicas: int = 500_000
@@ -42,7 +42,7 @@ class Law(Experiment):
 
 @dataclass(frozen=True)
 class Settled(Experiment):
-    """``mse`` and ``bias`` of a settled EMA on a line seen at random, whose law is drawn at once."""
+    """``mse`` and ``bias`` of a settled EMA on a line with random visits, from exact samples."""
 
     replicas: int
 
@@ -57,7 +57,7 @@ class Settled(Experiment):
 
 @dataclass(frozen=True)
 class Final(Experiment):
-    """``mse`` and ``bias`` of the simulator's last step, over independent replicas; with ``cap`` a truncated mse."""
+    """``mse`` and ``bias`` of the last simulated step, over independent replicas; with ``cap`` a truncated mse."""
 
     steps: int
     replicas: int
@@ -66,14 +66,14 @@ class Final(Experiment):
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         found = simulate(subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed)
         errors = found["filtering"]
-        if self.cap is not None:  # heavy tails: what is cut off only makes the mean smaller
+        if self.cap is not None:  # heavy tails: truncation only makes the mean smaller
             return {"mse": truncated_interval(errors**2, self.cap, trial.alarm)}
         return {"mse": mean_interval(errors**2, trial.alarm), "bias": mean_interval(errors, trial.alarm)}
 
 
 @dataclass(frozen=True)
 class Averaged(Experiment):
-    """``mse``, that of ``prediction``, and ``bias``, averaged over replicas and the steps after ``burn``."""
+    """``mse``, the mse of the ``prediction``, and ``bias``, averaged over replicas and the steps after ``burn``."""
 
     steps: int
     burn: int
@@ -91,10 +91,10 @@ class Averaged(Experiment):
 
 @dataclass(frozen=True)
 class Balance(Experiment):
-    r"""Both sides of T13 for an EMA of ``rate`` b in noise of deviation ``sigma``, its gain settled after ``burn``.
+    r"""Both sides of T13 for an EMA of ``rate`` b in noise of standard deviation ``sigma``, settled after ``burn``.
 
     ``squares`` is :math:`\kappa\sum q e^2 + e_T^2 - e_0^2` over :math:`b^2s^2\sum q`; ``firsts`` is
-    :math:`b\sum q e + e_T - e_0` a step, and ``weighted`` the visit-weighted mean square error.
+    :math:`b\sum q e + e_T - e_0` per step, and ``weighted`` the visit-weighted mean squared error.
     """
 
     rate: float
@@ -124,17 +124,17 @@ class Balance(Experiment):
 
 @dataclass(frozen=True)
 class Beyond(Experiment):
-    """``misses``: how often the last error is beyond ``radius``; or, if None, beyond the tracker's own radius.
+    """``misses``: share of replicas whose last error exceeds ``radius``, or if it is None the tracker's own radius.
 
-    Its own radius is ``times`` the standard error it states. With ``burn`` the largest of all errors after so many
-    steps takes the place of the last.
+    The tracker's own radius is ``times`` its standard error. With ``burn``, the largest error after that many steps is
+    used instead of the last one.
     """
 
     steps: int
     replicas: int
     radius: float | None = None
     drawn: bool = False
-    """Whether the law of the last error is known and drawn at once."""
+    """Whether to use exact samples of the last error."""
     burn: int | None = None
     times: float = 1.0
 
@@ -155,7 +155,7 @@ class Beyond(Experiment):
 
 @dataclass(frozen=True)
 class Quantile(Experiment):
-    """``quantile``: what the size of the last error, or the tracker's ``lag``, exceeds with probability ``delta``."""
+    """``quantile`` that the size of the last error, or the tracker's ``lag``, exceeds with probability ``delta``."""
 
     steps: int
     replicas: int
