@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.data import Conditions, build_conditions
+from aria.distill.data import Conditions, build_conditions, truncation
 from aria.distill.data.images import read_images
 from aria.distill.data.latents import (
     IMAGES,
@@ -28,6 +29,7 @@ from aria.distill.data.prompts import Prompts
 from aria.distill.models.denoisers import of
 from aria.files import read_json, write_json
 
+log = logging.getLogger(__name__)
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
 """Opens a progress bar of a name; what it gives is called with (done, total)."""
 
@@ -79,9 +81,12 @@ def fill(
 
     encoding: dict[str, Any] = common | {"batch_size": batch_size * TEXTS_PER_IMAGE, "before_change": withdraw_images}
     with bar("prompts") as progress:
-        build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
+        encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
     common |= {"resolution": resolution, "seed": seed, "batch_size": batch_size}
     conditions = Conditions(output / "conditions", residency="disk")
+    long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
+    if long is not None:
+        log.warning(long)
     if num_images:
         _, kept = kept_images(sources[SAMPLES], conditions)
         index = chosen(len(given), num_images, seed, kept)

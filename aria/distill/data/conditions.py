@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aria.distill.data.encode import FEATURES, NULL, PROMPTS, TEXT, conditions_fingerprint
+from aria.distill.data.encode import CUT, FEATURES, NULL, PROMPTS, TEXT, conditions_fingerprint
 from aria.distill.data.keys import hashes, numbered
 from aria.distill.data.prompts import Prompts, Texts
 from aria.distill.data.saved_prompts import load_prompts
@@ -49,7 +49,7 @@ class Conditions:
         _check_rows(self.folder, self.prompts, self._row, self.store)
         null, _ = map_tensors(self.folder / NULL)
         self._null = {name: x.to(self.device, copy=True) for name, x in null.items()}
-        names = [name for name in self.store.names if name not in (FEATURES, TEXT)]
+        names = [name for name in self.store.names if name not in (FEATURES, TEXT, CUT)]
         if set(names) != set(null):
             raise ValueError(f"{self.folder}: its null condition has {sorted(null)}, its conditions have {names}")
         self.table = Table(
@@ -86,6 +86,10 @@ class Conditions:
     def used(self) -> int:
         """Rows of the store that a prompt is encoded in: as many as there are distinct texts."""
         return len(torch.unique(self._row))
+
+    def cut(self) -> Tensor:
+        """(N,) bool: whether each prompt was longer than the text encoder takes."""
+        return self.store.gather(self._row, [CUT])[CUT]
 
     def keys(self) -> Tensor:
         """(N, 3) int64: the hash of each prompt and how many equal ones come before it, by which images find theirs."""

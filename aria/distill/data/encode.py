@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.data import fingerprint
+from aria.distill.data import fingerprint, truncation
 from aria.distill.data.keys import distinct, find, hashes
 from aria.distill.data.prompts import Prompts
 from aria.distill.data.saved_prompts import load_prompts, save_prompts
@@ -23,9 +23,9 @@ Progress = Callable[[int, int], None]
 PROMPTS, NULL = "prompts.safetensors", "null.safetensors"
 FORMAT = 2
 """Of what the rows of a cache hold; since 2 each is stored with the hash of its text."""
-FEATURES, TEXT = "features", "text"
-"""The names, beside those of the condition's tensors, of the vectors that regions are made of and of the texts' hashes.
-"""
+FEATURES, TEXT, CUT = "features", "text", "cut"
+"""Stored beside the condition's tensors: the vectors that regions are made of, the hash of each text, and whether the
+text was longer than the text encoder takes."""
 
 
 def build_conditions(
@@ -39,8 +39,9 @@ def build_conditions(
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
     before_change: Callable[[], None] | None = None,
-) -> None:
-    """Write the embeddings of all prompts, their features and the null condition into ``folder``.
+) -> int:
+    """Write the embeddings of all prompts, their features and the null condition into ``folder``; return how many texts
+    were encoded for that.
 
     A text that the folder already holds is not encoded again, whatever the prompts were when it was: prompts may be
     added, removed and reordered. The rows of removed prompts stay in the folder, unused, until it is deleted. A folder
@@ -51,7 +52,9 @@ def build_conditions(
     folder = Path(folder)
     first, which = distinct(prompts.texts)  # (U,), (N,)
     keys = hashes(prompts.texts)[first]  # (U, 2)
-    with Writer(folder, conditions_fingerprint(pipeline, denoiser, dtype)) as writer:
+    limit = denoiser.token_limit(pipeline)
+    made_with = conditions_fingerprint(pipeline, denoiser, dtype)
+    with Writer(folder, made_with) as writer, truncation.without_library_warnings(pipeline):
         place = find(keys, written(folder, TEXT, 2))  # (U,) the row of each text, or −1
         new = (place < 0).nonzero().flatten()
         place[new] = writer.rows + torch.arange(len(new))
@@ -71,9 +74,11 @@ def build_conditions(
             texts = [prompts.texts[i] for i in first[batch].tolist()]
             condition = denoiser.encode(pipeline, texts, device)
             stored = {name: _stored(x, dtype) for name, x in condition.items()}
-            writer.append(stored | {FEATURES: denoiser.features(condition).float(), TEXT: keys[batch]})
+            about = {FEATURES: denoiser.features(condition).float(), TEXT: keys[batch]}
+            writer.append(stored | about | {CUT: truncation.are_cut(texts, limit)})
     if progress:
         progress(len(first), len(first))
+    return len(new)
 
 
 def _holds(path: Path, prompts: Prompts) -> bool:
