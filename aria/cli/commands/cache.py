@@ -74,6 +74,8 @@ def _table(output: Path, record: dict[str, Any]) -> str:
         f"{conditions['distinct']} distinct{joined}{skipped}",
         f"latents     {latents['rows']:>9}  {_size(latents['bytes']):>9}",
     ]
+    if conditions["unused"]:
+        lines.append(f"{conditions['unused']} rows of removed prompts stay on the disk; a new folder is without them")
     if prompts["left_out"]:
         lines.append(f"columns left out, since they hold more than labels: {', '.join(prompts['left_out'])}")
     return "\n".join([*lines, f"written to {output}"])

@@ -97,7 +97,7 @@ def _embedded(prompts: Prompts, teacher: str) -> Any:
     """(N, D) float32 features of the prompts as `aria cache` keeps them; each distinct text is encoded once."""
     import torch
 
-    from aria.distill.data.encode import distinct
+    from aria.distill.data.keys import distinct
     from aria.distill.models import denoisers
     from aria.distill.models.pipelines import open_pipeline
 

@@ -17,9 +17,8 @@ from typing import Any
 from diffusers import ModelMixin
 
 from aria import files, whole_file
+from aria.distill.students.config import Config, public
 from aria.distill.students.inherit import Inheritance
-from aria.distill.students.unet.block_map import public
-from aria.distill.students.unet.stages import Config
 
 FORMAT = "aria-student/1"
 RECORD = "student.json"
