@@ -38,6 +38,8 @@ class Fitted(Partition):
     kind: ClassVar[str]
 
     def __init_subclass__(cls, *, kind: str) -> None:
+        if not cls.__module__.startswith("aria."):
+            _load_built_in()
         if kind in KINDS and KINDS[kind].__qualname__ != cls.__qualname__:
             raise ValueError(f"two kinds of partition are called {kind!r}: {KINDS[kind].__name__} and {cls.__name__}")
         cls.kind = kind
@@ -121,9 +123,18 @@ class Fitted(Partition):
         return settings, tensors
 
 
+def _load_built_in() -> None:
+    """Import the modules of the package, which are loaded lazily: each adds its kinds of partition."""
+    from aria import partitioners
+
+    for name in dir(partitioners):
+        getattr(partitioners, name)
+
+
 def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:
     """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
     kind = settings["kind"]
+    _load_built_in()
     if kind not in KINDS:
         raise ValueError(
             f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}. Import the module of your own "

@@ -20,9 +20,18 @@ def exported() -> dict[str, list[str]]:
             match node:
                 case ast.Assign(targets=[ast.Name(id="__all__")], value=value):
                     told[module] = list(ast.literal_eval(value))
+                case ast.Assign(value=ast.Call(func=ast.Name(id="attach_stub"))):
+                    told[module] = _in_stub(module)
                 case ast.ClassDef(name=name) if module == CONTRACTS:
                     told.setdefault(module, []).append(name)
     return told
+
+
+def _in_stub(module: str) -> list[str]:
+    """The names that the stub of a lazily loaded package lists."""
+    stub = ast.parse(ROOT.joinpath(*module.split("."), "__init__.pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    return sorted(alias.name for node in imports for alias in node.names)
 
 
 def index() -> str:
