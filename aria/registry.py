@@ -28,11 +28,10 @@ from torch import Tensor
 
 from aria import specs
 from aria.interfaces import Allocator, Partitioner, Tracker
-from aria.specs import Kind, SpecError, hint
+from aria.specs import Kind, SpecError, hint, takes
 
 __all__ = [
-    "SpecError", "allocator", "available", "hint", "own_line", "partitioner", "resolve", "signatures", "spec",
-    "tracker",
+    "SpecError", "allocator", "available", "hint", "own_line", "partitioner", "resolve", "spec", "tracker",
 ]  # fmt: skip
 
 _FILES: dict[str, str] = {}
@@ -60,15 +59,6 @@ def available(kind: type) -> list[str]:
     True
     """
     return specs.available(_kind(kind))
-
-
-def signatures(kind: Kind) -> dict[str, str]:
-    """What a spec of this kind may name, and the arguments of each.
-
-    >>> signatures(specs.kind_called("tracker"))["window"]
-    'size=16, sigma=None'
-    """
-    return {name: _takes(_factory(name, kind)) for name in specs.available(kind)}
 
 
 def partitioner(given: str | Partitioner) -> Partitioner:
@@ -143,8 +133,8 @@ def _built_in_name(part: object) -> str | None:
     """The name of a part that is an instance of a built-in class."""
     cls = type(part)
     for kind in specs.KINDS:
-        for name, exported in specs.built_in(kind).items():
-            if cls.__name__ == exported and isinstance(part, _base(kind)) and _class(exported, kind) is cls:
+        for name, known in specs.built_in(kind).items():
+            if cls.__name__ == known.name and isinstance(part, _base(kind)) and _class(known.name, kind) is cls:
                 return name
     return None
 
@@ -191,7 +181,7 @@ def _build(value: Any, kind: Kind) -> Any:
 def _factory(name: str, kind: Kind) -> Any:
     """The class or function of a name that is known to exist."""
     built_in = specs.built_in(kind)
-    return _class(built_in[name], kind) if name in built_in else specs.points(kind)[name].load()
+    return _class(built_in[name].name, kind) if name in built_in else specs.points(kind)[name].load()
 
 
 def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -203,7 +193,7 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
         near = hint(unknown[0], list(signature.parameters)) if unknown else ""
-        raise SpecError(f"{shown}: {error}{near}; it takes ({_takes(factory)})") from None
+        raise SpecError(f"{shown}: {error}{near}; it takes ({takes(factory)})") from None
     try:
         part = factory(*args, **kwargs)
     except TypeError as error:
@@ -211,19 +201,6 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
     homes = {cls.__module__ for cls in type(part).__mro__}  # of what it was made by, or inherits from
     _OWN.update(home for home in homes if home.split(".")[0] not in ("aria", "abc", "builtins"))
     return part
-
-
-def _takes(factory: Callable[..., Any]) -> str:
-    """The arguments of a class or function with their defaults, as one would write them."""
-    parameters = inspect.signature(factory).parameters.values()
-    return ", ".join(str(parameter).split(": ")[0] + _default(parameter) for parameter in parameters)
-
-
-def _default(parameter: inspect.Parameter) -> str:
-    if parameter.default is parameter.empty or ": " not in str(parameter):
-        return ""
-    plain = isinstance(parameter.default, bool | int | float | str | None)
-    return f"={parameter.default!r}" if plain else "=…"
 
 
 def _attribute(module: ModuleType, name: str, shown: str) -> Any:

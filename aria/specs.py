@@ -10,14 +10,14 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import inspect
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
-
-__all__ = ["KINDS", "Kind", "Named", "SpecError", "available", "built_in", "check", "hint", "kind_called", "read"]
 
 
 class SpecError(ValueError):
@@ -46,6 +46,15 @@ KINDS = (
     Kind("task", "aria.tasks.base", "Task", "aria.tasks"),
     Kind("on-disk task", "aria.tasks.on_disk", "OnDisk", "aria.tasks"),
 )
+
+
+class Class(NamedTuple):
+    """What the source says of a class."""
+
+    name: str
+    bases: tuple[str, ...]
+    fields: tuple[str, ...]
+    """Its own fields, with their defaults."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +86,12 @@ def available(kind: Kind) -> list[str]:
 
 
 @cache
-def built_in(kind: Kind) -> dict[str, str]:
+def built_in(kind: Kind) -> dict[str, Class]:
     """The built-in classes of a kind by their names in specs: those that ``home`` exports and that derive from the base
     class.
 
-    >>> built_in(kind_called("tracker"))["window_ucb"]
-    'WindowUCB'
+    >>> built_in(kind_called("tracker"))["window"]
+    Class(name='Window', bases=('Tracker',), fields=('size=16', 'sigma=None'))
     """
     found = importlib.util.find_spec(kind.home)
     assert found is not None and found.origin is not None
@@ -90,22 +99,85 @@ def built_in(kind: Kind) -> dict[str, str]:
         files, exported = [Path(found.origin)], None
     else:
         files, exported = sorted(Path(found.origin).parent.rglob("*.py")), importlib.import_module(kind.home).__all__
-    classes = [node for path in files for node in _classes(path) if kind.base in _bases(node)]
-    return {_snake(node.name): node.name for node in classes if exported is None or node.name in exported}
+    classes = [one for path in files for one in _classes(path) if kind.base in one.bases]
+    return {_snake(one.name): one for one in classes if exported is None or one.name in exported}
 
 
 @cache
-def _classes(path: Path) -> list[ast.ClassDef]:
-    return [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+def _classes(path: Path) -> list[Class]:
+    """The classes that a file defines."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    constants = dict(pair for node in body if isinstance(node, ast.Assign) for pair in _constants(node))
+    return [_class(node, constants) for node in body if isinstance(node, ast.ClassDef)]
 
 
-def _bases(node: ast.ClassDef) -> set[str]:
-    return {base.id for base in node.bases if isinstance(base, ast.Name)}
+def _constants(node: ast.Assign) -> Iterator[tuple[str, ast.expr]]:
+    """The names that ``A = 1`` or ``A, B = 1, 2`` gives to expressions."""
+    match node:
+        case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            yield name, value
+        case ast.Assign(targets=[ast.Tuple(elts=names)], value=ast.Tuple(elts=values)):
+            yield from zip(map(ast.unparse, names), values, strict=True)
+
+
+def _class(node: ast.ClassDef, constants: dict[str, ast.expr]) -> Class:
+    fields = [
+        one.target.id if one.value is None else f"{one.target.id}={_default(one.value, constants)}"
+        for one in node.body
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+        and not ast.unparse(one.annotation).startswith("ClassVar")
+    ]  # fmt: skip
+    return Class(node.name, tuple(map(ast.unparse, node.bases)), tuple(fields))
+
+
+def _default(value: ast.expr, constants: dict[str, ast.expr]) -> str:
+    """The default of a field, if it is a number, a string, a flag or None."""
+    if isinstance(value, ast.Name):
+        value = constants.get(value.id, value)
+    inner = {type(node) for node in ast.walk(value)}
+    plain = inner <= {ast.Constant, ast.UnaryOp, ast.USub, ast.BinOp, ast.Div, ast.Mult, ast.Pow}
+    return ast.unparse(value) if plain else "…"
+
+
+def arguments(kind: Kind, name: str) -> str:
+    """The arguments of a built-in class of this kind, inherited ones first.
+
+    >>> arguments(kind_called("objective"), "feature")
+    'weight=1.0, layers=…, normalise=True'
+    """
+    found = importlib.util.find_spec(kind.module)
+    assert found is not None and found.origin is not None
+    base = next(one for one in _classes(Path(found.origin)) if one.name == kind.base)
+    return ", ".join([*base.fields, *built_in(kind)[name].fields])
+
+
+def signatures(kind: Kind) -> dict[str, str]:
+    """What a spec of this kind may name, and the arguments of each.
+
+    >>> signatures(kind_called("tracker"))["window"]
+    'size=16, sigma=None'
+    """
+    known = {name: arguments(kind, name) for name in built_in(kind)}
+    known |= {name: takes(point.load()) for name, point in points(kind).items() if name not in known}
+    return dict(sorted(known.items()))
 
 
 def points(kind: Kind) -> dict[str, EntryPoint]:
     """The entry points of a kind by name."""
     return {point.name: point for point in entry_points(group=f"aria.{kind.word}s")}
+
+
+def takes(factory: Callable[..., Any]) -> str:
+    """The arguments of a class or function with their defaults, as one would write them."""
+    parameters = inspect.signature(factory).parameters.values()
+    return ", ".join(str(parameter).split(": ")[0] + _shown_default(parameter) for parameter in parameters)
+
+
+def _shown_default(parameter: inspect.Parameter) -> str:
+    if parameter.default is parameter.empty or ": " not in str(parameter):
+        return ""
+    plain = isinstance(parameter.default, bool | int | float | str | None)
+    return f"={parameter.default!r}" if plain else "=…"
 
 
 def hint(name: str, known: list[str]) -> str:

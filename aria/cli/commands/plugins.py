@@ -15,11 +15,11 @@ EXTRA = ("aria.distill.", "aria.tasks")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(as_json: bool) -> None:
     """List the names that a spec string can use, with their arguments: trackers, allocators, objectives and more."""
-    from aria import registry, specs
+    from aria import specs
 
     extra = find_spec("diffusers") is not None
     kinds = [kind for kind in specs.KINDS if extra or not kind.home.startswith(EXTRA)]
-    known = {kind.word: registry.signatures(kind) for kind in kinds}
+    known = {kind.word: specs.signatures(kind) for kind in kinds}
     if as_json:
         click.echo(json.dumps(known))
         return
