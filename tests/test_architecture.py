@@ -20,18 +20,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.whole_file"}
+BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.files"}
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.specs", "aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.threads", "aria.files", "aria.progress"}
+LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.threads", "aria.progress"}
 CLI = {"aria.cli.errors", "aria.cli.options", "aria.cli.tables"}
 
 ALLOWED: dict[str, set[str]] = {
     "aria.interfaces": set(),
     "aria.pool": {"aria.checks"},
     "aria.checks": set(),
-    "aria.whole_file": set(),
-    "aria.files": {"aria.whole_file"},
+    "aria.files": set(),
     "aria.threads": set(),
     "aria.progress": set(),
     "aria.statistics": {"aria.interfaces"},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aria import whole_file
+from aria import files
 
 FIGURES = (".png", ".svg", ".pdf")
 """Suffixes of the figures that can be written."""
@@ -18,5 +18,5 @@ def figure(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
         return None
     if Path(value).suffix.lower() not in FIGURES:
         raise click.BadParameter(f"{value!r} must end in one of {', '.join(FIGURES)}")
-    whole_file.check_writable(Path(value))
+    files.check_writable(Path(value))
     return value

@@ -285,7 +285,7 @@ def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
 
 
 def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replayed | None) -> None:
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     seen = {}

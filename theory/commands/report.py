@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import html, whole_file
+from aria import files, html
 from aria.cli import errors
 from aria.progress import bar
 
@@ -32,7 +32,7 @@ def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     """Refuses, before anything is computed, a file that could not be written."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value))
+    files.check_writable(Path(value))
     return Path(value)
 
 
@@ -40,7 +40,7 @@ def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     """The same for a folder."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value) / "figure.svg")
+    files.check_writable(Path(value) / "figure.svg")
     return Path(value)
 
 
@@ -57,7 +57,7 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
     """
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
         raise errors.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
     from theory.commands import verify
 

@@ -150,7 +150,7 @@ def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
 def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], region: int) -> None:
     import numpy as np
 
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}

@@ -152,7 +152,7 @@ def _draw(
     plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
 ) -> None:
     """Error against setting, with what is proved of each where something is."""
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     def numbers(name: str) -> list[float]:

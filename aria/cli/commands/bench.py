@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aria import whole_file
+from aria import files
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
 
@@ -186,7 +186,7 @@ def _writable(out: Path, to: str | None, plot: Path | None) -> None:
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise ValueError(f"--plot must end in {' or '.join(PLOTS)}, got {str(plot)!r}")
     for path in filter(None, (Path(to) if to not in (None, "-") else None, plot)):
-        whole_file.check_writable(path)
+        files.check_writable(path)
 
 
 def _typed(context: click.Context) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import whole_file
+from aria import files
 from aria.cli.errors import refusals
 from aria.progress import bar
 
@@ -60,7 +60,7 @@ def divide(
     from aria.distill.data.prompt_files import read_prompts
 
     if output is not None:
-        whole_file.check_writable(output)
+        files.check_writable(output)
         if output.suffix != ".safetensors":  # by which `aria distill --partitioner` knows it
             raise ValueError(f"--output must be a .safetensors file, got {output}")
     partitioner = registry.partitioner(spec)

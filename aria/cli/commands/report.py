@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from aria import whole_file
+from aria import files
 from aria.cli.errors import Refusal, refusals
 
 
@@ -28,7 +28,7 @@ def command(run: Path, output: Path, spec: str | None) -> None:
         from aria.distill.evaluation.report import Record, page
         from aria.files import write_text
 
-        whole_file.check_writable(output)
+        files.check_writable(output)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--output must be an .html file, got {output}")
         if spec is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from aria import whole_file
+from aria import files
 from aria.cli.errors import refusals
 from aria.progress import bar
 
@@ -168,7 +168,7 @@ def _writable(output: Path) -> None:
     """Refuse a file that cannot be written before anything is made."""
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a .png file, got {output}")
-    whole_file.check_writable(output)
+    files.check_writable(output)
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aria import files, registry, whole_file
+from aria import files, registry
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.models.pipelines import open_pipeline
@@ -25,7 +25,7 @@ def run(config: Config, *, bar: Bar, quiet: bool = False) -> Distiller:
     target = Path(config.run.output_dir)
     output.check_own(target)
     accelerator = assembly.open_accelerator(config, target, terms)
-    with output.locked(target, accelerator.is_main_process), whole_file.system_errors(target):
+    with output.locked(target, accelerator.is_main_process), files.system_errors(target):
         if accelerator.is_main_process:
             files.sweep(target)
         path, models = config.models.pretrained_model_name_or_path, config.models

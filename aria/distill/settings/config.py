@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aria import checks, whole_file
+from aria import checks, files
 from aria.checks import InvalidSetting
 from aria.distill.settings import config_file, setting
 from aria.distill.settings.choices import LOGGERS, PRECISIONS, PREDICTIONS, SCHEDULES
@@ -377,7 +377,7 @@ class Config:
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON, in sections, as :meth:`read` takes them."""
-        with whole_file.replacing(path) as unfinished:
+        with files.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
