@@ -11,10 +11,11 @@ from functools import cache as cache_results
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 from click.testing import CliRunner
 from safetensors import SafetensorError
 
-from aria import files, partitioners
+from aria import partitioners
 from aria.cli import main
 from aria.distill.data import cache
 
@@ -276,7 +277,7 @@ def test_a_full_disk_is_named(place, tmp_path, monkeypatch):
         raise SafetensorError(FULL)
 
     output = tmp_path / "out"
-    for module, name, fails in ((files, "save_file", torch_error), (Path, "write_text", os_error)):
+    for module, name, fails in ((safetensors.torch, "save_file", torch_error), (Path, "write_text", os_error)):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fails)
             refused(run(place, output), f"the disk is full: free some space for {output} and run the same command")

@@ -53,7 +53,8 @@ class Replayed(NamedTuple):
 
 @click.command("check-log")
 @click.argument("file")
-@click.option("--tracker", "spec", help="The spec of the tracker that the run used, such as 'ema(rate=0.1)'.")
+@click.option("--tracker", "spec", callback=options.part("tracker"),
+              help="The spec of the tracker that the run used, such as 'ema(rate=0.1)'.")  # fmt: skip
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with all regions instead of the table.")
 def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> None:

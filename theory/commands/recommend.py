@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aria.cli import errors, tables
+from aria.cli import errors, options, tables
 
 if TYPE_CHECKING:
     from theory.noise_estimate import Reading
@@ -26,7 +26,7 @@ SMALLEST, MOST_OBSERVATIONS = 1e-40, 1e12
 @click.option("--visit-rate", type=float, default=1.0, show_default=True, help="Probability of a visit in a step.")
 @click.option("--batch", type=float, default=1.0, show_default=True, help="Observations a visit.")
 @click.option("--from-log", "log", metavar="FILE", help="Read all of these from the discrepancy log of a run.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 @click.pass_context
 def command(
     ctx: click.Context,

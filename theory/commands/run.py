@@ -34,12 +34,13 @@ class Followed(NamedTuple):
 @click.command("run")
 @click.option("--regime", "regime_name", default="linear", show_default=True,
               help="A regime by its name; any other word lists them.")  # fmt: skip
-@click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True, help="A tracker's spec.")
+@click.option("--tracker", "specs", callback=options.part("tracker"), multiple=True, default=("ema",),
+              show_default=True, help="The spec of a tracker; may be repeated.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to show.")
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
 ) -> None:

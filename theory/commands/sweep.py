@@ -29,16 +29,18 @@ NO_DRIFT = 0.05
 
 
 @click.command("sweep")
-@click.option("--tracker", "spec", default="ema", show_default=True, help="A spec without the swept setting.")
+@click.option("--tracker", "spec", callback=options.part("tracker"), default="ema", show_default=True,
+              help="The spec of a tracker without the swept setting.")  # fmt: skip
 @click.option("--over", help="The setting to sweep; by default rate for ema and size for window.")
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
-@click.option("--allocator", "allocators", multiple=True, help="Compare allocators in closed loop instead.")
+@click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True,
+              help="Compare allocators in closed loop instead; may be repeated.")  # fmt: skip
 @click.option("--regime", "regime_name", help="A regime by its name [default: linear, or closed-loop]")
 @click.option("--steps", type=click.IntRange(2, 1_000_000), help="[default: 600, or 150 for allocators]")
 @click.option("--replicas", type=click.IntRange(2, 1_000_000), default=1000, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw error against setting.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(
     spec: str,
     over: str | None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria.cli import errors
+from aria.cli import errors, options
 from aria.progress import bar
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ MOST_AT_ONCE = 8
 @click.command("verify")
 @click.option("--quick/--full", "quick", default=True, help="Some claims in about a minute, or all with more replicas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-@click.option(
-    "--tracker", "spec", metavar="SPEC", help="Put this tracker through the regimes instead; certifies nothing."
-)
+@click.option("--tracker", "spec", callback=options.part("tracker"), metavar="SPEC",
+              help="Put this tracker through the regimes instead; certifies nothing.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The result is a function of it.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
     """Check every claim about the shipped trackers and allocators.

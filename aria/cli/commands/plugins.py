@@ -7,12 +7,14 @@ from importlib.util import find_spec
 
 import click
 
+from aria.cli import options
+
 EXTRA = ("aria.distill.", "aria.tasks")
 """Where parts live that need the extra ``distill``."""
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(as_json: bool) -> None:
     """List the names that a spec string can use, with their arguments: trackers, allocators, objectives and more."""
     from aria import specs

@@ -14,16 +14,14 @@ from aria.distill.models.denoisers.guidance import width_of
 from aria.distill.models.pipelines import component_of
 from aria.distill.objectives import Objective, Weighting
 from aria.distill.runs import regions
-from aria.distill.settings.config import Config, help_of
+from aria.distill.settings import local
+from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher
 
 
 def check_settings(config: Config) -> None:
     """Refuse what is missing, and names that name nothing."""
-    flat = config.flat()
-    for name in ("pretrained_model_name_or_path", "student", "prompts", "output_dir"):
-        if not flat[name]:
-            raise ValueError(f"--{name} is missing: {help_of(name)}")
+    local.check(config)
     if not (config.data.num_images or config.data.train_data_dir):
         raise ValueError("there is nothing to noise: num_images must be at least 1, or train_data_dir given")
     allocation = config.allocation

@@ -7,20 +7,19 @@ from pathlib import Path
 import torch
 
 from aria import partitioners, registry
+from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 
-ENDING = ".safetensors"
-"""What ends so is a file, not a spec."""
-AUTO, PER_REGION, MOST = "auto", 8, 256
-"""Left to itself a run uses k-means: a region for so many conditions, and at most so many regions."""
+PER_REGION, MOST = 8, 256
+"""``auto`` is k-means with one region for so many conditions, and at most so many regions."""
 STRAY = 0.01
 """The share of conditions that may be assigned elsewhere now: near a border, rounding decides."""
 
 
 def check(told: str) -> None:
     """Refuse what names neither a partitioner nor a file, before anything takes long."""
-    if told.endswith(ENDING):
+    if told.endswith(PARTITION_FILE):
         if not Path(told).is_file():
             raise ValueError(f"there is no partition file {told}")
         partitioners.load(told)
@@ -30,12 +29,21 @@ def check(told: str) -> None:
 
 def divide(told: str, pool: Pool, *, seed: int = 0) -> Fitted:
     """The pool's regions as ``told``: a spec, ``auto``, or a file."""
-    if told.endswith(ENDING):
+    if told.endswith(PARTITION_FILE):
         return _read(told, pool)
-    if told == AUTO:
-        regions = min(MOST, len(pool) // PER_REGION)
-        told = f"kmeans({regions}, seed={seed})" if regions > 1 else "one_region"
-    return registry.partitioner(told).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
+    return registry.partitioner(spec(told, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
+
+
+def spec(given: str, size: int, *, seed: int = 0) -> str:
+    """The spec of a partitioner, where ``auto`` stands for the one that suits a pool of this size.
+
+    >>> spec("auto", 100), spec("auto", 5), spec("labels('style')", 5)
+    ('kmeans(12, seed=0)', 'one_region', "labels('style')")
+    """
+    if given != AUTO:
+        return given
+    regions = min(MOST, size // PER_REGION)
+    return f"kmeans({regions}, seed={seed})" if regions > 1 else "one_region"
 
 
 def _read(path: str, pool: Pool) -> Fitted:
