@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -123,12 +127,11 @@ class Fitted(Partition):
         return settings, tensors
 
 
+@cache
 def _load_built_in() -> None:
-    """Import the modules of the package, which are loaded lazily: each adds its kinds of partition."""
-    from aria import partitioners
-
-    for name in dir(partitioners):
-        getattr(partitioners, name)
+    """Import the modules beside this one, which are loaded lazily: each adds its kinds of partition."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
 
 
 def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:

@@ -33,7 +33,7 @@ def place(tmp_path_factory, sd_folder):
     prune(sd_folder, folder / "student", preset="bk-tiny", width=0.5)
     (folder / "prompts.txt").write_text("\n".join(f"cat {i}" for i in range(12)))
     told = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
-    from aria.distill.data.cache import silent
+    from aria.progress import silent
 
     cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **told)
     return folder
@@ -373,7 +373,7 @@ def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
 
 def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
     """Type and seed of the images are the cache's, whatever the run's."""
-    from aria.distill.data.cache import silent
+    from aria.progress import silent
 
     told = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
     cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **told)
