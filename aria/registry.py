@@ -27,8 +27,9 @@ from typing import Any, cast
 from torch import Tensor
 
 from aria import specs
+from aria.checks import hint
 from aria.interfaces import Allocator, Partitioner, Tracker
-from aria.specs import Kind, SpecError, hint, takes
+from aria.specs import Kind, SpecError, takes
 
 __all__ = [
     "SpecError", "allocator", "available", "hint", "own_line", "partitioner", "resolve", "spec", "tracker",

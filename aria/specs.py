@@ -7,7 +7,6 @@ spec names.
 from __future__ import annotations
 
 import ast
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +17,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from aria.checks import hint
 
 
 class SpecError(ValueError):
@@ -178,16 +179,6 @@ def _shown_default(parameter: inspect.Parameter) -> str:
         return ""
     plain = isinstance(parameter.default, bool | int | float | str | None)
     return f"={parameter.default!r}" if plain else "=…"
-
-
-def hint(name: str, known: list[str]) -> str:
-    """What may have been meant, for the middle of a sentence; nothing where no name is similar.
-
-    >>> hint("emma", ["ema", "bank"])
-    " (did you mean 'ema'?)"
-    """
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def check(text: str, word: str) -> None:

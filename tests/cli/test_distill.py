@@ -131,7 +131,7 @@ def untouched(monkeypatch):
         ({"config": "nowhere.yaml"}, "there is no configuration nowhere.yaml"),
         ({"config": "settings.ini"}, "the ending of a configuration file must be"),
         ({"set": "floor"}, "--set takes NAME=VALUE, got 'floor'"),
-        ({"set": "flor=0.2"}, "unknown setting 'flor'; did you mean 'floor'?"),
+        ({"set": "flor=0.2"}, "unknown setting 'flor' (did you mean 'floor'?)"),
         ({"set": "floor=high"}, "floor must be a number, got 'high'"),
         ({"set": "floor: [=1"}, "unknown setting"),
         ({"set": "floor=[1"}, "--set floor"),

@@ -7,7 +7,6 @@ one. Importing this module loads neither torch nor diffusers, so that ``--help``
 
 from __future__ import annotations
 
-import difflib
 import json
 import typing
 from collections.abc import Iterator, Mapping
@@ -374,8 +373,7 @@ class Config:
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = checks.hint(str(name), known)
                 raise InvalidSetting(str(name), "unknown", f"unknown setting {name!r}{hint}")
             one = known[name]
             changes.setdefault(one.section, {})[one.name] = setting.typed(one.name, one.kind, value)
