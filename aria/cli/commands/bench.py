@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from aria import checks, files
+from aria.cli import options
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
 
@@ -26,14 +27,13 @@ if TYPE_CHECKING:
     from aria.bench.queue import Queue
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
-PLOTS = (".png", ".svg", ".pdf")
 QUICK_SEEDS, SEEDS = "3", "8"
 
 
 @click.command()
 @click.option("--task", "spec", metavar="SPEC",
-              help="The task: default, homogeneous, unskewed, unlearnable, long, wide, unet, or a spec such as digits or "
-                   "'concepts(skew=0)'.  [default: default]")
+              help="The task: default, homogeneous, unskewed, unlearnable, long, wide, unet, or a spec such as digits "
+                   "or 'concepts(skew=0)'.  [default: default]")
 @click.option("--variants", multiple=True, metavar="ARM",
               help="An arm of your own: the spec of an allocator, such as 'greedy.py:Greedy(top=3)', or 'name: "
                    "allocator=…; tracker=…; floor=…'; may be repeated.")
@@ -41,8 +41,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
               help="The standard arms to run; rc (random conditioning) always runs.  [default: all]")
 @click.option("--no-standard", is_flag=True, help="Run none of the standard arms except rc.")
 @click.option("--lookahead", is_flag=True,
-              help="Also run greedy lookahead, which tries every arm for the next steps and continues with the best: an "
-                   "estimate of what a perfect rule could gain.")
+              help="Also run greedy lookahead, which tries every arm for the next steps and continues with the best: "
+                   "an estimate of what a perfect rule could gain.")
 @click.option("--baseline", default="rc", show_default=True, metavar="ARM",
               help="The arm that all others are compared with.")
 @click.option("--jobs", default=1, show_default=True,
@@ -50,8 +50,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--device", metavar="cpu|cuda",
               help="Device on which the models run.  [default: cuda if available, else cpu]")
 @click.option("--setting", default="rc", show_default=True, metavar="rc|tuned",
-              help="Settings that all arms share: rc is random conditioning as published, tuned replaces more conditions "
-                   "and uses velocity weighting.")
+              help="Settings that all arms share: rc is random conditioning as published, tuned replaces more "
+                   "conditions and uses velocity weighting.")
 @click.option("--seeds", metavar="N|A-B",
               help="Number of seeds, counted from 0, or a range of them such as 0-7.  [default: 8]")
 @click.option("--steps", type=int, help="Number of optimiser steps of every run.  [default: as the task defines]")
@@ -187,8 +187,8 @@ def _writable(out: Path, to: str | None, plot: Path | None) -> None:
     """Refuse output that cannot be written, before anything is trained."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, {out} is a file")
-    if plot is not None and plot.suffix.lower() not in PLOTS:
-        raise ValueError(f"--plot must end in {' or '.join(PLOTS)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in options.FIGURES:
+        raise ValueError(f"--plot must end in {' or '.join(options.FIGURES)}, got {str(plot)!r}")
     for path in filter(None, (Path(to) if to not in (None, "-") else None, plot)):
         files.check_writable(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,17 +26,15 @@ class Distill(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options of the command itself, then those of each section under its heading."""
-        with formatter.section("Options"):
-            formatter.write_dl([self._row(one, ctx) for one in [*self.params, self.get_help_option(ctx)]])
-        for section, about in sections().items():
-            with formatter.section(about.rstrip(".")):
-                formatter.write_dl([self._row(_option(one), ctx) for one in settings() if one.section == section])
+        for heading, options in self.groups(ctx):
+            with formatter.section(heading):
+                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
 
-    @staticmethod
-    def _row(option: click.Parameter | None, ctx: click.Context) -> tuple[str, str]:
-        row = option and option.get_help_record(ctx)
-        assert row
-        return row
+    def groups(self, ctx: click.Context) -> Iterator[tuple[str, list[click.Parameter]]]:
+        """Options under their headings: the command's own, then those of each section of the settings."""
+        yield "Options", [*self.params, self.get_help_option(ctx)]  # type: ignore[list-item]
+        for section, about in sections().items():
+            yield about.rstrip("."), [_option(one) for one in settings() if one.section == section]
 
 
 def _option(setting: Setting) -> click.Option:
