@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -38,6 +42,8 @@ class Fitted(Partition):
     kind: ClassVar[str]
 
     def __init_subclass__(cls, *, kind: str) -> None:
+        if not cls.__module__.startswith("aria."):
+            _load_built_in()
         if kind in KINDS and KINDS[kind].__qualname__ != cls.__qualname__:
             raise ValueError(f"two kinds of partition are called {kind!r}: {KINDS[kind].__name__} and {cls.__name__}")
         cls.kind = kind
@@ -121,9 +127,17 @@ class Fitted(Partition):
         return settings, tensors
 
 
+@cache
+def _load_built_in() -> None:
+    """Import the modules beside this one, which are loaded lazily: each adds its kinds of partition."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
 def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:
     """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
     kind = settings["kind"]
+    _load_built_in()
     if kind not in KINDS:
         raise ValueError(
             f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}. Import the module of your own "

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from aria import whole_file
+from aria import files
 from aria.interfaces import Partition
 from aria.partitioners.fitted import Fitted, rebuild
 
@@ -36,7 +36,7 @@ def save(partition: Partition, path: str | os.PathLike[str]) -> None:
     settings, tensors = partition.state_dict()
     tensors = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     metadata = {"format": FORMAT, "settings": json.dumps(settings), "digest": _digest(settings, tensors)}
-    with whole_file.replacing(path) as unfinished, whole_file.system_errors(path):
+    with files.replacing(path) as unfinished, files.system_errors(path):
         save_file(tensors, unfinished, metadata)
 
 

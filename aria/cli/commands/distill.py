@@ -1,36 +1,52 @@
-"""``aria distill``: train a student to agree with its teacher."""
+"""``aria distill``: train a student to match its teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from aria import specs
 from aria.cli.errors import refusals
+from aria.distill.settings import local
+from aria.distill.settings.choices import AUTO
+from aria.distill.settings.config import Config, Setting, sections, settings
 from aria.progress import bar, silent
 
 
 class Distill(click.Command):
-    """A command whose options are the settings of a run, read when they are needed."""
+    """A command whose options are the settings of a run, declared in :mod:`aria.distill.settings`."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        return [*self.params, *_options(), self.get_help_option(ctx)]  # type: ignore[list-item]
+        return [*self.params, *map(_option, settings()), self.get_help_option(ctx)]  # type: ignore[list-item]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options of the command itself, then those of each section under its heading."""
+        for heading, options in self.groups(ctx):
+            with formatter.section(heading):
+                formatter.write_dl([record for option in options if (record := option.get_help_record(ctx))])
+
+    def groups(self, ctx: click.Context) -> Iterator[tuple[str, list[click.Parameter]]]:
+        """Options under their headings: the command's own, then those of each section of the settings."""
+        yield "Options", [*self.params, self.get_help_option(ctx)]  # type: ignore[list-item]
+        for section, about in sections().items():
+            yield about.rstrip("."), [_option(one) for one in settings() if one.section == section]
 
 
-def _options() -> Iterable[click.Option]:
-    from aria.distill.settings.config import settings
-
-    for one in settings():
-        wanted, _, several = one.kind
-        yield click.Option(
-            [f"--{one.name}/--no_{one.name}" if wanted is bool else f"--{one.name}"],
-            type=None if wanted is bool else wanted,
-            multiple=several,
-            default=None,
-            help=f"{one.about.help}{_shown(one.default)}",
-        )
+def _option(setting: Setting) -> click.Option:
+    wanted, _, several = setting.kind
+    return click.Option(
+        [f"--{setting.name}/--no_{setting.name}" if wanted is bool else f"--{setting.name}"],
+        type=None if wanted is bool else wanted,
+        multiple=several,
+        default=None,
+        help=f"{setting.about.help}{_shown(setting.default)}",
+        shell_complete=partial(_complete, setting),
+    )
 
 
 def _shown(default: Any) -> str:
@@ -39,23 +55,35 @@ def _shown(default: Any) -> str:
     return f"  [default: {' '.join(default) if isinstance(default, tuple) else default}]"
 
 
+def _complete(setting: Setting, ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """The values of a setting that begin with what is typed; file names for a setting that is a place."""
+    about = setting.about
+    known = list(about.choices)
+    if about.part is not None:
+        known += [*specs.available(specs.kind_called(about.part)), *([AUTO] if about.part == "partitioner" else [])]
+    if not known and about.place is not None:
+        return [CompletionItem(incomplete, type="file")]
+    return [CompletionItem(value) for value in known if value.startswith(incomplete)]
+
+
 @click.command(cls=Distill)
-@click.option("--config", "path", type=click.Path(path_type=Path), help="A YAML, TOML or JSON file of settings.")
-@click.option("--set", "more", multiple=True, metavar="NAME=VALUE", help="A setting by its plain or dotted name.")
+@click.option("--config", "path", type=click.Path(path_type=Path), metavar="FILE",
+              help="A YAML, TOML or JSON file of settings.")  # fmt: skip
+@click.option("--set", "more", multiple=True, metavar="NAME=VALUE",
+              help="A setting by its plain or dotted name, such as allocation.floor=0.3; may be repeated.")  # fmt: skip
 @click.option("--dry_run", is_flag=True, help="Show what would be done and estimate the memory, without training.")
 @click.option("--quiet", is_flag=True, help="Hide the summary and all progress bars.")
 def command(path: Path | None, more: tuple[str, ...], dry_run: bool, quiet: bool, **flags: Any) -> None:
-    """Train a student to reproduce its teacher's outputs, spending steps on conditions where it does not yet.
+    """Train a student to match its teacher, with most steps on the conditions where the two still disagree.
 
-    Teacher, student, prompts and output folder are required. Flags override --set, which overrides the file. To resume
-    a run that was stopped, run the same command again.
+    Teacher, student, prompts and output folder are required. Flags take precedence over --set, and --set over the file.
+    Run the same command again to continue where it stopped.
     """
     with refusals(flags.get("output_dir") or "the output folder"):
-        from aria.distill.settings.config import Config
-
         config = Config.read(path) if path else Config()
         config = config.with_values(dict(_pair(text) for text in more))
         config = config.with_values({name: value for name, value in flags.items() if value not in (None, ())})
+        local.check(config)
     _dry_run(config) if dry_run else _run(config, quiet)
 
 
@@ -72,20 +100,14 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def _dry_run(config: Any) -> None:
-    with refusals(config.run.output_dir):
-        from aria.distill.runs.inputs import check_inputs
+    from aria.distill.runs.run import dry_run
 
-        check_inputs(config)
-        from aria.distill.runs.run import dry_run
+    with refusals(config.run.output_dir):
 
         click.echo(dry_run(config))
 
 
 def _run(config: Any, quiet: bool) -> None:
-    with refusals(config.run.output_dir):
-        from aria.distill.runs.inputs import check_inputs
-
-        check_inputs(config)  # before the heavy imports, so that these refusals are quick
     import torch
 
     from aria.distill.engine.distiller import NonFiniteLoss

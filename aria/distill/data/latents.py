@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import checks, whole_file
+from aria import checks, files
 from aria.distill.data import Conditions, fingerprint
 from aria.distill.data.encode import FORMAT
 from aria.distill.data.images import Image, pixels
@@ -129,7 +129,7 @@ def withdraw(folder: Path) -> None:
     """Have readers refuse the images in ``folder`` until they are matched with the prompts again."""
     if (folder / SERVED).exists():
         (folder / SERVED).unlink()
-        whole_file.sync(folder)
+        files.sync(folder)
 
 
 def generator(seed: int, row: int) -> torch.Generator:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from aria.distill.data.tensor_files import DTYPES, NAMES, map_tensors, write_tensors
-from aria.files import lock, read_json, write_json
+from aria.files import Lock, lock, read_json, write_json
 
 FORMAT, VERSION = "aria-store", 1
 INDEX = "index.json"
@@ -270,7 +270,7 @@ def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtyp
         raise ValueError(f"{folder / INDEX} is damaged: {error!r} in what it says of tensors") from None
 
 
-def _locked(folder: Path) -> IO[str]:
+def _locked(folder: Path) -> Lock:
     """An open file that keeps other writers out until it is closed, by whatever ends this process."""
     try:
         return lock(folder / ".lock")

@@ -27,7 +27,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import aria
-from aria import checks, files, progress, whole_file
+from aria import checks, files, progress
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
 from aria.distill.engine.batch import Encodings, Images
@@ -56,7 +56,7 @@ def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = 
     layers = _quanto().quantization_map(model)
     if not layers:
         raise ValueError(f"{type(model).__name__} has no quantised layer")
-    with files.replacing_folder(folder) as fresh, whole_file.system_errors(fresh):
+    with files.replacing_folder(folder) as fresh, files.system_errors(fresh):
         model.save_config(fresh)
         files.write_tensors(fresh / WEIGHTS, _tensors(model))
         told = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}

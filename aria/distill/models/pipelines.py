@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline, ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 
+from aria import files
 from aria.distill.models.hub import is_reachable
 from aria.distill.models.weights import check_weights
 
@@ -30,7 +31,7 @@ def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **optio
     if folder.is_file():
         raise ValueError(f"{path} is a file, not the folder of a pipeline")
     if folder.is_dir() and not (folder / INDEX).is_file():
-        raise ValueError(f"{path} is no pipeline folder: it has no {INDEX}{_instead(folder)}")
+        raise ValueError(f"{path} is no pipeline folder: it has no {INDEX}{files.contents(folder)}")
     if not folder.is_dir():
         if folder.is_absolute() or str(path).startswith("."):
             raise ValueError(f"there is no folder {path}")
@@ -73,7 +74,7 @@ def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMi
     folder = _model_folder(path)
     config = folder / "config.json"
     if not config.is_file():
-        raise ValueError(f"{path} is no model folder: it has no config.json{_instead(folder)}")
+        raise ValueError(f"{path} is no model folder: it has no config.json{files.contents(folder)}")
     cls = model_class(config)
     try:
         check_weights(folder)
@@ -121,15 +122,6 @@ def model_class(config: Path) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
         raise ValueError(f"{config} names the class {name!r}, which is no model of diffusers")
     return cls
-
-
-def _instead(folder: Path) -> str:
-    if folder.is_file():
-        return " (it is a file)"
-    if not folder.is_dir():
-        return " (there is no such folder)"
-    found = sorted(entry.name for entry in folder.iterdir())
-    return f" (it holds {', '.join(found[:6])}{', …' if len(found) > 6 else ''})" if found else " (it is empty)"
 
 
 def _first_line(error: BaseException) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from aria import partitioners, registry
-from aria.distill.runs.inputs import PARTITION_ENDING
+from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 
-AUTO, PER_REGION, MOST = "auto", 8, 256
+PER_REGION, MOST = 8, 256
 """``auto`` is k-means with one region per so many conditions, and at most so many regions."""
 STRAY = 0.01
 """Share of conditions that may be assigned to another region than before: near a border, rounding decides."""
@@ -17,7 +17,7 @@ STRAY = 0.01
 
 def check(setting: str) -> None:
     """Refuse a setting that names neither a partitioner nor a file, before anything takes long."""
-    if setting.endswith(PARTITION_ENDING):
+    if setting.endswith(PARTITION_FILE):
         partitioners.load(setting)
     elif setting != AUTO:
         registry.partitioner(setting)
@@ -29,15 +29,15 @@ def coordinates(setting: str) -> tuple[str, ...]:
     >>> coordinates("product(labels('style'), bins('timestep'))"), coordinates("auto")
     (('timestep',), ())
     """
-    if setting.endswith(PARTITION_ENDING):
+    if setting.endswith(PARTITION_FILE):
         return partitioners.load(setting).coordinates
     return () if setting == AUTO else registry.partitioner(setting).coordinates
 
 
-def spec(setting: str, conditions: int, seed: int) -> str:
+def spec(setting: str, conditions: int, *, seed: int = 0) -> str:
     """The partitioner that a setting stands for, given the number of conditions.
 
-    >>> spec("auto", 4000, 0), spec("auto", 5, 0), spec("labels('style')", 5, 0)
+    >>> spec("auto", 4000), spec("auto", 5), spec("labels('style')", 5)
     ('kmeans(256, seed=0)', 'one_region', "labels('style')")
     """
     if setting != AUTO:
@@ -52,15 +52,15 @@ def described(setting: str, conditions: int) -> str:
     >>> described("auto", 4000)
     'auto = kmeans(256, seed=0)'
     """
-    chosen = spec(setting, conditions, 0)
+    chosen = spec(setting, conditions)
     return setting if chosen == setting else f"{setting} = {chosen}"
 
 
 def divide(setting: str, pool: Pool, *, seed: int = 0) -> Fitted:
     """The pool's regions, by a spec, by ``auto``, or from a file."""
-    if setting.endswith(PARTITION_ENDING):
+    if setting.endswith(PARTITION_FILE):
         return _read(setting, pool)
-    return registry.partitioner(spec(setting, len(pool), seed)).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
+    return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
 
 
 def _read(path: str, pool: Pool) -> Fitted:

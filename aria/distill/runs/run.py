@@ -8,17 +8,17 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from aria import files, whole_file
+from aria import files
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.weights import plain
 from aria.distill.models.pipelines import open_pipeline
 from aria.distill.runs import assembly, card, output
 from aria.distill.runs.checks import check, check_allocation
-from aria.distill.runs.inputs import check_inputs
 from aria.distill.runs.plan import RunPlan, resolve
 from aria.distill.runs.resume import resume, shared, teacher_identity
 from aria.distill.runs.summary import memory, summary
+from aria.distill.settings import local
 from aria.distill.settings.config import Config
 from aria.progress import Bar
 
@@ -31,7 +31,7 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
     first = accelerator.is_main_process
-    with output.locked(plan.output, first), whole_file.system_errors(plan.output):
+    with output.locked(plan.output, first), files.system_errors(plan.output):
         if first:
             files.sweep(plan.output)
         pipeline, student = open_models(plan, accelerator)
@@ -68,7 +68,7 @@ def dry_run(config: Config) -> str:
 
 def decide(config: Config) -> RunPlan:
     """The plan of a run, after everything is refused that can be refused without opening a model."""
-    check_inputs(config)
+    local.check(config)
     plan = resolve(config)
     check_allocation(plan)
     output.check_own(plan.output)
