@@ -1,19 +1,7 @@
-from .base import (
-    GROUPS as GROUPS,
-)
-from .base import (
-)
-from .base import (
-)
-from .base import (
-    Task as Task,
-)
-from .base import (
-    World as World,
-)
-from .base import (
-    held_out_groups as held_out_groups,
-)
+from .base import GROUPS as GROUPS
+from .base import Task as Task
+from .base import World as World
+from .base import held_out_groups as held_out_groups
 from .concepts import Concepts as Concepts
 from .concepts import scaled_linear as scaled_linear
 from .concepts import told_tokens as told_tokens

@@ -47,7 +47,8 @@ COLUMNS = {
 @click.command("run", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--regime", "regime_name", default="linear", show_default=True,
               help="Name of the regime; 'aria-sim regimes' lists them.")  # fmt: skip
-@click.option("--tracker", "specs", callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
+@click.option("--tracker", "specs",
+              callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
               help="Spec of a tracker; repeat it for several.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True, help="Number of steps.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")

@@ -50,7 +50,8 @@ COLUMNS = {
               help="Spec of the tracker, without the swept setting.")  # fmt: skip
 @click.option("--over", help="The setting to sweep; by default rate for ema and size for window.")
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
-@click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True, help="Compare allocators instead; repeat it for several.")
+@click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True,
+              help="Compare allocators instead; repeat it for several.")  # fmt: skip
 @click.option("--regime", "regime_name",
               help="Name of the regime; 'aria-sim regimes' lists them  [default: linear, or closed-loop]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(2, 1_000_000),

@@ -54,7 +54,7 @@ def bias(tracker, **settings):
 
 @pytest.mark.slow
 def test_the_allocation_biases_an_average_of_visits_as_the_theory_predicts_and_not_a_weighted_one():
-    """Every condition is drawn, so a region is observed in proportion to q = floor/K + (1 - floor)·m/Σm, whose logarithm
+    """Every condition is drawn, so a region is observed in proportion to q = floor/K + (1 - floor)·m/Σm; its logarithm
     has the slope (1 - floor)(K - 1)/K in the region's own estimate where all estimates are 1."""
     plain, error = bias(f"ema(rate={RATE}, sigma={SIGMA})", replacement="constant(1)")
     predicted = float(bounds.selection_bias(RATE, SIGMA, (1 - FLOOR) * (REGIONS - 1) / REGIONS))
