@@ -27,7 +27,7 @@ def exported() -> dict[str, list[str]]:
 
 def index() -> str:
     """Every page with what its module says of itself first."""
-    rows = ["# Programming interface", "", "Everything that is exported, by package.", ""]
+    rows = ["# Python API", "", "Everything that is exported, by package.", ""]
     for module in sorted(exported()):
         said = (ast.get_docstring(_trees()[module]) or "").partition("\n\n")[0]
         rows.append(f"- [`{module}`]({module}.md)  \n  {' '.join(said.split())}")

@@ -9,8 +9,8 @@ import click
 
 HEAD = """# Command line
 
-Every command and option, as `--help` gives them. A mistake is answered in one line; [what exit codes
-say](faq.md#what-do-exit-codes-say).
+Every command and option, as in `--help`. Errors are one line on stderr; the FAQ lists the
+[exit codes](faq.md#what-do-the-exit-codes-mean).
 """
 
 
