@@ -1,4 +1,4 @@
-"""Conformance checks for plug-ins: call them in your own tests.
+"""Conformance checks for your own classes: call them in your tests.
 
 >>> from aria.trackers import EMA
 >>> check_tracker(EMA(rate=0.3))
@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 
 __all__ = ["check_allocator", "check_objective", "check_partitioner", "check_tracker"]
 
-# an objective needs the extra `distill`
+# check_objective needs the extra `distill`
 __getattr__, __dir__ = lazy.attributes("aria", ["check_objective"], ["distill.objectives.conformance"])

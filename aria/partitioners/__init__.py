@@ -1,4 +1,4 @@
-"""Conditions to regions. Each file is one idea; ``fitted.py`` is what they share."""
+"""Partitioners: conditions to regions. One file each; ``fitted.py`` holds what they share."""
 
 from aria.partitioners.bins import Bins, log_snr_edges
 from aria.partitioners.conformance import check_partitioner

@@ -88,7 +88,7 @@ def test_the_upper_end_belongs_to_the_last_real_bin_and_nan_to_none() -> None:
 
 def test_the_coordinate_must_be_given_once_per_condition() -> None:
     partition = Bins().fit(POOL)
-    with pytest.raises(ValueError, match=r"bins over 'timestep' need it: pass timestep=…"):
+    with pytest.raises(ValueError, match=r"bins over 'timestep' need its values: pass timestep=…"):
         partition.assign(POOL, guidance=torch.ones(3))
     with pytest.raises(ValueError, match=r"timestep must have shape \(3,\), got \(2,\)"):
         partition.assign(POOL, timestep=torch.ones(2))

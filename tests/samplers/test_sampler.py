@@ -315,7 +315,7 @@ BAD_OBSERVATIONS = [
     (lambda s: s.observe(torch.tensor([0, -1]), torch.ones(2)), "region -1 outside 0…3"),
     (
         lambda s: s.observe(torch.tensor([0.5]), torch.ones(1)),
-        r"regions must be \(B,\) whole numbers, got torch.float32",
+        r"regions must be \(B,\) integers, got torch.float32",
     ),
     (lambda s: s.observe(REGIONS, None), "signal must be a tensor with one value per sample, got NoneType"),
     (lambda s: s.observe(REGIONS, [1.0, 2.0, 3.0]), "signal must be a tensor with one value per sample, got list"),
