@@ -4,8 +4,8 @@
 
 A condition is a digit and a style; images are 8 × 8. The teacher is a small diffusers UNet, which is first trained to
 match the exact denoiser of this world. The student starts as a copy of the teacher, takes the scale w as an additional
-input, and learns the guided output for w from 1 to 4; regions are styles times bins of w. Both are evaluated on the same
-new noise. The error is the mean squared difference from the teacher's guided output, averaged over conditions, noise
+input, and learns the guided output for w from 1 to 4; regions are styles times bins of w. Both are evaluated on new
+noise. The error is the mean squared difference from the teacher's guided output, averaged over conditions, noise
 levels and scales. For comparison, the table shows the error of the teacher's own output without guidance.
 """
 

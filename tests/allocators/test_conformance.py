@@ -1,4 +1,4 @@
-"""Every allocator keeps the contract, and every clause of the contract can be broken and is then named."""
+"""Every exported allocator passes the conformance check, and the check detects each violation."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_real_coordinates_are_drawn_uniformly() -> None:
     assert float(((count - 1000) ** 2 / 1000).sum()) < chi_square_bound(19)
 
 
-def test_the_timestep_is_an_integer_unless_told_otherwise() -> None:
+def test_the_timestep_is_an_integer_by_default() -> None:
     assert Bins("timestep").whole and not Bins("log_snr").whole
     assert not Bins("timestep", integer=False).whole and Bins("class", 0, 10, integer=True).whole
     assert Bins("timestep", 0, 1, 4, integer=False).fit(POOL).mass.tolist() == [0.25] * 4

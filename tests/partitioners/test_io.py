@@ -107,7 +107,7 @@ def test_an_unknown_kind_is_refused_and_not_imported(kind: str, pool: Pool, tmp_
 
 
 @pytest.mark.parametrize("missing", ["kind", "members", "column"])
-def test_a_file_that_lacks_something_says_what(missing: str, pool: Pool, tmp_path: Path) -> None:
+def test_the_error_for_an_incomplete_file_names_what_is_missing(missing: str, pool: Pool, tmp_path: Path) -> None:
     from aria.partitioners.io import _digest
 
     save(Labels("style").fit(pool), tmp_path / "p")

@@ -62,7 +62,7 @@ def test_what_json_cannot_hold_is_no_label(value: object) -> None:
         Labels().fit(Pool(columns={"label": ["a", value]}))
 
 
-def test_a_missing_column_is_answered_by_what_exists(pool: Pool) -> None:
+def test_the_error_for_a_missing_column_lists_those_that_exist(pool: Pool) -> None:
     with pytest.raises(ValueError, match="no column 'stile'; it has: label, style"):
         Labels("stile").fit(pool)
 

@@ -1,4 +1,4 @@
-"""Every tracker that is exported keeps the promises of the interface, and the check notices who does not."""
+"""Every exported tracker passes the conformance check, and the check detects each violation."""
 
 from __future__ import annotations
 
