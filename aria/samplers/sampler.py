@@ -64,15 +64,15 @@ class Sampler:
             allocator: an allocator or its spec string.
             mass: (K,) target distribution over regions; the partition's own (the pool's) by default.
             floor: ε in [0, 1], the share of the draws that follows ``mass``.
-            correction: ``"none"`` (weights 1: the allocation changes the training mix), ``"importance"`` (p/q: the objective
-                itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
-            stratified: systematic draws, in which each region's count is within one of B·q; otherwise independent draws.
+            correction: ``"none"`` (weights 1: the allocation changes the training mix), ``"importance"`` (p/q: the
+                objective itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
+            stratified: systematic draws, each region's count within one of B·q; otherwise independent draws.
             warmup: number of tracker updates before the allocator is used; until then draws follow ``mass``.
             every: number of calls of ``observe`` whose sums the ranks exchange for one tracker update: one step of the
                 tracker.
             timesteps: length of the noise schedule; signals are then normalised by the running mean of their timestep
                 bucket, and ``observe`` needs their timesteps. None leaves signals as they are.
-            nonfinite: ``"raise"`` raises an error for NaN and infinite signals, ``"skip"`` excludes and counts them. On an
+            nonfinite: ``"raise"`` refuses NaN and infinite signals, ``"skip"`` excludes and counts them. On an
                 accelerator, where checking would need a sync, bad signals are always excluded at once, and ``"raise"``
                 raises at the next ``check()`` or ``state_dict()``.
             seed: determines every draw, together with the step.
@@ -315,8 +315,8 @@ class Sampler:
     def state_dict(self) -> dict[str, Tensor]:
         """Everything a resumed run needs to continue bit for bit: tensors only, ready for safetensors.
 
-        It is the same on every rank, so only one of them has to write it. With ``every > 1`` on several ranks it is only
-        available right after they have exchanged their sums.
+        It is the same on every rank, so only one of them has to write it. With ``every > 1`` on several ranks it is
+        only available right after they have exchanged their sums.
         """
         self.check()
         if self._collected and self.ranks.place()[1] > 1:
@@ -349,8 +349,8 @@ class Sampler:
     def refine(self, partition: Partition, parent: Tensor) -> None:
         """Continue with a finer partition whose region ``k`` was part of the old region ``parent[k]``.
 
-        Every new region starts from its parent's state. A custom ``mass`` is divided among children in proportion to the
-        partition's own masses.
+        Every new region starts from its parent's state. A custom ``mass`` is divided among children in proportion to
+        the partition's own masses.
         """
         if self._collected:
             raise ValueError(
