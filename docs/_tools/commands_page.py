@@ -1,4 +1,4 @@
-"""The page of the command lines, written from the commands themselves."""
+"""The page of the command line, generated from the commands."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def page() -> str:
     """The whole page as Markdown."""
     parts = [HEAD]
     for name, program in programs().items():
-        parts += [f"## {name}", _said(program)]
-        parts += [_command(name, *told) for told in subcommands(program)]
+        parts += [f"## {name}", _help_text(program)]
+        parts += [_command(name, *found) for found in subcommands(program)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -42,19 +42,19 @@ def subcommands(program: click.Group) -> Iterator[tuple[str, click.Command, clic
 
 def _command(program: str, name: str, command: click.Command, context: click.Context) -> str:
     usage = " ".join(["$", program, name, *command.collect_usage_pieces(context)])
-    parts = [f"### {program} {name}", f"```text\n{usage[2:]}\n```", _said(command)]
+    parts = [f"### {program} {name}", f"```text\n{usage[2:]}\n```", _help_text(command)]
     rows = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
-    table = ["| option | |", "|---|---|", *(f"| `{' '.join(name.split())}` | {_cell(said)} |" for name, said in rows)]
+    table = ["| option | |", "|---|---|", *(f"| `{' '.join(name.split())}` | {_cell(text)} |" for name, text in rows)]
     return "\n\n".join([*parts, "\n".join(table)])
 
 
-def _said(command: click.Command) -> str:
-    """The help of a command, without the mark that ends it on the screen."""
+def _help_text(command: click.Command) -> str:
+    """The help of a command, up to the form feed that ends it on the screen."""
     return inspect.cleandoc(command.help or "").partition("\f")[0]
 
 
 def _cell(text: str) -> str:
-    """Text for a cell of a table: one line, nothing that Markdown or HTML would read otherwise."""
+    """Text for a table cell: one line, with characters escaped that have a meaning in Markdown or HTML."""
     line = " ".join(text.split())
     for sign, escaped in (("|", "\\|"), ("<", "&lt;"), ("*", "\\*"), ("_", "\\_")):
         line = line.replace(sign, escaped)

@@ -1,4 +1,4 @@
-"""What the site adds to the pages at hand: those written from the code, links to them, and formulas for browsers."""
+"""MkDocs hooks: pages generated from the code, links to them, and formulas as MathML."""
 
 from __future__ import annotations
 
