@@ -1,4 +1,4 @@
-"""Conformance checks for plug-ins: call them in your own tests.
+"""Conformance checks for your own classes: call them in your tests.
 
 >>> from aria.trackers import EMA
 >>> check_tracker(EMA(rate=0.3))

@@ -1,4 +1,4 @@
-"""Conditions to regions. Each file is one idea; ``fitted.py`` is what they share."""
+"""Partitioners: conditions to regions. One file each; ``fitted.py`` holds what they share."""
 
 from lazy_loader import attach_stub
 

@@ -1,4 +1,4 @@
-"""The one stateful object: partition + tracker + allocator, to draw from and to report to."""
+"""The only stateful object: partition + tracker + allocator; draws conditions and observes their losses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sampler:
     >>> sampler = aria.Sampler(partition, tracker="ema(rate=0.5)", allocator="proportional", floor=0.2)
     >>> for _ in range(20):
     ...     draw = sampler.draw(8)
-    ...     moved = sampler.observe(draw, 1.0 + 2.0 * draw.region)  # dogs are three times as far off
+    ...     moved = sampler.observe(draw, 1.0 + 2.0 * draw.region)  # the loss of dogs is three times as large
     >>> sampler.probs()
     tensor([0.3000, 0.7000], dtype=torch.float64)
     """
@@ -63,19 +63,19 @@ class Sampler:
             tracker: a tracker or its spec string.
             allocator: an allocator or its spec string.
             mass: (K,) target distribution over regions; the partition's own (the pool's) by default.
-            floor: ε in [0, 1], the part of every draw that follows ``mass``.
-            correction: ``"none"`` (weights 1: effort shifts the training mix), ``"importance"`` (p/q: the objective
-                itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
-            stratified: systematic draws, each region within one of B·q; else independent draws.
-            warmup: number of tracker updates before the allocator is asked; until then ``mass`` is drawn from.
-            every: number of calls of ``observe`` summed before ranks exchange them and the tracker moves once: what
-                a tracker calls a step.
+            floor: ε in [0, 1], the share of the draws that follows ``mass``.
+            correction: ``"none"`` (weights 1: the allocation changes the training mix), ``"importance"`` (p/q: the
+                objective itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
+            stratified: systematic draws, each region's count within one of B·q; otherwise independent draws.
+            warmup: number of tracker updates before the allocator is used; until then draws follow ``mass``.
+            every: number of calls of ``observe`` whose sums the ranks exchange for one tracker update: one step of the
+                tracker.
             timesteps: length of the noise schedule; signals are then normalised by the running mean of their timestep
                 bucket, and ``observe`` needs their timesteps. None leaves signals as they are.
-            nonfinite: ``"raise"`` refuses NaN and infinite signals by name, ``"skip"`` leaves them out and counts them.
-                On an accelerator looking would stall it: there a bad signal is always left out at once, and ``"raise"``
-                speaks at the next ``check()`` or ``state_dict()``.
-            seed: together with the step it determines every draw.
+            nonfinite: ``"raise"`` refuses NaN and infinite signals, ``"skip"`` excludes and counts them. On an
+                accelerator, where checking would need a sync, bad signals are always excluded at once, and ``"raise"``
+                raises at the next ``check()`` or ``state_dict()``.
+            seed: determines every draw, together with the step.
             distributed: share draws and statistics over the ranks of ``group`` if torch.distributed is initialised.
             group: process group, the default one if None.
         """
@@ -103,11 +103,11 @@ class Sampler:
         self._generator = torch.Generator(self.device)
         self.reset()
         if self.warmup:
-            self._allocated()  # a rule that cannot answer should say so now, not when the warm-up is over
+            self._allocated()  # an allocator that fails should fail now, not after the warm-up
 
     @property
     def device(self) -> torch.device:
-        """Where the sampler's tensors live: where the partition's do."""
+        """The device of the sampler's tensors, which is that of the partition."""
         return self.mass.device
 
     @property
@@ -127,12 +127,12 @@ class Sampler:
     # Draw ---------------------------------------------------------------------------------------------------------
 
     def estimate(self) -> Estimate:
-        """What the tracker believes about each region, (K,) each; copies."""
+        """The tracker's estimate of each region, (K,) each; copies."""
         value, stderr = self.tracker.estimate(self._tracked)
         return Estimate(value.clone(), stderr.clone())
 
     def certificate(self) -> Certificate | None:
-        """The tracker's a-priori error, (K,) each, copies; None where its gains depend on the data."""
+        """The tracker's a-priori error bound, (K,) each, copies; None if its gains depend on the data."""
         known = self.tracker.certificate(self._tracked)
         return None if known is None else Certificate(*(part.clone() for part in known))
 
@@ -296,11 +296,11 @@ class Sampler:
 
     @property
     def skipped(self) -> int:
-        """How many bad signals this process has left out since it started (looks at the device)."""
+        """Number of bad signals that this process has excluded since it started (synchronises with the device)."""
         return int(self._fault[0])
 
     def check(self) -> None:
-        """Raise for a bad signal that was left out on an accelerator, where looking at once would stall it."""
+        """Raise for a bad signal that was excluded on an accelerator without a sync."""
         count, step, region = self._fault.tolist()
         if count and self.nonfinite == "raise":
             raise signals.refusal(None, step, region)
@@ -308,7 +308,7 @@ class Sampler:
     # State --------------------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """Everything but data that determines the draws, as JSON-serialisable values."""
+        """All settings that determine the draws, as JSON-serialisable values."""
         return {
             "partition": digest(self.partition),
             "tracker": registry.spec(self.tracker),
@@ -324,10 +324,10 @@ class Sampler:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a resumed run needs to go on bit for bit: tensors only, ready for safetensors.
+        """Everything a resumed run needs to continue bit for bit: tensors only, ready for safetensors.
 
-        The same on every rank, so it is enough that one of them writes it. With ``every > 1`` on several ranks it can
-        be taken only where they have just exchanged their sums.
+        It is the same on every rank, so only one of them has to write it. With ``every > 1`` on several ranks it is
+        only available right after they have exchanged their sums.
         """
         self.check()
         if self._collected and self.ranks.place()[1] > 1:
@@ -338,7 +338,7 @@ class Sampler:
         return checkpoint.pack(self.config(), self._tensors())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where ``state`` was saved; one saved under other settings or shapes is refused by name."""
+        """Continue from ``state``; raises if it was saved with different settings or shapes."""
         tensors = checkpoint.unpack(state, self.config(), self._tensors())
         self.step, self.updates, self._collected = tensors["counters"].tolist()
         self._visit = tensors["visit"]
@@ -358,10 +358,10 @@ class Sampler:
         }
 
     def refine(self, partition: Partition, parent: Tensor) -> None:
-        """Go on with a finer partition whose region ``k`` came out of the old region ``parent[k]``.
+        """Continue with a finer partition whose region ``k`` was part of the old region ``parent[k]``.
 
-        Every new region starts from its parent's memory. A custom ``mass`` is shared among children as the partitions'
-        own masses are.
+        Every new region starts from its parent's state. A custom ``mass`` is divided among children in proportion to
+        the partition's own masses.
         """
         if self._collected:
             raise ValueError(

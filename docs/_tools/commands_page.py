@@ -1,4 +1,4 @@
-"""The page of the command lines, written from the commands themselves."""
+"""The page of the command line, generated from the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Docstrings as Markdown: their roles, directives and doctests are those of reStructuredText, and formulas are LaTeX.
+r"""Converts docstrings (reStructuredText roles, directives and doctests, LaTeX formulas) to Markdown.
 
 Formulas pass through Markdown as code with a prefix, and become MathML in the finished page, which browsers display
 without any script.

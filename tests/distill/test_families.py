@@ -177,7 +177,7 @@ def test_a_cache_of_other_classes_is_refused(place, tmp_path):
 
 def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    section = page.split("## Transformers, and classes in the place of prompts")[1].split("\n## ")[0]
+    section = page.split("## Transformers, and classes instead of prompts")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
     assert len(written) == 4

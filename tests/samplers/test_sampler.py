@@ -1,4 +1,4 @@
-"""The sampler: floor, weights, unbiasedness, normalisation, and one-line answers to bad input."""
+"""The sampler: floor, weights, unbiasedness, normalisation, and one-line errors for bad input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_uniform_and_pool_are_the_control_arms():
 
 
 @pytest.mark.parametrize("stratified", [True, False])
-def test_pool_allocation_draws_every_condition_alike(stratified):
+def test_pool_allocation_draws_every_condition_equally_often(stratified):
     """Plain random conditioning: 40 000 draws over 10 conditions, chi-square (conservative under stratification)."""
     sampler = sampler_of(allocator="pool", stratified=stratified)
     index = torch.cat([sampler.draw(100).index for _ in range(400)])
@@ -150,7 +150,7 @@ def test_warmup_draws_from_the_pool():
     assert sampler.probs().tolist() == pytest.approx([0.25] * 4)
 
 
-def test_a_rule_that_cannot_answer_is_told_before_the_warm_up():
+def test_an_allocator_that_fails_raises_before_the_warm_up():
     never = Fixed((0.0, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="Fixed must return finite non-negative weights"):
         sampler_of(warmup=1000, allocator=never)
@@ -286,7 +286,7 @@ def test_small_integer_timesteps_do_not_wrap():
     assert normaliser.bucket(torch.tensor([0, 25, 100, 199], dtype=torch.uint8)).tolist() == [0, 1, 5, 9]
 
 
-def test_the_timesteps_of_a_draw_need_not_be_told_twice():
+def test_the_timesteps_of_a_draw_need_not_be_passed_again():
     pool = aria.Pool(columns={"label": [0, 1]})
     partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
     sampler = aria.Sampler(partition, timesteps=1000)
@@ -344,7 +344,7 @@ BAD_OBSERVATIONS = [
     (lambda s: s.observe(torch.tensor([0, -1]), torch.ones(2)), "region -1 outside 0…3"),
     (
         lambda s: s.observe(torch.tensor([0.5]), torch.ones(1)),
-        r"regions must be \(B,\) whole numbers, got torch.float32",
+        r"regions must be \(B,\) integers, got torch.float32",
     ),
     (lambda s: s.observe(REGIONS, None), "signal must be a tensor with one value per sample, got NoneType"),
     (lambda s: s.observe(REGIONS, [1.0, 2.0, 3.0]), "signal must be a tensor with one value per sample, got list"),
@@ -468,7 +468,7 @@ def test_a_partition_with_a_wrong_mass_is_named(mass, sentence):
         aria.Sampler(partition)
 
 
-def test_timesteps_are_asked_for_and_checked():
+def test_timesteps_are_required_and_checked():
     sampler = sampler_of(timesteps=1000)
     with pytest.raises(ValueError, match="timestep is needed: the sampler was made with timesteps"):
         sampler.observe(REGIONS, torch.ones(3))
@@ -486,7 +486,7 @@ def test_a_finer_partition_takes_over_the_memory_of_its_parents():
         sampler.refine(finer, torch.tensor([0, 1]))
 
 
-def test_what_is_not_told_is_as_documented():
+def test_defaults_are_as_documented():
     assert aria.Sampler(partition_of((1, 1))).config() | {"partition": None} == {
         "partition": None,
         "tracker": aria.registry.spec(aria.trackers.Bank()),
@@ -510,9 +510,9 @@ def test_certificates_are_copies_and_only_of_gains_known_beforehand():
     assert sampler_of(tracker="bank").certificate() is None
 
 
-def test_where_looking_would_stall_a_bad_signal_is_left_out_and_told_later(monkeypatch):
+def test_without_a_sync_a_bad_signal_is_excluded_and_reported_later(monkeypatch):
     """On an accelerator nothing is refused at once."""
-    monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *told, **settings: None)
+    monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *args, **kwargs: None)
     for nonfinite in ("raise", "skip"):
         sampler = sampler_of(nonfinite=nonfinite)
         sampler.observe(REGIONS, torch.ones(3))
@@ -527,7 +527,7 @@ def test_where_looking_would_stall_a_bad_signal_is_left_out_and_told_later(monke
                 late()
 
 
-def test_timesteps_told_go_before_those_drawn():
+def test_timesteps_passed_override_those_drawn():
     pool = aria.Pool(columns={"label": [0, 1]})
     partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
     sampler = aria.Sampler(partition, timesteps=1000)
