@@ -102,6 +102,7 @@ def _pair(text: str) -> tuple[str, Any]:
 def _dry_run(config: Any) -> None:
     from aria.distill.runs.run import dry_run
 
+    _hide_bars_of_libraries()
     with refusals(config.run.output_dir):
 
         click.echo(dry_run(config))
@@ -113,8 +114,7 @@ def _run(config: Any, quiet: bool) -> None:
     from aria.distill.engine.distiller import NonFiniteLoss
     from aria.distill.runs.run import run
 
-    if quiet:
-        _no_bars()
+    _hide_bars_of_libraries()
     with refusals(config.run.output_dir):
         try:
             distiller = run(config, bar=silent if quiet else bar, show=None if quiet else _show, quiet=quiet)
@@ -146,8 +146,8 @@ def _out_of_memory(config: Any, error: Exception) -> str:
     )
 
 
-def _no_bars() -> None:
-    """The libraries below draw bars of their own."""
+def _hide_bars_of_libraries() -> None:
+    """diffusers and transformers draw progress bars of their own while they open a pipeline."""
     import diffusers
     import transformers
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, fingerprint
 from aria.distill.data.latents import Latents
 from aria.distill.engine.distiller import Distiller
@@ -29,6 +30,7 @@ def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> Non
                 "remove them or choose another folder"
             )
         return
+    _check_length(plan, output / wanted if wanted != "latest" else output)
     if wanted == "latest":
         found = checkpoint.load_newest(distiller.state(), output, settings=settings)
     else:
@@ -38,6 +40,17 @@ def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> Non
             raise ValueError(f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder")
     if found is not None:
         log.info("resuming from %s", found)
+
+
+def _check_length(plan: RunPlan, place: Path) -> None:
+    """Refuse a run that is shorter than its checkpoint already is."""
+    newest = (checkpoint.folders(place) or [place])[-1]
+    if checkpoint.step_of(newest) > plan.loop.steps:
+        raise InvalidSetting(
+            "max_train_steps",
+            "range",
+            f"{newest} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another folder",
+        )
 
 
 def _named(wanted: str, output: Path) -> Path:

@@ -10,6 +10,7 @@ from accelerate import Accelerator
 
 from aria import files
 from aria.distill.data.prompt_files import read_prompts
+from aria.distill.data.prompts import Prompts
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.weights import plain
 from aria.distill.models.pipelines import open_pipeline
@@ -36,7 +37,7 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
             files.sweep(plan.output)
         pipeline, student = open_models(plan, accelerator)
         if first and show is not None:
-            show(summarised(plan, pipeline, student, accelerator))
+            show(summary(plan, pipeline, student, _prompts(plan), accelerator))
         identity = teacher_identity(pipeline)
         conditions, images = assembly.open_data(plan, pipeline, accelerator, bar)
         partition = assembly.divide(plan, conditions.pool(), accelerator)
@@ -62,8 +63,9 @@ def dry_run(config: Config) -> str:
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
     pipeline, student = open_models(plan, accelerator)
-    lines = summarised(plan, pipeline, student, accelerator)
-    return f"{lines}\n\n{memory(plan, pipeline, student, accelerator)}"
+    prompts = _prompts(plan)
+    lines = summary(plan, pipeline, student, prompts, accelerator)
+    return f"{lines}\n\n{memory(plan, pipeline, student, prompts, accelerator)}"
 
 
 def decide(config: Config) -> RunPlan:
@@ -87,10 +89,8 @@ def open_models(plan: RunPlan, accelerator: Accelerator) -> tuple[Any, Any]:
     return pipeline, assembly.make_trainable(plan, student)
 
 
-def summarised(plan: RunPlan, pipeline: Any, student: Any, accelerator: Accelerator) -> str:
-    """What is going to happen, in a few lines."""
-    data = plan.config.data
-    return summary(plan, pipeline, student, read_prompts(Path(data.prompts), column=data.caption_column), accelerator)
+def _prompts(plan: RunPlan) -> Prompts:
+    return read_prompts(Path(plan.config.data.prompts), column=plan.config.data.caption_column)
 
 
 def _plain(config: Config) -> dict[str, int | float | str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,8 +28,9 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
     """What is trained on what, for how long, from where and to where: a line each."""
     config, loop, ranks = plan.config, plan.loop, accelerator.num_processes
     teacher = getattr(pipeline, component_of(pipeline))
-    passes = f" x {loop.accumulation} passes" if loop.accumulation > 1 else ""
-    processes = f" x {ranks} processes" if ranks > 1 else ""
+    parts = [f"{loop.batch_size} per pass"]
+    parts += [f"{loop.accumulation} passes"] if loop.accumulation > 1 else []
+    parts += [f"{ranks} processes"] if ranks > 1 else []
     images = (
         f"images of {config.data.train_data_dir}"
         if config.data.train_data_dir
@@ -43,7 +45,7 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
         "images": images,
         "regions": regions.described(allocation.partitioner, len(prompts)),
         "allocation": f"{allocation.allocator} of {allocation.tracker}, floor {allocation.floor:g}",
-        "batch": f"{loop.batch_size}{passes}{processes} = {loop.samples * ranks} samples a step",
+        "batch": f"{loop.samples * ranks} samples per step" + (f" ({' x '.join(parts)})" if len(parts) > 1 else ""),
         "steps": f"{loop.steps}" + (f", resuming from {resumed[-1].name}" if resumed else ""),
         "device": f"{accelerator.device}, mixed precision {accelerator.mixed_precision}",
         "output": str(plan.output),
@@ -51,9 +53,9 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
     return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
 
 
-def memory(plan: RunPlan, pipeline: Any, student: nn.Module, accelerator: Accelerator) -> str:
+def memory(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, accelerator: Accelerator) -> str:
     """An estimate of the device memory that one process needs in training, by what takes it."""
-    config, loop, ranks = plan.config, plan.loop, accelerator.num_processes
+    loop, ranks = plan.loop, accelerator.num_processes
     teacher, component = getattr(pipeline, component_of(pipeline)), component_of(pipeline)
     half = HALF.get(str(accelerator.mixed_precision))
     shards = ranks if loop.fsdp else 1
@@ -66,11 +68,20 @@ def memory(plan: RunPlan, pipeline: Any, student: nn.Module, accelerator: Accele
         "student": size(student) / shards,
         "gradients, optimiser" + (", average" if loop.ema_decay else ""): copies * trained / shards,
         "activations": activations(plan, pipeline, student, half),
-        "cache (at most)": 2 * config.data.cache_memory_gb * GIGABYTE,
+        "encoded prompts and latents": cached(plan, pipeline, len(prompts)),
     }
     rows = [f"  {name:<32}{_gigabytes(value):>10}" for name, value in parts.items()]
     total = sum(value for value in parts.values() if value is not None)
     return "\n".join(["memory of one process (estimated)", *rows, f"  {'total':<32}{_gigabytes(total):>10}"])
+
+
+def cached(plan: RunPlan, pipeline: Any, prompts: int) -> float:
+    """Bytes of encoded prompts and of latents in float16, each where it is small enough to stay on the device."""
+    data, denoiser = plan.config.data, denoisers.of(pipeline)
+    encoded = prompts * sum(2 * value[0].numel() for value in denoiser.null(pipeline, pipeline.device).values())
+    images = 0 if data.train_data_dir else data.num_images
+    latents = 2 * images * math.prod(denoiser.latent_shape(pipeline, data.resolution))
+    return float(sum(size for size in (encoded, latents) if size <= data.cache_memory_gb * GIGABYTE))
 
 
 def activations(plan: RunPlan, pipeline: Any, student: nn.Module, half: torch.dtype | None) -> float | None:
@@ -130,6 +141,10 @@ def _trained(model: nn.Module) -> str:
 
 
 def _gigabytes(value: float | None) -> str:
-    return "not estimated" if value is None else f"{value / GIGABYTE:.2f} GB"
+    """
+    >>> _gigabytes(1.234e9), _gigabytes(56e6), _gigabytes(None)
+    ('1.23 GB', '0.06 GB', 'not estimated')
+    """
+    return "not estimated" if value is None else f"{value / GIGABYTE:.{2 if value > 5e6 else 4}f} GB"
 
 
