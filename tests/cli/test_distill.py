@@ -316,7 +316,7 @@ def test_a_used_folder(place, tmp_path):
     from aria.distill.students import prune
 
     prune(place / "teacher", tmp_path / "wider", preset="bk-tiny")
-    refused(run(place, output, student=tmp_path / "wider"), "does not hold this student")
+    refused(run(place, output, student=tmp_path / "wider"), "does not hold this run's student")
     assert (output / "config.json").read_text() == before
     for name in ("checkpoint-1", "checkpoint-2"):
         (output / name / "sampler.safetensors").write_bytes(b"")

@@ -31,7 +31,8 @@ def test_it_says_what_would_happen_and_writes_nothing(flags, tmp_path):
     assert ended.exit_code == 0, ended.output
     rows = dict(line.split(maxsplit=1) for line in ended.stdout.split("\n\n")[0].splitlines())
     assert rows["pool"].startswith("24 prompts of") and rows["steps"] == "30"
-    assert rows["regions"] == "auto = kmeans(3, seed=0)" and rows["batch"] == "8 samples per step (4 per pass x 2 passes)"
+    assert rows["regions"] == "auto = kmeans(3, seed=0)"
+    assert rows["batch"] == "8 samples per step (4 per pass x 2 passes)"
     assert rows["output"] == str(tmp_path / "out") and not (tmp_path / "out").exists()
     assert "UNet2DConditionModel" in rows["teacher"] and "trained" in rows["student"]
 

@@ -63,8 +63,9 @@ def resolve(config: Config) -> RunPlan:
     """The plan of a run; settings that contradict one another are refused."""
     models, conditioning, training, data = config.models, config.conditioning, config.training, config.data
     halve_from, twice = models.halve_from, models.halve_from is not None or conditioning.guidance is not None
-    terms = _terms(config.loss.objective or (("output",) if twice else ("output", "feature")), twice)
-    config = config.with_values({"objective": list(map(registry.spec, terms)), "on_policy": _on_policy_share(config)})
+    objective = config.loss.objective or (("output",) if twice else ("output", "feature"))
+    terms = _terms(objective, twice)
+    config = config.with_values({"objective": objective, "on_policy": _on_policy_share(config)})
     loop = Plan(
         objective=terms,
         weighting=config.loss.weighting,  # type: ignore[arg-type]  # specs are resolved by the plan

@@ -45,6 +45,8 @@ def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> Non
 def _check_length(plan: RunPlan, place: Path) -> None:
     """Refuse a run that is shorter than its checkpoint already is."""
     newest = (checkpoint.folders(place) or [place])[-1]
+    if not newest.is_dir():
+        return
     if checkpoint.step_of(newest) > plan.loop.steps:
         raise InvalidSetting(
             "max_train_steps",

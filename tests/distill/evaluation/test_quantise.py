@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(run, tmp_path):
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "thing").touch()
     for told, sentence in (
-        ([str(tmp_path)], "is no finished run of `aria distill`: it has no config.json"),
+        ([str(tmp_path)], "is no folder of a run: it has no config.json"),
         ([str(run), "--output_dir", str(tmp_path / "else")], "is no quantised model"),
         ([str(run), "--pretrained_model_name_or_path", str(tmp_path / "none")], "there is no folder"),
     ):
