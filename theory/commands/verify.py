@@ -47,9 +47,7 @@ COLUMNS = {
 @click.command("verify", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--quick/--full", "quick", default=True, help="Most claims, or all claims with more replicas.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
-@click.option(
-    "--tracker", "spec", metavar="SPEC", help="Instead, measure the errors of this tracker in every regime."
-)
+@click.option("--tracker", "spec", metavar="SPEC", help="Instead, measure the errors of this tracker in every regime.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
     """Check every claim about the shipped trackers and allocators by simulation.

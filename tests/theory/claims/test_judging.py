@@ -68,7 +68,7 @@ def small(checks, *mutants):
     )
 
 
-def test_mutants_are_told_apart_from_noise():
+def test_mutants_are_distinguished_from_noise():
     mutants = (
         Mutant("hair", {("mse", "equal"): 0.2552}),
         Mutant("mile", {("mse", "equal"): 0.5}),
