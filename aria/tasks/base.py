@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aria.distill.engine.batches import Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 

@@ -258,7 +258,7 @@ def test_prompts_without_weights_keep_their_columns(task, tmp_path):
      "floor is not to be set: the task, its arms and seeds decide it"),
     (lambda task: replace(queue(task), exams=0), "exams must be a whole number of at least 1, got 0"),
     (lambda task: queue(task, learning_rat=1).cell(RC, 0),
-     "unknown setting 'learning_rat'; did you mean 'learning_rate'?"),
+     "unknown setting 'learning_rat' (did you mean 'learning_rate'?)"),
     (lambda task: cells.Cell.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
 ])  # fmt: skip
 def test_impossible_comparisons_are_refused(make, complaint, task):

@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(small, tmp_path, monkeypatch, arguments, message)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_runs(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("aria.whole_file.os.access", lambda path, mode: False)
+    monkeypatch.setattr("aria.files.os.access", lambda path, mode: False)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
     assert "permission denied" in result.stderr and len(result.stderr.splitlines()) == 1

@@ -77,7 +77,8 @@ COLUMNS = {
 
 @click.command("check-log", cls=ExplainedCommand, columns=COLUMNS)
 @click.argument("file")
-@click.option("--tracker", "spec", help="Spec of the tracker that the run used, such as 'ema(rate=0.1)'.")
+@click.option("--tracker", "spec", callback=options.part("tracker"),
+              help="Spec of the tracker that the run used, such as 'ema(rate=0.1)'.")  # fmt: skip
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with all regions instead of the table.")
 def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> None:
@@ -311,7 +312,7 @@ def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
 
 
 def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replayed | None) -> None:
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     seen = {}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from aria.cli import errors, tables
+from aria.cli import errors, options, tables
 from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ COLUMNS = {
 @click.option("--batch", type=float, default=1.0, show_default=True, help="Number of observations per visit.")
 @click.option("--from-log", "log", metavar="FILE",
               help="Estimate all four from the discrepancy log of a training run.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 @click.pass_context
 def command(
     ctx: click.Context,

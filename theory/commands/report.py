@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import html, whole_file
+from aria import files, html
 from aria.cli import errors
 from aria.progress import bar
 
@@ -33,7 +33,7 @@ def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     """Refuse a file that cannot be written, before anything is computed."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value))
+    files.check_writable(Path(value))
     return Path(value)
 
 
@@ -41,7 +41,7 @@ def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     """Refuse a folder that cannot be written to, before anything is computed."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value) / "figure.svg")
+    files.check_writable(Path(value) / "figure.svg")
     return Path(value)
 
 
@@ -58,7 +58,7 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
     """
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
         raise errors.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
     from theory.commands import verify
 

@@ -47,13 +47,14 @@ COLUMNS = {
 @click.command("run", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--regime", "regime_name", default="linear", show_default=True,
               help="Name of the regime; 'aria-sim regimes' lists them.")  # fmt: skip
-@click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True,
+@click.option("--tracker", "specs",
+              callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
               help="Spec of a tracker; repeat it for several.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True, help="Number of steps.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to report.")
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands step by step.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
 ) -> None:
@@ -157,7 +158,7 @@ def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
 def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], region: int) -> None:
     import numpy as np
 
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}

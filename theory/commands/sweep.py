@@ -46,11 +46,12 @@ COLUMNS = {
 
 
 @click.command("sweep", cls=ExplainedCommand, columns=COLUMNS)
-@click.option("--tracker", "spec", default="ema", show_default=True,
+@click.option("--tracker", "spec", callback=options.part("tracker"), default="ema", show_default=True,
               help="Spec of the tracker, without the swept setting.")  # fmt: skip
 @click.option("--over", help="The setting to sweep; by default rate for ema and size for window.")
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
-@click.option("--allocator", "allocators", multiple=True, help="Compare allocators instead; repeat it for several.")
+@click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True,
+              help="Compare allocators instead; repeat it for several.")  # fmt: skip
 @click.option("--regime", "regime_name",
               help="Name of the regime; 'aria-sim regimes' lists them  [default: linear, or closed-loop]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(2, 1_000_000),
@@ -59,7 +60,7 @@ COLUMNS = {
               help="Number of simulated runs.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option("--plot", callback=options.figure, metavar="FILE", help="Draw the error as a function of the setting.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(
     spec: str,
     over: str | None,
@@ -170,7 +171,7 @@ def _draw(
     plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
 ) -> None:
     """Draw the error as a function of the setting, with the bound if there is one for every value."""
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     def numbers(name: str) -> list[float]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria.cli import errors
+from aria.cli import errors, options
 from aria.progress import bar
 from theory.columns import ExplainedCommand
 
@@ -46,8 +46,9 @@ COLUMNS = {
 
 @click.command("verify", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--quick/--full", "quick", default=True, help="Most claims, or all claims with more replicas.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
-@click.option("--tracker", "spec", metavar="SPEC", help="Instead, measure the errors of this tracker in every regime.")
+@options.as_json
+@click.option("--tracker", "spec", callback=options.part("tracker"), metavar="SPEC",
+              help="Instead, measure the errors of this tracker in every regime.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
     """Check every claim about the shipped trackers and allocators by simulation.
