@@ -210,8 +210,8 @@ class Readings:
     ) -> None:
         """Accumulate products of triples that share two visits, and their mean under white noise of variance 1."""
         both = fits[1:] & fits[:-1] & (owner[1:] == owner[:-1]) & fresh[1:]
-        alike = -(share[1:] / middle[:-1] + (1 - share[:-1]) / middle[1:]) / np.sqrt(v[1:] * v[:-1])
-        for name, term in (("follow", np.ones_like(alike)), ("product", r[1:] * r[:-1]), ("white", alike)):
+        expected = -(share[1:] / middle[:-1] + (1 - share[:-1]) / middle[1:]) / np.sqrt(v[1:] * v[:-1])
+        for name, term in (("follow", np.ones_like(expected)), ("product", r[1:] * r[:-1]), ("white", expected)):
             self._sums[name] += np.bincount(owner[1:][both], term[both], self._size)
 
     def _pair(

@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_page(page, tmp_path):
     assert again.read_text(encoding="utf-8") == page != other.read_text(encoding="utf-8")
 
 
-def test_a_claim_that_falls_is_told_and_exits_with_1(small, monkeypatch, tmp_path):
+def test_a_claim_that_falls_is_reported_and_exits_with_1(small, monkeypatch, tmp_path):
     wrong = claims.CLAIMS[0].checks[0]._replace(reference=1e-6)
     monkeypatch.setattr(claims, "CLAIMS", (dataclasses.replace(claims.CLAIMS[0], checks=(wrong,), mutants=()),))
     monkeypatch.setattr(figures, "FIGURES", MappingProxyType({}))

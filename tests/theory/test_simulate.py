@@ -682,22 +682,22 @@ def test_heavy_tails_break_normal_radii_but_not_chebyshev():
 # ------------------------------------------------------------------------------------------------ progress and refusal
 
 
-def test_progress_is_told_in_the_calling_thread_and_ends_at_the_total():
-    told = []
+def test_progress_is_reported_in_the_calling_thread_and_ends_at_the_total():
+    calls = []
 
     def progress(done, total):
-        told.append((done, total, threading.current_thread() is threading.main_thread()))
+        calls.append((done, total, threading.current_thread() is threading.main_thread()))
 
     simulate(EMA(), Regime(), steps=30, replicas=50, regions=2, block=7, progress=progress)
-    done, totals, here = zip(*told, strict=True)
+    done, totals, here = zip(*calls, strict=True)
     assert list(done) == sorted(done) and done[-1] == 30 * 50 * 2
     assert set(totals) == {30 * 50 * 2} and all(here)
 
 
 def test_a_long_block_tells_its_progress_on_the_way():
-    told = []
-    simulate(EMA(), Regime(Slow()), steps=100, replicas=10, progress=lambda done, total: told.append(done))
-    assert 640 in told and told[-1] == 1000
+    calls = []
+    simulate(EMA(), Regime(Slow()), steps=100, replicas=10, progress=lambda done, total: calls.append(done))
+    assert 640 in calls and calls[-1] == 1000
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import click
 
-from aria.cli import tables
+from aria.cli import options, tables
 
 
 @click.command("regimes")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the list.")
+@options.as_json
 def command(as_json: bool) -> None:
     """List the regimes in which trackers can be simulated.
 

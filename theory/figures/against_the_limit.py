@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STEPS, BURN = 1200, 600
-COURSES = ("fixed beforehand", "reacting to the estimate")
+COURSES = ("fixed in advance", "reacting to the estimate")
 CERTIFIED = ("best EMA", "best window", "certificate_gain", "kalman, τ = D")
 
 
@@ -49,7 +49,7 @@ def _row(drift: float, closed: bool, seed: int, size: float) -> dict[str, Any]:
 
 def paint(rows: Rows) -> Figure:
     """One panel for paths fixed in advance, one for drift that reacts."""
-    x = "drift a step over noise, D/σ"
+    x = "drift per step over noise, D/σ"
     figure, panels = plots.panels(*((f"drift {course}", x, "mean squared error / R_A") for course in COURSES))
     for closed, panel in enumerate(panels):
         here = [row for row in rows if row["drift"] == COURSES[closed]]

@@ -25,7 +25,7 @@ def measure(seed: int, size: float) -> Rows:
             "allocator": row["allocator"],
             "left": row["left"],
             "left ±": row["plus_minus"],
-            "led by the truth": row["oracle"],
+            "with the true values": row["oracle"],
             "uniform": row["uniform"],
         }
         for row in found
@@ -42,8 +42,8 @@ def paint(rows: Rows) -> Figure:
         )
     )
     places = list(range(len(rows)))
-    for index, name in ((0, "left"), (1, "led by the truth")):
-        label = ("led by the bank's estimates (99 % interval)", "led by the truth")[index]
+    for index, name in ((0, "left"), (1, "with the true values")):
+        label = ("with the bank's estimates (99 % interval)", "with the true values")[index]
         half = [100 * row["left ±"] if name == "left" else 0.0 for row in rows]
         panel.errorbar(
             [100 * value for value in column(rows, name)], [place + 0.24 * index - 0.12 for place in places],
@@ -59,7 +59,7 @@ def paint(rows: Rows) -> Figure:
 
 
 PICTURE = Picture(
-    "Allocators in a closed loop, beside the same rule led by the truth",
+    "Allocators in a closed loop, beside the same rule with the true values",
     "Training reduces the discrepancy of the regions that it visits, and the allocator derives the visits from the "
     "estimates. Open marks are the same rules with the true values. These are not always better: without uncertainty, "
     "Thompson sampling sends all effort above the floor to the largest region.",

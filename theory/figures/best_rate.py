@@ -50,7 +50,7 @@ def _best_of_grid(drift: float, count: int, seed: int) -> float:
 
 def paint(rows: Rows) -> Figure:
     """Rate by drift."""
-    figure, (panel,) = plots.panels(("The best rate of an EMA", "drift a step over noise, D/σ", "rate b"))
+    figure, (panel,) = plots.panels(("The best rate of an EMA", "drift per step over noise, D/σ", "rate b"))
     fine = np.geomspace(1e-3, 2.0, 120)
     for index, (label, rate) in enumerate(
         (

@@ -44,7 +44,7 @@ def paint(rows: Rows) -> Figure:
     figure, (panel,) = plots.panels(
         (
             f"EMA of rate {RATE:g} in a closed loop",
-            "drift a step over noise, D/σ",
+            "drift per step over noise, D/σ",
             "mean squared error / textbook bound",
         )
     )

@@ -22,7 +22,7 @@ RATES = tuple(float(rate) for rate in np.geomspace(0.04, 0.9, 13))
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Mean squared error of the EMA at drift 0.05 a step and noise of variance 1, with the proved bounds."""
+    """Mean squared error of the EMA at drift 0.05 per step and noise of variance 1, with the proved bounds."""
     rows = []
     for rate in RATES:
         steps = int(12 / rate) + 10
@@ -50,7 +50,9 @@ def measure(seed: int, size: float) -> Rows:
 
 def paint(rows: Rows) -> Figure:
     """Error by rate, with the best rates marked."""
-    figure, (panel,) = plots.panels((f"EMA, drift {DRIFT:g} σ a step", "rate b of the EMA", "mean squared error (σ²)"))
+    figure, (panel,) = plots.panels(
+        (f"EMA, drift {DRIFT:g} σ per step", "rate b of the EMA", "mean squared error (σ²)")
+    )
     fine = np.geomspace(RATES[0], RATES[-1], 120)
     for index, (name, bound, adaptive) in enumerate(
         (("steady drift", "bound, fixed path", False), ("closed loop", "bound, closed loop", True))

@@ -22,9 +22,9 @@ REST = 0.05
 STEPS = 400
 DELTAS = (0.1, 0.03, 0.01, 0.003)
 SERIES = {
-    "coin": "visits by a coin, radius for a fixed step",
-    "selective": "errors left alone, radius for a fixed step",
-    "union": "errors left alone, radius for adaptive visits",
+    "coin": "independent visits, radius for a fixed step",
+    "selective": "selective visits, radius for a fixed step",
+    "union": "selective visits, radius for adaptive visits",
 }
 
 
@@ -61,10 +61,10 @@ def _misses(visits: Visits, delta: float, times: int, count: int, seed: int) -> 
 def paint(rows: Rows) -> Figure:
     """Measured share of misses as a function of the nominal one."""
     figure, (panel,) = plots.panels(
-        (f"EMA of rate {RATE:g}, step {STEPS}", "promised: at most δ", "measured share of errors beyond the radius")
+        (f"EMA of rate {RATE:g}, step {STEPS}", "nominal: at most δ", "measured share of errors beyond the radius")
     )
     x = np.array(column(rows, "δ"))
-    panel.plot(x, x, color=plots.INK, lw=1, label="as promised")
+    panel.plot(x, x, color=plots.INK, lw=1, label="nominal")
     for index, (name, label) in zip((0, 1, 2), SERIES.items(), strict=True):
         value = np.array(column(rows, name))
         seen = value > 0

@@ -57,17 +57,17 @@ def paint(rows: Rows) -> Figure:
     """Error as a function of visit probability, without drift and on a line."""
     x, y = "probability of a visit, q", "mean squared error (σ²)"
     figure, (rest, line) = plots.panels(
-        (f"at rest, EMA of rate {RATE:g}", x, y), (f"drift {DRIFT:g} σ a step, EMA of the best rate", x, y)
+        (f"no drift, EMA of rate {RATE:g}", x, y), (f"drift {DRIFT:g} σ per step, EMA of the best rate", x, y)
     )
     q = column(rows, "q")
     fine = np.geomspace(VISITS[-1], 1.0, 60)
     floor = column(rows, "F")[0]
-    plots.curve(rest, 0, fine.tolist(), [floor] * fine.size, "F: visits by a coin (T10, exact)")
+    plots.curve(rest, 0, fine.tolist(), [floor] * fine.size, "F: independent visits (T10, exact)")
     worst = np.asarray(bounds.asynchronous_mse(RATE, fine, 1.0, 0.0))
-    plots.curve(rest, 1, fine.tolist(), worst.tolist(), "F/q: visits chosen by the error (T12)")
-    plots.dots(rest, 0, q, column(rows, "coin"), column(rows, "coin ±"), "by a coin, simulated")
+    plots.curve(rest, 1, fine.tolist(), worst.tolist(), "F/q: visits selected by the error (T12)")
+    plots.dots(rest, 0, q, column(rows, "coin"), column(rows, "coin ±"), "independent, simulated")
     plots.dots(
-        rest, 1, q, column(rows, "selective"), column(rows, "selective ±"), "chosen, with rare shocks, simulated"
+        rest, 1, q, column(rows, "selective"), column(rows, "selective ±"), "selective, with rare shocks, simulated"
     )
     best = np.asarray(bounds.asynchronous_best_mse(fine, 1.0, DRIFT, adaptive=False))
     plots.curve(line, 0, fine.tolist(), best.tolist(), "best EMA (T10, exact)")

@@ -47,7 +47,7 @@ def measure(seed: int, size: float) -> Rows:
 def paint(rows: Rows) -> Figure:
     """Mean error (% of the level) as a function of how strongly visits depend on estimates."""
     figure, (panel,) = plots.panels(
-        (f"Two equal regions at rest, noise {SIGMA:g} of their level",
+        (f"Two equal regions without drift, noise {SIGMA:g} of their level",
          "how visits follow the estimate, d ln q/dμ (1/level)",
          "mean error (% of the level)")
     )  # fmt: skip

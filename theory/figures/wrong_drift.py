@@ -44,7 +44,7 @@ def _rates(drift: float) -> tuple[float, float]:
 
 def paint(rows: Rows) -> Figure:
     """One panel for each kind of drift."""
-    x, y = "drift a step over noise, D/σ or τ/σ", "mean squared error (σ²)"
+    x, y = "drift per step over noise, D/σ or τ/σ", "mean squared error (σ²)"
     figure, panels = plots.panels(("on a line", x, y), ("on a random walk", x, y))
     fine = np.geomspace(DRIFTS[0], DRIFTS[-1], 60)
     gains = np.asarray(bounds.kalman_steady(1.0, fine).gain)
@@ -68,7 +68,7 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "A Kalman filter tuned to the wrong kind of drift",
-    "“Moves by at most D a step” and “takes random steps of size D” are different assumptions. The steps of a random "
+    "“Moves by at most D per step” and “takes random steps of size D” are different assumptions. The steps of a random "
     "walk cancel, so its filter averages over a long time; on a line the same filter lags so far behind that its error "
     "is nearly that of a single observation. The opposite mistake, an average for a line on a walk, costs less.",
     measure,

@@ -210,13 +210,13 @@ def _balanced(odds: float) -> Array:
 
 
 def _shifts() -> list[Claim]:
-    regime, mass, alike = Regime(level=LEVELS), tuple(float(p) for p in MASS), (1.0,) * 4
+    regime, mass, equal = Regime(level=LEVELS), tuple(float(p) for p in MASS), (1.0,) * 4
     up, eps, heat = np.array([1, -1, -1, -1]), 0.5, 0.7
     grown = Moved((0.0, 1.0, 1.0, 2.0), (3.0, 1.0, 1.0, 2.0), _by_total, mass)
     low = _balanced(((1 + eps) / (1 - eps)) ** 0.5)
     scaled = Moved(tuple(low), tuple(low * (1 + eps * up)), _by_factor, mass, relative=eps)
     cold = 9 + np.log(_balanced(float(np.exp(heat))))
-    heated = Moved(tuple(cold), tuple(cold + heat * up), _by_largest, alike)
+    heated = Moved(tuple(cold), tuple(cold + heat * up), _by_largest, equal)
     sharp = (Check("sharp", "equal", 1.0), Check("largest", "at most", 1.0))
     half, squared = wrong("half the bound", "largest", 0.5, "at most"), using("its square", Proportional(power=2.0))
     warm, cool = Softmax(scale=1.0, base=0.0), Softmax(temperature=0.5, scale=1.0, base=0.0)

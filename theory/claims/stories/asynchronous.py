@@ -17,8 +17,8 @@ def _rare_visits() -> list[Claim]:
     bias, floor = -drift * (1 / (b * q) - 1), b / (2 - b)
     batch, share, slow = 8, 0.15, 0.02
     often = float(bounds.random_visit_rate(batch, share))
-    alike = float(bounds.effective_batch(batch, share))
-    batches = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=alike, adaptive=False))
+    effective = float(bounds.effective_batch(batch, share))
+    batches = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=effective, adaptive=False))
     free = float(bounds.asynchronous_mse(b, often, 1.0, slow, adaptive=False))
     mean = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=batch * share / often, adaptive=False))
     tau = 0.05
@@ -42,7 +42,7 @@ def _rare_visits() -> list[Claim]:
         ), (
             erring("n ignored", free), erring("mean of n", mean), biased("lag 1/(bq)", -slow / (b * often)),
             using("b·1.2", EMA(1.2 * b)),
-        ), float(limits.times_limit(batches, 1.0, slow, often, alike))),
+        ), float(limits.times_limit(batches, 1.0, slow, often, effective))),
     ]  # fmt: skip
     return claims
 
