@@ -39,11 +39,14 @@ class Forked:
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
     def wait(self, seconds: float = 400.0) -> Ended:
         """Until it ends; a process that takes longer is killed."""
         self._process.join(seconds)
-        self._process.kill()
-        self._process.join()
+        self.kill()
         assert self._process.exitcode is not None
         return Ended(self._process.exitcode, *(path.read_text() if path.exists() else "" for path in self._files))
 
