@@ -51,8 +51,8 @@ class Forked:
         return Ended(self._process.exitcode, *(path.read_text() if path.exists() else "" for path in self._files))
 
 
-def run_script(path: Path, *arguments: object, output: Path, filters: str = "default") -> Ended:
-    """A script as ``python path arguments`` runs it; ``filters="error"`` is ``python -W error``."""
+def script(path: Path, *arguments: object, filters: str = "default") -> Callable[[], None]:
+    """The work of ``python path arguments``; with ``filters="error"`` that of ``python -W error``."""
 
     def work() -> None:
         sys.argv = [str(path), *map(str, arguments)]
@@ -61,7 +61,12 @@ def run_script(path: Path, *arguments: object, output: Path, filters: str = "def
         warnings.simplefilter(filters)  # type: ignore[arg-type]  # a name of an action
         runpy.run_path(str(path), run_name="__main__")
 
-    return Forked(work, output).wait()
+    return work
+
+
+def run_script(path: Path, *arguments: object, output: Path, filters: str = "default") -> Ended:
+    """Run a script in a forked process to its end."""
+    return Forked(script(path, *arguments, filters=filters), output).wait()
 
 
 def _run(work: Callable[[], Any], out: Path, err: Path, env: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import sys
@@ -21,8 +22,8 @@ def measured(sizes, out, picture):
 
     A forked process reuses memory that this one has let go of, so what it grows by is a number and no more.
     """
-    from benchmarks import engine
-
+    sys.path.insert(0, str(SCRIPT.parent))
+    engine = importlib.import_module("engine")
     in_a_fresh_process, forked = engine.in_a_process, []
 
     def in_a_process(name, preset, student, device, changes):

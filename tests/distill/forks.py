@@ -19,7 +19,7 @@ class Forks:
 
     def __init__(self, folder: Path, warm: Path) -> None:
         """Opening the pipeline ``warm`` imports what would otherwise be imported in each process."""
-        import aria.cli.commands.distill  # noqa: F401 - imported here so that no process has to
+        import aria.cli.commands.distill
         import aria.distill.runs.run  # noqa: F401
         from aria.distill.models.pipelines import open_pipeline
 
