@@ -11,6 +11,7 @@ import pytest
 
 from tests.processes import run_script
 
+pytestmark = pytest.mark.slow
 PLUG_IN = """
 from aria import Allocator
 

@@ -178,6 +178,7 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
     assert loaded == ["checkpoint-2"]
 
 
+@pytest.mark.slow
 def test_a_killed_comparison_goes_on(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
     started again goes on from there to the end."""

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -30,14 +31,15 @@ def measured(sizes, out, picture):
         if not forked:
             forked.append(name)
             return in_a_fresh_process(name, preset, student, device, changes)
-        told = [f"--{key}={value}" for key, value in changes.items() if value is not None]
-        flags = ["--preset", preset, "--student", student, "--device", device, *told, "--memory_of", name]
+        more = [f"--{key}={value}" for key, value in changes.items() if value is not None]
+        flags = ["--preset", preset, "--student", student, "--device", device, *more, "--memory_of", name]
         forked.append(name)
         ended = run_script(SCRIPT, *flags, output=out.with_name(f"memory-{len(forked)}"))
         assert ended.code == 0, ended.stderr
         return float(ended.stdout.splitlines()[-1])
 
     engine.in_a_process = in_a_process
+    engine.matrix_rate = cache(engine.matrix_rate)  # of one machine
     flags = ["--preset", "tiny", "--precision", "bf16", *sizes, "--out", out, "--plot", picture]
     sys.argv = [str(SCRIPT), *map(str, flags)]
     engine.main()

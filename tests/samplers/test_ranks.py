@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from tests.processes import Forked, rendezvous
 from tests.samplers.ranks_worker import ARMS, STEPS, run, work
 
+pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("ranks_worker.py")
 
 

@@ -28,6 +28,7 @@ from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same, state
 from tests.processes import rendezvous
 
+pytestmark = pytest.mark.slow
 PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
 TEACHERS = ("sd", "sdv", "sdxl")
 
@@ -140,7 +141,6 @@ def opens_or_is_none(output):
         DiffusionPipeline.from_pretrained(output)
 
 
-@pytest.mark.slow
 def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
     told_more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
     forks.done(*told(place, tmp_path / "one", **told_more))
