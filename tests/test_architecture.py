@@ -97,6 +97,7 @@ class Module:
         return layer_of(self.name)
 
 
+@cache
 def layer_of(name: str) -> str:
     """The layer a module belongs to: "aria.trackers.ema" to "aria.trackers"; "?" for a module of no layer."""
     if name == "aria":
@@ -115,7 +116,7 @@ def _imports(module: Module, node: ast.AST, when: str) -> Iterator[Import]:
             match node.args:
                 case [ast.Constant(value=str(target)), *_]:
                     yield Import(target, when, node.lineno)
-    if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+    if isinstance(node, ast.If) and _is_type_checking(node.test):
         for child in node.body:
             yield from _imports(module, child, "types")
         for child in node.orelse:
@@ -124,6 +125,11 @@ def _imports(module: Module, node: ast.AST, when: str) -> Iterator[Import]:
     inside = "call" if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) else when
     for child in ast.iter_child_nodes(node):
         yield from _imports(module, child, inside)
+
+
+def _is_type_checking(test: ast.expr) -> bool:
+    names = (getattr(node, "id", getattr(node, "attr", None)) for node in ast.walk(test))
+    return "TYPE_CHECKING" in names
 
 
 def _origin(module: Module, node: ast.ImportFrom) -> str:

@@ -24,6 +24,7 @@ from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
+pytestmark = pytest.mark.slow
 KINDS = ("dit", "pixart", "pixart_sigma", "sd3")
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SMALLER = {

@@ -22,6 +22,7 @@ from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
 from tests.distill.ranks import on_ranks
 
+pytestmark = pytest.mark.slow
 OPTIMISER = AdamW(learning_rate=1e-2, adam_epsilon=1e-3)  # smaller, it would make steps of rounding errors
 ADAPTIVE = {"allocator": "proportional", "timesteps": tiny.TIMESTEPS}
 EVERYTHING = ("output", "feature(layers=[('mid', 'mid')])", "task")

@@ -439,6 +439,7 @@ def test_a_student_that_does_not_take_the_conditions_is_refused():
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it is given
+@pytest.mark.slow
 def test_all_blocks_of_all_widths_are_compiled_and_none_for_the_probe(monkeypatch):
     """Beyond its limit the compiler would leave blocks uncompiled and the run slow; here it fails instead."""
     monkeypatch.setattr("aria.distill.engine.distiller.compile_blocks", partial(compile_blocks, backend="eager"))

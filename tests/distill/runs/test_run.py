@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import time
 
 import pytest
@@ -28,7 +27,9 @@ from aria.distill.students import prune
 from tests.distill import tiny
 from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same, state
+from tests.processes import rendezvous
 
+pytestmark = pytest.mark.slow
 PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
 TEACHERS = ("sd", "sdv", "sdxl")
 
@@ -141,7 +142,6 @@ def opens_or_is_none(output):
         DiffusionPipeline.from_pretrained(output)
 
 
-@pytest.mark.slow
 def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
     told_more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
     forks.done(*told(place, tmp_path / "one", **told_more))
@@ -185,17 +185,10 @@ def logs_text(output):
     return (output / "losses.jsonl").read_text().splitlines()
 
 
-def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def on_two_ranks(forks, arguments):
     """As torchrun starts them."""
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
-    ranks = [forks.start(*arguments, env=common | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(2)]
-    ended = [forks.wait(pid) for pid in ranks]
+    with rendezvous(2) as places:
+        ended = [forks.wait(pid) for pid in [forks.start(*arguments, env=env) for env in places]]
     assert [one.code for one in ended] == [0, 0], [one.stderr[-2000:] for one in ended]
     return ended
 

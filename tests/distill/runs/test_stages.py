@@ -23,6 +23,7 @@ from aria.distill.students import prune
 from tests.distill.forks import Forks
 from tests.distill.runs.test_run import PROMPTS, killed_after, logs, on_two_ranks, same_runs, told
 
+pytestmark = pytest.mark.slow
 GUIDED = {"guidance_max": 4.0}
 REGIONS = "product(kmeans(2), bins('guidance', 1.0, 4.0, 2))"
 SHORT = {"max_train_steps": 4, "checkpointing_steps": 2, "logging_steps": 1}
