@@ -236,6 +236,7 @@ def lock(path: Path, *, wait: bool = False) -> Lock:
     """
     from filelock import FileLock, Timeout
 
+    path.touch()  # an error here names what is wrong with the folder, which filelock would create
     held = FileLock(path, thread_local=False)
     try:
         held.acquire(timeout=-1 if wait else PATIENCE, poll_interval=PATIENCE / 5)

@@ -97,6 +97,14 @@ def test_one_has_a_lock_at_a_time(tmp_path):
     files.lock(tmp_path / "lock", wait=True).close()
 
 
+def test_a_lock_needs_its_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for folder, error in (("none", FileNotFoundError), ("file", NotADirectoryError)):
+        with pytest.raises(error):
+            files.lock(tmp_path / folder / "lock")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_lock_is_free_when_its_process_was_killed(tmp_path):
     code = "import pathlib, sys; from aria import files; held = files.lock(pathlib.Path(sys.argv[1])); print(); input()"
     told = [sys.executable, "-c", code, tmp_path / "lock"]

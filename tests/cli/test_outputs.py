@@ -88,7 +88,7 @@ def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student
     for output, name in ((teacher, "model_index.json"), (student, "config.json")):
         distilled = answer("distill", *told, "--student", student, "--max_train_steps", 1, "--output_dir", output)
         refused(distilled, f"{output} is no folder of a run and has a {name}: choose another output folder")
-        refused(answer("cache", *told, "--output_dir", output), f"{output} is not empty and no cache")
+        refused(answer("cache", *told, "--output_dir", output), f"{output} is neither empty nor a cache")
     refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
     refused(answer("report", run, "--output", run / "config.json"), "--output must be an .html file")
     assert files.sizes(tmp_path) == before

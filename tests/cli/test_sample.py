@@ -76,8 +76,8 @@ def test_the_gap_is_that_of_the_pipelines_themselves(sd_folder, student_folder, 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ((), "give either --prompt"),
-        (("--prompt", "a cat", "--prompts", "p.txt"), "give either --prompt"),
+        ((), "give either --prompt TEXT"),
+        (("--prompt", "a cat", "--prompts", "p.txt"), "give either --prompt TEXT"),
         (("--prompts", "nowhere.txt"), "there is no prompt file nowhere.txt"),
         (("--prompt", "a cat", "--output", "a.jpg"), "must be a .png file, got a.jpg"),
         (("--prompt", "a cat", "--output", "nowhere/a.png"), "there is no folder nowhere"),
