@@ -98,6 +98,9 @@ def _comparison(
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
 ) -> Comparison | Queue:  # fmt: skip
     """The experiment that the options describe: runs in memory, many at once, or runs of the engine one by one."""
+    if no_standard and standard is not None:
+        raise ValueError("--no-standard and --arms contradict each other: give one of them")
+    numbers = _seeds(seeds or (QUICK_SEEDS if quick else SEEDS))
     from aria.bench import device as devices
     from aria.bench.arms import SETTINGS
     from aria.bench.compare import Comparison
@@ -107,12 +110,10 @@ def _comparison(
     from aria.tasks.on_disk import OnDisk
 
     _known("--setting", setting, list(SETTINGS))
-    if no_standard and standard is not None:
-        raise ValueError("--no-standard and --arms contradict each other: give one of them")
     where = devices.chosen(device)
     task = presets.QUICK if quick and spec is None else presets.task(spec or "default")
     chosen = _arms("rc" if no_standard else standard, variants, exact=not isinstance(task, OnDisk))
-    shared = chosen, _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)), SETTINGS[setting]
+    shared = chosen, numbers, SETTINGS[setting]
     if isinstance(task, OnDisk):
         if lookahead:
             raise ValueError("--lookahead is for tasks in memory, whose runs are trained side by side")
