@@ -1,4 +1,4 @@
-"""``aria cache``: everything that a distillation reads from its teacher again and again, computed once."""
+"""``aria cache``: encode the prompts and sample or encode images once, before distillation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aria.cli.command_line import bar, mistakes
 @click.option("--caption_column", "column", metavar="NAME",
               help="The column of the prompts; else text, prompt, caption or label.")  # fmt: skip
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="C",
-              help="The folder of the cache; an unfinished one is continued.")  # fmt: skip
+              help="The folder of the cache; an existing one is completed.")  # fmt: skip
 @click.option("--num_images", default=0, show_default=True, type=click.IntRange(0, 10**9), metavar="M",
               help="Images to sample from the teacher, of conditions drawn without replacement.")  # fmt: skip
 @click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
@@ -35,10 +35,10 @@ from aria.cli.command_line import bar, mistakes
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: Any) -> None:
-    """Encode the prompts, sample or encode images, and keep it all for `aria distill`.
+    """Encode the prompts, sample or encode images, and store them for `aria distill`.
 
-    C/conditions has one row for each distinct prompt, C/latents the images, C/cache.json what it was made from. Run the
-    same command again after an interruption: it goes on where it stopped.
+    C/conditions has one row for each distinct prompt, C/latents the images, C/cache.json a record of the settings. Run
+    the same command again after an interruption, or after the prompts file changed: only what is missing is computed.
     """
     with mistakes(output):
         import torch
@@ -52,8 +52,8 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
         try:
             record = fill(output, pipeline, dtype=dtype, bar=bar, **settings)
         except torch.OutOfMemoryError as error:
-            size = settings["batch_size"]
-            raise click.ClickException(f"out of memory with --batch_size {size}: a smaller one goes on here") from error
+            message = f"out of memory with --batch_size {settings['batch_size']}: continue with a smaller one"
+            raise click.ClickException(message) from error
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(output, record))
 
 
@@ -76,12 +76,12 @@ def _table(output: Path, record: dict[str, Any]) -> str:
     if conditions["unused"]:
         lines.append(f"{conditions['unused']} rows of removed prompts stay on the disk; a new folder is without them")
     if prompts["left_out"]:
-        lines.append(f"columns left out, since they hold more than labels: {', '.join(prompts['left_out'])}")
+        lines.append(f"columns left out, because they hold more than labels: {', '.join(prompts['left_out'])}")
     return "\n".join([*lines, f"written to {output}"])
 
 
 def _size(count: float) -> str:
-    """Bytes in people's units.
+    """A number of bytes, readable.
 
     >>> _size(118_272), _size(5)
     ('118.3 kB', '5 B')

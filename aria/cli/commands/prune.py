@@ -20,7 +20,7 @@ from aria.cli.command_line import Mistake, mistakes
               help="bk-base, bk-small or bk-tiny: the students of BK-SDM. Of a transformer half, third or quarter of "
                    "its blocks, evenly from the first to the last.")  # fmt: skip
 @click.option("--block_map", type=click.Path(path_type=Path), metavar="FILE",
-              help="A JSON or YAML file that says which blocks of a UNet stay.")  # fmt: skip
+              help="A JSON or YAML file with the blocks of a UNet that stay.")  # fmt: skip
 @click.option("--blocks", metavar="N,N,…", help="The blocks of a transformer that stay, counted from 0.")
 @click.option("--width", type=float, metavar="FACTOR",
               help="Scale the width of every stage of a UNet, or the heads of a transformer, e.g. 0.75.")  # fmt: skip
@@ -49,13 +49,13 @@ def command(
 ) -> None:
     """Make a smaller student from a teacher's UNet or transformer: fewer blocks, narrower ones, or both.
 
-    The student is a plain diffusers model folder. Its student.json says where it comes from, how large it is and which
-    of its modules correspond to the teacher's; inheritance.json says where each of its weights comes from.
+    The student is a plain diffusers model folder. Its student.json records the teacher, the student's size and which of
+    its modules correspond to the teacher's; inheritance.json records where each of its weights comes from.
     """
     if {preset, block_map, blocks, width, channels, heads, head_width} == {None}:
         raise Mistake(
-            "say what to remove: --preset, --block_map, --width or --block_out_channels; of a transformer --preset, "
-            "--blocks, --width, --num_attention_heads or --attention_head_dim"
+            "nothing to remove: give --preset, --block_map, --width or --block_out_channels; of a transformer "
+            "--preset, --blocks, --width, --num_attention_heads or --attention_head_dim"
         )
     from aria.distill.students import prune
 
