@@ -43,7 +43,7 @@ KINDS: dict[type, str] = {Partitioner: "partitioner", Tracker: "tracker", Alloca
 _HOMES: dict[str, str] = {word: f"aria.{word}s" for word in KINDS.values()}
 """The package whose public classes a spec of each kind names without a module."""
 
-_FILES: dict[str, str] = {}
+_FILES: dict[str, Path] = {}
 """Names of modules loaded from files, and the file each came from."""
 
 _OWN: set[str] = set()
@@ -124,8 +124,11 @@ def allocator(given: str | Allocator) -> Allocator:
     return cast(Allocator, _resolve(given, Allocator))
 
 
-def spec(part: object) -> str:
+def spec(part: object, *, full_paths: bool = False) -> str:
     """The spec string that describes ``part``, every argument spelled out.
+
+    A class of a file is named by the file's name, which is the same on every machine, or with ``full_paths`` by its
+    path, which :func:`resolve` can load from any working directory.
 
     >>> from aria.trackers import EMA
     >>> spec(EMA(rate=0.5))
@@ -135,13 +138,13 @@ def spec(part: object) -> str:
     home = next((_builtins(kind) for kind in KINDS if isinstance(part, kind)), {})
     name = next(
         (name for name, known in home.items() if known is cls),
-        f"{_FILES.get(cls.__module__, cls.__module__)}:{cls.__qualname__}",
+        f"{_home(cls, full_paths)}:{cls.__qualname__}",
     )
     if dataclasses.is_dataclass(part):
         told = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.repr}
     else:
         told = dict(sorted(getattr(part, "__dict__", {}).items()))
-    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in told.items())})"
+    return f"{name}({', '.join(f'{key}={_argument(value, full_paths)}' for key, value in told.items())})"
 
 
 def hint(name: str, known: list[str]) -> str:
@@ -171,10 +174,18 @@ def _resolve(given: object, kind: type) -> object:
     return _build(given, kind)
 
 
-def _argument(value: object) -> str:
+def _home(cls: type, full_paths: bool) -> str:
+    """The module or file of a class outside this package."""
+    file = _FILES.get(cls.__module__)
+    if file is None:
+        return cls.__module__
+    return str(file) if full_paths else file.name
+
+
+def _argument(value: object, full_paths: bool) -> str:
     """One spelling for equal values, the same in every process."""
     if isinstance(value, tuple(KINDS)):
-        return spec(value)
+        return spec(value, full_paths=full_paths)
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
         return str(int(number)) if number.is_integer() else repr(number)
@@ -329,7 +340,7 @@ def _module(name: str) -> ModuleType:
     if not path.is_file():
         raise SpecError(f"there is no file {name!r}")
     alias = f"aria_plugin_{path.stem}_{abs(hash(path.resolve()))}"
-    _FILES[alias] = path.name
+    _FILES[alias] = path.resolve()
     _OWN.add(alias)
     if alias in sys.modules:
         return sys.modules[alias]

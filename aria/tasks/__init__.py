@@ -1,7 +1,7 @@
 """The embedded benchmark's tasks, and what a task of one's own can be made of."""
 
 from aria import registry
-from aria.tasks.base import GROUPS, Task, World, held_out_groups
+from aria.tasks.base import GROUPS, AnyTask, Task, World, held_out_groups
 from aria.tasks.concepts import Concepts, scaled_linear, told_tokens
 from aria.tasks.digits import Digits
 from aria.tasks.film import FilmMLP
@@ -11,7 +11,7 @@ from aria.tasks.on_disk import OnDisk, Questions
 from aria.tasks.shapes import Shapes
 from aria.tasks.unet import TokenUNet
 
-registry.add_kind(Task, "task", __name__)
+registry.add_kind(AnyTask, "task", __name__)
 
 __all__ = [
     "GROUPS",

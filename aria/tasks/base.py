@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,17 @@ class World:
         return replace(self, teacher=replace(self.teacher, model=model, schedule=schedule))
 
 
-class Task(ABC):
-    """A frozen dataclass of knobs; worlds and students are functions of a seed, made on the CPU."""
+class AnyTask(ABC):
+    """What ``aria bench --task`` accepts: a :class:`Task` in memory or an :class:`aria.tasks.OnDisk`."""
+
+    exact: ClassVar[bool]
+    """Whether discrepancies can be computed exactly, which the arm ``oracle`` needs."""
+
+
+class Task(AnyTask):
+    """A task in memory: a frozen dataclass of settings. Worlds and students are made on the CPU from a seed."""
+
+    exact = True
 
     @abstractmethod
     def world(self, seed: int) -> World:
@@ -59,7 +69,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Length of a run unless the user says otherwise."""
+        """Default number of training steps of a run."""
 
 
 def held_out_groups(share: Tensor, head: Tensor, tail: Tensor, unseen: Tensor) -> dict[str, Tensor]:

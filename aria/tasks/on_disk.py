@@ -6,7 +6,7 @@ student is asked.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aria import registry
 from aria.distill.data.cache import Bar
+from aria.tasks.base import AnyTask
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +28,10 @@ class Questions:
     """(N,) float64 shares of the prompts in each group, summing to one."""
 
 
-class OnDisk(ABC):
-    """A frozen dataclass of knobs. What it needs on disk is made once, in a folder that it is given."""
+class OnDisk(AnyTask):
+    """A task on disk: a frozen dataclass of settings. What it needs is made once, in a folder that it is given."""
+
+    exact = False
 
     @abstractmethod
     def prepare(self, place: Path, bar: Bar, device: str) -> None:
@@ -43,9 +46,10 @@ class OnDisk(ABC):
     def questions(self, place: Path) -> Questions:
         """What every student is asked."""
 
-    @abstractmethod
     def identity(self) -> str:
-        """What tells this task from others: runs of another identity are not taken for runs of this one."""
+        """Everything that distinguishes this task from others, as text: runs are kept under a hash of it. By default
+        the settings; a task that reads files should add a hash of their contents."""
+        return registry.spec(self)
 
     def regions(self) -> str:
         """The partitioner of arms that do not name one."""
@@ -56,5 +60,3 @@ class OnDisk(ABC):
         where a question has no answer. None unless a task says otherwise."""
         return {}
 
-
-registry.add_kind(OnDisk, "on-disk task", "aria.tasks")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
+from typing import cast
 
 from aria import registry
-from aria.tasks.base import Task
+from aria.checks import InvalidSetting
+from aria.tasks.base import AnyTask, Task
 from aria.tasks.concepts import Concepts
-from aria.tasks.on_disk import OnDisk
 
 PRESETS: dict[str, Task] = {
     "default": Concepts(),
@@ -25,8 +25,8 @@ QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
 """Small enough to try everything out."""
 
 
-def task(text: str) -> Task | OnDisk:
-    """The task a user names: a preset, or the spec of a task, in memory or on disk.
+def task(text: str) -> AnyTask:
+    """The task that a user names: a preset, or the spec of a task in memory or on disk.
 
     >>> task("wide").width
     96
@@ -36,9 +36,8 @@ def task(text: str) -> Task | OnDisk:
     name = text.strip()
     if name in PRESETS:
         return PRESETS[name]
-    on_disk = registry.available(OnDisk)
-    known = [*PRESETS, *registry.available(Task), *on_disk]
+    known = [*PRESETS, *registry.available(AnyTask)]
     if name.isidentifier() and name not in known:
-        raise ValueError(f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
-    found: Task | OnDisk = registry.resolve(name, OnDisk if re.split(r"\W", name)[0] in on_disk else Task)
-    return found
+        message = f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}"
+        raise InvalidSetting("task", "unknown", message)
+    return cast(AnyTask, registry.resolve(name, AnyTask))

@@ -1,4 +1,4 @@
-"""``aria bench``: ways to allocate, compared in pairs on distillations whose teacher is exact."""
+"""``aria bench``: ways to allocate, compared in pairs on distillations from the same start with the same seeds."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import click
 from click.core import ParameterSource
 
 from aria import whole_file
+from aria.bench.aria_arm import DIFFERENCES
 from aria.cli.command_line import Mistake, bar, mistakes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aria.bench.arms import Arm
-    from aria.bench.compare import Comparison, Record
-    from aria.bench.queue import Queue
+    from aria.bench.experiment import Experiment
+    from aria.bench.records import Record
     from aria.distill.data.cache import Bar
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
@@ -30,38 +31,47 @@ PLOTS = (".png", ".svg", ".pdf")
 QUICK_SEEDS, SEEDS = "3", "8"
 
 
-@click.command()
-@click.option("--task", "spec", metavar="SPEC", help="What is distilled: default, homogeneous, unskewed, unlearnable, "
-              "long, wide, unet, or a spec such as digits or 'concepts(skew=0)'.  [default: default]")  # fmt: skip
-@click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: an allocator's spec, "
-              "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'; may be repeated.")  # fmt: skip
-@click.option("--arms", "standard", metavar="A,B,…", help="The standard arms to run, rc always among them.  "
+@click.command(epilog=DIFFERENCES)
+@click.option("--task", "spec", metavar="SPEC", help="Task to distil: default, homogeneous, unskewed, unlearnable, "
+              "long, wide or unet; a spec such as digits or 'concepts(skew=0)'; or a task of your own, in memory or on "
+              "disk, as 'file.py:Mine(size=3)'.  [default: default]")  # fmt: skip
+@click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: the spec of an allocator, such as "
+              "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'. Repeat the option for several "
+              "arms.")  # fmt: skip
+@click.option("--arms", "standard", metavar="A,B,…", help="Standard arms to run; rc is always one of them.  "
               "[default: all]")  # fmt: skip
-@click.option("--no-standard", is_flag=True, help="Of the standard arms rc alone.")
-@click.option("--lookahead", is_flag=True, help="Greedy lookahead over all arms as well: what a rule could gain that "
-              "knew the worth of each arm's next steps.")  # fmt: skip
-@click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="The arm that changes are told "
+@click.option("--no-standard", is_flag=True, help="Run no standard arm except rc.")
+@click.option("--lookahead", is_flag=True, help="Also run greedy lookahead, a reference that shows how much could be "
+              "gained by always choosing the best arm: every arm restarts from the currently best "
+              "student.")  # fmt: skip
+@click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="Arm that changes are computed "
               "against.")  # fmt: skip
-@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of tasks that take a process for each.")
-@click.option("--device", metavar="cpu|cuda", help="Where models compute.  [default: cuda where there is one, else "
+@click.option("--jobs", default=1, show_default=True, help="Number of runs at a time, for a task on disk, whose runs "
+              "are processes.")  # fmt: skip
+@click.option("--device", metavar="cpu|cuda", help="Device that models compute on.  [default: cuda if available, else "
               "cpu]")  # fmt: skip
-@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="What all arms share: random "
-              "conditioning as published, or a larger random share and velocity weighting.")  # fmt: skip
-@click.option("--seeds", metavar="N|A-B", help="N seeds from 0 on, or those from A to B.  [default: 8]")
-@click.option("--steps", type=int, help="Length of every run.  [default: the task's]")
+@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="Training settings that all arms "
+              "share: rc is random conditioning as published; tuned replaces more conditions and weights noise levels "
+              "by velocity.")  # fmt: skip
+@click.option("--seeds", metavar="N|A-B", help="Seeds to run: a number N for seeds 0 to N-1, or a range A-B.  "
+              "[default: 8]")  # fmt: skip
+@click.option("--steps", type=int, help="Number of training steps of every run.  [default: the task's]")
 @click.option("--out", default="aria-bench", show_default=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Runs are kept there: a killed comparison goes on, what has ended is not redone.")  # fmt: skip
-@click.option("--json", "to", metavar="FILE", help="The result once more in a file, or - to print it instead of the "
-              "table.")  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Curves and head against tail as "
-              "PNG, SVG or PDF.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="A smaller world, 800 steps and 3 seeds, unless these are given.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+              help="Folder for runs and results. Finished runs are not computed again, and a killed comparison "
+              "continues.")  # fmt: skip
+@click.option("--json", "to", metavar="FILE", help="File for a copy of the result as JSON, or - to print it instead of "
+              "the table.")  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="PNG, SVG or PDF file for the learning "
+              "curves and a plot of frequent against rare conditions.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Use a smaller task, at most 800 steps and 3 seeds, except where you set "
+              "them.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
             plot: Path | None, baseline: str, jobs: int, quiet: bool, **settings: Any) -> None:  # fmt: skip
-    """Compare ways to allocate: every arm distils the same worlds from the same start with the same numbers.
+    """Compare ways to allocate training effort. Every arm distils the same teachers, starting from the same weights and
+    with the same seeds.
 
-    Prints by how many per cent each arm changes the generation gap against random conditioning (rc), by group of
+    Prints by how many percent each arm changes the generation gap relative to random conditioning (rc), by group of
     conditions, and writes DIR/report.html and DIR/results.json.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
@@ -69,11 +79,12 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     with mistakes(out):
         from aria.distill.data.cache import silent
 
-        _writable(out, to, plot)
-        comparison = _comparison(spec, seeds, steps, quick, **settings)
-        _known("--baseline", baseline, [arm.name for arm in comparison.arms])
-        shown = silent if quiet else bar
-        result = _compare(comparison, out, _typed(click.get_current_context()), jobs, baseline, shown)
+        _check_writable(out, to, plot)
+        experiment = _experiment(spec, seeds, steps, quick, **settings)
+        _check_known("--baseline", baseline, [arm.name for arm in experiment.arms])
+        result = _compare(
+            experiment, out, _command_line(click.get_current_context()), jobs, baseline, silent if quiet else bar
+        )
         from aria import files
         from aria.bench import figures, table
 
@@ -89,100 +100,96 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     click.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
 
 
-def _comparison(
+def _experiment(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
-) -> Comparison | Queue:  # fmt: skip
-    """What the options ask for: runs in memory, all of a few seeds at once, or runs of the engine one by one."""
+) -> Experiment:  # fmt: skip
+    """The experiment that the options describe."""
     from aria.bench import device as devices
     from aria.bench.arms import SETTINGS
-    from aria.bench.compare import Comparison
-    from aria.bench.queue import Queue
-    from aria.bench.stacked import Recipe
+    from aria.bench.experiment import Experiment
+    from aria.bench.running import runner_of
     from aria.tasks import presets
-    from aria.tasks.on_disk import OnDisk
 
-    _known("--setting", setting, list(SETTINGS))
+    _check_known("--setting", setting, list(SETTINGS))
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
     where = devices.chosen(device)
     task = presets.QUICK if quick and spec is None else presets.task(spec or "default")
-    chosen = _arms("rc" if no_standard else standard, variants, exact=not isinstance(task, OnDisk))
-    shared = chosen, _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)), SETTINGS[setting]
-    if isinstance(task, OnDisk):
-        if lookahead:
-            raise ValueError("--lookahead is for tasks in memory, whose runs are trained side by side")
-        length = steps if steps is not None else presets.QUICK.steps if quick else None
-        return Queue(task, *shared, {} if length is None else {"max_train_steps": length}, device=where)
-    length = steps if steps is not None else min(task.steps, presets.QUICK.steps) if quick else task.steps
-    return Comparison(task, *shared, replace(Recipe(), steps=length), lookahead=lookahead, device=where)
+    experiment = Experiment(
+        task,
+        _arms("rc" if no_standard else standard, variants, exact=task.exact),
+        _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)),
+        SETTINGS[setting],
+        steps=steps,
+        lookahead=lookahead,
+        device=where,
+    )
+    length = runner_of(experiment).steps
+    return replace(experiment, steps=min(length, presets.QUICK.steps)) if quick and steps is None else experiment
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
-    """The standard arms asked for in their own order, rc among them, and the user's; unless told, the oracle is one
-    only where discrepancies are known exactly."""
+    """The chosen standard arms in their own order, always with rc, then the user's. The oracle is a standard arm only
+    where discrepancies can be computed exactly."""
     from aria.bench import arms
-    from aria.bench.table import BASELINE, ORACLE
+    from aria.bench.table import BASELINE
 
-    known = [arm.name for arm in arms.STANDARD if exact or arm.name != ORACLE]
+    known = [arm.name for arm in arms.STANDARD if exact or arm.name != arms.ORACLE]
     wanted = known if standard is None else [name.strip() for name in standard.split(",")]
     for name in wanted:
-        _known("standard arm", name, known)
+        _check_known("standard arm", name, known)
     chosen = [arm for arm in arms.STANDARD if arm.name in (*wanted, BASELINE)]
     return [*chosen, *map(arms.arm, variants)]
 
 
 def _seeds(text: str) -> range:
-    """``N`` seeds from 0 on, or those from ``A`` to ``B``."""
-    told = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    """Seeds 0 to N-1 for ``N``, or A to B for ``A-B``."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     seeds = range(0)
-    if told is not None:
-        seeds = range(int(told[1])) if told[2] is None else range(int(told[1]), int(told[2]) + 1)
+    if found is not None:
+        seeds = range(int(found[1])) if found[2] is None else range(int(found[1]), int(found[2]) + 1)
     if not seeds:
         raise ValueError(f"--seeds must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
     return seeds
 
 
-def _known(what: str, name: str, known: list[str]) -> None:
-    """Refuse a name that is not among those known, and say which one was nearly given."""
+def _check_known(what: str, name: str, known: list[str]) -> None:
+    """Refuse an unknown name, and suggest the closest known one."""
     from aria import registry
 
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
 
 
-def _compare(
-    comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str, shown: Bar
-) -> dict[str, Any]:
+def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline: str, shown: Bar) -> dict[str, Any]:
     """Run what is missing, then write the result and its page."""
     from aria import files
     from aria.bench import report, result
 
     out.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    records = _run(comparison, out / "cells", jobs, shown)
-    seconds = time.monotonic() - begun
-    told = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
-    files.write_text(out / "results.json", json.dumps(told, indent=1) + "\n")
-    files.write_text(out / "report.html", report.page(told))
-    return told
+    started = time.monotonic()
+    records = _run(experiment, out / "cells", jobs, shown)
+    seconds = time.monotonic() - started
+    found = result.collect(experiment, records, command=typed, seconds=seconds, baseline=baseline)
+    files.write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
+    files.write_text(out / "report.html", report.page(found))
+    return found
 
 
-def _run(comparison: Comparison | Queue, folder: Path, jobs: int, shown: Bar) -> list[Record]:
-    """The records of all cells: tasks in memory are trained as stacked models, tasks on disk by the engine."""
-    from aria.bench.queue import CellFailed, Queue
+def _run(experiment: Experiment, folder: Path, jobs: int, shown: Bar) -> list[Record]:
+    """The records of all runs; a run that failed is one line."""
+    from aria.bench import running
+    from aria.bench.process_runner import CellFailed
 
-    if isinstance(comparison, Queue):
-        try:
-            return comparison.run(folder, jobs=jobs, bar=shown)
-        except CellFailed as error:
-            raise click.ClickException(str(error)) from error
-    with shown("steps") as progress:
-        return comparison.run(folder, progress=progress)
+    try:
+        return running.run_experiment(experiment, folder, jobs=jobs, bar=shown)
+    except CellFailed as error:
+        raise click.ClickException(str(error)) from error
 
 
-def _writable(out: Path, to: str | None, plot: Path | None) -> None:
-    """Refuse what cannot be written before anything is trained."""
+def _check_writable(out: Path, to: str | None, plot: Path | None) -> None:
+    """Refuse, before any training, files that cannot be written."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, {out} is a file")
     if plot is not None and plot.suffix.lower() not in PLOTS:
@@ -191,7 +198,7 @@ def _writable(out: Path, to: str | None, plot: Path | None) -> None:
         whole_file.check_writable(path)
 
 
-def _typed(context: click.Context) -> str:
+def _command_line(context: click.Context) -> str:
     """The command as it was typed, quoted for a shell."""
     words = ["aria", "bench"]
     for parameter in context.command.params:
