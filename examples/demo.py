@@ -1,10 +1,10 @@
-"""Watch a sampler find out where a student disagrees with its teacher.
+"""Watch a sampler learn where a student differs most from its teacher.
 
     python examples/demo.py --allocator 'softmax(temperature=0.5)' --tracker 'ema(rate=0.1)'
 
-A small network is distilled from a larger one on 480 conditions in 12 groups, which differ in how often the pool
-holds them and in how hard they are. The same training is run three times from the same start: with conditions drawn in
-proportion to the pool (random conditioning, RC), to its square root, and by the sampler asked for.
+A small network is distilled from a larger one on 480 conditions in 12 groups, which differ in frequency and
+difficulty. The same training runs three times from the same weights: with conditions drawn in proportion to their
+frequency in the pool (random conditioning, RC), in proportion to its square root, and by the sampler given as options.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 import aria
 
 ARMS = {"RC": ("pool", 0.2), "√pool": ("pool(base=0.5)", 0.0), "ARIA": (None, 0.2)}
-"""Random conditioning, the static mix that ignores discrepancies, and the allocator asked for; with their floors."""
+"""Random conditioning, a static mix that ignores discrepancies, and the allocator given as an option; with floors."""
 GROUPS, PER_GROUP, DIM, BATCH = 12, 40, 16, 64
 
 
 def build_world(seed: int) -> tuple[aria.Pool, nn.Module]:
-    """A pool with Zipf-distributed groups, and a teacher that bends its input harder in later groups' corners."""
+    """A pool with Zipf-distributed groups, and a teacher whose nonlinearity depends on the condition."""
     random = torch.Generator().manual_seed(seed)
     centre = torch.randn(GROUPS, 1, DIM, generator=random)
     embeddings = (centre + 0.3 * torch.randn(GROUPS, PER_GROUP, DIM, generator=random)).flatten(0, 1)
@@ -79,7 +79,7 @@ def distil(
 def true_discrepancy(
     student: nn.Module, teacher: nn.Module, pool: aria.Pool, region: Tensor, num_regions: int
 ) -> Tensor:
-    """(K,) mean discrepancy of each region on fresh noise, every condition alike."""
+    """(K,) mean discrepancy of each region on fresh noise, with equal weight for every condition."""
     random = torch.Generator().manual_seed(99)
     condition = pool.embeddings.repeat(20, 1)
     noisy = torch.randn(len(condition), DIM, generator=random)
@@ -89,19 +89,19 @@ def true_discrepancy(
 
 
 @click.command()
-@click.option("--partitioner", default="labels('group')", show_default=True, help="Spec string.")
-@click.option("--tracker", default="bank", show_default=True, help="Spec string, module:Class or file.py:Class.")
+@click.option("--partitioner", default="labels('group')", show_default=True, help="Partitioner, as a spec string.")
+@click.option("--tracker", default="bank", show_default=True, help="Tracker, as a spec, module:Class or file.py:Class.")
 @click.option(
     "--allocator",
     default="proportional(base=0.5)",
     show_default=True,
-    help="Spec string, module:Class or file.py:Class.",
+    help="Allocator, as a spec, module:Class or file.py:Class.",
 )
-@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True)
-@click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON record instead of the table.")
+@click.option("--steps", type=click.IntRange(min=1), default=2000, show_default=True, help="Number of training steps.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the pool, the networks and the training.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON instead of a table.")
 def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, as_json: bool) -> None:
-    """Distil three times, by the pool, by its root and by the sampler, and show where each ended."""
+    """Distil three times – by the pool, by its square root and by the sampler – and compare the results."""
     started = time.perf_counter()
     torch.set_num_threads(1)  # the networks are too small to be worth sharing
     pool, teacher = build_world(seed)
@@ -125,7 +125,7 @@ def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, 
 
 
 def summarise(sampler: aria.Sampler, truth: dict[str, Tensor]) -> dict[str, Any]:
-    """Every number the demo shows."""
+    """Every number that the demo shows."""
     columns = {"mass": sampler.mass, "share": sampler.probs(), "estimate": sampler.estimate().value} | truth
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return {
@@ -140,7 +140,7 @@ def summarise(sampler: aria.Sampler, truth: dict[str, Tensor]) -> dict[str, Any]
 
 
 def render(record: dict[str, Any], seconds: float) -> str:
-    """The record as a table for people."""
+    """The record as a text table."""
     lines = [f"\n{'share of':>9}{'drawn by':>10}{'':22}discrepancy after training with{'ARIA’s':>13}"]
     lines += [f"{'the pool':>9}{'ARIA':>10}{'':20}" + "".join(f"{arm:>11}" for arm in ARMS) + f"{'estimate':>13}"]
     for row in sorted(record["regions"], key=lambda row: -row["mass"])[:24]:

@@ -11,25 +11,26 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from aria.checks import InvalidSetting
 from aria.distill.engine.batches import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 
 GROUPS = ("uniform", "pool", "head", "tail", "unseen", "unseen-tail")
-"""The groups of conditions that every task reports: all alike, as the pool has them, its most frequent and its rarest
-ones, those without images, and those both rare and without images."""
+"""The groups of conditions that every task in memory reports: all conditions with equal weight; weighted as in the
+pool; the most frequent ones; the rarest ones; those without images; and rare ones without images."""
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """One draw of a task: everything the arms of one seed have in common."""
+    """One random instance of a task: everything that the arms of one seed share."""
 
     teacher: Teacher
-    """Whom to agree with."""
+    """The model to imitate."""
     pool: Pool
-    """The conditions, with embeddings to divide them by and their shares as weights."""
+    """The conditions, with embeddings for partitioners and their frequencies as weights."""
     conditions: Encodings
-    """The same conditions as the models are told them."""
+    """The same conditions, encoded as the models' inputs."""
     images: Images
     """Latents of some conditions."""
     groups: Mapping[str, Tensor]
@@ -37,11 +38,11 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where the teacher is, and students beside it compute."""
+        """The teacher's device, on which students compute as well."""
         return self.teacher.schedule.alpha.device
 
     def to(self, device: torch.device | str) -> World:
-        """The same world with its teacher on ``device``. What batches are drawn from stays where it is."""
+        """The same world with its teacher on ``device``. Conditions and images, from which batches are drawn, stay."""
         model, schedule = copy.deepcopy(self.teacher.model).to(device), self.teacher.schedule.to(device)
         return replace(self, teacher=replace(self.teacher, model=model, schedule=schedule))
 
@@ -60,7 +61,7 @@ class Task(AnyTask):
 
     @abstractmethod
     def world(self, seed: int) -> World:
-        """The world of a seed."""
+        """The world of this seed."""
 
     @abstractmethod
     def student(self, seed: int) -> nn.Module:
@@ -84,7 +85,8 @@ def held_out_groups(share: Tensor, head: Tensor, tail: Tensor, unseen: Tensor) -
     return {name: mask.double() / mask.double().sum() for name, mask in masks.items()}
 
 
-def some_unseen(what: str, unseen: float, count: int) -> None:
-    """Refuse a share that leaves none of ``count`` without images, or none with."""
+def check_unseen(what: str, unseen: float, count: int) -> None:
+    """Refuse a share by which all ``count`` have images, or none has."""
     if not 0 < round(unseen * count) < count:
-        raise ValueError(f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}")
+        message = f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}"
+        raise InvalidSetting("unseen", "range", message)

@@ -1,4 +1,4 @@
-"""Worlds by name: the one where adaptive allocation should pay, and those where it should not."""
+"""Tasks by name: one where adaptive allocation should help, and several where it should not."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PRESETS: dict[str, Task] = {
     "wide": Concepts(width=96),
     "unet": Concepts(side=16, network="unet", width=32, steps=10_000),
 }
-"""Skewed and of unlike difficulty; all groups alike in difficulty, or in frequency; a quarter of the groups beyond
-learning; twice the steps; a student twice as wide; images of 16 × 16, a UNet and five times the steps."""
+"""Groups that differ in frequency and difficulty; groups of equal difficulty; groups of equal frequency; a quarter of
+the groups unlearnable; twice the steps; a student twice as wide; 16 × 16 images, a UNet and five times the steps."""
 
 QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
-"""Small enough to try everything out."""
+"""A smaller task, for trying things out."""
 
 
 def task(text: str) -> AnyTask:
