@@ -9,14 +9,14 @@ import torch
 
 from aria import registry
 from aria.allocators import Uniform
+from aria.cli.errors import failures_of
 from aria.interfaces import Allocator, Estimate, Tracker
+from aria.progress import bar
 from aria.samplers import draws
 from aria.threads import one_thread
 from theory.assumptions import Array
 from theory.errors import Z99
-from theory.printing import blamed_on
 from theory.regimes import Allocated, Random, Regime
-from theory.simulate import bar
 from theory.world import World
 
 
@@ -43,7 +43,7 @@ def measure_allocators(
         uniform = left(Uniform(), False)
         rows: list[dict[str, object]] = []
         for shown, part in parts.items():
-            with blamed_on(part):
+            with failures_of(part):
                 mine, oracle = left(part, False), left(part, True)
             lead = float((uniform - oracle).mean())
             rows.append(

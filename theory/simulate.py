@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aria import checks
-from aria.cli import command_line
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
+from aria.progress import Report
 from aria.samplers import draws
 from theory.errors import RECORDS, Errors, Tally
 from theory.regimes import Random, Regime
@@ -38,9 +37,6 @@ DEVICE_SCALE = 200
 TICK = 64
 """Steps between two looks at the progress."""
 
-Progress = Callable[[int, int], None]
-"""Called with the number of updates done and to be done, from the thread that called :func:`simulate`."""
-
 
 def simulate(
     tracker: Tracker,
@@ -55,7 +51,7 @@ def simulate(
     block: int | None = None,
     workers: int | None = None,
     device: Device = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Errors:
     r"""The errors of a shipped tracker after ``steps`` steps in a regime.
 
@@ -196,7 +192,7 @@ def _init(tracker: Tracker, shape: tuple[int, int], rows: frozenset[str], device
     return {name: tensor[:1].clone() if name in rows else tensor for name, tensor in state.items()}
 
 
-def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | None) -> Errors:
+def _collect(job: _Job, sizes: list[int], workers: int, progress: Report | None) -> Errors:
     """All blocks, put together in their order."""
     replicas = sum(sizes)
     powers = torch.zeros((2, 4, job.regions), dtype=torch.float64)
@@ -218,15 +214,3 @@ def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | Non
             records[name][first : first + tally.shape[0]] = part.cpu()
         first += tally.shape[0]
     return Errors(replicas, job.steps, job.burn, powers, records)
-
-
-def bar(label: str = "", *, hidden: bool = False) -> AbstractContextManager[Progress]:
-    """A progress bar on standard error, to hand to :func:`simulate`.
-
-    >>> from theory.regimes import NAMED
-    >>> from aria.trackers import EMA
-    >>> with bar("jumps", hidden=True) as progress:
-    ...     simulate(EMA(), NAMED["jumps"], steps=10, replicas=5, progress=progress).replicas
-    5
-    """
-    return command_line.bar(label, hidden=hidden, width=0)

@@ -71,9 +71,9 @@ class CellSettings:
 def run_cell(folder: Path) -> bool:
     """Train, evaluate and write the records; False if a signal stopped the run. A lock lets one process at a time work
     on a cell: a second one waits, and then finds the records."""
-    from aria.distill.data.cache import silent
     from aria.distill.runs.run import run
     from aria.distill.settings.config import Config
+    from aria.progress import silent
 
     cell = CellSettings.read(folder)
     with files.lock(folder / ".lock", wait=True):

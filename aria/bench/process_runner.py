@@ -23,8 +23,8 @@ from aria.bench.experiment import Experiment
 from aria.bench.records import Record
 from aria.bench.runner import Cell, Runner
 from aria.checks import InvalidSetting
-from aria.distill.data.cache import Bar
 from aria.distill.settings.config import Config, setting_names
+from aria.progress import Bar
 from aria.tasks.on_disk import OnDisk
 
 

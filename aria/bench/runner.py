@@ -11,7 +11,7 @@ from aria.bench import records
 from aria.bench.arms import Arm
 from aria.bench.experiment import Experiment
 from aria.bench.records import Record
-from aria.distill.data.cache import Bar, silent
+from aria.progress import Bar, silent
 
 
 class Cell(NamedTuple):

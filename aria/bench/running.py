@@ -10,7 +10,7 @@ from aria.bench.process_runner import ProcessRunner
 from aria.bench.records import Record
 from aria.bench.runner import Runner
 from aria.bench.stacked_runner import StackedRunner
-from aria.distill.data.cache import Bar, silent
+from aria.progress import Bar, silent
 from aria.tasks.on_disk import OnDisk
 
 

@@ -17,7 +17,7 @@ from aria.bench.records import Record
 from aria.bench.runner import Cell, Runner
 from aria.bench.stacked import Recipe, Stacked
 from aria.checks import InvalidSetting
-from aria.distill.data.cache import Bar
+from aria.progress import Bar
 from aria.tasks import Task, World
 from aria.threads import one_thread
 

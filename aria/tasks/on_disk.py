@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from aria import registry
-from aria.distill.data.cache import Bar
+from aria.progress import Bar
 from aria.tasks.base import AnyTask
 
 

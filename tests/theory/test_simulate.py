@@ -50,7 +50,7 @@ from theory.regimes import (
     TwoPoint,
     Visits,
 )
-from theory.simulate import bar, common, simulate
+from theory.simulate import common, simulate
 
 ALARM = 1e-6
 Z = scipy.stats.norm.isf(ALARM / 2)  # 4.89
@@ -698,13 +698,6 @@ def test_a_long_block_tells_its_progress_on_the_way():
     told = []
     simulate(EMA(), Regime(Slow()), steps=100, replicas=10, progress=lambda done, total: told.append(done))
     assert 640 in told and told[-1] == 1000
-
-
-def test_the_bar_counts_to_its_end(capsys):
-    with bar("running") as progress:
-        progress(5, 10)
-        progress(10, 10)
-    assert capsys.readouterr().out == ""
 
 
 @dataclass(frozen=True)

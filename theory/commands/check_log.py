@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aria.interfaces import Tracker
+    from aria.progress import Report
     from theory.assumptions import Array
     from theory.log import Log, VisitTable
     from theory.noise_estimate import Reading
-    from theory.simulate import Progress
 
 REPLAYED, UPDATES = 10_000, 200_000_000
 """A tracker is replayed on so many of the last updates, or fewer if that would be more updates of regions."""
@@ -51,10 +51,10 @@ class Replayed(NamedTuple):
     """Steps and estimates of the regions that are drawn."""
 
 
-@click.command("check-log", cls=printing.OneLine)
+@click.command("check-log")
 @click.argument("file")
 @click.option("--tracker", "spec", help="The spec of the tracker that the run used, such as 'ema(rate=0.1)'.")
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with all regions instead of the table.")
 def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> None:
     """Noise and drift of every region in the log FILE, whether the assumptions are plausible, and how a tracker did.
@@ -70,13 +70,13 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     the self-tuning bank. The last two need a log of every update.
     """
     from aria import registry
+    from aria.progress import bar
     from aria.trackers import Bank
     from theory.log import Log
-    from theory.simulate import bar
 
     tracker = None if spec is None else registry.tracker(spec)
     if tracker is not None and tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"the tracker must estimate the mean, got one of the {tracker.statistic}: {spec!r}")
+        raise errors.Refusal(f"the tracker must estimate the mean, got one of the {tracker.statistic}: {spec!r}")
     log = Log(file)
     with bar("reading", hidden=log.size < SHOW_BAR) as progress:
         readings, tail, stride = _read(log, progress)
@@ -87,7 +87,7 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     drawn = [r.region for r in sorted(readings, key=lambda r: -r.visits)[:DRAWN]]
     if tracker is not None:
         with bar("replaying", hidden=tail.step.size * float(tail.updates.mean()) < 20_000) as progress:
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, turns * of))
             if not summed:
                 bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, turns * of))
@@ -102,7 +102,7 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
         "regions": rows,
     }
     if as_json:
-        click.echo(printing.as_json(found))
+        click.echo(tables.as_json(found))
         return
     _print(found, rows, readings, log.torn)
 
@@ -117,7 +117,7 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
             "on a log of every update (aria distill --logging_steps 1)"
         )
     shown = sorted(range(len(rows)), key=lambda i: -readings[i].visits)[:SHOWN]
-    click.echo(printing.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
+    click.echo(tables.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
     if len(rows) > SHOWN:
         click.echo(f"({len(rows) - SHOWN} more regions with fewer visits: --json has all)")
     click.echo(f"assumptions plausible in {found['plausible_regions']} of {len(rows)} regions")
@@ -128,7 +128,7 @@ def _print(found: dict[str, object], rows: list[dict[str, object]], readings: li
         click.echo(f"({len(doubts) - SHOWN} more doubts: --json has all)")
 
 
-def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, float]:
+def _read(log: Log, progress: Report) -> tuple[list[Reading], VisitTable, float]:
     """Readings of all regions, the last visits in order of step, and how many updates one replayed one stands for."""
     import numpy as np
 
@@ -157,7 +157,7 @@ def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, floa
 
 
 def _replay(
-    tracker: Tracker, tail: VisitTable, regions: list[int], drawn: list[int], stride: float, progress: Progress
+    tracker: Tracker, tail: VisitTable, regions: list[int], drawn: list[int], stride: float, progress: Report
 ) -> Replayed:
     """The shipped tracker on the visits of the log: one update for each logged step, or as many as it sums up."""
     import numpy as np

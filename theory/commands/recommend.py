@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from theory import printing
+from aria.cli import errors, tables
 
 if TYPE_CHECKING:
     from theory.noise_estimate import Reading
@@ -20,7 +20,7 @@ SMALLEST, MOST_OBSERVATIONS = 1e-40, 1e12
 """What is smaller, or larger than one over it, may overflow in a bound."""
 
 
-@click.command("recommend", cls=printing.OneLine)
+@click.command("recommend")
 @click.option("--sigma", type=float, help="Standard deviation of one observation.")
 @click.option("--drift", type=float, help="The most a region's discrepancy moves in a step.")
 @click.option("--visit-rate", type=float, default=1.0, show_default=True, help="Probability of a visit in a step.")
@@ -47,24 +47,24 @@ def command(
     notes: list[str] = []
     if log is not None:
         if sigma is not None or drift is not None:
-            raise printing.Refusal("give either --from-log or --sigma and --drift, not both")
+            raise errors.Refusal("give either --from-log or --sigma and --drift, not both")
         sigma, drift, visit_rate, batch, notes = _from_log(log)
     if sigma is None or drift is None:
-        raise printing.Refusal("give --sigma and --drift, or --from-log FILE")
+        raise errors.Refusal("give --sigma and --drift, or --from-log FILE")
     for name, value, least in (("sigma", sigma, 0.0), ("drift", drift, 0.0), ("visit-rate", visit_rate, None)):
         if value != least and not SMALLEST <= abs(value) <= 1 / SMALLEST:
             zero = "0 or " if least is not None else ""
-            raise printing.Refusal(f"--{name} must be {zero}from {SMALLEST:g} to {1 / SMALLEST:g}, got {value:g}")
+            raise errors.Refusal(f"--{name} must be {zero}from {SMALLEST:g} to {1 / SMALLEST:g}, got {value:g}")
     if batch > MOST_OBSERVATIONS:
-        raise printing.Refusal(f"--batch must be at most {MOST_OBSERVATIONS:g}, got {batch:g}")
+        raise errors.Refusal(f"--batch must be at most {MOST_OBSERVATIONS:g}, got {batch:g}")
     rows = _rows(sigma, drift, visit_rate, batch)
     best, why = _choice(sigma, drift, visit_rate, batch, rows, log is not None)
     setting = {"sigma": sigma, "drift": drift, "visit_rate": visit_rate, "batch": batch}
     if as_json:
-        click.echo(printing.as_json({**setting, "recommended": best, "why": why, "settings": rows, "notes": notes}))
+        click.echo(tables.as_json({**setting, "recommended": best, "why": why, "settings": rows, "notes": notes}))
         return
     click.echo("  ".join(f"{name}={value:.4g}" for name, value in setting.items()))
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
     click.echo(f"use {best}: {why}")
     for note in notes:
         click.echo(f"note: {note}")
@@ -182,9 +182,9 @@ def _from_log(path: str) -> tuple[float, float, float, float, list[str]]:
     """Noise, drift, visit rate and batch that stand for all regions, and what to say about them."""
     import math
 
+    from aria.progress import bar
     from theory.log import Log
     from theory.noise_estimate import Readings
-    from theory.simulate import bar
 
     log, readings = Log(path), Readings()
     with bar("reading", hidden=log.size < 1 << 24) as progress:
@@ -193,7 +193,7 @@ def _from_log(path: str) -> tuple[float, float, float, float, list[str]]:
     notes = ["the last line has no end: it is left out"] if log.torn else []
     known = [r for r in readings.read() if math.isfinite(r.sigma) and math.isfinite(r.drift)]
     if not known:
-        raise printing.Refusal(f"{path}: no region has enough visits to read its noise and drift")
+        raise errors.Refusal(f"{path}: no region has enough visits to read its noise and drift")
     notes.append(f"root mean squares over {len(known)} regions; a drift read from a log is no promise")
     notes += [f"region {r.region}: {doubt}" for r in known for doubt in r.doubts][:10]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aria import html, whole_file
-from theory import printing
+from aria.cli import errors
+from aria.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -
     return Path(value)
 
 
-@click.command("report", cls=printing.OneLine)
+@click.command("report")
 @click.option("--out", metavar="FILE", callback=_file, help="The page [default: report.html, none with --figures]")
 @click.option("--figures", metavar="FOLDER", callback=_folder, help="Write each figure here as an SVG file.")
 @click.option("--quick/--full", "quick", default=True, help="A minute and a half, or all claims with more replicas.")
@@ -56,7 +56,7 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
     a mutant survived (the page is written all the same), 2 for bad usage.
     """
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
-        raise printing.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
+        raise errors.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
     from aria.whole_file import replacing
     from theory import plots
     from theory.commands import verify
@@ -82,13 +82,11 @@ def _drawn(size: float, seed: int) -> Iterator[tuple[str, Picture, Rows]]:
     """Every picture with its numbers."""
     from theory.figures import FIGURES
 
-    with click.progressbar(FIGURES.items(), label="figures", file=sys.stderr, item_show_func=_name) as bar:
-        for name, picture in bar:
+    with bar("figures") as progress:
+        for i, (name, picture) in enumerate(FIGURES.items()):
+            progress(i, len(FIGURES))
             yield name, picture, picture.measure(seed, size)
-
-
-def _name(item: tuple[str, Picture] | None) -> str:
-    return item[0] if item else ""
+        progress(len(FIGURES), len(FIGURES))
 
 
 # --------------------------------------------------------------------------------------------------------------- a page

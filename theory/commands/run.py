@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,14 +31,14 @@ class Followed(NamedTuple):
     certified: bool
 
 
-@click.command("run", cls=printing.OneLine)
+@click.command("run")
 @click.option("--regime", "regime_name", default="linear", show_default=True,
               help="A regime by its name; any other word lists them.")  # fmt: skip
 @click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True, help="A tracker's spec.")
 @click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to show.")
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw truth, estimates and bands.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
@@ -52,12 +52,12 @@ def command(
     tracker's own, 1.96 standard errors.
     """
     from aria import registry
-    from theory.simulate import bar
+    from aria.progress import bar
 
     regime = named(regime_name)
     regions = regime.regions or 1
     if region >= regions:
-        raise printing.Refusal(f"--region must be below {regions}, the regions of {regime_name!r}, got {region}")
+        raise errors.Refusal(f"--region must be below {regions}, the regions of {regime_name!r}, got {region}")
     trackers = {registry.spec(part): part for part in map(registry.tracker, specs)}
     found: dict[str, Followed] = {}
     with bar("running", hidden=steps * len(trackers) < 10_000) as progress:
@@ -67,16 +67,16 @@ def command(
             def tick(at: int, before: int = before) -> None:
                 progress(before + at, steps * len(trackers))
 
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 found[name] = _follow(tracker, regime, steps, seed, tick)
     rows = [_row(name, part, region) for name, part in found.items()]
     if plot is not None:
         _draw(plot, regime_name, regime, found, region)
     if as_json:
-        click.echo(printing.as_json({"regime": regime_name, "steps": steps, "seed": seed, "trackers": rows}))
+        click.echo(tables.as_json({"regime": regime_name, "steps": steps, "seed": seed, "trackers": rows}))
         return
     click.echo(f"{regime_name}, {steps} steps, region {region} of {regions}")
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
 
 
 def named(name: str) -> Regime:
@@ -84,7 +84,7 @@ def named(name: str) -> Regime:
     from theory.regimes import NAMED
 
     if name not in NAMED:
-        raise printing.Refusal(f"unknown regime {name!r}; there are: {', '.join(sorted(NAMED))}")
+        raise errors.Refusal(f"unknown regime {name!r}; there are: {', '.join(sorted(NAMED))}")
     return NAMED[name]
 
 
@@ -114,7 +114,7 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
     from theory.world import World
 
     if tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"trackers must estimate the mean, got one of the {tracker.statistic}: {tracker!r}")
+        raise errors.Refusal(f"trackers must estimate the mean, got one of the {tracker.statistic}: {tracker!r}")
     shape = (1, regime.regions or 1)
     world = World(regime, Random(draws.step_seed(seed, 0), shape))
     state = tracker.init(shape)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ NO_DRIFT = 0.05
 """Centre of the swept rates where theory has no best one: nothing moves, or without bound."""
 
 
-@click.command("sweep", cls=printing.OneLine)
+@click.command("sweep")
 @click.option("--tracker", "spec", default="ema", show_default=True, help="A spec without the swept setting.")
 @click.option("--over", help="The setting to sweep; by default rate for ema and size for window.")
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
@@ -37,7 +37,7 @@ NO_DRIFT = 0.05
 @click.option("--steps", type=click.IntRange(2, 1_000_000), help="[default: 600, or 150 for allocators]")
 @click.option("--replicas", type=click.IntRange(2, 1_000_000), default=1000, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw error against setting.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw error against setting.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
 def command(
     spec: str,
@@ -64,7 +64,7 @@ def command(
     steps = steps or (ALLOCATED if allocators else SETTLED)
     if allocators:
         if over or values or plot:
-            raise printing.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
+            raise errors.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
         name = regime_name or "closed-loop"
         rows = closed_loop.measure_allocators(spec, allocators, name, named(name), steps, replicas, seed)
         optimum = None
@@ -72,10 +72,10 @@ def command(
         name = regime_name or "linear"
         rows, optimum = _settings(spec, over, values, name, named(name), steps, replicas, seed, plot)
     if as_json:
-        click.echo(printing.as_json({"regime": name, "steps": steps, "optimum": optimum, "rows": rows}))
+        click.echo(tables.as_json({"regime": name, "steps": steps, "optimum": optimum, "rows": rows}))
         return
     click.echo(f"{name}, {steps} steps, {replicas} replicas")
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
     if optimum is not None:
         click.echo(f"theoretical optimum: {optimum:.4g}")
 
@@ -120,31 +120,32 @@ def _swept(spec: str, family: str, over: str | None) -> str:
     if over is None:
         takes = [field.name for field in fields(registry.tracker(spec))]  # type: ignore[arg-type]  # as the contract says
         known = ", ".join(takes) or "none"
-        raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; it has {known}")
+        raise errors.Refusal(f"give --over, the setting of {family!r} to sweep; it has {known}")
     if re.search(rf"\b{re.escape(over)}\s*=", spec):
-        raise printing.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
+        raise errors.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
     return over
 
 
 def _errors(trackers: list[Tracker], regime: Regime, steps: int, replicas: int, seed: int) -> list[Tensor]:
     """(R,) mean squared error of each tracker over regions and the second half of the steps."""
-    from theory.simulate import bar, simulate
+    from aria.progress import bar
+    from theory.simulate import simulate
 
     burn, work = steps // 2, replicas * (regime.regions or 1) * steps * len(trackers)
-    errors = []
+    means = []
     with bar("sweeping", hidden=work < 30_000_000) as progress:
         for i, tracker in enumerate(trackers):
 
             def tick(done: int, total: int, i: int = i) -> None:
                 progress(i * total + done, len(trackers) * total)
 
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 found = simulate(
                     tracker, regime, steps=steps, replicas=replicas, burn=burn, record=("sums",), seed=seed,
                     progress=tick,
                 )  # fmt: skip
-            errors.append((found["sum e²"] / (steps - burn)).mean(1))
-    return errors
+            means.append((found["sum e²"] / (steps - burn)).mean(1))
+    return means
 
 
 def _draw(
@@ -176,9 +177,9 @@ def _values(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise printing.Refusal(f"--values must be numbers separated by commas, got {text!r}") from None
+        raise errors.Refusal(f"--values must be numbers separated by commas, got {text!r}") from None
     if unfit := [value for value in values if not abs(value) <= LARGEST]:
-        raise printing.Refusal(f"--values must be at most {LARGEST:g}, got {unfit[0]:g}")
+        raise errors.Refusal(f"--values must be at most {LARGEST:g}, got {unfit[0]:g}")
     return values
 
 
@@ -203,7 +204,7 @@ def _grid(over: str, proved: str | None, optimum: float | None) -> list[float]:
     """Half octaves around the optimum."""
     if proved is None:
         known = "the rate of ema and the size of window"
-        raise printing.Refusal(f"give --values for {over!r}: theory has an optimum for {known} only")
+        raise errors.Refusal(f"give --values for {over!r}: theory has an optimum for {known} only")
     factors = [2 ** (i / 2) for i in range(-2 * OCTAVES, 2 * OCTAVES + 1)]
     if proved == "size":
         return sorted({float(max(round((optimum or 1 / NO_DRIFT) * factor), 1)) for factor in factors})

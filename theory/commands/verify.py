@@ -6,14 +6,14 @@ import functools
 import json
 import os
 import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from theory import printing
+from aria.cli import errors
+from aria.progress import bar
 
 if TYPE_CHECKING:
     from aria.interfaces import Tracker
@@ -24,7 +24,7 @@ MOST_AT_ONCE = 8
 """Claims judged at once, where there are as many cores: each has threads of its own for its larger runs."""
 
 
-@click.command("verify", cls=printing.OneLine)
+@click.command("verify")
 @click.option("--quick/--full", "quick", default=True, help="Some claims in about a minute, or all with more replicas.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
 @click.option(
@@ -58,13 +58,13 @@ def measure_claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
     began, verdicts = time.perf_counter(), []
     judge = functools.partial(claims.judge, seed=seed, scale=1.0 if quick else FULL)
     with (
-        click.progressbar(length=len(chosen), label="claims", file=sys.stderr) as bar,
+        bar("claims") as progress,
         ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool,
     ):
         try:
             for verdict in pool.map(judge, chosen):
                 verdicts.append(verdict)
-                bar.update(1)
+                progress(len(verdicts), len(chosen))
         finally:
             pool.shutdown(cancel_futures=True)
     rows = [verdict.row() for verdict in verdicts]
@@ -112,7 +112,7 @@ def _tracker(spec: str) -> Tracker:
 
     tracker = registry.tracker(spec)
     if tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
+        raise errors.Refusal(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
     return tracker
 
 
@@ -129,17 +129,18 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
 
     steps, burn, replicas = 600, 300, 500 if quick else 5000
     rows: list[dict[str, Any]] = []
-    with click.progressbar(NAMED.items(), label="regimes", file=sys.stderr) as bar:
-        for name, regime in bar:
+    with bar("regimes") as progress:
+        for i, (name, regime) in enumerate(NAMED.items()):
+            progress(i, len(NAMED))
             try:
                 found = simulate(
                     tracker, regime, steps=steps, burn=burn, replicas=replicas, record=("sample", "sums"), seed=seed
                 )
             except Exception as error:  # a user's own code
-                raise printing.Refusal(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
+                raise errors.Refusal(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
             band = mean_interval(found["sum e²"].mean(-1) / (steps - burn), ALARM)
             if not math.isfinite(band.value):
-                raise printing.Refusal(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
+                raise errors.Refusal(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
             drift = regime.bound
             known = 0 < drift < math.inf and regime.least > 0
             limit = float(asynchronous_linear_limit(regime.sigma, drift, regime.least)) if known else None
@@ -155,11 +156,12 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
                     "times_limit": band.value / limit if limit else None,
                 }
             )
+        progress(len(NAMED), len(NAMED))
     return {"kind": "tracker", "tracker": registry.spec(tracker), "regimes": rows, "seed": seed}, True
 
 
 def _line(error: Exception) -> str:
-    text = printing.one_line(str(error)) or "no message"
+    text = errors.one_line(str(error)) or "no message"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from aria import whole_file
 from aria.bench.aria_arm import DIFFERENCES
-from aria.cli.command_line import Mistake, bar, mistakes
+from aria.cli.errors import Refusal, refusals
+from aria.progress import Bar, bar, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from aria.bench.arms import Arm
     from aria.bench.experiment import Experiment
     from aria.bench.records import Record
-    from aria.distill.data.cache import Bar
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
 PLOTS = (".png", ".svg", ".pdf")
@@ -75,10 +75,8 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     conditions, and writes DIR/report.html and DIR/results.json.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise Mistake(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
-    with mistakes(out):
-        from aria.distill.data.cache import silent
-
+        raise Refusal(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
+    with refusals(out):
         _check_writable(out, to, plot)
         experiment = _experiment(spec, seeds, steps, quick, **settings)
         _check_known("--baseline", baseline, [arm.name for arm in experiment.arms])

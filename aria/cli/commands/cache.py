@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar
 
 
 @click.command()
@@ -40,7 +41,7 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
     C/conditions has one row for each distinct prompt, C/latents the images, C/cache.json what it was made from. Run the
     same command again after an interruption: it goes on where it stopped.
     """
-    with mistakes(output):
+    with refusals(output):
         import torch
 
         from aria.distill.data.cache import DTYPES, fill

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-from aria.cli.command_line import mistakes
+from aria.cli.errors import refusals
 
 
 @click.command()
@@ -23,7 +23,7 @@ def command(kind: str, spec: str) -> None:
 
     bases = {"allocator": Allocator, "objective": Objective, "partitioner": Partitioner, "tracker": Tracker}
     check_part: Callable[[object], None] = getattr(testing, f"check_{kind}")
-    with mistakes():
+    with refusals():
         part = registry.resolve(spec, bases[kind])
     try:
         check_part(part)

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar, silent
 
 
 class Distill(click.Command):
@@ -48,7 +49,7 @@ def command(path: Path | None, more: tuple[str, ...], quiet: bool, **flags: Any)
     Teacher, student, prompts and output folder must be given. Flags win over --set, and --set over the file. Run the
     same command again to go on where it stopped.
     """
-    with mistakes(flags.get("output_dir") or "the output folder"):
+    with refusals(flags.get("output_dir") or "the output folder"):
         from aria.distill.settings.config import Config
 
         config = Config.read(path) if path else Config()
@@ -72,13 +73,12 @@ def _pair(text: str) -> tuple[str, Any]:
 def _run(config: Any, quiet: bool) -> None:
     import torch
 
-    from aria.distill.data.cache import silent
     from aria.distill.engine.distiller import NonFiniteLoss
     from aria.distill.runs.run import run
 
     if quiet:
         _no_bars()
-    with mistakes(config.run.output_dir):
+    with refusals(config.run.output_dir):
         try:
             distiller = run(config, bar=silent if quiet else bar, quiet=quiet)
         except NonFiniteLoss as error:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aria import whole_file
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar
 
 if TYPE_CHECKING:
     from aria.distill.data.prompts import Prompts
@@ -39,7 +40,7 @@ def command(path: Path, column: str | None, spec: str, teacher: str | None, cach
 
     The prompts shown are those nearest to the region's middle. Text-only partitioners such as labels need no teacher.
     """
-    with mistakes(output or path):
+    with refusals(output or path):
         record = divide(path, column, spec, teacher=teacher, cache=cache, examples=examples, output=output)
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
 

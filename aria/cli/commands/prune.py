@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import Mistake, mistakes
+from aria.cli.errors import Refusal, refusals
 
 
 @click.command()
@@ -53,13 +53,13 @@ def command(
     of its modules correspond to the teacher's; inheritance.json says where each of its weights comes from.
     """
     if {preset, block_map, blocks, width, channels, heads, head_width} == {None}:
-        raise Mistake(
+        raise Refusal(
             "say what to remove: --preset, --block_map, --width or --block_out_channels; of a transformer --preset, "
             "--blocks, --width, --num_attention_heads or --attention_head_dim"
         )
     from aria.distill.students import prune
 
-    with mistakes(output):
+    with refusals(output):
         record = prune(
             teacher,
             output,

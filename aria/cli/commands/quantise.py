@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar
 
 WORST = 5
 """Regions in the table; JSON has all."""
@@ -33,7 +34,7 @@ def command(run: Path, output: Path | None, spec: str | None, as_json: bool, **s
     is opened by aria.distill.evaluation.quantise.open_quantised, not by diffusers alone.
     """
     target = output or run / "quantised"
-    with mistakes(target):
+    with refusals(target):
         from aria import registry
         from aria.distill.evaluation.quantise import quantise_run, read_record
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from aria import whole_file
-from aria.cli.command_line import Mistake, mistakes
+from aria.cli.errors import Refusal, refusals
 
 
 @click.command()
@@ -22,8 +22,8 @@ def command(run: Path, output: Path, spec: str | None) -> None:
     settings. The run may still be going on or have been killed. The page runs no script and needs no network.
     """
     if find_spec("matplotlib") is None:
-        raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
-    with mistakes(output):
+        raise Refusal("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
+    with refusals(output):
         from aria import registry
         from aria.distill.evaluation.report import Record, page
         from aria.files import write_text

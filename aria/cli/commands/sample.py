@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from aria import whole_file
-from aria.cli.command_line import bar, mistakes
+from aria.cli.errors import refusals
+from aria.progress import bar
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")
 """Where a pipeline's folder has its scheduler."""
@@ -42,7 +43,7 @@ def command(prompt: tuple[str, ...], path: Path | None, column: str | None, coun
     The generation gap is the mean squared difference between the two final latents. It tells how well the student
     follows its teacher's whole path; it is no measure of how good an image is.
     """
-    with mistakes(output):
+    with refusals(output):
         _writable(output)
         prompts = _prompts(prompt, path, column, count)
         record = {"output": str(output), **compare(prompts, output, **settings)}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +16,12 @@ from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
 from aria.distill.models.denoisers import of
 from aria.files import read_json, write_json
-
-Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a progress bar of a name; what it gives is called with (done, total)."""
+from aria.progress import Bar
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 RECORD = "cache.json"
 TEXTS_PER_IMAGE = 8
 """How many texts are encoded in the place of one image: an encoder is that much lighter than a denoiser, and more."""
-
-
-def silent(label: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    """No progress bar. Fits :data:`Bar`."""
-
-    def ignore(done: int, total: int) -> None:
-        pass
-
-    return nullcontext(ignore)
 
 
 def fill(

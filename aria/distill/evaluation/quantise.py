@@ -27,8 +27,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import aria
-from aria import checks, files, whole_file
-from aria.distill.data import Conditions, cache
+from aria import checks, files, progress, whole_file
+from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
 from aria.distill.engine.batches import Batches, Encodings, Images
 from aria.distill.engine.learner import Learner, freeze
@@ -92,7 +92,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def quantise_run(
     run: Path, output: Path, *, teacher: str | None = None, samples: int = 512, batch_size: int = 16, seed: int = 0,
-    bar: cache.Bar = cache.silent,
+    bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
 
@@ -141,7 +141,7 @@ def discrepancies(
     batch_size: int = 16,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    bar: cache.Bar = cache.silent,
+    bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:
     """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
 
@@ -160,9 +160,9 @@ def discrepancies(
     count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
     total = {name: torch.zeros_like(count) for name in students}
     steps = -(-samples // batch_size)
-    with bar("comparing") as progress, torch.no_grad():
+    with bar("comparing") as report, torch.no_grad():
         for step in range(steps):
-            progress(step, steps)
+            report(step, steps)
             batch = batches.next()
             shown = batch.noisy, batch.timestep, batch.condition
             wanted = asked(*shown)[0]
@@ -171,7 +171,7 @@ def discrepancies(
             count += seen
             for running, now in zip(total.values(), sums, strict=True):
                 running += now
-        progress(steps, steps)
+        report(steps, steps)
     return _told(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
 
 

@@ -31,6 +31,7 @@ from aria.distill.teachers.halving import halved
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Partition
 from aria.pool import Pool
+from aria.progress import Bar
 
 
 def open_accelerator(config: Config, target: Path, terms: Sequence[Objective]) -> Accelerator:
@@ -86,7 +87,7 @@ def _pairs(student: str) -> Sequence[tuple[str, str]]:
     return read_feature_pairs(student) if (Path(student) / "student.json").is_file() else ()
 
 
-def open_data(config: Config, pipeline: Any, accelerator: Accelerator, bar: cache.Bar) -> tuple[Conditions, Latents]:
+def open_data(config: Config, pipeline: Any, accelerator: Accelerator, bar: Bar) -> tuple[Conditions, Latents]:
     """The cached conditions and images, made first where they are missing."""
     data, target = config.data, Path(config.run.output_dir)
     folder = Path(data.cache_dir) if data.cache_dir else target / "cache"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from aria import files, registry, whole_file
-from aria.distill.data import cache
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.models.pipelines import open_pipeline
@@ -15,9 +14,10 @@ from aria.distill.runs import assembly, card, checkpoint, output, refusals, resu
 from aria.distill.settings.config import Config
 from aria.distill.teachers.halving import deterministic
 from aria.interfaces import Partition
+from aria.progress import Bar
 
 
-def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
+def run(config: Config, *, bar: Bar, quiet: bool = False) -> Distiller:
     """Open, cache, divide, train, deliver; resumed where the output folder says so."""
     refusals.check_settings(config)
     config = _with_objective(config)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,9 @@ from aria import checks, files, whole_file
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.optimiser import adamw, load_state_tensors, state_tensors
 from aria.distill.settings.config import AdamW
+from aria.progress import Report
 from aria.samplers import checkpoint
 from aria.samplers.draws import step_seed
-
-Progress = Callable[[int, int], None]
-Bar = Callable[[str], AbstractContextManager[Progress]]
-"""Opens a progress bar with a label; the function it returns is called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def fit(
     course: Course,
     *,
     seed: int,
-    progress: Progress,
+    progress: Report,
     saved: Path | None = None,
     every: int = 200,
     half: bool = False,

@@ -4,26 +4,11 @@ continues an interrupted training."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from aria.tasks.shapes.course import Progress
+from aria.progress import bar
 from aria.tasks.shapes.recipe import RECIPES
 from aria.tasks.shapes.train import make_teacher
-
-
-@contextmanager
-def shown(name: str) -> Iterator[Progress]:
-    """A progress bar on standard error."""
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=name, mininterval=1.0) as shown_bar:
-
-        def progress(done: int, total: int) -> None:
-            shown_bar.total = total
-            shown_bar.update(done - shown_bar.n)
-
-        yield progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", required=True, help="Folder in which the pipeline is saved.")
     options = parser.parse_args(arguments)
     try:
-        make_teacher(options.output_dir, RECIPES[options.preset], bar=shown)
+        make_teacher(options.output_dir, RECIPES[options.preset], bar=bar)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
     return 0

@@ -15,8 +15,9 @@ from aria.distill.data.latents import generator as row_generator
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs.output import locked
 from aria.files import read_json
+from aria.progress import Bar
 from aria.tasks.shapes import words
-from aria.tasks.shapes.course import Bar, Course, fit
+from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.reader import save_reader, train_reader
 from aria.tasks.shapes.recipe import Recipe
 from aria.tasks.shapes.render import SIDE, render

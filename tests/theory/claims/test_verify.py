@@ -14,7 +14,7 @@ from theory import claims, regimes
 from theory.claims import CLAIMS, Check, Mutant
 from theory.claims.experiments import Final
 from theory.claims.foils import BayesRule
-from theory.commands.verify import command
+from theory.cli import main
 from theory.regimes import Linear, Regime
 
 
@@ -42,7 +42,7 @@ def small(checks, *mutants):
 
 
 def run(*arguments):
-    return CliRunner().invoke(command, arguments)
+    return CliRunner().invoke(main, ["verify", *arguments])
 
 
 @pytest.fixture
