@@ -24,6 +24,7 @@ from torch.nn import functional
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.learner import compile_blocks
+from aria.distill.engine.plan import Plan
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.settings.config import AdamW
@@ -50,12 +51,14 @@ def engine(world: World, *, compiled: bool = False) -> Distiller:
         world.sampler(),
         LatentsInMemory(latents, world.own),
         EncodingsInMemory({"prompt_embeds": embeds[:-1]}, {"prompt_embeds": embeds[-1:]}),
-        objective=("output", "feature"),
-        pairs=world.pairs,
-        optimiser=AdamW(learning_rate=RATE),
-        batch_size=world.preset.batch,
-        ema_decay=DECAY,
-        compiled=compiled,
+        Plan(
+            objective=("output", "feature"),  # type: ignore[arg-type]
+            layers=world.pairs,
+            optimiser=AdamW(learning_rate=RATE),
+            batch_size=world.preset.batch,
+            ema_decay=DECAY,
+            compile=compiled,
+        ),
         accelerator=accelerator(world),
     )
 

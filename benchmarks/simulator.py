@@ -1,15 +1,15 @@
-"""Tracker updates per second of the simulator, compared with a plain Python loop and NumPy loops over steps.
+"""How many tracker updates a second the simulator makes, beside a plain Python loop and NumPy loops over steps.
 
     python benchmarks/simulator.py [--quick] [--output FILE]
 
-All contestants run an EMA that follows a linear drift of 0.05 per step under noise of variance 1. The hand-written
-loops update only the estimate, or everything in the shipped tracker's state (mean square, error bound, start); the
-simulator runs the shipped class. Contestants take turns, and the best of several rounds counts. Other work on the
-machine lowers the rate per second of wall-clock time, but hardly that per second of processor time.
+Every method runs an EMA on a line that moves by 0.05 a step under noise of variance 1. The loops written by hand move
+nothing but the estimate, or all that the shipped tracker carries (mean square, certificate, start); the simulator runs
+the shipped class. Contestants take turns and the best of several rounds counts. Other work on the machine lowers the
+rate by the clock; the rate per second of processor time shows what is left of it.
 
-A rate is replicas times steps over seconds. The exact samples of the final state need no steps: theirs is the rate that
-a loop would need, with 200 steps where every step is a visit and 37/(bq) = 1850 where visits are rare and the start
-must be forgotten.
+A rate is replicas times steps over seconds. Exact samples make no steps: theirs is the rate that a loop
+would need, with 200 steps where every step is a visit and 37/(bq) = 1850 where visits are rare and the start must be
+forgotten.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aria.trackers import EMA, Bank, Window
-from theory import endpoint
+from theory import exact_samples
 from theory.regimes import Bernoulli, Gaussian, Linear, Rademacher, Regime, SignAdversary
 from theory.simulate import BLOCK, simulate
 
@@ -100,7 +100,7 @@ def shipped(tracker: object, regime: Regime, workers: int | None = None) -> Call
 
 
 class Contestant(NamedTuple):
-    """A function, its number of replicas, and whether its mean square must be that of an EMA under linear drift."""
+    """Who runs, over how many replicas, and whether the mean square must be that of an EMA on a line."""
 
     run: Callable[[int], float]
     replicas: int
@@ -109,7 +109,7 @@ class Contestant(NamedTuple):
 
 
 def contestants(scale: int) -> dict[str, Contestant]:
-    """All contestants, with ``scale`` blocks each, or fewer for the slow ones."""
+    """All of them; ``scale`` blocks each, fewer for the slow ones."""
     line = Regime(Linear(DRIFT), Gaussian())
     bits = Regime(Linear(DRIFT), Rademacher())
     ema, wide = EMA(rate=RATE), scale * BLOCK
@@ -127,11 +127,11 @@ def contestants(scale: int) -> dict[str, Contestant]:
         "simulate: EMA, sign adversary": Contestant(shipped(ema, Regime(SignAdversary(DRIFT))), wide, False),
         "simulate: Window(16), normal noise": Contestant(shipped(Window(size=16), line), wide // 8, False),
         "simulate: Bank(9), normal noise": Contestant(shipped(Bank(), line), wide // 8, False),
-        "endpoint law, every step": Contestant(
-            lambda n: float((endpoint.synchronous(ema, line, steps=STEPS, replicas=n) ** 2).mean()), wide * 16
+        "exact samples, every step": Contestant(
+            lambda n: float((exact_samples.synchronous(ema, line, steps=STEPS, replicas=n) ** 2).mean()), wide * 16
         ),
-        "endpoint law, Bernoulli(0.2) visits": Contestant(
-            lambda n: float((endpoint.asynchronous(RATE, DRIFT, 1.0, VISIT, replicas=n) ** 2).mean()),
+        "exact samples, Bernoulli(0.2) visits": Contestant(
+            lambda n: float((exact_samples.asynchronous(RATE, DRIFT, 1.0, VISIT, replicas=n) ** 2).mean()),
             wide // 4,
             checked=False,
             steps=round(37 / (RATE * VISIT)),
@@ -140,7 +140,7 @@ def contestants(scale: int) -> dict[str, Contestant]:
 
 
 def machine() -> dict[str, object]:
-    """The machine and the versions that the numbers depend on."""
+    """What the numbers depend on."""
     return {
         "cores": os.cpu_count(),
         "architecture": platform.machine(),
@@ -150,11 +150,10 @@ def machine() -> dict[str, object]:
 
 
 def main() -> None:
-    """Run all contestants, print a table and write the numbers."""
+    """Run all, print a table, write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="Run one small round.")
-    result = f"JSON file for the result; by default results/{RESULTS.name} for a full run."
-    parser.add_argument("--output", type=Path, help=result)
+    parser.add_argument("--quick", action="store_true", help="one small round")
+    parser.add_argument("--output", type=Path, help=f"JSON to write; by default results/{RESULTS.name} for a full run")
     arguments = parser.parse_args()
     rounds, scale = (1, 2) if arguments.quick else (7, 8)
     runs = contestants(scale)

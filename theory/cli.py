@@ -11,7 +11,7 @@ from theory import commands
 @click.group(cls=Application, package=commands)
 @click.version_option(package_name="aria-distill")
 def main() -> None:
-    """How well does a tracker follow a moving discrepancy, how far from the best, and how should it be set?"""
+    """Bounds, limits and simulations of trackers of a moving discrepancy: how accurate they are and how to set them."""
 
 
 if __name__ == "__main__":

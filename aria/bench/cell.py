@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import files, registry, whole_file
+from aria import files, registry
 from aria.bench import records
 from aria.bench.records import Record
 from aria.checks import InvalidSetting
@@ -125,7 +125,7 @@ class Exam:
 
         if not path.is_file():
             made = self._made(self.denoiser.model_of(self.pipeline), None)
-            with whole_file.replacing(path) as unfinished:
+            with files.replacing(path) as unfinished:
                 files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aria import whole_file
+from aria import files
 from aria.distill.evaluation.report.figures import COLOURS, INK, STROKES, over_steps, panels_of, svg_of
 
 if TYPE_CHECKING:
@@ -176,5 +176,5 @@ def _few_numbers(panel: Axes) -> None:
 
 def write(result: Result, path: Path) -> None:
     """Curves and points as a file of the kind its ending says."""
-    with whole_file.replacing(path) as unfinished:
+    with files.replacing(path) as unfinished:
         both(result).savefig(unfinished, dpi=150)

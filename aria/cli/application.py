@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from types import ModuleType
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from aria import checks
 from aria.cli.errors import Refusal, refusals
 
 
@@ -33,9 +33,7 @@ class Application(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         known = self.list_commands(ctx)
         if args[0] not in known:
-            close = difflib.get_close_matches(args[0], known, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise Refusal(f"unknown command {args[0]!r}{hint}; there are: {', '.join(known)}")
+            raise Refusal(f"unknown command {args[0]!r}{checks.hint(args[0], known)}; there are: {', '.join(known)}")
         return super().resolve_command(ctx, args)
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:

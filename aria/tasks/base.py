@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.checks import InvalidSetting
-from aria.distill.engine.batches import Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 

@@ -269,7 +269,7 @@ def test_prompts_without_weights_keep_their_columns(task, tmp_path):
      "lookahead is for tasks in memory, whose arms are trained side by side"),
     (lambda task: replace(comparison(task), exams=0), "exams must be a whole number of at least 1, got 0"),
     (lambda task: comparison(task, learning_rat=1),
-     "unknown setting 'learning_rat'; did you mean 'learning_rate'?"),
+     "unknown setting 'learning_rat' (did you mean 'learning_rate'?)"),
     (lambda task: cells.CellSettings.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
 ])  # fmt: skip
 def test_impossible_comparisons_are_refused(make, complaint, task):

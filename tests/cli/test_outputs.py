@@ -53,7 +53,7 @@ def full(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(full, prompts):
     refused(partition(prompts, full / "p.safetensors"), "the disk is full")
     for name in ("a.svg", "a.png"):
-        refused(draw(full / name), f"{name}: No space left on device")
+        refused(draw(full / name), f"the disk is full: free some space for {full / name}")
     assert [entry.name for entry in full.iterdir()] == ["filler"]
 
 

@@ -37,7 +37,7 @@ def record(*arguments):
 def test_commands_say_which_columns_are_read(name):
     told = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output
     *others, last = NAMES
-    assert f"{', '.join(others)} or {last}." in " ".join(told.split())
+    assert f"{', '.join(others)} or {last}" in " ".join(told.split())
 
 
 def test_labels_need_no_teacher(prompts, tmp_path):

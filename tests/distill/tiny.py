@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +12,13 @@ from torch import Tensor, nn
 
 import aria
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
+from aria.distill.engine.batch import Batch, Encodings, Images
 from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.plan import Plan
+from aria.distill.engine.source import Pending, Source, State
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
+from aria.distill.runs import checkpoint
 from aria.distill.teachers.teacher import Teacher
 
 CHANNELS, SIDE, WIDTH = 2, 4, 3
@@ -69,9 +75,14 @@ def images(count: int = 10, conditions: int = 12) -> LatentsInMemory:
 
 
 def sampler(conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
+    return sampler_of("labels('label')", conditions, regions, **settings)
+
+
+def sampler_of(partitioner: str, conditions: int = 12, regions: int = 3, **settings: Any) -> aria.Sampler:
+    """A sampler over the regions that a partitioner makes of conditions with so many labels."""
     pool = aria.Pool(columns={"label": [row % regions for row in range(conditions)]})
-    told = {"tracker": "bank", "allocator": "pool", "floor": 0.2, "seed": 1}
-    return aria.Sampler(aria.partitioners.Labels("label").fit(pool), **(told | settings))
+    defaults = {"tracker": "bank", "allocator": "pool", "floor": 0.2, "seed": 1}
+    return aria.Sampler(aria.registry.partitioner(partitioner).fit(pool), **(defaults | settings))
 
 
 def net(seed: int, width: int = 6) -> Net:
@@ -84,7 +95,73 @@ def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = No
     teacher = Teacher(net(0), ask, schedule(), settings.pop("prediction", "epsilon"))
     pool = numbered(conditions)
     pool.tensors["pooled"] = pool.tensors["pooled"] / conditions
-    told: dict[str, Any] = {"batch_size": 8, "steps": 1000, "seed": 3, "accelerator": Accelerator(cpu=True)}
+    pool.residency = settings.pop("residency", pool.residency)
     sampling = settings.pop("sampler", None) or sampler(conditions, **(of or {}))
     latents = settings.pop("images", None) or images(conditions=conditions)
-    return Distiller(teacher, net(1, width), sampling, latents, pool, **(told | settings))
+    accelerator = settings.pop("accelerator", None) or Accelerator(cpu=True)
+    plan = Plan(**({"batch_size": 8, "steps": 1000, "seed": 3} | settings))
+    return Distiller(teacher, net(1, width), sampling, latents, pool, plan, accelerator=accelerator)
+
+
+def distiller(
+    teacher: Any,
+    student: nn.Module,
+    sampler: aria.Sampler,
+    images: Images,
+    pool: Encodings,
+    *,
+    accelerator: Accelerator | None = None,
+    **settings: Any,
+) -> Distiller:
+    """A distiller whose plan is made of ``settings``."""
+    return Distiller(teacher, student, sampler, images, pool, Plan(**settings), accelerator=accelerator)
+
+
+def save(distiller: Distiller, output: Path, settings: dict[str, Any] | None = None, limit: int | None = None) -> Path:
+    """A checkpoint of a distiller."""
+    accelerator = distiller.accelerator
+    return checkpoint.save(
+        distiller.state(), output, distiller.step_count, settings=settings or {}, accelerator=accelerator, limit=limit
+    )
+
+
+class Stream:
+    """A source with its state at hand: the next batch each time, continued from the outputs it is given."""
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.state = source, State()
+
+    def next(self, output: Callable[[Batch], Tensor] = lambda batch: batch.noisy, prediction: str = "sample") -> Batch:
+        batch, pending = self.source.next(self.state)
+        self.state = self.source.advance(pending, output(batch), prediction)
+        return batch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+
+def first_batch(distiller: Distiller) -> Batch:
+    """The batch of the next step, which stays the next one."""
+    counted = distiller.sampler.step
+    batch, _ = distiller.source.next(distiller.flow)
+    distiller.sampler.step = counted
+    return batch
+
+
+def always(distiller: Distiller, batch: Batch) -> None:
+    """Train on this batch again and again."""
+    distiller.source.next = lambda state: (batch, Pending((), None, batch))  # type: ignore[method-assign]
+
+
+def recorded(distiller: Distiller) -> list[Batch]:
+    """The batches of all steps from now on, in a list that grows."""
+    batches: list[Batch] = []
+    draw = distiller.source.next
+
+    def next_recorded(state: State) -> tuple[Batch, Pending]:
+        drawn = draw(state)
+        batches.append(drawn[0])
+        return drawn
+
+    distiller.source.next = next_recorded  # type: ignore[method-assign]
+    return batches

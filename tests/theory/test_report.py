@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(small, tmp_path, monkeypatch, arguments, message)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_runs(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("aria.whole_file.os.access", lambda path, mode: False)
+    monkeypatch.setattr("aria.files.os.access", lambda path, mode: False)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
     assert "permission denied" in result.stderr and len(result.stderr.splitlines()) == 1
@@ -151,7 +151,7 @@ def test_what_fails_while_writing_is_one_line_too(small, tmp_path, monkeypatch):
     monkeypatch.setattr("theory.commands.report.Path.write_text", _full)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
-    assert "No space left" in result.stderr and "Traceback" not in result.stderr
+    assert "the disk is full" in result.stderr and "Traceback" not in result.stderr
 
 
 def _full(*_, **__):

@@ -1,4 +1,4 @@
-"""``aria-sim run``: one trajectory of a regime, and how trackers follow it."""
+"""``aria-sim run``: one simulated trajectory of a regime, and how well trackers follow it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from aria.cli import errors, options, tables
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,41 +17,48 @@ if TYPE_CHECKING:
     from theory.regimes import Regime
 
 DELTA = 0.05
-"""At each step the band misses the truth with at most this probability."""
+"""Largest probability that the band misses the truth at a given step."""
 NORMAL = 1.96
-"""Standard errors in the band of a tracker without certificate."""
+"""Half-width in standard errors of the band of a tracker without certificate."""
 
 
 class Followed(NamedTuple):
-    """What one tracker did, (T, K) each."""
+    """Truth, estimate and band of one tracker, (T, K) each."""
 
     truth: Array
     estimate: Array
     width: Array
-    """Half the width of the band."""
+    """Half-width of the band."""
     certified: bool
 
 
-@click.command("run")
+COLUMNS = {
+    "tracker": "Spec of the tracker, with its default arguments.",
+    "rmse": "Root mean squared error of the estimate over all steps.",
+    "bias": "Mean of estimate minus truth over all steps.",
+    "band": "Kind of the confidence band: 'certified' if it is proved to contain the truth with probability 95 % at "
+    "each step; 'own' if it is 1.96 standard errors of the tracker, because nothing is proved (the gains depend on the "
+    "data, the visits on the noise, or the drift has no bound).",
+    "half width": "Half-width of the band at the last step.",
+    "coverage": "Share of the steps at which the truth was inside the band.",
+}
+
+
+@click.command("run", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--regime", "regime_name", default="linear", show_default=True,
-              help="A regime by its name; any other word lists them.")  # fmt: skip
-@click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True, help="A tracker's spec.")
-@click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to show.")
-@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="Name of the regime; 'aria-sim regimes' lists them.")  # fmt: skip
+@click.option("--tracker", "specs",
+              callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
+              help="Spec of a tracker; repeat it for several.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True, help="Number of steps.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to report.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands step by step.")
+@options.as_json
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
 ) -> None:
-    """One run of a regime: how far the estimates were off, and how often the truth lay in their band; a row a tracker.
-
-    --plot draws the truth, the estimates and the bands step by step.
-
-    "certified" bands are proved: at each step they miss the truth with a probability of at most 5 %. Where there is no
-    certificate (gains that depend on the data, visits that depend on the noise, drift without bound) the band is the
-    tracker's own, 1.96 standard errors.
-    """
+    """Simulate one run of a regime and report the errors of trackers and the coverage of their confidence bands."""
     from aria import registry
     from aria.progress import bar
 
@@ -80,7 +88,7 @@ def command(
 
 
 def named(name: str) -> Regime:
-    """The regime of this name, or one line that lists them."""
+    """The regime called ``name``; an error that lists all names if there is none."""
     from theory.regimes import NAMED
 
     if name not in NAMED:
@@ -105,7 +113,7 @@ def _row(name: str, part: Followed, region: int) -> dict[str, object]:
 
 
 def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: Callable[[int], None]) -> Followed:
-    """One replica of the regime, step by step."""
+    """Simulate one replica of the regime step by step."""
     import numpy as np
     import torch
 
@@ -133,7 +141,7 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
 
 
 def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
-    """Within which the truth lies with probability 1 - DELTA; infinite for regions never seen."""
+    """Radius that contains the truth with probability 1 - DELTA; infinite for regions that were never visited."""
     import numpy as np
 
     from theory import bounds
@@ -150,13 +158,13 @@ def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
 def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], region: int) -> None:
     import numpy as np
 
-    from aria.whole_file import replacing
+    from aria.files import replacing
     from theory import plots
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}
     if any(not np.array_equal(part.truth[:, region], truths["truth"]) for part in found.values()):
         truths = {f"truth under {spec}": part.truth[:, region] for spec, part in found.items()}
     shown = {spec: (part.estimate[:, region], part.width[:, region]) for spec, part in found.items()}
-    title = f"{name}: drift at most {regime.bound:.3g} a step, noise {regime.sigma:.3g}"
+    title = f"{name}: drift at most {regime.bound:.3g} per step, noise {regime.sigma:.3g}"
     with replacing(path) as unfinished:
         plots.trajectories(str(unfinished), title, truths, shown)

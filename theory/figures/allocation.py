@@ -1,4 +1,4 @@
-"""What training leaves where allocators follow estimates, beside what it would leave if they knew the truth."""
+"""Discrepancy left by training if allocators use estimates, beside the same allocators with the true values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STEPS = 150
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Discrepancy left in the regime closed-loop, as a share of what there was; rows in the order of ALLOCATORS."""
+    """Discrepancy left in the regime closed-loop, as a share of the start; rows in the order of ALLOCATORS."""
     count = replicas(300, size)
     found = closed_loop.measure_allocators(TRACKER, ALLOCATORS, "closed-loop", NAMED["closed-loop"], STEPS, count, seed)
     return [
@@ -33,7 +33,7 @@ def measure(seed: int, size: float) -> Rows:
 
 
 def paint(rows: Rows) -> Figure:
-    """One line for each allocator: led by estimates and led by the truth."""
+    """One line for each allocator: with estimates and with the truth."""
     figure, (panel,) = plots.panels(
         (
             "regime closed-loop: four regions, levels 1, 2, 4, 8",
@@ -60,9 +60,9 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "Allocators in a closed loop, beside the same rule led by the truth",
-    "Training lowers the discrepancy of what it visits, and the allocator decides visits by what the tracker "
-    "believes. Open marks are the same rules shown the truth. Knowing is not always better: Thompson sampling "
-    "without doubt sends all effort above the floor to the largest region.",
+    "Training reduces the discrepancy of the regions that it visits, and the allocator derives the visits from the "
+    "estimates. Open marks are the same rules with the true values. These are not always better: without uncertainty, "
+    "Thompson sampling sends all effort above the floor to the largest region.",
     measure,
     paint,
 )

@@ -1,4 +1,4 @@
-"""The best rate by how fast the target moves."""
+"""The best rate as a function of drift."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from aria.trackers import EMA
 from theory import bounds, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RATES = tuple(2.0 ** (-i / 8) for i in range(64))
-"""Rates tried, 9 % apart and wherever the best one is: those within a factor 2 of it."""
+"""Rates, 9 % apart; those within a factor 2 of the best one are tried."""
 
 
 def measure(seed: int, size: float) -> Rows:
-    """The best rates in theory, and the best of a grid of simulated EMAs on a line."""
+    """The best rates according to theory, and the best of a grid of simulated EMAs on a line."""
     return [
         {
             "D/σ": drift,
@@ -57,7 +57,7 @@ def paint(rows: Rows) -> Figure:
             ("best for a fixed path (T4)", bounds.ema_best_rate(1.0, fine, adaptive=False)),
             ("best for a closed loop (T4)", bounds.ema_best_rate(1.0, fine)),
             ("where certificate_gain settles (T8)", bounds.certificate_gain_rate(1.0, fine)),
-            ("where kalman settles, told τ = D (T7)", bounds.kalman_steady(1.0, fine).gain),
+            ("where kalman settles with τ = D (T7)", bounds.kalman_steady(1.0, fine).gain),
         )
     ):
         plots.curve(panel, index, fine.tolist(), np.asarray(rate).tolist(), label)
@@ -71,8 +71,8 @@ def paint(rows: Rows) -> Figure:
 PICTURE = Picture(
     "The best rate by drift",
     "For small drift the best rate is (2D/σ)^(2/3), whether or not the drift may react; the certificate-gain "
-    "tracker finds it from its own certificate. A Kalman filter told that D is the step of a random walk uses a "
-    "rate of about D/σ, far too slow for anything that keeps its direction.",
+    "tracker finds it from its own certificate. A Kalman filter that assumes a random walk with steps of size D uses "
+    "a rate of about D/σ, far too small for a drift that keeps its direction.",
     measure,
     paint,
 )

@@ -66,9 +66,9 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "A closed loop breaks the textbook bound",
-    "The textbook bound D²a²/b² + σ²b/(2−b) is exact where the target's path was fixed beforehand. Where the drift "
-    "may look at the estimate, as when a tracker steers training, it is exceeded: by up to a third, attained here "
-    "by drift that always runs away from the estimate in noise of two values. The bound T3-A is the one that holds.",
+    "The textbook bound D²a²/b² + σ²b/(2−b) is exact if the path of the target is fixed in advance. If the drift "
+    "may depend on the estimate, as when a tracker steers training, it is exceeded by up to a third, attained here "
+    "by drift that always moves away from the estimate, with two-valued noise. T3-A is the bound that holds.",
     measure,
     paint,
 )

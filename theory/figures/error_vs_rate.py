@@ -1,4 +1,4 @@
-"""Error of an average by its rate: too slow lags, too fast is noisy, and theory says where the best one is."""
+"""Error of an average as a function of its rate: a small rate lags, a large rate is noisy; the best is between."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from aria.trackers import EMA
 from theory import bounds, limits, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime, SignAdversary, TwoPoint
 from theory.simulate import simulate
@@ -73,9 +73,9 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "Error by rate",
-    "A slow average lags behind, a fast one follows the noise. Dots are the shipped EMA in simulation, against "
-    "steady drift and against the worst closed loop; lines are the bounds both attain; dotted lines the rates T4 "
-    "names best.",
+    "A slow average lags behind, a fast one follows the noise. Dots are simulations of the shipped EMA with steady "
+    "drift and in the worst closed loop; lines are the bounds, which both attain; dotted lines are the best rates "
+    "according to T4.",
     measure,
     paint,
 )

@@ -1,4 +1,4 @@
-"""A confidence radius for a fixed step is too small where the noise decides the visits."""
+"""A confidence radius for a fixed step is too small if the visits depend on the noise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RATE = 0.1
 REST = 0.05
-"""Probability of a visit where the error is beyond the radius; of any visit where a coin decides."""
+"""Probability of a visit if the error exceeds the radius, and of any visit if visits are independent."""
 STEPS = 400
 DELTAS = (0.1, 0.03, 0.01, 0.003)
 SERIES = {
@@ -29,7 +29,7 @@ SERIES = {
 
 
 def measure(seed: int, size: float) -> Rows:
-    """How often the error is beyond the radius of the tracker's own certificate; nothing moves, noise is normal."""
+    """Share of errors beyond the radius of the tracker's own certificate, without drift and with normal noise."""
     settled = bounds.ema_profile(RATE)
     rows = []
     for delta in DELTAS:
@@ -59,7 +59,7 @@ def _misses(visits: Visits, delta: float, times: int, count: int, seed: int) -> 
 
 
 def paint(rows: Rows) -> Figure:
-    """Misses against the promise."""
+    """Measured share of misses as a function of the nominal one."""
     figure, (panel,) = plots.panels(
         (f"EMA of rate {RATE:g}, step {STEPS}", "promised: at most δ", "measured share of errors beyond the radius")
     )
@@ -85,10 +85,10 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "Fixed-time radii are invalid under adaptive visits",
-    "A radius that holds with probability 1−δ at any one step fixed beforehand fails more often where errors decide "
-    "the visits: here a region is visited for sure while its error is within the radius and with probability "
-    f"{REST:g} beyond, so that large errors stay. The radius for adaptive visits (T16-4) pays for every number of "
-    "visits there could have been, and holds.",
+    "A radius that holds with probability 1−δ at any one step fixed in advance fails more often if errors decide the "
+    "visits: here a region is always visited while its error is within the radius and with probability "
+    f"{REST:g} otherwise, so that large errors persist. The radius for adaptive visits (T16-4), a union bound over the "
+    "number of visits, holds.",
     measure,
     paint,
 )

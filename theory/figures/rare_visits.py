@@ -1,4 +1,4 @@
-"""What rare visits cost: not noise, unless they are chosen against you, but drift that goes unseen."""
+"""The cost of rare visits: not more noise, unless visits depend on the error, but more drift between visits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VISITS = (1.0, 0.5, 0.2, 0.1, 0.05)
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Mean squared error by visit probability: at rest, by a coin and selectively; and on a line at the best rate."""
+    """Mean squared error by visit probability: without drift (independent, selective), and on a line."""
     noise = float(bounds.ema_mse(RATE, 1.0, 0.0, adaptive=False))
     rows = []
     for q in VISITS:
@@ -54,7 +54,7 @@ def measure(seed: int, size: float) -> Rows:
 
 
 def paint(rows: Rows) -> Figure:
-    """Error by visit probability, at rest and on a line."""
+    """Error as a function of visit probability, without drift and on a line."""
     x, y = "probability of a visit, q", "mean squared error (σ²)"
     figure, (rest, line) = plots.panels(
         (f"at rest, EMA of rate {RATE:g}", x, y), (f"drift {DRIFT:g} σ a step, EMA of the best rate", x, y)
@@ -80,10 +80,9 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "Rare visits do not add noise, they add drift",
-    "A region that is visited by chance has the same noise F = σ²b/(2−b) however rarely it is visited: an average "
-    "of its last visits is as good as before, only older. Its error grows to F/q only where the error itself keeps "
-    "visits away. What rare visits do cost is drift: D/q of it between two visits, and an error that grows as q to "
-    "the power −2/3.",
+    "With independent visits the noise is F = σ²b/(2−b), however rare they are: the average of the last visits is as "
+    "accurate as before, only older. The error grows to F/q only if large errors themselves prevent visits. Rare "
+    "visits do cost accuracy through drift: D/q between two visits, and an error that grows as q to the power −2/3.",
     measure,
     paint,
 )

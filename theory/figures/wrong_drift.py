@@ -1,4 +1,4 @@
-"""A filter tuned for one kind of drift under the other."""
+"""A filter tuned for one kind of drift, used with the other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from aria.trackers import EMA, Kalman
 from theory import bounds, plots
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Drift, Linear, RandomWalk, Regime
 from theory.verdict import mean_interval
@@ -56,7 +56,7 @@ def paint(rows: Rows) -> Figure:
                 if course == "line"
                 else bounds.ema_mse_random_walk(rates, 1.0, fine)
             )
-            label = ("Kalman, told τ = D", "EMA, best for a line")[index]
+            label = ("Kalman with τ = D", "EMA, best for a line")[index]
             plots.curve(panel, index, fine.tolist(), np.asarray(exact).tolist(), f"{label} (exact)")
             half = column(rows, f"{course}, {name} ±")
             plots.dots(
@@ -68,9 +68,9 @@ def paint(rows: Rows) -> Figure:
 
 PICTURE = Picture(
     "A Kalman filter tuned to the wrong kind of drift",
-    "“Moves by at most D a step” and “takes random steps of size D” are different contracts. A random walk's moves "
-    "cancel, so its filter averages long; on a line the same filter lags so far behind that its error is nearly "
-    "that of a single observation. The other mistake, an average for a line on a walk, costs less.",
+    "“Moves by at most D a step” and “takes random steps of size D” are different assumptions. The steps of a random "
+    "walk cancel, so its filter averages over a long time; on a line the same filter lags so far behind that its error "
+    "is nearly that of a single observation. The opposite mistake, an average for a line on a walk, costs less.",
     measure,
     paint,
 )

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aria import whole_file
+from aria import checks, files
 from aria.bench.aria_arm import DIFFERENCES
+from aria.cli import options
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from aria.bench.records import Record
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
-PLOTS = (".png", ".svg", ".pdf")
 QUICK_SEEDS, SEEDS = "3", "8"
 
 
@@ -83,7 +83,6 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         result = _compare(
             experiment, out, _command_line(click.get_current_context()), jobs, baseline, silent if quiet else bar
         )
-        from aria import files
         from aria.bench import figures, table
 
         if to not in (None, "-"):
@@ -154,15 +153,12 @@ def _seeds(text: str) -> range:
 
 def _check_known(what: str, name: str, known: list[str]) -> None:
     """Refuse an unknown name, and suggest the closest known one."""
-    from aria import registry
-
     if name not in known:
-        raise ValueError(f"unknown {what} {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name!r}{checks.hint(name, known)}; there are: {', '.join(known)}")
 
 
 def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline: str, shown: Bar) -> dict[str, Any]:
     """Run what is missing, then write the result and its page."""
-    from aria import files
     from aria.bench import report, result
 
     out.mkdir(parents=True, exist_ok=True)
@@ -190,10 +186,10 @@ def _check_writable(out: Path, to: str | None, plot: Path | None) -> None:
     """Refuse, before any training, files that cannot be written."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, {out} is a file")
-    if plot is not None and plot.suffix.lower() not in PLOTS:
-        raise ValueError(f"--plot must end in {' or '.join(PLOTS)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in options.FIGURES:
+        raise ValueError(f"--plot must end in {' or '.join(options.FIGURES)}, got {str(plot)!r}")
     for path in filter(None, (Path(to) if to not in (None, "-") else None, plot)):
-        whole_file.check_writable(path)
+        files.check_writable(path)
 
 
 def _command_line(context: click.Context) -> str:

@@ -1,4 +1,4 @@
-"""``aria check``: does a plug-in keep the contract?"""
+"""``aria check``: whether a plug-in keeps its contract."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import click
 
+from aria import specs
 from aria.cli.errors import refusals
 
 
@@ -17,6 +18,7 @@ def command(kind: str, spec: str) -> None:
 
     Exits with 0 if every check holds, 1 if one fails, 2 if SPEC names nothing.
     """
+    specs.check(spec, kind)
     from aria import registry, testing
     from aria.distill.objectives import Objective
     from aria.interfaces import Allocator, Partitioner, Tracker

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria import checks, files, whole_file
+from aria import checks, files
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.optimiser import adamw, load_state_tensors, state_tensors
 from aria.distill.settings.config import AdamW
@@ -91,7 +91,7 @@ def _save(path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimi
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"optimizer.{name}": value for name, value in state_tensors(optimizer).items()}
-    with whole_file.replacing(path) as part:
+    with files.replacing(path) as part:
         files.write_tensors(part, tensors | {"step": torch.tensor(step)})
 
 

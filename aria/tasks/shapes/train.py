@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria import files, whole_file
+from aria import files
 from aria.checks import InvalidSetting
 from aria.distill.data.latents import generator as row_generator
 from aria.distill.models.schedule import NoiseSchedule
@@ -46,7 +46,7 @@ def make_teacher(folder: str | Path, recipe: Recipe, *, bar: Bar, device: str | 
             reader = train_reader(recipe.scenes, recipe.reader, seed=recipe.seed, device=device, progress=progress)
         save_reader(reader, folder / READER)
         pipeline = _pipeline(recipe, vae.cpu(), unet.cpu(), text_encoder.cpu())
-        with whole_file.system_errors(folder):
+        with files.system_errors(folder):
             pipeline.save_pretrained(folder)
         files.write_json(folder / RECORD, {"digest": recipe.digest(), "recipe": recipe.record()})
         shutil.rmtree(folder / _PART)

@@ -164,8 +164,16 @@ def test_other_settings_are_refused(sd_folder, sdxl_folder, prompts, tmp_path):
     refused("was made with steps = 1, this is 2", sd_folder, prompts, tmp_path / "c",
             "--num_images", 1, "--num_inference_steps", 2)  # fmt: skip
     refused("use another folder", sdxl_folder, prompts, tmp_path / "c")
-    prompts.write_text("something else")
-    refused("more than the 1 asked for", sd_folder, prompts, tmp_path / "c")
+
+
+def test_a_cache_follows_its_prompts(sd_folder, prompts, tmp_path):
+    done(sd_folder, prompts, tmp_path / "c", "--num_images", 13, "--num_inference_steps", 1)
+    prompts.write_text("\n".join(["a fox", *PROMPTS[:3]]))
+    result = done(sd_folder, prompts, tmp_path / "c", "--num_images", 4, "--num_inference_steps", 1)
+    assert "4 distinct" in result.stdout and "9 rows of removed prompts" in result.stdout
+    conditions, latents = Conditions(tmp_path / "c" / "conditions"), Latents(tmp_path / "c" / "latents")
+    assert list(conditions.prompts.texts) == ["a fox", *PROMPTS[:3]]
+    assert sorted(latents.conditions().tolist()) == [0, 1, 2, 3]
 
 
 def test_a_full_disk_is_told_in_one_line(sd_folder, prompts, tmp_path, monkeypatch):

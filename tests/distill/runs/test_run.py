@@ -20,11 +20,12 @@ import aria
 from aria.cli import main
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
-from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.weights import FILE
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
 from aria.distill.students import prune
+from tests.distill import tiny
 from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same, state
 
@@ -113,8 +114,8 @@ def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, 
     ended = forks.done(*told(place, other, teacher, **more))
     assert ended.stdout.strip() == str(other) and "%|" not in ended.stderr
     same_runs(one, other, steps)
-    delivered = load_file(one / "unet" / checkpoint.WEIGHTS)
-    saved = {name: load_file(one / f"checkpoint-{steps}" / name / checkpoint.WEIGHTS)
+    delivered = load_file(one / "unet" / FILE)
+    saved = {name: load_file(one / f"checkpoint-{steps}" / name / FILE)
              for name in ("unet", "unet_ema") if (one / f"checkpoint-{steps}" / name).exists()}  # fmt: skip
     assert_same(delivered, saved["unet" if "no_use_ema" in more else "unet_ema"])
     assert len(saved) == (1 if "no_use_ema" in more else 2)
@@ -243,7 +244,8 @@ def test_conditions_read_from_the_disk_ahead_are_resumed(place, forks, tmp_path)
         sampler = aria.Sampler(partition, timesteps=1000)
         student, images = open_model(place / "sd-student"), Latents(cache / "latents", residency="disk")
         optimiser = AdamW(learning_rate=1e-3)
-        return Distiller(pipeline, student, sampler, images, conditions, batch_size=4, ahead=2, optimiser=optimiser)
+        data = sampler, images, conditions
+        return tiny.distiller(pipeline, student, *data, batch_size=4, ahead=2, optimiser=optimiser)
 
     whole, half = make(), make()
     for _ in range(5):
@@ -251,7 +253,7 @@ def test_conditions_read_from_the_disk_ahead_are_resumed(place, forks, tmp_path)
     for _ in range(2):
         half.step()
     resumed = make()
-    checkpoint.load(resumed, checkpoint.save(half, tmp_path, settings={}), settings={})
+    checkpoint.load(resumed.state(), tiny.save(half, tmp_path, {}), settings={})
     for _ in range(3):
         resumed.step()
     assert_same(state(whole), state(resumed))

@@ -10,7 +10,6 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscr
 
 import aria
 from aria.distill.data.memory import EncodingsInMemory
-from aria.distill.engine.distiller import Distiller
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.models.pipelines import open_pipeline
@@ -191,12 +190,13 @@ def pair(steps=10, halve_from=4, partition="labels('label')", **settings):
     told |= {"optimiser": AdamW(learning_rate=1e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "steps": steps}
     told |= {"accelerator": Accelerator(cpu=True), "replacement": "constant(1.0)"}
     made = halved(plain, small(), halve_from)
-    return plain, Distiller(made, student, sampler, tiny.images(), pool, **(told | settings))
+    return plain, tiny.distiller(made, student, sampler, tiny.images(), pool, **(told | settings))
 
 
 def test_batches_hold_the_students_timesteps_and_no_others():
     _, distiller = pair()
-    seen = torch.cat([distiller.batches.next().timestep for _ in range(20)])
+    stream = tiny.Stream(distiller.source)
+    seen = torch.cat([stream.next().timestep for _ in range(20)])
     scheduler = small()
     scheduler.set_timesteps(2)
     assert sorted(seen.unique().tolist()) == sorted(scheduler.timesteps.tolist()) == [9, 19]
@@ -222,7 +222,7 @@ def test_a_student_of_half_the_steps_is_nearer_than_the_teacher_in_as_few():
     plain, distiller = pair(steps=250)
     distiller.fit()
     distiller.check()
-    told = distiller.batches.conditions.prefetch(torch.arange(48) % 12).result()
+    told = distiller.source.conditions.prefetch(torch.arange(48) % 12).result()
     whole, fewer = walked(plain.model, told, 4), walked(plain.model, told, 2)
     with distiller.averaged():
         ours = walked(distiller.student, told, 2)
@@ -252,7 +252,7 @@ def test_pipelines_of_stable_diffusion_are_guided_and_halved_in_half_precision(s
     try:
         told["accelerator"] = Accelerator(cpu=True, mixed_precision="bf16")
         student = take_guidance(pipelines.unet())
-        distiller = Distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
+        distiller = tiny.distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
         for _ in range(3):
             distiller.step()
         distiller.check()

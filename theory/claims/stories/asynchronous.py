@@ -1,4 +1,4 @@
-"""Regions seen now and then, in batches of any size (T8, T10, T11)."""
+"""Regions that are not visited at every step, and batches of any size (T8, T10, T11)."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _rare_visits() -> list[Claim]:
 
 
 def _near_the_limit() -> list[Claim]:
-    """T18: no linear tracker has less than the limit for its visits, and those set for the drift not much more.
+    """T18: no linear tracker is below the limit for its visits, and trackers set for the drift are not far above it.
 
-    The line is the worst path of both, so what they have there is what they can be held to.
+    The line is the worst path of both, so their error on it is their worst case.
     """
     drift, claims = 0.01, []
     for q, most_ema, most_gain, replicas, quick in (

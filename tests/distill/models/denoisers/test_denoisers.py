@@ -11,7 +11,6 @@ from accelerate import Accelerator
 
 import aria
 from aria.distill.data.memory import EncodingsInMemory
-from aria.distill.engine.distiller import Distiller
 from aria.distill.models import denoisers
 from aria.distill.models.pipelines import open_pipeline
 from tests.distill import pipelines, tiny
@@ -111,7 +110,7 @@ def distiller(pipeline, **settings):
     told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "null_probability": 0.3}
     told |= {"objective": ("output", "feature(layers=[('down_blocks.1','down_blocks.1')])", "task")}
     sampler = aria.Sampler(partition, timesteps=1000, correction="importance")
-    return Distiller(pipeline, make(), sampler, shown, pool, **(told | settings))
+    return tiny.distiller(pipeline, make(), sampler, shown, pool, **(told | settings))
 
 
 class Looked(AssertionError):
