@@ -48,10 +48,11 @@ class ProcessRunner(Runner):
         if experiment.steps is not None:
             self.values["max_train_steps"] = experiment.steps
         self._identity = [task.identity(), *sources.of_task(task)]
+        self._steps = Config().with_values(task.settings(Path()) | self.values).training.max_train_steps
 
     @property
     def steps(self) -> int:
-        return Config().with_values(self.task.settings(Path()) | self.values).training.max_train_steps
+        return self._steps
 
     def recipe(self) -> dict[str, Any]:
         return dict(self.values)
