@@ -40,8 +40,8 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
     """Encode prompts, generate or encode images, and store both for `aria distill`.
 
     C/conditions has one row for each distinct prompt, C/latents the images, and C/cache.json records what the cache was
-    made from. Run the same command again after an interruption, or after the prompts file changed: only what is missing is
-    computed.
+    made from. Run the same command again after an interruption, or after the prompts file changed: only what is missing
+    is computed.
     """
     with refusals(output):
         local.check_pipeline(teacher)
