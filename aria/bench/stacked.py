@@ -25,7 +25,7 @@ from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.engine.optimiser import adamw
 from aria.distill.engine.replacement import Replacement
 from aria.distill.engine.source import Source, State
-from aria.distill.models.denoisers import Ask
+from aria.distill.models.denoisers import Evaluate
 from aria.distill.objectives import Weighting, per_sample
 from aria.distill.settings.config import AdamW
 from aria.pool import Pool
@@ -226,7 +226,7 @@ class _Truth:
 class _Students:
     """The outputs of students with the same architecture, as one model."""
 
-    def __init__(self, student: nn.Module, denoiser: Ask, device: torch.device) -> None:
+    def __init__(self, student: nn.Module, denoiser: Evaluate, device: torch.device) -> None:
         self.skeleton, self.denoiser = copy.deepcopy(student).to("meta"), denoiser
         self.constants = {name: value.to(device) for name, value in student.named_buffers()}
 

@@ -21,8 +21,8 @@ from aria.distill.engine.source import Source, State
 from aria.distill.engine.state import Part, TrainState, check_alike
 from aria.distill.engine.tally import Tally
 from aria.distill.engine.weights import Weights
-from aria.distill.models.denoisers import Ask, keep_labels
-from aria.distill.objectives import Answer, Objective, Shown
+from aria.distill.models.denoisers import Evaluate, keep_labels
+from aria.distill.objectives import Inputs, ModelOutput, Objective
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Certificate
 from aria.samplers import Sampler, signals
@@ -88,7 +88,7 @@ class Distiller:
         self.device = self.accelerator.device
         self.sampler, self.student = sampler, student
         teacher = teacher if isinstance(teacher, Teacher) else Teacher.of(teacher)
-        self.denoiser: Ask = teacher.denoiser
+        self.denoiser: Evaluate = teacher.denoiser
         self.prediction, self.component = teacher.prediction, teacher.component
         self.student_prediction = plan.student_prediction or self.prediction
         self.schedule = teacher.schedule.to(self.device)
@@ -132,7 +132,7 @@ class Distiller:
         convert = None if same else (self.schedule, self.student_prediction, self.prediction)
         model = freeze(teacher.model).to(self.device)
         half = HALF.get(str(self.accelerator.mixed_precision))
-        self.teacher = Learner(teacher.ask or self.denoiser, model.to(half) if half else model, theirs)
+        self.teacher = Learner(teacher.evaluate or self.denoiser, model.to(half) if half else model, theirs)
         learner = Learner(self.denoiser, self.student.to(self.device), ours, convert=convert)
         teacher_features, student_features = self._features(self.teacher), self._features(learner)
         with torch.random.fork_rng(devices=[]):
@@ -256,9 +256,10 @@ class Distiller:
         self.step_count += 1
 
     def _parts(self, batch: Batch) -> Iterator[Batch]:
-        """The batch pass by pass; random layers begin each with numbers of its own, a function of (seed, step, place).
+        """The batch pass by pass. Dropout is seeded for each pass by (seed, step, place).
 
-        Its place among all passes of the step, on whichever rank: what is dropped depends on the size of a pass alone.
+        The place is the pass's number among all passes of the step on all ranks, so that what is dropped depends on the
+        size of a pass only.
         """
         first = self.accelerator.process_index * self.plan.accumulation
         for place, part in enumerate(batch.parts(self.plan.accumulation), first):
@@ -267,31 +268,32 @@ class Distiller:
             yield part
 
     def _backward(self, batch: Batch, *, last: bool) -> tuple[dict[str, Tensor], Tensor]:
-        """Per-sample losses by term and the student's answer; gradients are added to those before."""
+        """Per-sample losses by term and the student's output; gradients are accumulated."""
         with nullcontext() if last else self.accelerator.no_sync(self.learner):
-            theirs, ours = self.answers(batch)
-            losses = self.judge(batch, theirs, ours)
+            teacher, student = self.outputs(batch)
+            losses = self.compare(batch, teacher, student)
             total = (batch.weight * self.total(losses, batch.timestep)).mean() / self.plan.accumulation
             self.accelerator.backward(total * self.accelerator.gradient_accumulation_steps)  # which it divides by
-        return {name: value.detach() for name, value in losses.items()}, ours.output.detach()
+        return {name: value.detach() for name, value in losses.items()}, student.output.detach()
 
-    def answers(self, batch: Batch) -> tuple[Answer, Answer]:
-        """What teacher and student say to a batch."""
+    def outputs(self, batch: Batch) -> tuple[ModelOutput, ModelOutput]:
+        """The outputs of teacher and student for a batch."""
         with torch.no_grad(), self.accelerator.autocast():
-            theirs = Answer(*self.teacher(batch.noisy, batch.timestep, batch.condition))
-        return theirs, Answer(*self.learner(batch.noisy, batch.timestep, batch.condition))
+            teacher = ModelOutput(*self.teacher(batch.noisy, batch.timestep, batch.condition))
+        return teacher, ModelOutput(*self.learner(batch.noisy, batch.timestep, batch.condition))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """(B,) loss of each sample, by term."""
-        return self.judge(batch, *self.answers(batch))
+        return self.compare(batch, *self.outputs(batch))
 
-    def judge(self, batch: Batch, theirs: Answer, ours: Answer) -> dict[str, Tensor]:
-        """(B,) loss of each of these answers, by term."""
-        shown = Shown(batch.clean, batch.noise, batch.noisy, batch.timestep, batch.own, self.schedule, self.prediction)
+    def compare(self, batch: Batch, teacher: ModelOutput, student: ModelOutput) -> dict[str, Tensor]:
+        """(B,) loss of each sample, given the outputs of both models, by term."""
+        latents = batch.clean, batch.noise, batch.noisy
+        inputs = Inputs(*latents, batch.timestep, batch.own, self.schedule, self.prediction)
         losses, first = {}, 0
         for name, term in self.objective.items():
             layers = slice(first, first := first + len(self.layers[name]))
-            losses[name] = _per_sample(term, term(shown, _of(theirs, layers), _of(ours, layers)), batch.timestep)
+            losses[name] = _per_sample(term, term(inputs, _of(teacher, layers), _of(student, layers)), batch.timestep)
         return losses
 
     def total(self, losses: dict[str, Tensor], timestep: Tensor) -> Tensor:
@@ -379,5 +381,5 @@ def _per_sample(term: Objective, loss: Tensor, like: Tensor) -> Tensor:
     return loss
 
 
-def _of(answer: Answer, layers: slice) -> Answer:
-    return Answer(answer.output, answer.features[layers])
+def _of(answer: ModelOutput, layers: slice) -> ModelOutput:
+    return ModelOutput(answer.output, answer.features[layers])

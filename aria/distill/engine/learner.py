@@ -1,4 +1,4 @@
-"""The student as it is trained: the model, the layers that are looked at, and projections to the teacher's widths."""
+"""A denoising model with the layers that are compared, and projections to the teacher's widths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aria.distill.engine.plan import Plan, named
 from aria.distill.models import taps
-from aria.distill.models.denoisers import Ask, Condition
+from aria.distill.models.denoisers import Condition, Evaluate
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.objectives import Objective, Pairs
 from aria.distill.teachers.teacher import Teacher
@@ -27,13 +27,13 @@ class Learner(nn.Module):
 
     def __init__(
         self,
-        denoiser: Ask,
+        denoiser: Evaluate,
         model: nn.Module,
         names: Sequence[str] = (),
         projections: Sequence[nn.Module] | None = None,
         convert: tuple[NoiseSchedule, str, str] | None = None,
     ) -> None:
-        """``convert`` is (schedule, given, wanted) where the model predicts something else than it is compared in."""
+        """``convert`` is (schedule, given, wanted) if the model's prediction type differs from that of the comparison."""
         super().__init__()
         self.denoiser = denoiser
         self.model = model
@@ -93,7 +93,7 @@ def check_repeats(*models: Any) -> None:
     """Refuse models that do not name the blocks they repeat."""
     for model in models:
         if not getattr(model, "_repeated_blocks", None):
-            raise ValueError(f"{type(model).__name__} does not say which blocks it repeats: train without compile")
+            raise ValueError(f"{type(model).__name__} does not name its repeated blocks: train without compile")
 
 
 def _kinds(model: Any) -> int:
@@ -103,10 +103,10 @@ def _kinds(model: Any) -> int:
 
 
 def _expect(kinds: int) -> None:
-    """Let the compiler make so many kinds of blocks as often as it would make one.
+    """Raise the compiler's limits for this many kinds of blocks.
 
-    It counts what it makes of one piece of Python code, which all blocks of the process share, and leaves every call
-    after its limit uncompiled.
+    The compiler counts compilations of one piece of Python code, which all blocks of the process share, and leaves
+    every call beyond its limit uncompiled.
     """
     known: Any = torch._dynamo.config
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
@@ -115,7 +115,7 @@ def _expect(kinds: int) -> None:
 
 
 _EACH = 8
-"""How often the compiler makes one piece of code anew before it gives up, by its own default."""
+"""The compiler's default limit of recompilations of one piece of code."""
 
 
 def check_pair(
@@ -135,7 +135,7 @@ def check_pair(
         taps.find(student, ours)
     if not teacher.plain:
         for term in terms:
-            term.check_asked_twice()
+            term.check_outputs_only()
     return layers
 
 
@@ -149,11 +149,11 @@ _SAME = (
     "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
     "caption_channels", "joint_attention_dim", "pooled_projection_dim", "num_embeds_ada_norm",
 )  # fmt: skip
-"""What a model's configuration says of its latents and conditions."""
+"""Keys of a model's configuration that describe its latents and conditions."""
 
 
 def same_latents(teacher: Any, student: Any) -> None:
-    """Refuse a student that speaks of other latents or is told other conditions than the teacher."""
+    """Refuse a student whose latents or conditions have another form than the teacher's."""
     if not (hasattr(teacher, "config") and hasattr(student, "config")):
         return
     projected = teacher.config.get("caption_channels") is not None  # to the model's own width, which may differ

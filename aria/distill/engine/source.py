@@ -160,7 +160,7 @@ class Source:
         if "timestep" in self._drawn or self.timesteps is not None:
             who = "a teacher of some timesteps" if self.timesteps is not None else "a partition that draws timesteps"
             raise ValueError(f"on-policy rows choose their own timesteps, so they do not go with {who}")
-        return Rows(settings, self.total, self.schedule.telling(), self.device)
+        return Rows(settings, self.total, self.schedule.informative(), self.device)
 
     def _drawn_coordinates(self) -> set[str]:
         """What the partition draws besides conditions; the engine uses timesteps and guidance scales."""

@@ -156,7 +156,7 @@ def discrepancies(
     ), State()  # fmt: skip
     converted = prediction is not None and prediction != teacher.prediction
     convert = (source.schedule, str(prediction), teacher.prediction) if converted else None
-    asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
+    asked = Learner(teacher.evaluate or teacher.denoiser, freeze(teacher.model))
     answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
     count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
     total = {name: torch.zeros_like(count) for name in students}

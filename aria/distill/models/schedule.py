@@ -97,10 +97,10 @@ class NoiseSchedule:
         alpha, sigma = self.levels(timestep, clean)
         return alpha * clean + sigma * noise
 
-    def telling(self) -> Tensor:
+    def informative(self) -> Tensor:
         """(n,) the timesteps at which an output determines the image, σ/α at most :data:`STEEPEST`.
 
-        >>> NoiseSchedule(torch.tensor([1.0, 0.6, 0.0]), torch.tensor([0.0, 0.8, 1.0])).telling()
+        >>> NoiseSchedule(torch.tensor([1.0, 0.6, 0.0]), torch.tensor([0.0, 0.8, 1.0])).informative()
         tensor([0, 1])
         """
         return (self.sigma <= STEEPEST * self.alpha).nonzero().flatten()
@@ -174,15 +174,15 @@ class NoiseSchedule:
 class Timed:
     """Calls models whose time input is not the timestep's number but its entry in ``time`` (T,)."""
 
-    def __init__(self, ask: Any, time: Tensor) -> None:
-        self.ask, self.time = ask, time
-        self.takes_guidance = bool(getattr(ask, "takes_guidance", True))
+    def __init__(self, evaluate: Any, time: Tensor) -> None:
+        self.evaluate, self.time = evaluate, time
+        self.takes_guidance = bool(getattr(evaluate, "takes_guidance", True))
 
     def __call__(self, model: Any, noisy: Tensor, timestep: Tensor, condition: dict[str, Tensor]) -> Tensor:
         """(B, …) the model's output at ``(B,)`` timesteps."""
         if self.time.device != timestep.device:
             self.time = self.time.to(timestep.device)
-        output: Tensor = self.ask(model, noisy, self.time[timestep], condition)
+        output: Tensor = self.evaluate(model, noisy, self.time[timestep], condition)
         return output
 
 

@@ -1,7 +1,7 @@
-from .base import Answer as Answer
+from .base import Inputs as Inputs
+from .base import ModelOutput as ModelOutput
 from .base import Objective as Objective
 from .base import Pairs as Pairs
-from .base import Shown as Shown
 from .base import per_sample as per_sample
 from .feature import Feature as Feature
 from .output import Output as Output

@@ -16,7 +16,7 @@ Pairs = Sequence[tuple[str, str]]
 """Layers to be compared: (teacher's module name, student's module name)."""
 
 
-class Answer(NamedTuple):
+class ModelOutput(NamedTuple):
     """The output of a model and the features inside it."""
 
     output: Tensor
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Inputs:
     """The inputs of both models."""
 
     clean: Tensor
@@ -56,7 +56,7 @@ class Objective(ABC):
     """Whether the run's weighting by noise level applies to it."""
     matched_only: ClassVar[bool] = False
     """Zero for samples whose condition was replaced: there is no ground truth for them."""
-    answers_only: ClassVar[bool] = False
+    outputs_only: ClassVar[bool] = False
     """Whether it compares the two outputs only, so that any way of computing the teacher's will do."""
 
     def __post_init__(self) -> None:
@@ -66,9 +66,9 @@ class Objective(ABC):
         """The layers it compares; ``default`` are those the student's folder names."""
         return ()
 
-    def check_asked_twice(self) -> None:
+    def check_outputs_only(self) -> None:
         """Refuse a guided or halved teacher, unless this term compares outputs only."""
-        if not self.answers_only:
+        if not self.outputs_only:
             name = type(self).__name__.lower()
             raise ValueError(
                 f"a guided or halved teacher is compared by its output: leave {name} out of the objective, "
@@ -76,7 +76,7 @@ class Objective(ABC):
             )
 
     @abstractmethod
-    def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
+    def __call__(self, inputs: Inputs, teacher: ModelOutput, student: ModelOutput) -> Tensor:
         """(B,) loss of each sample."""
 
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from aria.distill.models.schedule import NoiseSchedule
-from aria.distill.objectives.base import Answer, Objective, Shown
+from aria.distill.objectives.base import Inputs, ModelOutput, Objective
 
 BATCH, LATENT, LAYER = 6, (4, 8, 8), (16, 4, 4)
 """Samples, the shape of each latent, and that of each layer's feature."""
 STEPS = 1000
 
-Part = TypeVar("Part", Shown, Answer)
+Part = TypeVar("Part", Inputs, ModelOutput)
 
 
 def check_objective(objective: Objective, seed: int = 0) -> None:
@@ -29,7 +29,7 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     if not isinstance(objective, Objective):
         raise AssertionError(f"{objective!r} is no instance of Objective: give an instance, not a class")
     layers = len(objective.pairs([("first", "first"), ("second", "second")]))
-    arguments = shown, teacher, student = _example(torch.Generator().manual_seed(seed), layers)
+    arguments = inputs, teacher, student = _example(torch.Generator().manual_seed(seed), layers)
     before = [part.detach().clone() for part in _tensors(*arguments)]
     loss = objective(*arguments)
     _require(isinstance(loss, Tensor), objective, f"returned a {type(loss).__name__} instead of a tensor")
@@ -44,7 +44,7 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     def turn(tensor: Tensor) -> Tensor:
         return tensor[order]
 
-    turned = objective(_map(shown, turn), _map(teacher, turn), _map(student, turn))
+    turned = objective(_map(inputs, turn), _map(teacher, turn), _map(student, turn))
     alike = torch.allclose(turned, loss[order], rtol=1e-4, atol=1e-6)
     _require(alike, objective, "gives a sample another loss in another batch, or at another place in it")
     _honours_device(objective, arguments)
@@ -55,7 +55,7 @@ def _require(condition: bool, objective: Objective, sentence: str) -> None:
         raise AssertionError(f"{objective!r} {sentence}")
 
 
-def _example(random: torch.Generator, layers: int) -> tuple[Shown, Answer, Answer]:
+def _example(random: torch.Generator, layers: int) -> tuple[Inputs, ModelOutput, ModelOutput]:
     """A batch of matched latents and two outputs that differ."""
 
     def normal(*shape: int) -> Tensor:
@@ -66,43 +66,43 @@ def _example(random: torch.Generator, layers: int) -> tuple[Shown, Answer, Answe
     clean, noise = normal(*LATENT), normal(*LATENT)
     timestep = torch.randint(0, STEPS, (BATCH,), generator=random)
     noisy = schedule.add_noise(clean, noise, timestep)
-    shown = Shown(clean, noise, noisy, timestep, torch.ones(BATCH, dtype=torch.bool), schedule, "epsilon")
-    theirs, ours = (Answer(normal(*LATENT), tuple(normal(*LAYER) for _ in range(layers))) for _ in range(2))
+    inputs = Inputs(clean, noise, noisy, timestep, torch.ones(BATCH, dtype=torch.bool), schedule, "epsilon")
+    theirs, ours = (ModelOutput(normal(*LATENT), tuple(normal(*LAYER) for _ in range(layers))) for _ in range(2))
     for tensor in (ours.output, *ours.features):
         tensor.requires_grad_()
-    return shown, theirs, ours
+    return inputs, theirs, ours
 
 
 def _map(part: Part, change: Callable[[Tensor], Tensor]) -> Part:
     """The same with every (B, …) tensor changed."""
-    if isinstance(part, Answer):
-        return Answer(change(part.output), tuple(map(change, part.features)))
+    if isinstance(part, ModelOutput):
+        return ModelOutput(change(part.output), tuple(map(change, part.features)))
     clean, noise, noisy = map(change, (part.clean, part.noise, part.noisy))
     time, matched = change(part.timestep), change(part.matched)
     return dataclasses.replace(part, clean=clean, noise=noise, noisy=noisy, timestep=time, matched=matched)
 
 
-def _tensors(shown: Shown, *answers: Answer) -> list[Tensor]:
+def _tensors(inputs: Inputs, *answers: ModelOutput) -> list[Tensor]:
     outputs = [tensor for answer in answers for tensor in (answer.output, *answer.features)]
-    return [shown.clean, shown.noise, shown.noisy, shown.timestep, *outputs]
+    return [inputs.clean, inputs.noise, inputs.noisy, inputs.timestep, *outputs]
 
 
-def _teaches(objective: Objective, student: Answer, loss: Tensor) -> None:
+def _teaches(objective: Objective, student: ModelOutput, loss: Tensor) -> None:
     outputs = [student.output, *student.features]
     slopes = torch.autograd.grad(loss.sum(), outputs, allow_unused=True) if loss.requires_grad else ()
     learns = any(slope is not None and bool(slope.ne(0).any()) for slope in slopes)
     _require(learns, objective, "has no gradient with respect to the student's output and features")
 
 
-def _honours_device(objective: Objective, arguments: tuple[Shown, Answer, Answer]) -> None:
+def _honours_device(objective: Objective, arguments: tuple[Inputs, ModelOutput, ModelOutput]) -> None:
     """On the meta device tensors have no values, so anything that looks at one raises, as it would stall a GPU."""
     def away(tensor: Tensor) -> Tensor:
         return tensor.to("meta")
 
-    shown, teacher, student = arguments
-    shown = dataclasses.replace(_map(shown, away), schedule=shown.schedule.to("meta"))
+    inputs, teacher, student = arguments
+    inputs = dataclasses.replace(_map(inputs, away), schedule=inputs.schedule.to("meta"))
     try:
-        loss = objective(shown, _map(teacher, away), _map(student, away))
+        loss = objective(inputs, _map(teacher, away), _map(student, away))
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(f"{objective!r} looks at values or leaves the device it was given: {error}") from None
     _require(loss.is_meta, objective, "does not return its losses on the device it was given")

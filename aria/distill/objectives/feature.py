@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.objectives.base import Answer, Objective, Pairs, Shown, per_sample
+from aria.distill.objectives.base import Inputs, ModelOutput, Objective, Pairs, per_sample
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Feature(Objective):
             )
         return chosen
 
-    def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
+    def __call__(self, inputs: Inputs, teacher: ModelOutput, student: ModelOutput) -> Tensor:
         terms = [
             per_sample(ours - theirs) / (per_sample(theirs).clamp(min=1e-12) if self.normalise else 1.0)
             for ours, theirs in zip(student.features, teacher.features, strict=True)

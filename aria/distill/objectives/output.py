@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aria.distill.objectives.base import Answer, Objective, Shown, per_sample
+from aria.distill.objectives.base import Inputs, ModelOutput, Objective, per_sample
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Output(Objective):
     """
 
     by_level = True
-    answers_only = True
+    outputs_only = True
 
-    def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
+    def __call__(self, inputs: Inputs, teacher: ModelOutput, student: ModelOutput) -> Tensor:
         return per_sample(student.output - teacher.output)

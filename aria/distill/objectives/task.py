@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from aria.distill.objectives.base import Answer, Objective, Shown, per_sample
+from aria.distill.objectives.base import Inputs, ModelOutput, Objective, per_sample
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,6 @@ class Task(Objective):
     by_level = True
     matched_only = True
 
-    def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
-        target = shown.schedule.target(shown.prediction, shown.clean, shown.noise, shown.timestep)
-        return per_sample(student.output - target) * shown.matched
+    def __call__(self, inputs: Inputs, teacher: ModelOutput, student: ModelOutput) -> Tensor:
+        target = inputs.schedule.target(inputs.prediction, inputs.clean, inputs.noise, inputs.timestep)
+        return per_sample(student.output - target) * inputs.matched

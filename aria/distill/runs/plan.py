@@ -101,7 +101,7 @@ def _terms(specs: Sequence[str], twice: bool) -> tuple[Objective, ...]:
     """The terms of the loss; only outputs can be compared where the teacher is evaluated twice for one of them."""
     terms = tuple(registry.resolve(spec, Objective) for spec in specs)
     for term in terms if twice else ():
-        term.check_asked_twice()
+        term.check_outputs_only()
     return terms
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers import Ask, Condition
+from aria.distill.models.denoisers import Condition, Evaluate
 from aria.distill.models.denoisers.guidance import GUIDANCE, width_of
 from aria.distill.teachers.teacher import Teacher
 
@@ -23,7 +23,7 @@ from aria.distill.teachers.teacher import Teacher
 class Guided:
     """Calls a model without an input for the scale, with and without the condition in one batch, and guides."""
 
-    ask: Ask
+    evaluate: Evaluate
     null: Condition
     """(1, …) the null condition."""
 
@@ -34,7 +34,7 @@ class Guided:
             for name, value in condition.items()
             if name != GUIDANCE
         }
-        output = self.ask(model, torch.cat([noisy, noisy]), torch.cat([timestep, timestep]), both)
+        output = self.evaluate(model, torch.cat([noisy, noisy]), torch.cat([timestep, timestep]), both)
         without, under = output.float().chunk(2)
         scale = condition[GUIDANCE].float().view(-1, *(1,) * (noisy.ndim - 1))
         return without + scale * (under - without)
@@ -47,4 +47,4 @@ def guided(teacher: Teacher, null: Condition) -> Teacher:
     """
     if width_of(teacher.model) is not None:
         return replace(teacher, plain=False)
-    return replace(teacher, ask=Guided(teacher.ask or teacher.denoiser, null), plain=False)
+    return replace(teacher, evaluate=Guided(teacher.evaluate or teacher.denoiser, null), plain=False)

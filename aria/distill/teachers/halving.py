@@ -20,7 +20,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from aria import checks
-from aria.distill.models.denoisers import Ask, Condition
+from aria.distill.models.denoisers import Condition, Evaluate
 from aria.distill.models.schedule import STEEPEST, NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
 
@@ -91,10 +91,10 @@ class Walk:
 class TwoSteps:
     """Takes two steps with a model and returns the output that a student would need to land there in one."""
 
-    def __init__(self, ask: Ask, prediction: str, student_prediction: str, two: Walk, one: Walk) -> None:
+    def __init__(self, evaluate: Evaluate, prediction: str, student_prediction: str, two: Walk, one: Walk) -> None:
         """``prediction`` is that of the model, ``student_prediction`` of the output; ``two`` takes twice as many steps
         as ``one``."""
-        self.ask, self.prediction, self.student_prediction = ask, prediction, student_prediction
+        self.evaluate, self.prediction, self.student_prediction = evaluate, prediction, student_prediction
         self.two, self.one = two, one
         self.then = torch.zeros(len(two.schedule), dtype=torch.long)  # (T,) the timestep after each of two's
         self.then[two.timesteps[:-1]] = two.timesteps[1:]
@@ -105,9 +105,9 @@ class TwoSteps:
             self.two, self.one = self.two.to(noisy.device), self.one.to(noisy.device)
             self.then = self.then.to(noisy.device)
         begun, then = noisy.float(), self.then[timestep]
-        output = self.ask(model, noisy, timestep, condition).float()
+        output = self.evaluate(model, noisy, timestep, condition).float()
         midway = self.two.step(output, self.prediction, begun, timestep)
-        output = self.ask(model, midway.to(noisy.dtype), then, condition).float()
+        output = self.evaluate(model, midway.to(noisy.dtype), then, condition).float()
         landed = self.two.step(output, self.prediction, midway, then)
         return self.one.output(landed, self.student_prediction, begun, timestep)
 
@@ -122,8 +122,8 @@ def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | No
     two, one = walks(scheduler, steps)
     for name, kind, walk in (("the teacher", teacher.prediction, two), ("the student", student_prediction, one)):
         check_prediction(name, kind, walk)
-    ask = TwoSteps(teacher.ask or teacher.denoiser, teacher.prediction, student_prediction, two, one)
-    return replace(teacher, ask=ask, prediction=student_prediction, timesteps=one.timesteps, plain=False)
+    evaluate = TwoSteps(teacher.evaluate or teacher.denoiser, teacher.prediction, student_prediction, two, one)
+    return replace(teacher, evaluate=evaluate, prediction=student_prediction, timesteps=one.timesteps, plain=False)
 
 
 def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:

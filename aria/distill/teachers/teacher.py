@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aria import checks
 from aria.distill.models import denoisers
-from aria.distill.models.denoisers import Ask
+from aria.distill.models.denoisers import Evaluate
 from aria.distill.models.pipelines import component_of
 from aria.distill.models.schedule import NoiseSchedule, Timed, prediction_of
 from aria.distill.objectives import Objective
@@ -22,7 +22,7 @@ class Teacher:
 
     model: nn.Module
     """The denoising model; the engine freezes it."""
-    denoiser: Ask
+    denoiser: Evaluate
     """Its forward pass: the adapter of its family."""
     schedule: NoiseSchedule
     """Its noise levels."""
@@ -30,7 +30,7 @@ class Teacher:
     """What it predicts, in diffusers' words."""
     component: str = "student"
     """What a pipeline calls the student's model, and so the folder that holds it."""
-    ask: Ask | None = None
+    evaluate: Evaluate | None = None
     """The teacher's forward pass where it differs from the student's: guided, or two steps at a time."""
     timesteps: Tensor | None = None
     """(n,) those at which it is evaluated, if not all."""
@@ -48,5 +48,5 @@ class Teacher:
         denoiser, component = denoisers.of(pipeline), component_of(pipeline)
         schedule, prediction = NoiseSchedule.of(pipeline.scheduler), prediction_of(pipeline.scheduler)
         model = getattr(pipeline, component)
-        ask: Ask = denoiser if schedule.time is None else Timed(denoiser, schedule.time)
-        return cls(model, ask, schedule, prediction, component, terms=denoiser.terms(model))
+        evaluate: Evaluate = denoiser if schedule.time is None else Timed(denoiser, schedule.time)
+        return cls(model, evaluate, schedule, prediction, component, terms=denoiser.terms(model))

@@ -175,7 +175,7 @@ def test_the_engine_goes_on_from_its_students_answers():
                 assert torch.equal(one[goes_on], other[goes_on])
             checked.append(int(goes_on.sum()))
         with torch.no_grad():
-            _, ours = distiller.answers(batch)
+            _, ours = distiller.outputs(batch)
         told = ours.output, "epsilon", batch.noisy, batch.timestep
         before.append((distiller.schedule.clean(*told), distiller.schedule.noise(*told)))
         return batch, pending

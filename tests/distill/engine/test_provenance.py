@@ -25,8 +25,8 @@ RANDOM = torch.Generator()
 class Planted(Objective):
     """A discrepancy of 1 on every condition, with noise of standard deviation :data:`SIGMA`, whatever is trained."""
 
-    def __call__(self, shown, teacher, student):
-        noise = torch.rand(len(shown.timestep), generator=RANDOM) * 2 - 1
+    def __call__(self, inputs, teacher, student):
+        noise = torch.rand(len(inputs.timestep), generator=RANDOM) * 2 - 1
         return 1 + SIGMA * 3**0.5 * noise + 0 * student.output.flatten(1).sum(1)
 
 

@@ -118,7 +118,7 @@ def test_a_table_that_rounding_took_out_of_range_has_an_end():
 def test_answers_tell_of_the_image_up_to_a_hundred_times_more_noise():
     image = torch.full((3,), 1 / 128)
     schedule = NoiseSchedule(image, image * torch.tensor([99.0, 100.0, 100.5]))
-    assert schedule.telling().tolist() == [0, 1]
+    assert schedule.informative().tolist() == [0, 1]
 
 
 def test_the_first_timestep_that_tells_nothing_is_named():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aria import registry
-from aria.distill.objectives import Answer, Feature, Objective, Output, Shown, Task, per_sample
+from aria.distill.objectives import Feature, Inputs, ModelOutput, Objective, Output, Task, per_sample
 from aria.distill.settings.choices import PREDICTIONS
 from tests.distill import tiny
 
@@ -25,7 +25,7 @@ def shown(prediction="epsilon", matched=(True, True, False, True)):
     clean, noise, schedule = some(), some(), tiny.schedule()
     timestep = torch.tensor([0, 5, 10, 19])
     noisy = schedule.add_noise(clean, noise, timestep)
-    return Shown(clean, noise, noisy, timestep, torch.tensor(matched), schedule, prediction)
+    return Inputs(clean, noise, noisy, timestep, torch.tensor(matched), schedule, prediction)
 
 
 def test_per_sample_is_a_mean_in_float32():
@@ -35,29 +35,29 @@ def test_per_sample_is_a_mean_in_float32():
 
 def test_output_is_the_mean_square_beside_the_teacher():
     ours, theirs = some(), some()
-    loss = Output()(shown(), Answer(theirs, ()), Answer(ours, ()))
+    loss = Output()(shown(), ModelOutput(theirs, ()), ModelOutput(ours, ()))
     torch.testing.assert_close(loss, (ours - theirs).square().mean((1, 2, 3)))
-    assert torch.equal(Output()(shown(), Answer(ours, ()), Answer(ours, ())), torch.zeros(4))
+    assert torch.equal(Output()(shown(), ModelOutput(ours, ()), ModelOutput(ours, ())), torch.zeros(4))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_task_is_denoising_where_the_condition_is_the_images_own(prediction):
     inputs = shown(prediction)
     perfect = inputs.schedule.target(prediction, inputs.clean, inputs.noise, inputs.timestep)
-    assert torch.equal(Task()(inputs, Answer(some(), ()), Answer(perfect, ())), torch.zeros(4))
-    loss = Task()(inputs, Answer(some(), ()), Answer(perfect + 2, ()))
+    assert torch.equal(Task()(inputs, ModelOutput(some(), ()), ModelOutput(perfect, ())), torch.zeros(4))
+    loss = Task()(inputs, ModelOutput(some(), ()), ModelOutput(perfect + 2, ()))
     torch.testing.assert_close(loss, torch.tensor([4.0, 4.0, 0.0, 4.0]))
 
 
 def test_feature_is_relative_to_the_teachers_and_sums_layers():
     theirs = (some(), 1000 * some())
     ours = tuple(1.1 * feature for feature in theirs)
-    loss = Feature()(shown(), Answer(some(), theirs), Answer(some(), ours))
+    loss = Feature()(shown(), ModelOutput(some(), theirs), ModelOutput(some(), ours))
     torch.testing.assert_close(loss, torch.full((4,), 0.02), rtol=1e-4, atol=0)
-    raw = Feature(normalise=False)(shown(), Answer(some(), theirs), Answer(some(), ours))
+    raw = Feature(normalise=False)(shown(), ModelOutput(some(), theirs), ModelOutput(some(), ours))
     torch.testing.assert_close(raw, sum(0.01 * feature.square().mean((1, 2, 3)) for feature in theirs))
     silent = (torch.zeros(SHAPE),)
-    assert bool(Feature()(shown(), Answer(some(), silent), Answer(some(), (some(),))).isfinite().all())
+    assert bool(Feature()(shown(), ModelOutput(some(), silent), ModelOutput(some(), (some(),))).isfinite().all())
 
 
 def test_layers_are_the_terms_own_or_the_students():
@@ -113,15 +113,15 @@ def test_the_sampler_is_told_of_the_samples_for_which_a_term_has_an_answer(signa
 
 
 def test_a_teacher_asked_twice_has_an_output_and_no_more():
-    Output().check_asked_twice()
+    Output().check_outputs_only()
     for term, name in ((Task(), "task"), (Feature(), "feature")):
         with pytest.raises(ValueError, match=f"leave {name} out of the objective, as --objective output does"):
-            term.check_asked_twice()
+            term.check_outputs_only()
 
 
 def test_a_layer_without_its_counterpart_is_refused():
     with pytest.raises(ValueError, match="longer than"):
-        Feature()(shown(), Answer(some(), (some(), some())), Answer(some(), (some(),)))
+        Feature()(shown(), ModelOutput(some(), (some(), some())), ModelOutput(some(), (some(),)))
 
 
 def test_layers_that_neither_names_are_asked_for():

@@ -138,8 +138,8 @@ def test_the_teacher_is_guided_by_each_samples_own_scale_in_one_call(kind, reque
 def test_a_teacher_that_takes_the_scale_is_asked_as_it_is(sd):
     teacher = Teacher.of(sd)
     opened = Teacher(take_guidance(copy.deepcopy(sd.unet)), teacher.denoiser, teacher.schedule, teacher.prediction)
-    assert guided(opened, {}).ask is None and not guided(opened, {}).plain
-    assert guided(teacher, {}).ask is not None
+    assert guided(opened, {}).evaluate is None and not guided(opened, {}).plain
+    assert guided(teacher, {}).evaluate is not None
 
 
 # ------------------------------------------------------------------------------------------------------- how w is drawn

@@ -94,7 +94,7 @@ def test_one_step_of_a_perfect_student_is_two_of_the_teacher(steps, changes, the
         latents = begun
         for now in two.timesteps[2 * place : 2 * place + 2]:
             latents = two.step(ask(model.model, latents, now.view(1), told), now, latents).prev_sample
-        target = made.ask(model.model, begun, timestep.view(1), told)
+        target = made.evaluate(model.model, begun, timestep.view(1), told)
         landed = one.step(target, timestep, begun).prev_sample
         torch.testing.assert_close(landed, latents, rtol=1e-4, atol=1e-4)
 
@@ -104,10 +104,10 @@ def test_samples_of_a_batch_are_halved_each_at_its_own_timestep():
     scheduler = ddim()
     made = halved(teacher(scheduler, "v_prediction"), scheduler, 8)
     told, begun = {"told": torch.linspace(-1, 1, 4)}, noise(rows=4)
-    together = made.ask(made.model, begun, made.timesteps, told)
+    together = made.evaluate(made.model, begun, made.timesteps, told)
     for row in range(4):
         one = slice(row, row + 1)
-        alone = made.ask(made.model, begun[one], made.timesteps[one], {"told": told["told"][one]})
+        alone = made.evaluate(made.model, begun[one], made.timesteps[one], {"told": told["told"][one]})
         torch.testing.assert_close(together[one], alone)
 
 
@@ -120,10 +120,10 @@ def test_a_guided_teacher_is_halved_with_its_guidance():
     two, one = walks(scheduler, 4)
     latents = begun = noise()
     for timestep in two.timesteps[:2]:
-        output = plain.ask(plain.model, latents, timestep.view(1), told)
+        output = plain.evaluate(plain.model, latents, timestep.view(1), told)
         latents = two.step(output, "v_prediction", latents, timestep.view(1))
     wanted = one.output(latents, "v_prediction", begun, one.timesteps[:1])
-    torch.testing.assert_close(made.ask(plain.model, begun, one.timesteps[:1], told), wanted)
+    torch.testing.assert_close(made.evaluate(plain.model, begun, one.timesteps[:1], told), wanted)
 
 
 @pytest.mark.parametrize("kind", [PNDMScheduler, EulerDiscreteScheduler, DDIMScheduler])

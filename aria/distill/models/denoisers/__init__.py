@@ -5,7 +5,7 @@ A new family is one file with a :class:`Denoiser` and one line here.
 
 from typing import Any
 
-from aria.distill.models.denoisers.base import Ask, Condition, Denoiser
+from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.pixart import PixArt
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
@@ -27,10 +27,10 @@ def of(pipeline: Any) -> Denoiser:
 
 __all__ = [
     "FAMILIES",
-    "Ask",
     "Condition",
     "Denoiser",
     "DiT",
+    "Evaluate",
     "PixArt",
     "StableDiffusion",
     "StableDiffusion3",

@@ -23,7 +23,7 @@ class TokenLimit(NamedTuple):
     """Tokens, those of beginning and end included, after which a text is cut."""
 
 
-Ask = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
+Evaluate = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
 """One forward pass: (model, noisy, timestep, condition) → output. All that training needs of a denoiser."""
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aria.distill.objectives.base import Answer, Objective, Pairs, Shown, per_sample
+from aria.distill.objectives.base import Inputs, ModelOutput, Objective, Pairs, per_sample
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Variance(Objective):
     def pairs(self, default: Pairs) -> Pairs:
         return ((self.layer, self.layer),)
 
-    def __call__(self, shown: Shown, teacher: Answer, student: Answer) -> Tensor:
-        channels = shown.clean.shape[1]
+    def __call__(self, inputs: Inputs, teacher: ModelOutput, student: ModelOutput) -> Tensor:
+        channels = inputs.clean.shape[1]
         apart = student.features[0] - teacher.features[0]
         return per_sample(apart.reshape(*apart.shape[:-1], -1, 2 * channels)[..., channels:])
 

@@ -17,7 +17,7 @@ from aria.distill.models import denoisers
 from aria.distill.models.denoisers.dit import class_of
 from aria.distill.models.denoisers.variance import Variance
 from aria.distill.models.pipelines import open_pipeline
-from aria.distill.objectives import Answer, Shown
+from aria.distill.objectives import Inputs, ModelOutput
 from aria.distill.settings.config import AdamW
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
@@ -227,10 +227,10 @@ def test_the_variance_half_is_matched_and_nothing_else():
     patches = torch.randn(2, 16, 2 * 2 * 8)
     changed = patches.clone()
     changed.view(2, 16, 4, 8)[..., :4] += 1.0  # the noise half differs, which is the output's affair
-    shown = Shown(*[torch.zeros(2, 4, 8, 8)] * 3, *[torch.zeros(2)] * 2, None, "epsilon")
-    assert Variance()(shown, Answer(None, (patches,)), Answer(None, (changed,))).tolist() == [0.0, 0.0]
+    shown = Inputs(*[torch.zeros(2, 4, 8, 8)] * 3, *[torch.zeros(2)] * 2, None, "epsilon")
+    assert Variance()(shown, ModelOutput(None, (patches,)), ModelOutput(None, (changed,))).tolist() == [0.0, 0.0]
     changed.view(2, 16, 4, 8)[0, ..., 4:] += 0.5
-    assert Variance()(shown, Answer(None, (patches,)), Answer(None, (changed,))).tolist() == pytest.approx([0.25, 0.0])
+    assert Variance()(shown, ModelOutput(None, (patches,)), ModelOutput(None, (changed,))).tolist() == pytest.approx([0.25, 0.0])
 
 
 def distiller(teacher, student, kind="dit", of=None, **settings):
