@@ -411,11 +411,11 @@ import aria, torch
 from aria.distill.objectives import Objective
 @dataclass(frozen=True)
 class Broken(Objective):
-    def __call__(self, shown, teacher, student):
+    def __call__(self, inputs, teacher, student):
         return {}["here"]
 @dataclass(frozen=True)
 class Scalar(Objective):
-    def __call__(self, shown, teacher, student):
+    def __call__(self, inputs, teacher, student):
         return (student.output - teacher.output).square().mean()
 @dataclass(frozen=True)
 class Late(aria.Allocator):

@@ -33,7 +33,7 @@ class Learner(nn.Module):
         projections: Sequence[nn.Module] | None = None,
         convert: tuple[NoiseSchedule, str, str] | None = None,
     ) -> None:
-        """``convert`` is (schedule, given, wanted) if the model's prediction type differs from that of the comparison."""
+        """``convert`` is (schedule, given, wanted) if the model predicts something else than is compared."""
         super().__init__()
         self.denoiser = denoiser
         self.model = model

@@ -54,7 +54,7 @@ BROKEN = {
 def test_every_clause_can_be_broken_and_is_named(sentence):
     @dataclass(frozen=True)
     class Broken(Objective):
-        def __call__(self, shown, teacher, student):
+        def __call__(self, inputs, teacher, student):
             return BROKEN[sentence](shown, teacher, student)
 
     with pytest.raises(AssertionError) as caught:
@@ -74,7 +74,7 @@ def test_the_command_checks_an_objective_of_a_file(tmp_path):
         "from aria.distill.objectives import Objective\n"
         "@dataclass(frozen=True)\n"
         "class Half(Objective):\n"
-        "    def __call__(self, shown, teacher, student):\n"
+        "    def __call__(self, inputs, teacher, student):\n"
         "        return (student.output - teacher.output).square().flatten(1).mean(1) / 2\n"
         "@dataclass(frozen=True)\n"
         "class Scalar(Half):\n"
