@@ -71,7 +71,8 @@ def main() -> int:
     root = options.root.resolve()
     files = dict.fromkeys(options.source, ("constant",)) or sources(root)
     finders = [find(root, file, options.kinds or usual) for file, usual in files.items()]
-    record = Record(options.output, {file: fingerprint(root / file) for file in files}, finders)
+    hashes = {file: fingerprint((root / file).read_text(encoding="utf-8")) for file in files}
+    record = Record(options.output, hashes, finders)
     chosen = [mutation for mutation in record.mutations if options.only in mutation.place]
     if not options.source and options.kinds is None:
         equivalents.check_current(record.mutations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import platform
@@ -45,21 +46,31 @@ class Record:
         return [mutation for finder in self.finders for mutation in finder.found]
 
     def remember(self) -> None:
-        """Take over what earlier runs found out of files that are still the same, by what is listed as equivalent now.
+        """Keep the results of earlier runs for files whose code is still the same; equivalents are those listed now.
 
-        What fell to a test is taken to fall to it still.
+        A mutant that a test has killed is taken to be killed by it still.
         """
         if not self.output.exists():
             return
         old = json.loads(self.output.read_text())
+        rows: dict[str, list[dict[str, Any]]] = {}
         for row in old["mutations"]:
-            if old["sources"].get(row["file"]) == self.hashes.get(row["file"]):
-                mutation, result = _from(Mutation, row), _from(Result, row)
-                if result.status in ("survived", "equivalent"):
-                    listed = reason(mutation)
-                    result.status, result.error = ("equivalent" if listed else "survived"), listed
-                self.results[mutation.key] = result
+            rows.setdefault(row["file"], []).append(row)
+        for finder in self.finders:
+            if old["sources"].get(finder.file) == self.hashes[finder.file]:
+                self._keep(finder.found, rows.get(finder.file, []))
         self.runs = old["runs"]
+
+    def _keep(self, found: list[Mutation], rows: list[dict[str, Any]]) -> None:
+        """Results of the same code: the n-th row is of the n-th mutation, wherever its line is now."""
+        if [(m.literal, m.replacement) for m in found] != [(row["literal"], row["replacement"]) for row in rows]:
+            return  # not all of them have been run
+        for mutation, row in zip(found, rows):
+            result = _from(Result, row)
+            if result.status in ("survived", "equivalent"):
+                listed = reason(mutation)
+                result.status, result.error = ("equivalent" if listed else "survived"), listed
+            self.results[mutation.key] = result
 
     def begin(self, command: str) -> None:
         """Write down a run that is about to begin."""
@@ -114,6 +125,21 @@ def _from(kind: type, row: dict[str, Any]) -> Any:
     return kind(**{part.name: row[part.name] for part in fields(kind)})
 
 
-def fingerprint(path: Path) -> str:
-    """By which a source is known to be the same."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def fingerprint(source: str) -> str:
+    """A hash of the code: without docstrings, comments and layout, and of imports only the names.
+
+    >>> fingerprint('from a import b; x = 1  # one') == fingerprint('from c import b; x = (1)')
+    True
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            node.module = None
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [part for part in body if not _is_text(part)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

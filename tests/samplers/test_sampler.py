@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -233,9 +234,14 @@ def test_visit_probabilities_of_some_rows_are_how_often_they_visit(stratified, c
     assert torch.equal((visits / steps)[exact], expected[exact].round())
 
 
-def test_a_draw_of_all_ranks_is_the_slice_of_each():
-    sampler, again = sampler_of(), sampler_of()
-    assert torch.equal(sampler.draw(8, all_ranks=True).index, again.draw(8).index)
+def test_a_draw_of_all_ranks_joins_the_slices_of_each():
+    whole = sampler_of().draw(8)
+    for rank in (0, 1):
+        sampler, again = sampler_of(), sampler_of()
+        for one in (sampler, again):
+            one.ranks = SimpleNamespace(place=lambda rank=rank: (rank, 2))
+        assert torch.equal(sampler.draw(4, all_ranks=True).index, whole.index)
+        assert torch.equal(again.draw(4).index, whole.index[4 * rank : 4 * rank + 4])
 
 
 def test_observe_reports_whether_the_tracker_moved():
