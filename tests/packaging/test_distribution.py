@@ -97,7 +97,7 @@ def test_the_source_archive_has_what_is_needed_to_build_and_no_tests(built):
 @pytest.mark.parametrize("program", ["aria", "aria-sim"])
 def test_programs_answer(installed, program, tmp_path):
     assert "Usage" in run(installed / program, "--help", cwd=tmp_path)
-    assert "0.1.0" in run(installed / program, "--version", cwd=tmp_path)
+    assert "0.2.0" in run(installed / program, "--version", cwd=tmp_path)
 
 
 def test_every_module_can_be_imported(installed, tmp_path):
