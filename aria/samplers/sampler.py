@@ -105,6 +105,16 @@ class Sampler:
         if self.warmup:
             self._allocated()  # an allocator that fails should fail now, not after the warm-up
 
+    def __repr__(self) -> str:
+        """
+        >>> import aria
+        >>> aria.Sampler(aria.partitioners.OneRegion().fit(aria.Pool(size=3)), tracker="constant")
+        Sampler(1 region, tracker=constant(level=1), allocator=proportional(power=1, base=1), floor=0.2, step=0)
+        """
+        regions = f"{self.num_regions} region{'s' if self.num_regions > 1 else ''}"
+        tracker, allocator = registry.spec(self.tracker), registry.spec(self.allocator)
+        return f"Sampler({regions}, {tracker=!s}, {allocator=!s}, floor={self.floor}, step={self.step})"
+
     @property
     def device(self) -> torch.device:
         """The device of the sampler's tensors, which is that of the partition."""
