@@ -1,1 +1,1 @@
-"""What a run can be told: every setting, declared once, and files of settings."""
+"""The settings of a run: each declared once, and files of settings. Loads no torch."""

@@ -26,14 +26,14 @@ def _parse(path: Path) -> dict[str, Any]:
         why = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"cannot read the configuration {path}: {why}") from None
     try:
-        told = _parser(path.suffix)(text)
+        values = _parser(path.suffix)(text)
     except Exception as error:  # three parsers with three families of errors, all of them the file's fault
         raise ValueError(f"cannot read the configuration {path}: {' '.join(str(error).split())}") from None
-    if told is None:
+    if values is None:
         return {}
-    if not isinstance(told, dict):
-        raise ValueError(f"the configuration {path} must map names to values, got a {type(told).__name__}")
-    return told
+    if not isinstance(values, dict):
+        raise ValueError(f"the configuration {path} must map names to values, got a {type(values).__name__}")
+    return values
 
 
 def _parser(suffix: str) -> Any:
@@ -44,10 +44,10 @@ def _parser(suffix: str) -> Any:
     return tomllib.loads if suffix == ".toml" else json.loads
 
 
-def _flat(told: dict[str, Any], path: Path, sections: Collection[str]) -> dict[str, Any]:
+def _flat(parsed: dict[str, Any], path: Path, sections: Collection[str]) -> dict[str, Any]:
     """Settings by name; the keys of sections get their section's name in front."""
     values: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in parsed.items():
         if name not in sections:
             values[name] = value
             continue
