@@ -7,6 +7,7 @@ import math
 import pytest
 
 from aria.bench import table
+from aria.bench.words import of_group
 
 GROUPS = ("uniform", "head", "unseen")
 FACTOR = {"rc": (1.0, 1.0, 1.0), "good": (0.8, 1.1, 0.5), "oracle": (0.6, 0.9, 0.5)}
@@ -76,23 +77,25 @@ def test_who_pays():
     assert table.who_pays(rows(seeds=(0,))["good"], GROUPS) is None
 
 
-def test_the_caption_says_against_whom_in_how_many_seeds_and_what_rows_and_columns_are():
-    told = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "groups": ["uniform", "head", "mine"]}
-    told["table"] = [{"arm": name, "of_oracle": None, "of_lookahead": None} for name in ("rc", "sqrt-pool")]
-    said = table.caption(told)
-    assert "% of sqrt-pool's" in said and "seeds: 3" in said and "less is better" in said
-    assert "oracle" not in said and "lookahead" not in said and "own ε error" not in said
-    assert "arms, the rows: " in said
-    assert "the columns: uniform (all alike), head (the most frequent), mine (the task's own)" in said
-    told["table"][0]["own.images"] = {}
-    assert "own ε error" in table.caption(told)
+def test_the_caption_names_the_baseline_the_seeds_the_rows_and_the_columns():
+    result = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "groups": ["uniform", "head", "mine"]}
+    result["table"] = [{"arm": name, "of_oracle": None, "of_lookahead": None} for name in ("rc", "sqrt-pool")]
+    caption = table.caption(result)
+    assert "relative to sqrt-pool (%)" in caption and "3 seeds" in caption and "lower is better" in caption
+    assert "oracle" not in caption and "lookahead" not in caption and "own ε error" not in caption
+    assert "rows: arms" in caption
+    for name in result["groups"]:
+        assert f"{name} ({of_group(name)})" in caption
+    result["table"][0]["own.images"] = {}
+    assert "own ε error" in table.caption(result)
 
 
 def test_the_caption_explains_the_shares_that_are_shown_and_why_others_are_not():
-    told = {"baseline": "rc", "seeds": [0, 1], "groups": ["uniform"]}
-    told["table"] = [{"arm": name, "of_oracle": 0.5, "of_lookahead": None} for name in ("rc", "oracle", "lookahead")]
-    said = table.caption(told).splitlines()
-    assert said[-2:] == ["of oracle: share of its gain over rc", "of lookahead: not shown, its gain may be chance"]
+    result = {"baseline": "rc", "seeds": [0, 1], "groups": ["uniform"]}
+    result["table"] = [{"arm": name, "of_oracle": 0.5, "of_lookahead": None} for name in ("rc", "oracle", "lookahead")]
+    *_, shown, hidden = table.caption(result).splitlines()
+    assert shown == "of oracle: share of its gain over rc"
+    assert hidden == "of lookahead: not shown, its gain is not significant"
 
 
 def test_as_text():

@@ -1,4 +1,4 @@
-"""What is asked of every page, in JavaScript, and the screens on which it is asked."""
+"""Checks of a page in JavaScript, and the screens on which they run. What each returns is written below it."""
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 """A laptop and a telephone."""
@@ -57,3 +57,47 @@ OVERLAPPING = """
 })()
 """
 """Words in figures that lie on one another; boxes of lines that follow each other closely may touch."""
+
+CUT_OFF = """
+[...document.querySelectorAll("svg")].flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1 ||
+           box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  }).map(text => text.textContent);
+})
+"""
+"""Words that reach beyond the figure that they are part of."""
+
+FRACTIONS = """
+[...document.querySelectorAll('svg g[id*="axis_"]')].flatMap(axis => {
+  const words = [...axis.querySelectorAll("text")].map(text => text.textContent);
+  const count = words.find(word => ["optimiser step", "number of regions"].includes(word));
+  const ticks = [...axis.querySelectorAll('g[id*="tick_"] text')].map(text => text.textContent);
+  return count ? ticks.filter(tick => !/^[0-9]+$/.test(tick)).map(tick => `${count}: ${tick}`) : [];
+})
+"""
+"""Ticks of axes that count which are no whole numbers."""
+
+PANELS = """
+(() => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  return [...document.querySelectorAll(".panels")].map(panels => {
+    const tops = [...panels.children].map(panel => Math.round(panel.getBoundingClientRect().top));
+    return tops.map(top => top - tops[0]);
+  });
+})()
+"""
+"""For every figure how much lower than its first each of its panels begins."""
+
+VISIBLE = """
+(prefix => {
+  const svg = document.querySelector(`svg g[id^="${prefix}"]`).closest("svg");
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.width > 0 && box.left >= 0 && box.right <= document.documentElement.clientWidth;
+  }).map(text => text.textContent);
+})
+"""
+"""A function: the words of the drawing whose ids begin with a prefix, as far as they are inside the window."""

@@ -285,12 +285,10 @@ def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
 
 
 def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replayed | None) -> None:
-    from aria.whole_file import replacing
     from theory import plots
 
     seen = {}
     for region in drawn:
         mine = tail.region == region
         seen[region] = (tail.step[mine].astype(float), tail.mean[mine])
-    with replacing(path) as unfinished:
-        plots.log_readings(str(unfinished), f"{name}: the last visits", seen, own.path if own else {})
+    plots.log_readings(f"{name}: the last visits", seen, own.path if own else {}).write(path)

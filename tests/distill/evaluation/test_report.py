@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from aria import partitioners, registry
+from aria import partitioners, plots, registry
 from aria.cli import main
 from aria.distill.evaluation.report import Record, figures, page
 from aria.partitioners.fitted import KINDS
@@ -86,7 +86,7 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are looked at elsewhere, and drawing them takes the longest."""
-    monkeypatch.setattr(figures, "svg_of", lambda *args, **told: "<svg></svg>")
+    monkeypatch.setattr(plots.Chart, "svg", lambda chart, name: ["<svg></svg>"] * chart.panels)
 
 
 class Checked(HTMLParser):
@@ -140,7 +140,7 @@ def test_a_page_stands_alone(shown):
         assert title in words
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", shown)
     assert "prefers-color-scheme: dark" in shown
-    assert shown.count("<svg") == 5
+    assert shown.count("<svg") == 8
 
 
 def test_drawings_are_xml_with_ids_of_their_own(shown):
@@ -149,7 +149,8 @@ def test_drawings_are_xml_with_ids_of_their_own(shown):
            for d in drawings]  # fmt: skip
     assert sum(map(len, ids)) == len(set.union(*ids)) > 20
     text = " ".join("".join(element.itertext()) for d in drawings for element in ElementTree.fromstring(d).iter())
-    for label in ("optimiser step", "generation gap (squared latent units)", "share of the samples", "steps a second"):
+    labels = ("optimiser step", "generation gap (squared latent units)", "share of the samples", "steps per second")
+    for label in labels:
         assert label in text
     assert "a <b>cat</b> & $x$" in text  # as the user wrote it, not as mathematics or HTML
 
@@ -164,11 +165,11 @@ def test_numbers_are_those_of_the_logs(run, shown):
     samples = 2 * sum(STEPS // (region + 1) for region in range(REGIONS - 1))
     most = sum(min(region + 1, 2 * (STEPS // (region + 1))) for region in range(REGIONS - 1))
     total = REGIONS * (REGIONS + 1) // 2
-    assert f"samples told to the tracker {samples}" in words
+    assert f"samples observed by the tracker {samples}" in words
     assert f"regions visited 29 of 30, with {1 - 30 / total:.1%} of the pool's mass" in words
-    assert f"conditions visited {most} at most, of {total}" in words
-    assert "2.5 steps a second, 20 samples a second on each device" in words
-    assert "1 regions without a sample are left out" in words
+    assert f"conditions visited at most {most} of {total}" in words
+    assert "2.5 steps per second, 20 samples per second per device" in words
+    assert "One region without a sample is left out" in words
     assert "generation gap 0.5 at step 4, 0.05 at step 40" in words
 
 
@@ -209,7 +210,7 @@ def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
     os.utime(folder / "losses.jsonl", (0, 0))
     whole = read(page(Record(folder)))
     assert "1970-01-01 00:00:00 UTC" in whole
-    assert "step 9 of 40: still going on, or stopped" in whole and "hours" in whole
+    assert "step 9 of 40: still running, or stopped early" in whole and "hours" in whole
     for name in ("losses", "discrepancies", "validation"):
         with (folder / f"{name}.jsonl").open("a") as file:
             file.write('{"step": 10, "outp')
