@@ -1,4 +1,4 @@
-"""The table of a comparison: every arm against random conditioning, group by group."""
+"""The table of a comparison: every arm against the baseline, group by group."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _add_shares(table: list[dict[str, Any]], name: str, reference: str) -> None:
 
 
 def who_pays(row: dict[str, Any], groups: Sequence[str]) -> list[str] | None:
-    """The groups whose gap an arm makes larger by more than two standard errors; None where one seed has no error."""
+    """The groups whose gap an arm increases by more than two standard errors; None with one seed (no error)."""
     cells = {group: row[f"gap.{group}"] for group in groups}
     if any(cell["error"] is None for cell in cells.values()):
         return None
@@ -122,7 +122,7 @@ def text(table: Sequence[dict[str, Any]], groups: Sequence[str]) -> str:
 
 
 def shown_references(table: Sequence[dict[str, Any]]) -> list[str]:
-    """The references of whose gain at least one arm has a share; a column of dashes would be empty."""
+    """The references of whose gain at least one arm has a share; a column of nothing but dashes is left out."""
     return [reference for reference in REFERENCES if any(row[f"of_{reference}"] is not None for row in table)]
 
 

@@ -1,4 +1,4 @@
-"""The table from records whose answers are known."""
+"""The table of a comparison, made from records with known results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FACTOR = {"rc": (1.0, 1.0, 1.0), "good": (0.8, 1.1, 0.5), "oracle": (0.6, 0.9, 0
 
 def records(arms=("rc", "good", "oracle"), seeds=(0, 1, 2, 3), wobble=0.01):
     """Gaps that halve from step 10 to 20 and again to 40; seeds differ tenfold, arms by their factor and a wobble."""
-    told = []
+    made = []
     for arm in arms:
         for seed in seeds:
             for step, curve in ((10, 4.0), (20, 2.0), (40, 1.0)):
@@ -25,9 +25,9 @@ def records(arms=("rc", "good", "oracle"), seeds=(0, 1, 2, 3), wobble=0.01):
                 for group, factor in zip(GROUPS, FACTOR[arm], strict=True):
                     for metric in ("gap", "x0"):
                         value = 10.0**seed * curve * factor * shaken
-                        told.append({**common, "metric": metric, "group": group, "value": value})
-                told.append({**common, "metric": "own", "group": "images", "value": curve / FACTOR[arm][0]})
-    return told
+                        made.append({**common, "metric": metric, "group": group, "value": value})
+                made.append({**common, "metric": "own", "group": "images", "value": curve / FACTOR[arm][0]})
+    return made
 
 
 def rows(**settings):
@@ -37,7 +37,7 @@ def rows(**settings):
 def test_changes_are_of_the_end_and_in_pairs():
     good = rows()["good"]
     assert [good[f"gap.{group}"]["mean"] for group in GROUPS] == pytest.approx([-20, 10, -50])
-    error = 0.8 * 1.0 * math.sqrt(4 / 3) / 2  # in per cent: wobble 1 % of .8, n = 4
+    error = 0.8 * 1.0 * math.sqrt(4 / 3) / 2  # in %: wobble 1 % of .8, n = 4
     assert good["gap.uniform"]["error"] == pytest.approx(error)
     assert good["own.images"]["mean"] == pytest.approx(25)
     assert good["gap.uniform"]["value"] == pytest.approx(0.8 * (1.01 + 9.9 + 101 + 990) / 4)
@@ -52,7 +52,7 @@ def test_p_is_adjusted_over_arms_and_groups_together():
     assert found["rc"]["gap.uniform"]["p"] is None and found["rc"]["gap.uniform"]["p_adjusted"] is None
 
 
-def test_steps_until_an_arm_is_where_the_baseline_ends():
+def test_steps_until_an_arm_reaches_the_baselines_final_gap():
     """good falls linearly from 1.6 at step 20 to 0.8 at 40 and is at 1 by 35 of 40; the wobble cancels nearly."""
     found = rows(wobble=0.0)
     assert found["good"]["steps"]["uniform"] == pytest.approx(35 / 40)
@@ -70,7 +70,7 @@ def test_the_share_of_the_oracles_gain():
     assert rows(wobble=0.9)["good"]["of_oracle"] is None  # the oracle's own gain may be chance
 
 
-def test_who_pays():
+def test_groups_that_get_worse():
     found = rows()
     assert table.who_pays(found["good"], GROUPS) == ["head"]
     assert table.who_pays(found["oracle"], GROUPS) == []
@@ -99,8 +99,8 @@ def test_the_caption_explains_the_shares_that_are_shown_and_why_others_are_not()
 
 
 def test_as_text():
-    told = table.rows(records(), GROUPS)
-    head, rc, good, _ = table.text(told, GROUPS).splitlines()
+    changes = table.rows(records(), GROUPS)
+    head, rc, good, _ = table.text(changes, GROUPS).splitlines()
     assert head.split() == ["arm", "uniform", "head", "unseen", "own", "ε", "error", "steps", "of", "oracle"]
     assert rc.split() == ["rc", "0", "0", "0", "0", "1.00", "0.00"]
     assert good.split()[:4] == ["good", "-20.0±0.5*", "+10.0±0.6*", "-50.0±0.3*"]
@@ -113,8 +113,8 @@ def test_a_column_of_dashes_is_left_out():
 
 
 @pytest.mark.parametrize("change", [-0.0, -0.04, 0.04, 0.0])
-def test_what_rounds_to_nothing_has_no_sign(change):
-    told = table.rows(records(), GROUPS)
-    told[1]["gap.uniform"]["mean"], told[1]["of_oracle"] = change, change / 100
-    good = table.text(told, GROUPS).splitlines()[2].split()
+def test_what_rounds_to_zero_has_no_sign(change):
+    changes = table.rows(records(), GROUPS)
+    changes[1]["gap.uniform"]["mean"], changes[1]["of_oracle"] = change, change / 100
+    good = table.text(changes, GROUPS).splitlines()[2].split()
     assert good[1] == "0.0±0.5*" and good[-1] == "0.00"

@@ -1,4 +1,4 @@
-"""Every name that a reader of a comparison meets has words."""
+"""Every name in a comparison is explained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aria.bench.arms import LOOKAHEAD, STANDARD
 from aria.tasks import GROUPS
 
 
-def test_standard_arms_and_groups_have_words():
+def test_standard_arms_and_groups_are_explained():
     assert list(words.ARMS) == [arm.name for arm in STANDARD]
     assert list(words.GROUPS) == list(GROUPS)
     assert [words.of_arm(asdict(arm)) for arm in STANDARD] == list(words.ARMS.values())

@@ -58,7 +58,7 @@ def run_page(folder: Path) -> Path:
 
 
 def theory_page(folder: Path) -> Path:
-    """Every figure; of the claims the first four, which are enough for a table."""
+    """Every figure, and the first four claims, which are enough for a table."""
     from theory import claims
     from theory.cli import main
 
@@ -149,7 +149,7 @@ BAD = """<!DOCTYPE html><meta charset="utf-8"><body style="background: #fff; col
 """
 
 
-def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path):
+def test_a_bad_page_is_detected(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(BAD)
     browser.open(page, width=390, scheme="light")
@@ -160,8 +160,8 @@ def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path):
     assert browser.evaluate(CUT_OFF) == ["beyond"]
     assert browser.evaluate(FRACTIONS) == ["number of regions: 0.5"]
     assert browser.evaluate(PANELS) == [[0, 0]]
-    told = " ".join(browser.complaints())
-    assert "loud" in told and "thrown" in told and "asked for https://example.org/style.css" in told
+    complaints = " ".join(browser.complaints())
+    assert "loud" in complaints and "thrown" in complaints and "requested https://example.org/style.css" in complaints
 
 
 @pytest.mark.parametrize("scheme, light", [("light", True), ("dark", False)])

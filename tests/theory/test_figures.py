@@ -1,4 +1,4 @@
-"""The figures: every one draws, says what its axes are, and draws what bounds and simulations say now."""
+"""The figures: each can be drawn, has labelled axes, and shows the current bounds and simulations."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_files_are_the_same_each_time(measured, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_lines_are_told_apart_by_more_than_colour(name, painted):
+def test_lines_differ_in_more_than_colour(name, painted):
     for panel in painted[name].axes:
         lines = [line for line in panel.lines if not str(line.get_label()).startswith("_")]
         looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth(), line.get_color()) for line in lines]
@@ -88,7 +88,7 @@ def test_the_closed_loop_attains_its_bound_and_breaks_the_textbooks(measured):
 
 
 def test_a_broken_bound_moves_the_curve(monkeypatch):
-    """Nothing drawn is a constant: with another bound the numbers are others."""
+    """No number is hard-coded: with another bound the numbers differ."""
     monkeypatch.setattr(bounds, "ema_mse", lambda rate, sigma, drift, adaptive=True: 2.0 if adaptive else 1.0)
     assert {row["adaptive bound"] for row in closed_loop.measure(0, SMALL)} == {2.0}
 

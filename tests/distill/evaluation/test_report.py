@@ -1,4 +1,4 @@
-"""The page of a run: whole, torn or just begun, and everything on it counted again from the logs."""
+"""The page of a run that has finished, has been interrupted or has just begun, checked against its logs."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
         losses.append({"step": step, "output": 1 / step, "feature": 5.0, "lr": 1e-4, "steps_per_second": 2.5})
         for region in range(regions - 1):
             if step % (region + 1) == 0:
-                told = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
-                seen.append(told)
+                line = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
+                seen.append(line)
         if step % 4 == 0:
             gaps.append({"step": step, "gap": 2 / step, "prompts": [{"prompt": prompts, "gap": 2 / step}]})
             Image.new("RGB", (4, 4), (step, 0, 0)).save(folder / "samples" / f"step-{step:08d}.png")
@@ -56,7 +56,7 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
 
 
 def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
-    """A fresh process knows no kind but those of the package, and imports the one it is told of."""
+    """A new process has only the kinds of the package, until --partitioner imports another one."""
     run = write_run(tmp_path / "run")
     own = tmp_path / "half.py"
     own.write_text(
@@ -74,23 +74,23 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
     partition = registry.partitioner(f"{own}:Half").fit(Pool(size=60))
     partitioners.save(partition, run / "partition.safetensors")
     KINDS.pop("half")
-    told = ["report", str(run), "--output", str(tmp_path / "page.html")]
-    refused = CliRunner().invoke(main, told)
+    command = ["report", str(run), "--output", str(tmp_path / "page.html")]
+    refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2 and "--partitioner file.py:Class" in refused.stderr
     shutil.copy(own, tmp_path / "again.py")  # a file is imported once a process
-    done = CliRunner().invoke(main, [*told, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
+    done = CliRunner().invoke(main, [*command, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
     assert done.exit_code == 0, done.output
     assert "half 7" in (tmp_path / "page.html").read_text()
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are looked at elsewhere, and drawing them takes the longest."""
+    """Do not draw figures: other tests do, and drawing takes the longest."""
     monkeypatch.setattr(plots.Chart, "svg", lambda chart, name: ["<svg></svg>"] * chart.panels)
 
 
 class Checked(HTMLParser):
-    """Refuses elements that are not closed, that run something, or that load from elsewhere."""
+    """Refuse elements that are not closed, that run a script, or that load something."""
 
     def __init__(self):
         super().__init__()
@@ -179,10 +179,10 @@ def test_grids_are_embedded_as_they_are(run, shown):
     assert steps[0] == 40 and steps[-1] == 4 and len(steps) == 6 and steps == sorted(steps, reverse=True)
 
 
-@pytest.mark.parametrize("stretches", [1, 7, 40, 1000])
-def test_stretches_lose_nothing(run, stretches):
-    seen = Record(run).seen(stretches)
-    assert seen.n.shape == (min(stretches, STEPS), REGIONS) and seen.step[0] == 0 and seen.step[-1] == STEPS
+@pytest.mark.parametrize("intervals", [1, 7, 40, 1000])
+def test_intervals_lose_nothing(run, intervals):
+    seen = Record(run).seen(intervals)
+    assert seen.n.shape == (min(intervals, STEPS), REGIONS) and seen.step[0] == 0 and seen.step[-1] == STEPS
     assert seen.samples.tolist() == [2 * (STEPS // (region + 1)) for region in range(REGIONS - 1)] + [0]
     whole = np.array([sum(1 / s for s in range(r, STEPS + 1, r)) / (STEPS // r) + r - 1 for r in range(1, REGIONS)])
     mean = np.nansum(seen.n * seen.mean, 0)[:-1] / seen.samples[:-1]
@@ -289,4 +289,4 @@ def test_with_its_cache_regions_have_words(tmp_path, sd_folder):
     assert [one.words[0] for one in record.regions] == ["owl", "cat", "dog"]
     assert "the owl" in read(page(record)) and "without their prompts" not in read(page(record))
     build_conditions(pipeline, of(pipeline), Prompts(Texts.of([*texts, "more"])), folder / "cache" / "conditions")
-    assert "the cache now holds 7 prompts, the run divided 6" in read(page(Record(folder)))
+    assert "the cache now holds 7 prompts, the run partitioned 6" in read(page(Record(folder)))
