@@ -299,22 +299,27 @@ def ticks(low: float, high: float, *, log: bool = False) -> list[float]:
 
 
 def numbers(values: Sequence[float]) -> list[str]:
-    """Ticks as text, in as few digits as set them apart.
+    """Ticks as text, in as few digits as set them apart; very small and large ones as powers of ten.
 
-    >>> numbers([0.5, 1.0, 20.0]), numbers([0.30001, 0.30002]), numbers([1e-05, 0.1]), numbers([-0.0, 1.0])
-    (['0.5', '1', '20'], ['0.30001', '0.30002'], ['10⁻⁵', '0.1'], ['0', '1'])
+    >>> numbers([0.5, 1.0, 20000.0]), numbers([0.30001, 0.30002]), numbers([2e-05, 0.1]), numbers([-0.0, 1.0])
+    (['0.5', '1', '20000'], ['0.30001', '0.30002'], ['2·10⁻⁵', '10⁻¹'], ['0', '1'])
     """
     apart = min((abs(b - a) for a, b in itertools.pairwise(values)), default=0.0)
     for digits in range(3, 17):
-        texts = [f"{value:z.{digits}g}" for value in values]
-        if all(abs(float(text) - value) <= 0.01 * apart for text, value in zip(texts, values)):
+        rounded = [float(f"{value:z.{digits - 1}e}") for value in values]
+        if all(abs(near - value) <= 0.01 * apart for near, value in zip(rounded, values)):
             break
-    return [_power(text) if "e" in text else text for text in texts]
+    if all(value == 0 or 1e-4 <= abs(value) < 1e6 for value in rounded):
+        return [f"{value:.15g}" for value in rounded]
+    return [_power(value, digits) for value in rounded]
 
 
-def _power(text: str) -> str:
-    """Write 2e-05 as 2·10⁻⁵."""
-    factor, power = text.split("e")
+def _power(value: float, digits: int) -> str:
+    """2·10⁻⁵ for 2e-5."""
+    if not value:
+        return "0"
+    factor, power = f"{value:.{digits - 1}e}".split("e")
+    factor = factor.rstrip("0").rstrip(".")
     raised = str(int(power)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{raised}" if factor == "1" else f"{factor}·10{raised}"
 

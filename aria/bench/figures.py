@@ -80,9 +80,9 @@ def _curves(panel: Axes, result: Result, group: str) -> None:
     panel.axhline(1, color=plots.INK, lw=0.8, ls=":")
     for arm, (steps, mean, error) in relative_curves(result, group).items():
         colour, stroke, marker = looks(result)[arm]
-        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=marker, ms=3, label=_name(arm))
+        panel.plot(steps, mean, color=colour, ls=stroke, lw=1.6, marker=marker, ms=3, label=short_name(arm))
         panel.fill_between(steps, mean - error, mean + error, color=colour, alpha=0.1, lw=0)
-    panel.set(title=group, ylabel=f"generation gap / final gap of {_name(result['baseline'])}", yscale="log")
+    panel.set(title=group, ylabel=f"generation gap / final gap of {short_name(result['baseline'])}", yscale="log")
     plots.over_steps(panel)
 
 
@@ -96,12 +96,12 @@ def _pareto(panel: Axes, result: Result) -> None:
         panel.errorbar(
             [x], [y], xerr=[dx or 0.0], yerr=[dy or 0.0], fmt=look.marker, color=look.colour, ms=6, elinewidth=1
         )
-        points.append((_name(row["arm"]), (x, y), look))
+        points.append((short_name(row["arm"]), (x, y), look))
     panel.set(xlabel="head: change of the generation gap (%)", ylabel="tail: change of the generation gap (%)")
     panel.margins(0.15)
     plots.name_points(panel, points)
 
 
-def _name(arm: str) -> str:
+def short_name(arm: str) -> str:
     """An arm's name in a chart: of a long one its end, where files' paths differ."""
     return plots.words(arm, LONGEST, keep_end=True)

@@ -47,7 +47,7 @@ def crowded(count=12):
     outcome = made()
     last = outcome["table"][1]["gap.head"] | {"error": 0.1, "mean": 3.0}
     for place in range(len(outcome["table"]), count):
-        outcome["table"].append(outcome["table"][1] | {"arm": f"{place}: $1, to {'a/' * 30}", "gap.head": last})
+        outcome["table"].append(outcome["table"][1] | {"arm": f"$1, to {'a/' * 30}{place}", "gap.head": last})
         outcome["records"] += [{**row, "arm": outcome["table"][-1]["arm"]} for row in records((0, 1, 2, 3))
                             if row["arm"] == "aria-q"]  # fmt: skip
     return outcome

@@ -42,6 +42,6 @@ def test_mistakes_exit_with_2_and_one_line(begun, tmp_path):
     refused("there is no folder", begun, "--output", tmp_path / "nowhere" / "page.html")
     refused("is a folder, give a file", begun, "--output", tmp_path)
     (begun / "config.json").write_text("{")
-    refused("holds no settings of a run", begun, "--output", tmp_path / "page.html")
+    refused("does not hold the settings of a run", begun, "--output", tmp_path / "page.html")
     (begun / "config.json").write_text("[1]")
-    refused("holds no settings of a run", begun, "--output", tmp_path / "page.html")
+    refused("does not hold the settings of a run", begun, "--output", tmp_path / "page.html")
