@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+QUICK  := $(addprefix tests/,allocators partitioners samplers trackers distill/engine distill/objectives distill/settings) \
+          $(addprefix tests/test_,architecture.py checks.py files.py pool.py registry.py whole_file.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo figures docs lint test test-browser coverage check bench clean
+.PHONY: help setup setup-bench demo figures docs lint quick test test-browser coverage check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +29,9 @@ docs: setup  ## build the site in site/, warnings as errors
 lint: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+quick: setup  ## a first answer within a minute: the sampler and its parts, the engine, the rules about the source
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
 
 test: setup  ## tests and doctests on every core, warnings as errors; ARGS="-m 'not slow'" adds options
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 
@@ -85,3 +86,18 @@ def flag(name: str, value: bool) -> None:
     """Refuse anything but True and False: other values would pass for one of them."""
     if not isinstance(value, bool):
         raise InvalidSetting(name, "type", f"{name} must be True or False, got {value!r}")
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that ``name`` may be a misspelling of."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """What may have been meant, for the middle of a sentence; nothing where no name is similar.
+
+    >>> hint("emma", ["ema", "bank"])
+    " (did you mean 'ema'?)"
+    """
+    close = closest(name, known)
+    return "" if close is None else f" (did you mean {close!r}?)"

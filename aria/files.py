@@ -1,38 +1,158 @@
-"""Writing so that a kill at any moment leaves the old or the new, never a half."""
+"""Files, folders and locks: a kill at any moment leaves the old content or the new, never a half.
+
+Everything that is written goes through here. Loads neither torch nor safetensors before tensors are written.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from zlib import crc32
 
-from safetensors.torch import save_file
-from torch import Tensor
-
-from aria import whole_file
+if TYPE_CHECKING:
+    from filelock import FileLock
+    from torch import Tensor
 
 LOCK = "lock"
-"""Ending of the file by which a folder that is being written is known."""
+"""Suffix of the lock file beside a folder that is being written."""
+LONGEST_SUFFIX = 16
+"""An unfinished file gets the suffix of its target, by which libraries choose a format, unless it is longer."""
+PATIENCE = 0.05
+"""Seconds for which :func:`lock` tries again even if it shall not wait: its holder may just be removing the file."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+@contextmanager
+def replacing(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A path to write a file to, which replaces ``target`` once it is complete and on disk.
+
+    Each process writes to a path of its own, so of two that write one file the last to finish wins. An error of the
+    operating system names ``target``.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/a.txt") as unfinished:
+    ...         _ = unfinished.write_text("whole")
+    ...     Path(folder, "a.txt").read_text()
+    'whole'
+    """
+    path = replaceable(Path(target))
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    unfinished = path.with_name(f".{os.getpid()}-{crc32(os.fsencode(path.name)):08x}.part{suffix}")
+    try:
+        yield unfinished
+        sync(unfinished)
+        unfinished.replace(path)
+    except OSError as error:
+        if error.errno is not None and error.filename in (None, str(unfinished)):
+            raise OSError(error.errno, error.strerror, str(target)) from error
+        raise
+    finally:
+        unfinished.unlink(missing_ok=True)
+    sync(path.parent)  # the name, too, must survive a loss of power
+
+
+def replaceable(target: Path) -> Path:
+    """The file that ``target`` is or links to; refuses a folder, and what a rename must not replace (/dev/null)."""
+    if os.path.isdir(target):  # False, not an error, for a name that no disk accepts
+        raise ValueError(f"{target} is a folder, give a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"{target} is a device or a pipe, give a file")
+    return target.resolve() if target.is_symlink() else target
+
+
+def check_writable(target: Path) -> None:
+    """Refuse a file that cannot be written, before its content is computed."""
+    path = replaceable(target)
+    folder = path.absolute().parent
+    if not os.path.isdir(folder):
+        raise ValueError(f"there is no folder {path.parent} to write {path.name} to")
+    if not os.access(folder, os.W_OK):
+        raise ValueError(f"nothing can be written to {path.parent}: permission denied")
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to disk."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file."""
+    with replacing(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a JSON file."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:  # the latter for thousands of nested brackets
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a whole JSON file."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+
+
+# -------------------------------------------------------------------------------------------------------------- tensors
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file of tensors on any device; not atomic, for files in a folder that is."""
+    from safetensors.torch import save_file
+
+    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+
+
+@contextmanager
+def system_errors(place: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn a ``SafetensorError`` that reports an error of the system, such as a full disk, into that ``OSError``."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), os.fspath(place)) from error
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
 
 
 @contextmanager
 def replacing_folder(target: Path) -> Iterator[Path]:
-    """A fresh folder to fill, which takes the place of ``target`` once it is complete and on disk.
+    """A fresh folder to fill, which replaces ``target`` once it is complete and on disk.
 
-    A link to a folder stays one. Who would write the same folder meanwhile is refused.
+    A link to a folder stays a link. While one process fills the folder, others that want to are refused.
     """
     target = target.resolve() if target.is_symlink() else target
     if target.exists() and not target.is_dir():
         raise ValueError(f"{target} is a file, not a folder")
-    temporary, old, taken = (_beside(target, ending) for ending in ("part", "old", LOCK))
-    if not target.parent.exists():  # of a file in its place the lock says that it is no folder
+    temporary, old, lock_file = (_beside(target, suffix) for suffix in ("part", "old", LOCK))
+    if not target.parent.exists():  # if it is a file, opening the lock file says so
         target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target, taken):
+    with _alone(target, lock_file):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
@@ -47,96 +167,33 @@ def replacing_folder(target: Path) -> Iterator[Path]:
             if old.exists() and not target.exists():
                 old.rename(target)
             raise
-        whole_file.sync(target.parent)
+        sync(target.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def lock(path: Path, *, wait: bool = False) -> IO[str]:
-    """A file that no other process has until it is closed, by whatever ends this one; BlockingIOError if one has it.
-
-    Whoever has it may remove it: who then gets what was removed tries again.
-    """
-    while True:
-        file = path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        except FileNotFoundError:
-            pass  # removed between the two looks
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-@contextmanager
-def _alone(target: Path, taken: Path) -> Iterator[None]:
-    try:
-        file = lock(taken)
-    except BlockingIOError:
-        raise ValueError(f"another process is writing {target}; wait for it or choose another folder") from None
-    with file:
-        try:
-            yield
-        finally:
-            taken.unlink(missing_ok=True)
-
-
 def remove(folder: Path) -> None:
-    """Remove a folder; killed meanwhile, no half of it is left under its name."""
-    gone = _beside(folder, "old")
-    folder.rename(gone)
-    shutil.rmtree(gone)
+    """Remove a folder; a kill on the way leaves no half of it under its name."""
+    renamed = _beside(folder, "old")
+    folder.rename(renamed)
+    shutil.rmtree(renamed)
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed processes left half written in ``folder``; only the folder's one owner may.
+    """Remove what killed processes left unfinished in ``folder``; only the one owner of the folder may.
 
-    A folder within it that another process is filling right now is left to that one.
+    A folder inside it that another process is filling right now is left alone.
     """
-    for entry in [path for ending in ("part*", "old", LOCK) for path in folder.glob(f".*.{ending}")]:
-        taken = entry.with_suffix(f".{LOCK}")
-        with suppress(BlockingIOError), lock(taken) if taken.exists() else nullcontext():
+    for entry in [path for suffix in ("part*", "old", LOCK) for path in folder.glob(f".*.{suffix}")]:
+        lock_file = entry.with_suffix(f".{LOCK}")
+        with suppress(BlockingIOError), lock(lock_file) if lock_file.exists() else nullcontext():
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
-            taken.unlink(missing_ok=True)
+            lock_file.unlink(missing_ok=True)
 
 
 def flush(folder: Path) -> None:
-    """Everything under ``folder`` on disk."""
+    """Flush everything under ``folder`` to disk."""
     for path in [*folder.rglob("*"), folder]:
-        whole_file.sync(path)
-
-
-def _beside(target: Path, ending: str) -> Path:
-    return target.with_name(f".{target.name}.{ending}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """A whole file at once."""
-    with whole_file.replacing(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:  # the latter of a thousand brackets within one another
-        raise ValueError(f"{path}: no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file at once."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """A safetensors file of tensors from any device."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+        sync(path)
 
 
 def sizes(folder: Path) -> dict[str, int]:
@@ -144,3 +201,68 @@ def sizes(folder: Path) -> dict[str, int]:
     return {
         path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+def _beside(target: Path, suffix: str) -> Path:
+    return target.with_name(f".{target.name}.{suffix}")
+
+
+# ---------------------------------------------------------------------------------------------------------------- locks
+
+
+class Lock:
+    """A file that no other process can lock until it is closed or this process ends, however it ends."""
+
+    def __init__(self, held: FileLock) -> None:
+        self._held = held
+
+    def close(self) -> None:
+        """Release the lock; the file stays."""
+        self._held.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def lock(path: Path, *, wait: bool = False) -> Lock:
+    """Lock a file, which is created if need be; ``BlockingIOError`` if another process holds it and ``wait`` is False.
+
+    The holder may remove the file: whoever got the removed file tries again.
+    """
+    from filelock import FileLock, Timeout
+
+    path.touch()  # an error here names what is wrong with the folder, which filelock would create
+    held = FileLock(path, thread_local=False)
+    try:
+        held.acquire(timeout=-1 if wait else PATIENCE, poll_interval=PATIENCE / 5)
+    except Timeout as error:
+        raise BlockingIOError(f"{path} is locked by another process") from error
+    return Lock(held)
+
+
+@contextmanager
+def _alone(target: Path, lock_file: Path) -> Iterator[None]:
+    try:
+        held = lock(lock_file)
+    except BlockingIOError:
+        raise ValueError(f"another process is writing {target}; wait for it or choose another folder") from None
+    with held:
+        try:
+            yield
+        finally:
+            lock_file.unlink(missing_ok=True)
+
+
+def contents(folder: Path) -> str:
+    """What a folder holds instead of what was expected, in brackets, for the end of a refusal."""
+    if folder.is_file():
+        return " (it is a file)"
+    if not folder.is_dir():
+        return " (there is no such folder)"
+    found = sorted(entry.name for entry in folder.iterdir())
+    return f" (it holds {', '.join(found[:6])}{', …' if len(found) > 6 else ''})" if found else " (it is empty)"

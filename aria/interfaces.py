@@ -1,9 +1,9 @@
-"""The words every part of ARIA speaks: statistics in, estimates out, and the three abstract parts.
+"""The interfaces shared by all parts of ARIA: statistics, estimates, draws, and the abstract classes.
 
 Shapes: ``K`` is the number of regions, ``B`` a batch, and ``...`` stands for any number of leading
 replica axes, so that one tensor can carry thousands of independent runs of the same tracker.
 
-Hyper-parameters live in frozen dataclasses; memory is a value (:data:`State`) that is passed in and
+Hyper-parameters live in frozen dataclasses; state is a value (:data:`State`) that is passed in and
 returned. Nothing here computes anything.
 """
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from aria.pool import Pool
 
 State = dict[str, Tensor]
-"""A tracker's memory: tensors only, each of shape ``(..., K)`` or ``(..., K, extra…)``."""
+"""The state of a tracker: tensors only, each of shape ``(..., K)`` or ``(..., K, extra…)``."""
 
 Device = torch.device | str | None
 
 
 class RegionStats(NamedTuple):
-    """What one step saw, as float64 sums over its samples, so that the statistics of several ranks add up."""
+    """The observations of one step as float64 sums over samples, so that statistics of several ranks can be added."""
 
     n: Tensor
     """(..., K) number of observations in each region."""
@@ -40,18 +40,18 @@ class RegionStats(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """What a tracker believes about each region."""
+    """A tracker's current estimate for each region."""
 
     value: Tensor
     """(..., K) the estimated statistic, usually the mean discrepancy."""
     stderr: Tensor
-    """(..., K) its standard error or confidence radius; ``inf`` marks a region never seen."""
+    """(..., K) its standard error or confidence radius; ``inf`` marks a region that was never observed."""
 
 
 class Certificate(NamedTuple):
-    r"""What is known about an estimate's error before any data are looked at.
+    r"""A bound on the error of an estimate that does not depend on the observed values.
 
-    If the truth moves at most ``D`` a step and the noise has variance at most ``s²``, the estimate
+    If the truth moves by at most ``D`` per step and the noise has variance at most ``s²``, the estimate
     :math:`m` of :math:`\mu` satisfies
 
     .. math:: |bias| \le start\,|m_0-\mu_0| + lag\,D, \qquad Var(m) \le noise\,s^2 ,
@@ -77,13 +77,13 @@ class Draw:
     index: Tensor
     """(B,) condition of each sample, as a position in the pool."""
     weight: Tensor
-    """(B,) what to multiply each sample's loss by; all ones unless a correction is asked for."""
+    """(B,) factor for each sample's loss; all ones without a correction."""
     visit: Tensor | None
-    """(K,) probability that the whole draw visits each region; None unless the tracker weighs by it."""
+    """(K,) probability that the whole draw visits each region; None unless the tracker uses it."""
     num_regions: int
     """K of the partition that was drawn from."""
     step: int
-    """Which of the run's draws this is, from 0."""
+    """Index of this draw in the run, from 0."""
     coords: Mapping[str, Tensor]
     """Further drawn coordinates, (B,) each: "timestep", "guidance", … where the partition covers them."""
 
@@ -122,7 +122,12 @@ class Partition(ABC):
 
 
 class Partitioner(ABC):
-    """Conditions to regions. A frozen dataclass: hyper-parameters only."""
+    """Groups conditions into regions. A frozen dataclass: hyper-parameters only."""
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        """What its regions are divided by besides conditions, such as ``"timestep"``, and what is drawn with them."""
+        return ()
 
     @abstractmethod
     def fit(self, pool: Pool) -> Partition:
@@ -130,15 +135,15 @@ class Partitioner(ABC):
 
     @classmethod
     def examples(cls) -> Iterable[Self]:
-        """Instances for the conformance checks; override where the defaults do not say enough."""
+        """Instances for the conformance checks; override if the defaults are not representative."""
         return (cls(),)
 
 
 class Tracker(ABC):
-    """Noisy signals to one estimate per region. A frozen dataclass: hyper-parameters only.
+    """Turns noisy signals into one estimate per region. A frozen dataclass: hyper-parameters only.
 
-    A tracker treats every region alike and on its own, never looks at where it stands on the replica
-    axes, and leaves a region with ``n = 0`` without an observation (it may age).
+    A tracker treats all regions equally and independently, does not depend on the position on the replica
+    axes, and adds no observation to a region with ``n = 0`` (its estimate may age).
     """
 
     statistic: ClassVar[str] = "mean"
@@ -146,33 +151,33 @@ class Tracker(ABC):
 
     @property
     def uses_visit(self) -> bool:
-        """Whether ``update`` looks at the visit probabilities; where not, nobody computes them."""
+        """Whether ``update`` uses the visit probabilities; if not, they are not computed."""
         return False
 
     @abstractmethod
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
-        """The memory before any observation; ``shape`` is ``(..., K)``. Floating state is float64."""
+        """The state before any observation; ``shape`` is ``(..., K)``. Floating-point state is float64."""
 
     @abstractmethod
     def update(self, state: State, stats: RegionStats) -> State:
-        """The memory after one more step. Never changes ``state`` in place."""
+        """The state after one more step. Never modifies ``state`` in place."""
 
     @abstractmethod
     def estimate(self, state: State) -> Estimate:
-        """What is believed now; ``stderr`` is ``inf`` for regions never seen."""
+        """The current estimate; ``stderr`` is ``inf`` for regions that were never observed."""
 
     def certificate(self, state: State) -> Certificate | None:
-        """The a-priori error of the estimate, or None where the gains depend on the data."""
+        """The a-priori error bound of the estimate, or None if the gains depend on the data."""
         return None
 
     @classmethod
     def examples(cls) -> Iterable[Self]:
-        """Instances for the conformance checks; override where there are arguments without default."""
+        """Instances for the conformance checks; override if some arguments have no default."""
         return (cls(),)
 
 
 class Allocator(ABC):
-    """Estimates to a sampling distribution over regions. A frozen dataclass, called as a pure function."""
+    """Turns estimates into a sampling distribution over regions. A frozen dataclass, called as a pure function."""
 
     @abstractmethod
     def __call__(self, estimate: Estimate, mass: Tensor) -> Tensor:
@@ -180,5 +185,5 @@ class Allocator(ABC):
 
     @classmethod
     def examples(cls) -> Iterable[Self]:
-        """Instances for the conformance checks; override where there are arguments without default."""
+        """Instances for the conformance checks; override if some arguments have no default."""
         return (cls(),)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aria import whole_file
+from aria import files
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +125,7 @@ class Chart:
 
     def write(self, path: str | Path) -> None:
         """A file of the kind that its suffix names, on white paper."""
-        with whole_file.replacing(path) as unfinished, _style():
+        with files.replacing(path) as unfinished, _style():
             self.figure().savefig(unfinished, dpi=150, **_undated(unfinished))
 
     def _blank(self, count: int) -> tuple[Figure, list[Axes]]:

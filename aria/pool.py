@@ -1,4 +1,4 @@
-"""The pool: the conditions at hand."""
+"""The pool of conditions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aria import checks
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """N conditions, most of them without an image, and what is known about each.
+    """N conditions, most of them without a training image, with embeddings, labels, texts and weights.
 
-    Every field is optional as long as one of them tells N. ``embeddings`` may be a memory-mapped array:
+    Every field is optional, as long as one of them determines N. ``embeddings`` may be a memory-mapped array:
     partitioners read it in chunks and never as a whole.
 
     >>> pool = Pool(texts=["a red cat", "a dog"], columns={"animal": ["cat", "dog"]})
@@ -33,7 +33,7 @@ class Pool:
     weight: Tensor | None = None
     """(N,) share of each condition in the target distribution, at any scale; None means equal shares."""
     size: int | None = None
-    """N, where nothing else tells it."""
+    """N, if no other field determines it."""
 
     def __post_init__(self) -> None:
         if isinstance(self.texts, str):
@@ -72,7 +72,7 @@ class Pool:
         return {name: values for name, values in named.items() if values is not None}
 
     def column(self, name: str) -> Sequence[Any]:
-        """The values of one metadata column; a missing one is answered by what exists."""
+        """The values of one metadata column; the error for a missing one lists the existing columns."""
         if name not in self.columns:
             have = ", ".join(sorted(self.columns)) or "none"
             raise ValueError(f"the pool has no column {name!r}; it has: {have}")

@@ -1,4 +1,4 @@
-"""Samples to per-region sums."""
+"""Sums of samples by region."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sum_by_region(region: Tensor, terms: Sequence[Tensor], num_regions: int) -> 
 
 
 def from_samples(region: Tensor | Sequence[int], signal: Tensor | Sequence[float], num_regions: int) -> RegionStats:
-    """Sums over samples: sample ``i`` of region ``region[i]`` showed ``signal[i]``.
+    """Sums over samples, where sample ``i`` lies in region ``region[i]`` and has the signal ``signal[i]``.
 
     >>> from_samples([0, 0], [1.0, 3.0], num_regions=2).total
     tensor([4., 0.], dtype=torch.float64)

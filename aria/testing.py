@@ -1,20 +1,25 @@
-"""Conformance checks for plug-ins: call them in your own tests.
+"""Conformance checks for your own classes: call them in your tests.
 
 >>> from aria.trackers import EMA
 >>> check_tracker(EMA(rate=0.3))
 """
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING
 
-from aria import lazy
 from aria.allocators.conformance import check_allocator
 from aria.partitioners.conformance import check_partitioner
 from aria.trackers.conformance import check_tracker
 
 if TYPE_CHECKING:
-    from aria.distill.objectives.conformance import check_objective
+    from aria.distill.objectives import Objective
 
 __all__ = ["check_allocator", "check_objective", "check_partitioner", "check_tracker"]
 
-# an objective needs the extra `distill`
-__getattr__, __dir__ = lazy.attributes("aria", ["check_objective"], ["distill.objectives.conformance"])
+
+def check_objective(objective: Objective, seed: int = 0) -> None:
+    """See :func:`aria.distill.objectives.conformance.check_objective`; needs the extra ``distill``."""
+    from aria.distill.objectives.conformance import check_objective as check
+
+    check(objective, seed)

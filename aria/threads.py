@@ -1,4 +1,4 @@
-"""Operations on small tensors, kept whole."""
+"""Keep operations on small tensors on one thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 class _Threads:
-    """How many runs need torch not to split operations, and how many threads it had before the first of them."""
+    """How many callers need torch on one thread, and how many threads it had before the first of them."""
 
     lock = threading.Lock()
     runs = 0
@@ -19,10 +19,10 @@ class _Threads:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch from splitting an operation between threads, here and in threads begun within.
+    """Keep torch from splitting an operation between threads, here and in threads started inside.
 
-    For small tensors: handing parts of an operation round costs more than it saves, and ten to a hundred times as much
-    where another program has the second core.
+    For small tensors, distributing an operation costs more than it saves, and ten to a hundred times as much while
+    another program occupies the second core.
 
     >>> with one_thread():
     ...     torch.get_num_threads()

@@ -142,7 +142,7 @@ def apart(distiller: Any, steps: int, device: torch.device) -> Run:
     """Shares of the parts of a step. What is left over is the loss, clearing gradients and the loop itself."""
     clock = Clock(device)
     parts = [
-        (distiller.batches, "next", "data and draw"),
+        (distiller.source, "next", "data and draw"),
         (distiller.sampler, "draw", "draw"),
         (distiller.teacher, "forward", "teacher"),
         (distiller.learner, "forward", "student, forward"),

@@ -17,12 +17,14 @@ import torch
 from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
-from engine_world import PROMPTS, Embeddings, Latents, World
+from engine_world import PROMPTS, World
 from torch import Tensor, nn
 from torch.nn import functional
 
+from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.learner import compile_blocks
+from aria.distill.engine.plan import Plan
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.settings.config import AdamW
@@ -47,14 +49,16 @@ def engine(world: World, *, compiled: bool = False) -> Distiller:
         teacher,
         world.student(),
         world.sampler(),
-        Latents(latents, world.own),
-        Embeddings(embeds),
-        objective=("output", "feature"),
-        pairs=world.pairs,
-        optimiser=AdamW(learning_rate=RATE),
-        batch_size=world.preset.batch,
-        ema_decay=DECAY,
-        compiled=compiled,
+        LatentsInMemory(latents, world.own),
+        EncodingsInMemory({"prompt_embeds": embeds[:-1]}, {"prompt_embeds": embeds[-1:]}),
+        Plan(
+            objective=("output", "feature"),  # type: ignore[arg-type]
+            layers=world.pairs,
+            optimiser=AdamW(learning_rate=RATE),
+            batch_size=world.preset.batch,
+            ema_decay=DECAY,
+            compile=compiled,
+        ),
         accelerator=accelerator(world),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
@@ -145,47 +145,3 @@ def world(preset: Preset, student: str, device: torch.device, seed: int = 0) -> 
     ids = torch.randint(1000, (PROMPTS + 1, TOKENS))
     own = torch.arange(IMAGES) * 7 % PROMPTS
     return World(preset, device, teacher, begun, plan.feature_pairs, text, vae, pixels, own, ids)
-
-
-class Arrived(NamedTuple):
-    """Conditions on the device."""
-
-    told: dict[str, Tensor]
-
-    def result(self) -> dict[str, Tensor]:
-        return self.told
-
-
-class Embeddings:
-    """The encoded pool on the device, as the engine asks for it."""
-
-    residency = "device"
-
-    def __init__(self, embeds: Tensor) -> None:
-        self.embeds, self.empty = embeds[:-1], embeds[-1:]
-
-    def __len__(self) -> int:
-        return len(self.embeds)
-
-    def null(self, n: int) -> dict[str, Tensor]:
-        return {"prompt_embeds": self.empty.expand(n, -1, -1)}
-
-    def gather(self, index: Tensor) -> dict[str, Tensor]:
-        return {"prompt_embeds": self.embeds[index]}
-
-    def prefetch(self, index: Tensor) -> Arrived:
-        return Arrived(self.gather(index))
-
-
-class Latents:
-    """Latents on the device, with their own conditions."""
-
-    def __init__(self, latents: Tensor, own: Tensor) -> None:
-        self.latents, self.own = latents, own.to(latents.device)
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows = rows.to(self.latents.device, non_blocking=True)  # else every step would wait for the one before
-        return self.latents[rows], self.own[rows]

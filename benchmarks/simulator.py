@@ -2,13 +2,14 @@
 
     python benchmarks/simulator.py [--quick] [--output FILE]
 
-Everybody runs an EMA on a line that moves by 0.05 a step under noise of variance 1. The loops written by hand move
+Every method runs an EMA on a line that moves by 0.05 a step under noise of variance 1. The loops written by hand move
 nothing but the estimate, or all that the shipped tracker carries (mean square, certificate, start); the simulator runs
 the shipped class. Contestants take turns and the best of several rounds counts. Other work on the machine lowers the
 rate by the clock; the rate per second of processor time shows what is left of it.
 
-A rate is replicas times steps over seconds. The endpoint laws make no steps: theirs is the rate a loop would need, with
-200 steps where every step is a visit and 37/(bq) = 1850 where visits are rare and the start must be forgotten.
+A rate is replicas times steps over seconds. Exact samples make no steps: theirs is the rate that a loop
+would need, with 200 steps where every step is a visit and 37/(bq) = 1850 where visits are rare and the start must be
+forgotten.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import NamedTuple
 import numpy as np
 
 from aria.trackers import EMA, Bank, Window
-from theory import endpoint
+from theory import exact_samples
 from theory.regimes import Bernoulli, Gaussian, Linear, Rademacher, Regime, SignAdversary
 from theory.simulate import BLOCK, simulate
 
@@ -126,11 +127,11 @@ def contestants(scale: int) -> dict[str, Contestant]:
         "simulate: EMA, sign adversary": Contestant(shipped(ema, Regime(SignAdversary(DRIFT))), wide, False),
         "simulate: Window(16), normal noise": Contestant(shipped(Window(size=16), line), wide // 8, False),
         "simulate: Bank(9), normal noise": Contestant(shipped(Bank(), line), wide // 8, False),
-        "endpoint law, every step": Contestant(
-            lambda n: float((endpoint.synchronous(ema, line, steps=STEPS, replicas=n) ** 2).mean()), wide * 16
+        "exact samples, every step": Contestant(
+            lambda n: float((exact_samples.synchronous(ema, line, steps=STEPS, replicas=n) ** 2).mean()), wide * 16
         ),
-        "endpoint law, Bernoulli(0.2) visits": Contestant(
-            lambda n: float((endpoint.asynchronous(RATE, DRIFT, 1.0, VISIT, replicas=n) ** 2).mean()),
+        "exact samples, Bernoulli(0.2) visits": Contestant(
+            lambda n: float((exact_samples.asynchronous(RATE, DRIFT, 1.0, VISIT, replicas=n) ** 2).mean()),
             wide // 4,
             checked=False,
             steps=round(37 / (RATE * VISIT)),

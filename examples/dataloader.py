@@ -1,6 +1,6 @@
-"""ARIA behind a ``torch.utils.data.DataLoader``: the loader reads prompts, the sampler says which.
+"""ARIA with a ``torch.utils.data.DataLoader``: the sampler selects the prompts that the loader reads.
 
-Regions come from the prompts' embeddings, the state goes to a safetensors file and back.
+Regions are clusters of the prompts' embeddings. The sampler's state is saved as safetensors and loaded again.
 """
 
 import tempfile
@@ -13,14 +13,14 @@ from torch.utils.data import DataLoader, Dataset
 import aria
 
 torch.manual_seed(0)
-torch.set_num_threads(1)  # the networks are too small to be worth sharing
+torch.set_num_threads(1)  # the networks are too small for several threads
 prompts = [f"a {size} {animal} {place}" for size in ("tiny", "large") for animal in ("cat", "dog", "owl", "eel")
            for place in ("at home", "at sea", "in space")]  # fmt: skip
 embeddings = torch.randn(len(prompts), 16)
 
 
 class Prompts(Dataset[tuple[str, torch.Tensor]]):
-    """What a step reads for one condition."""
+    """One prompt and its embedding per index."""
 
     def __len__(self) -> int:
         return len(prompts)
@@ -30,7 +30,7 @@ class Prompts(Dataset[tuple[str, torch.Tensor]]):
 
 
 def main() -> None:
-    """Train for a while, save, resume, train on."""
+    """Train for 50 steps, save, resume, train for 50 more."""
     teacher, student = torch.nn.Linear(16, 8).requires_grad_(False), torch.nn.Linear(16, 8)
     optimizer = torch.optim.Adam(student.parameters(), 1e-2)
     pool = aria.Pool(embeddings=embeddings, texts=prompts)

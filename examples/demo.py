@@ -1,10 +1,10 @@
-"""Watch a sampler find out where a student disagrees with its teacher.
+"""Watch a sampler find the regions where a student differs from its teacher.
 
     python examples/demo.py --allocator 'softmax(temperature=0.5)' --tracker 'ema(rate=0.1)'
 
-A small network is distilled from a larger one on 480 conditions in 12 groups, which differ in how often the pool
-holds them and in how hard they are. The same training is run three times from the same start: with conditions drawn in
-proportion to the pool (random conditioning, RC), to its square root, and by the sampler asked for.
+A small network is distilled from a larger one on 480 conditions in 12 groups, which differ in frequency and in
+difficulty. The same training runs three times from the same initial weights: with conditions drawn in proportion to the
+pool (random conditioning, RC), in proportion to its square root, and by the sampler given on the command line.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from torch import Tensor, nn
 import aria
 
 ARMS = {"RC": ("pool", 0.2), "√pool": ("pool(base=0.5)", 0.0), "ARIA": (None, 0.2)}
-"""Random conditioning, the static mix that ignores discrepancies, and the allocator asked for; with their floors."""
+"""Allocator and floor of random conditioning, of a static mix, and of the sampler given on the command line."""
 GROUPS, PER_GROUP, DIM, BATCH = 12, 40, 16, 64
 
 
 def build_world(seed: int) -> tuple[aria.Pool, nn.Module]:
-    """A pool with Zipf-distributed groups, and a teacher that bends its input harder in later groups' corners."""
+    """A pool with Zipf-distributed groups, and a teacher whose difficulty varies between conditions."""
     random = torch.Generator().manual_seed(seed)
     centre = torch.randn(GROUPS, 1, DIM, generator=random)
     embeddings = (centre + 0.3 * torch.randn(GROUPS, PER_GROUP, DIM, generator=random)).flatten(0, 1)
@@ -57,7 +57,7 @@ def _mlp(inputs: int, width: int, outputs: int, random: torch.Generator) -> nn.S
 def distil(
     arm: str, sampler: aria.Sampler, pool: aria.Pool, teacher: nn.Module, steps: int, seed: int
 ) -> nn.Sequential:
-    """The training loop: draw, compare, observe, learn."""
+    """The training loop: draw, compute the loss, observe, update."""
     random = torch.Generator().manual_seed(seed)
     student = _mlp(2 * DIM, 64, DIM, random)
     optimizer = torch.optim.Adam(student.parameters(), 2e-3)
@@ -79,7 +79,7 @@ def distil(
 def true_discrepancy(
     student: nn.Module, teacher: nn.Module, pool: aria.Pool, region: Tensor, num_regions: int
 ) -> Tensor:
-    """(K,) mean discrepancy of each region on fresh noise, every condition alike."""
+    """(K,) mean discrepancy of each region on new noise, averaged uniformly over its conditions."""
     random = torch.Generator().manual_seed(99)
     condition = pool.embeddings.repeat(20, 1)
     noisy = torch.randn(len(condition), DIM, generator=random)
@@ -101,9 +101,9 @@ def true_discrepancy(
 @click.option("--seed", default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON record instead of the table.")
 def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, as_json: bool) -> None:
-    """Distil three times, by the pool, by its root and by the sampler, and show where each ended."""
+    """Distil with random conditioning, its square root, and ARIA, and compare the results."""
     started = time.perf_counter()
-    torch.set_num_threads(1)  # the networks are too small to be worth sharing
+    torch.set_num_threads(1)  # the networks are too small for several threads
     pool, teacher = build_world(seed)
     try:
         partition = aria.registry.partitioner(partitioner).fit(pool)
@@ -125,7 +125,7 @@ def main(partitioner: str, tracker: str, allocator: str, steps: int, seed: int, 
 
 
 def summarise(sampler: aria.Sampler, truth: dict[str, Tensor]) -> dict[str, Any]:
-    """Every number the demo shows."""
+    """All numbers that the demo prints."""
     columns = {"mass": sampler.mass, "share": sampler.probs(), "estimate": sampler.estimate().value} | truth
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     return {
@@ -134,26 +134,26 @@ def summarise(sampler: aria.Sampler, truth: dict[str, Tensor]) -> dict[str, Any]
         "estimate_correlation": float(
             torch.corrcoef(torch.stack([sampler.estimate().value, truth["ARIA"].double()]))[0, 1]
         ),
-        "all regions alike": {arm: float(gap.mean()) for arm, gap in truth.items()},
-        "as the pool": {arm: float((sampler.mass * gap).sum()) for arm, gap in truth.items()},
+        "mean over regions": {arm: float(gap.mean()) for arm, gap in truth.items()},
+        "mean over the pool": {arm: float((sampler.mass * gap).sum()) for arm, gap in truth.items()},
     }
 
 
 def render(record: dict[str, Any], seconds: float) -> str:
-    """The record as a table for people."""
+    """The record as a readable table."""
     lines = [f"\n{'share of':>9}{'drawn by':>10}{'':22}discrepancy after training with{'ARIA’s':>13}"]
     lines += [f"{'the pool':>9}{'ARIA':>10}{'':20}" + "".join(f"{arm:>11}" for arm in ARMS) + f"{'estimate':>13}"]
     for row in sorted(record["regions"], key=lambda row: -row["mass"])[:24]:
         bar = "█" * round(80 * row["share"])
         gaps = "".join(f"{row[arm]:11.4f}" for arm in ARMS)
         lines.append(f"{row['mass']:9.3f}{row['share']:10.3f}  {bar:18.18}{gaps}{row['estimate']:13.4f}")
-    for name in ("all regions alike", "as the pool"):
+    for name in ("mean over regions", "mean over the pool"):
         gaps = record[name]
         lines.append(f"{name:>37}  " + "".join(f"{gaps[arm]:11.4f}" for arm in ARMS))
         change = "".join(f"{100 * (gaps[arm] / gaps['RC'] - 1):+10.1f}%" for arm in ARMS)
-        lines.append(f"{'against RC':>37}  {change}")
+        lines.append(f"{'relative to RC':>37}  {change}")
     lines.append(f"\ncorrelation of ARIA’s estimates with the true discrepancies: {record['estimate_correlation']:.3f}")
-    lines.append(f"one seed of one small task; head regions pay for the tail ({seconds:.0f} s)")
+    lines.append(f"one seed of one small task; rare regions gain at the cost of frequent ones ({seconds:.0f} s)")
     return "\n".join(lines)
 
 

@@ -1,11 +1,11 @@
-"""Fewer steps: a student that makes in four steps what its teacher makes in sixteen, by halving them twice.
+"""Fewer steps: a student that does in four sampling steps what its teacher does in sixteen, after two halvings.
 
     python examples/halving.py        # prints a table, writes benchmarks/results/halving.json
 
-World and teacher are those of ``guidance.py``. Each stage's student begins as a copy of its teacher, and is the teacher
-of the next. In the end all begin from the same noise: a gap is the mean squared difference of the final image from the
-one that the first teacher makes in sixteen steps of DDIM. The student of so many steps stands beside the teacher simply
-run in as few.
+World and teacher are those of ``guidance.py``. The student of each stage starts as a copy of its teacher and is the
+teacher of the next stage. At the end all models generate images from the same noise. The gap is the mean squared
+difference from the image that the first teacher generates in sixteen DDIM steps. For comparison, the table shows the
+gap of the first teacher when it uses as few steps as the student.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ MOST = 16
 
 
 def scheduler() -> DDIMScheduler:
-    """DDIM over the world's noise levels, as a halved pipeline carries it."""
-    told: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    """DDIM with the world's noise levels, configured as in a halved pipeline."""
+    levels: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return DDIMScheduler(
-        **told, timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
+        **levels, timestep_spacing="trailing", prediction_type="v_prediction", clip_sample=False, set_alpha_to_one=False
     )
 
 
 @torch.no_grad()
 def made(model: Any, condition: dict[str, Tensor], noise: Tensor, steps: int) -> Tensor:
-    """(N, …) images, by diffusers' scheduler alone."""
+    """(N, …) images, generated with diffusers' scheduler."""
     walk, images = scheduler(), noise
     walk.set_timesteps(steps)
     for timestep in walk.timesteps:
-        said = ask(model, images, timestep.expand(len(images)), condition)
-        images = walk.step(said, timestep, images).prev_sample
+        output = ask(model, images, timestep.expand(len(images)), condition)
+        images = walk.step(output, timestep, images).prev_sample
     return images
 
 
 def examined(world: World, models: dict[int, Any], samples: int, seed: int) -> list[dict[str, float]]:
-    """The gap of every number of steps, for the student made for it and for the first teacher."""
+    """The gap for every number of steps: of the student trained for it and of the first teacher."""
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     condition = world.conditions.gather(torch.arange(samples) % len(world.pool))
     noise = torch.randn(samples, 1, 8, 8, generator=generator)
     first = models[MOST]
-    wanted, rows = made(first, condition, noise, MOST), []
+    target, rows = made(first, condition, noise, MOST), []
     for steps, model in list(models.items())[1:]:
         student, teacher = (made(one, condition, noise, steps) for one in (model, first))
         gaps = {"student": student, "teacher in as few": teacher}
-        rows.append({"steps": steps} | {name: float(generation_gap(wanted, x).mean()) for name, x in gaps.items()})
+        rows.append({"steps": steps} | {name: float(generation_gap(target, x).mean()) for name, x in gaps.items()})
     return rows
 
 
 def main() -> None:
-    """Train the stages, examine, print and write."""
+    """Train the stages, evaluate, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teacher_steps", type=int, default=1200)
-    parser.add_argument("--steps", type=int, default=800, help="of each stage")
-    parser.add_argument("--samples", type=int, default=600, help="of the examination")
+    parser.add_argument("--steps", type=int, default=800, help="training steps of each stage")
+    parser.add_argument("--samples", type=int, default=600, help="number of samples in the evaluation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS / "halving.json")
     arguments = parser.parse_args()

@@ -1,6 +1,6 @@
-"""ARIA in a training loop of your own: three lines to make a sampler, two to use it.
+"""ARIA in a plain PyTorch training loop: three lines create a sampler, two use it.
 
-A student learns to copy a teacher that answers some prompts in a harder way than others.
+A student learns to copy a teacher whose outputs are harder to learn for some prompts than for others.
 """
 
 import torch
@@ -8,7 +8,7 @@ import torch
 import aria
 
 torch.manual_seed(0)
-torch.set_num_threads(1)  # the networks are too small to be worth sharing
+torch.set_num_threads(1)  # the networks are too small for several threads
 prompts = [f"a {colour} {animal}" for animal in ("cat", "dog", "axolotl") for colour in ("red", "green", "blue")]
 embeddings = torch.randn(len(prompts), 16)
 animals = [prompt.split()[-1] for prompt in prompts]
@@ -21,10 +21,10 @@ partition = aria.partitioners.Labels("animal").fit(pool)
 sampler = aria.Sampler(partition, tracker="bank", allocator="proportional", seed=0)
 
 for _ in range(300):
-    draw = sampler.draw(64)  # which conditions this step is spent on
+    draw = sampler.draw(64)  # the conditions of this step
     condition = embeddings[draw.index] + 0.1 * torch.randn(64, 16)
     loss = (student(condition) - teacher(condition)).square().mean(1)  # (B,) one discrepancy per sample
-    sampler.observe(draw, loss)  # what the tracker learns from
+    sampler.observe(draw, loss)  # updates the tracker
     optimizer.zero_grad()
     (draw.weight * loss).mean().backward()
     optimizer.step()

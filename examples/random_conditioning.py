@@ -1,9 +1,9 @@
 """Random conditioning with ARIA: some samples keep their own condition, the others get one from the sampler.
 
-Images are few and have captions of their own; the pool holds many more prompts. With a probability that grows with
-the noise level a noised image is given a prompt of the pool instead of its own. Regions are clusters of prompts times
-bins of the timestep, so the sampler decides both which prompt and at which timestep. Every sample is observed: replaced
-ones in the region that was drawn, the others in the region of their own caption.
+There are few images, each with its own caption, and a pool with many more prompts. With a probability that grows with
+the noise level, the caption of a noised image is replaced by a prompt from the pool. Regions are clusters of prompts
+times bins of timesteps, so the sampler draws both the prompt and the timestep. Every sample is observed: replaced ones
+in the drawn region, the others in the region of their own caption.
 """
 
 import torch
@@ -11,7 +11,7 @@ import torch
 import aria
 
 torch.manual_seed(0)
-torch.set_num_threads(1)  # the networks are too small to be worth sharing
+torch.set_num_threads(1)  # the networks are too small for several threads
 PROMPTS, IMAGES, DIM, STEPS, BATCH, T = 400, 40, 16, 200, 64, 1000
 
 embeddings = torch.randn(8, DIM).repeat_interleave(PROMPTS // 8, 0) + 0.3 * torch.randn(PROMPTS, DIM)
@@ -29,7 +29,7 @@ optimizer = torch.optim.Adam(student.parameters(), 3e-3)
 for _ in range(STEPS):
     draw = sampler.draw(BATCH)
     timestep = draw.coords["timestep"]  # drawn together with the prompt
-    own = torch.randint(0, IMAGES, (BATCH,))  # which image each sample starts from, and so its own prompt
+    own = torch.randint(0, IMAGES, (BATCH,))  # the image of each sample, and so its own prompt
     replace = torch.rand(BATCH) < torch.exp(-5 * (1 - timestep / T))  # π(t)
     index = torch.where(replace, draw.index, own)
 

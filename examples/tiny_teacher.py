@@ -1,9 +1,9 @@
-"""A teacher to try the commands with: a whole Stable Diffusion pipeline, so small that a CPU trains its students.
+"""A teacher to try the commands with: a complete Stable Diffusion pipeline, small enough to train students on a CPU.
 
     python examples/tiny_teacher.py teacher
 
-It has the parts, the blocks and the folder of Stable Diffusion 1.x, with random weights: nothing is downloaded, and its
-pictures are noise, 16 pixels a side. What a student has to learn is to make the same noise of the same prompts.
+It has the components, block types and folder layout of Stable Diffusion 1.x, with random weights; nothing is
+downloaded. Its images are noise, 16 × 16 pixels, and students learn to generate the same noise for the same prompts.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 WIDTH, LENGTH = 32, 77
 
 
-def spelling() -> CLIPTokenizer:
-    """CLIP's tokenizer without a vocabulary: a token for every letter."""
+def tokenizer_by_letter() -> CLIPTokenizer:
+    """CLIP's tokenizer without a vocabulary: one token per letter."""
     letters = list(bytes_to_unicode().values())
     words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer({word: place for place, word in enumerate(words)}, [], model_max_length=LENGTH)
+    return CLIPTokenizer({word: token for token, word in enumerate(words)}, [], model_max_length=LENGTH)
 
 
 def pipeline(seed: int = 0) -> StableDiffusionPipeline:
     """The four stages of Stable Diffusion's UNet, its autoencoder and its text encoder, all narrow."""
     torch.manual_seed(seed)
-    tokenizer = spelling()
+    tokenizer = tokenizer_by_letter()
     text = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=WIDTH, intermediate_size=2 * WIDTH, num_hidden_layers=2,
         num_attention_heads=2, max_position_embeddings=LENGTH, projection_dim=WIDTH,
@@ -54,12 +54,12 @@ def pipeline(seed: int = 0) -> StableDiffusionPipeline:
 
 
 def main() -> None:
-    """Make it and save it."""
+    """Create the pipeline and save it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where it goes: a new folder")
+    parser.add_argument("folder", type=Path, help="the folder to create")
     folder = parser.parse_args().folder
     if folder.exists():
-        parser.error(f"{folder} is there already")
+        parser.error(f"{folder} already exists")
     pipeline().save_pretrained(folder)
     print(folder)
 

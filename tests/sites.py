@@ -1,4 +1,4 @@
-"""The documentation's site, built as `make docs` builds it."""
+"""The documentation's site, as `make docs` builds it: built here, or the folder named by ``ARIA_SITE``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build(folder: Path) -> Path:
-    """Build the site into a folder; a warning is an error."""
+    """Build the site into a folder, where a warning is an error; ``ARIA_SITE`` names one that was just built."""
+    if "ARIA_SITE" in os.environ:
+        return ROOT / os.environ["ARIA_SITE"]
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    told = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True)
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder

@@ -66,7 +66,7 @@ def test_the_front_page_says_what_was_measured():
     error = stdev(tracked) / len(tracked) ** 0.5
     page = " ".join((ROOT / "README.md").read_text().split())
     for said in (
-        f"{min(falls):.0f} to {max(falls):.0f} % in six worlds with exact teachers",
+        f"{min(falls):.0f} to {max(falls):.0f} % in six synthetic worlds with exact teachers",
         f"{-mean(changes('digits', 'aria', 'rc')):.0f} % on digits",
         f"{-mean(trained):.0f} ± {stdev(trained) / len(trained) ** 0.5:.0f} % with a small trained",
         f"changes the distance by −{-min(adds):.1f} to +{max(adds):.1f} %",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from aria import files, whole_file
+from aria import files
 from tests.distill.broken_disk import Killed, broken
 
 
@@ -72,22 +75,46 @@ def test_a_link_to_a_folder_stays_one_and_a_file_is_no_folder(tmp_path):
 
 
 def test_a_lock_that_was_removed_is_no_lock(tmp_path, monkeypatch):
-    """Who waited for it meanwhile holds a file that nobody else would find."""
+    """Whoever waited for it meanwhile holds a file that nobody else would find."""
     path, removed = tmp_path / "lock", []
+    flock = fcntl.flock
 
-    def gone(file, how):
+    def remove_once(file, how):
         if not removed:
             removed.append(path.unlink())  # its holder ended between our opening it and our locking it
+        flock(file, how)
 
-    monkeypatch.setattr(files.fcntl, "flock", gone)
-    with files.lock(path) as file:
-        assert os.path.samestat(os.fstat(file.fileno()), path.stat()) and removed == [None]
+    monkeypatch.setattr(fcntl, "flock", remove_once)
+    with files.lock(path):
+        assert removed == [None] and path.exists()
+        with path.open() as file, pytest.raises(BlockingIOError):
+            flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_one_has_a_lock_at_a_time(tmp_path):
     with files.lock(tmp_path / "lock"), pytest.raises(BlockingIOError):
         files.lock(tmp_path / "lock")
     files.lock(tmp_path / "lock", wait=True).close()
+
+
+def test_a_lock_needs_its_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for folder, error in (("none", FileNotFoundError), ("file", NotADirectoryError)):
+        with pytest.raises(error):
+            files.lock(tmp_path / folder / "lock")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_lock_is_free_when_its_process_was_killed(tmp_path):
+    code = "import pathlib, sys; from aria import files; held = files.lock(pathlib.Path(sys.argv[1])); print(); input()"
+    told = [sys.executable, "-c", code, tmp_path / "lock"]
+    with subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        other.stdout.readline()
+        with pytest.raises(BlockingIOError):
+            files.lock(tmp_path / "lock")
+        other.kill()
+        other.wait()
+        files.lock(tmp_path / "lock").close()
 
 
 def test_sweeping_leaves_a_folder_that_is_being_filled(tmp_path):
@@ -101,7 +128,7 @@ def test_a_file_appears_whole(tmp_path):
     path = tmp_path / "a.bin"
 
     def write(content, fails=False):
-        with whole_file.replacing(path) as unfinished:
+        with files.replacing(path) as unfinished:
             unfinished.write_bytes(content)
             assert not path.exists() or path.read_bytes() == b"one"
             if fails:
@@ -151,10 +178,10 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_or_neither(what, tmp_
 
 def test_what_the_system_refused_is_an_os_error(tmp_path):
     message = "Error while serializing: I/O error: No space left on device (os error 28)"
-    with pytest.raises(OSError, match="No space left") as caught, whole_file.system_errors(tmp_path):
+    with pytest.raises(OSError, match="No space left") as caught, files.system_errors(tmp_path):
         raise SafetensorError(message)
     assert caught.value.errno == errno.ENOSPC
-    with pytest.raises(SafetensorError, match="header"), whole_file.system_errors(tmp_path):
+    with pytest.raises(SafetensorError, match="header"), files.system_errors(tmp_path):
         raise SafetensorError("header too small")
 
 
@@ -179,3 +206,62 @@ def test_what_is_no_json_object_is_one_line(text, tmp_path):
     with pytest.raises(ValueError, match=r"a\.json: no") as caught:
         files.read_json(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
+
+
+WRITER = """
+import sys
+from aria import files
+with files.replacing(sys.argv[1]) as unfinished:
+    with unfinished.open("w") as file:
+        file.write("theirs" * 1000)
+        print("begun", flush=True)
+        sys.stdin.readline()
+"""
+
+
+def test_of_two_who_write_one_file_the_last_stays(tmp_path):
+    """Neither is published half written, and neither fails."""
+    target = tmp_path / "a.txt"
+    told = [sys.executable, "-c", WRITER, str(target)]
+    with subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "begun\n"
+        with files.replacing(target) as unfinished:
+            unfinished.write_text("ours")
+        assert target.read_text() == "ours"
+        other.communicate("\n")
+    assert other.returncode == 0 and target.read_text() == "theirs" * 1000
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_what_the_system_refuses_names_the_target(tmp_path):
+    target = tmp_path / "none" / "a.txt"
+    with pytest.raises(FileNotFoundError) as caught, files.replacing(target) as unfinished:
+        unfinished.write_text("x")
+    assert caught.value.filename == str(target)
+
+
+def test_other_errors_are_left_as_they_are(tmp_path):
+    with pytest.raises(FileNotFoundError) as caught, files.replacing(tmp_path / "a.txt"):
+        os.stat("no such font")
+    assert caught.value.filename == "no such font"
+    with pytest.raises(OSError, match=r"^no font at all$") as caught, files.replacing(tmp_path / "a.txt"):
+        raise OSError("no font at all")
+    assert caught.value.errno is None and os.listdir(tmp_path) == []
+
+
+def test_a_name_as_long_as_the_disk_takes(tmp_path):
+    target = tmp_path / ("x" * 251 + ".txt")
+    with files.replacing(target) as unfinished:
+        unfinished.write_text("x")
+        assert unfinished.suffix == ".txt"
+    assert target.read_text() == "x"
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, sentence in ((tmp_path, "is a folder"), (tmp_path / "pipe", "is a device or a pipe")):
+        with pytest.raises(ValueError, match=sentence):
+            files.check_writable(path)
+    with pytest.raises(ValueError, match="there is no folder .*none to write a to"):
+        files.check_writable(tmp_path / "none" / "a")
+    files.check_writable(tmp_path / "new")

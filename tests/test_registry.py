@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import aria
-from aria import allocators, partitioners, registry, trackers
+from aria import allocators, partitioners, registry, specs, trackers
 from aria.allocators import Proportional, TopFraction
 from aria.partitioners import Bins, Labels, Product
 from aria.testing import check_allocator
@@ -112,7 +112,7 @@ def test_the_spec_of_a_file_does_not_depend_on_where_it_lies(greedy):
 
 def test_entry_points_are_found(monkeypatch):
     point = EntryPoint("shiny", "aria.trackers:EMA", "aria.trackers")
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == "aria.trackers" else [])
+    monkeypatch.setattr(specs, "entry_points", lambda group: [point] if group == "aria.trackers" else [])
     assert registry.tracker("shiny(rate=0.7)") == EMA(rate=0.7)
     assert "shiny" in registry.available(aria.Tracker)
     assert "shiny" not in registry.available(aria.Allocator)
@@ -139,7 +139,7 @@ def test_entry_points_are_found(monkeypatch):
         ("ema(rate=0.1, rate=0.2)", "each argument is named once"),
         ("ema(**{'rate': 0.1})", "each argument is named once"),
         ("ema(importance='no')", "importance must be True or False, got 'no'"),
-        ("greedy.py", "say which class of the file: greedy.py:Class"),
+        ("greedy.py", "name a class of the file: greedy.py:Class"),
         ("../w:Top", "'../w' is neither the name of a module nor a file that ends in .py"),
         ("aria.trackers:EMAA", r"aria.trackers has no 'EMAA' \(did you mean 'EMA'\?\); its classes: Bank, "),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),

@@ -74,6 +74,7 @@ def desk(tmp_path, monkeypatch):
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
+@pytest.mark.slow
 def test_the_tutorial_works_as_written(desk):
     assert [words[0] for words in commands("aria")] == list(LEAVES)
     for words in commands("aria"):

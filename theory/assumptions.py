@@ -1,4 +1,4 @@
-"""What the statements assume, checked when they are used: numbers in, float64 arrays out, one line for whoever errs."""
+"""Checks of the arguments of bounds: numbers in, float64 arrays out, a one-line ValueError if one is out of range."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 Array = npt.NDArray[np.float64]
 Number = float | Array
-"""What every bound returns: a float for numbers, an array for arrays."""
+"""The result of a bound: a float for numbers, an array for arrays."""
 Values = Any
-"""A number, or anything numpy or torch makes an array of."""
+"""A number, or anything that NumPy or torch converts to an array."""
 
 
 def finite(name: str, value: Values) -> Array:
@@ -36,7 +36,7 @@ def positive(name: str, value: Values) -> Array:
 
 
 def positive_or_inf(name: str, value: Values) -> Array:
-    """Numbers above 0, infinity included."""
+    """Numbers above 0, including infinity."""
     return _checked(name, value, lambda x: x > 0, "be positive")
 
 
@@ -100,24 +100,24 @@ def distribution(name: str, value: Values) -> Array:
 
 
 def below(name: str, value: Array, other: str, limit: Array) -> None:
-    """Refuse a ``value`` that is not below ``limit``."""
+    """Raise if ``value`` is not below ``limit``."""
     value, limit = np.broadcast_arrays(value, limit)
     _require(name, value, value < limit, f"be below {other}")
 
 
 def at_most(name: str, value: Array, other: str, limit: Array) -> None:
-    """Refuse a ``value`` above ``limit``."""
+    """Raise if ``value`` is above ``limit``."""
     value, limit = np.broadcast_arrays(value, limit)
     _require(name, value, value <= limit, f"be at most {other}")
 
 
 def plain(value: Array) -> Number:
-    """A float where there is just one number."""
+    """A float if there is just one number."""
     return float(value) if np.ndim(value) == 0 else value
 
 
 def array(name: str, value: Values) -> Array:
-    """``value`` as float64; tensors on any device are welcome."""
+    """``value`` as float64; tensors may be on any device."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     try:

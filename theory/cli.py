@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from aria.cli.command_line import Subcommands
+from aria.cli.application import Application
 from theory import commands
 
 
-@click.group(cls=Subcommands, package=commands)
+@click.group(cls=Application, package=commands)
 @click.version_option(package_name="aria-distill")
 def main() -> None:
-    """How well does a tracker follow a moving discrepancy, how far from the best, and how should it be set?"""
+    """Bounds, limits and simulations of trackers of a moving discrepancy: how accurate they are and how to set them."""
 
 
 if __name__ == "__main__":

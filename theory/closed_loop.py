@@ -1,4 +1,4 @@
-"""Allocators in closed loop: what is visited is trained, and what is estimated decides what is visited."""
+"""Allocators in a closed loop: visits train a region, and the estimates decide the visits."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import torch
 
 from aria import registry
 from aria.allocators import Uniform
+from aria.cli.errors import failures_of
 from aria.interfaces import Allocator, Estimate, Tracker
+from aria.progress import bar
 from aria.samplers import draws
 from aria.threads import one_thread
 from theory.assumptions import Array
 from theory.errors import Z99
-from theory.printing import blamed_on
 from theory.regimes import Allocated, Random, Regime
-from theory.simulate import bar
 from theory.world import World
 
 
 def measure_allocators(
     spec: str, specs: tuple[str, ...], name: str, regime: Regime, steps: int, replicas: int, seed: int
 ) -> list[dict[str, object]]:
-    """What each allocator leaves of the discrepancy, beside its oracle's and a uniform allocation's."""
+    """Discrepancy that is left under each allocator, beside its oracle and a uniform allocation."""
     if not isinstance(regime.visits, Allocated):
-        raise ValueError(f"allocators are compared in a regime whose visits an allocator decides, not {name!r}")
+        raise ValueError(f"allocators can be compared only in a regime whose visits an allocator decides, not {name!r}")
     tracker = registry.tracker(spec)
     parts: dict[str, Allocator] = {registry.spec(part): part for part in map(registry.allocator, specs)}
     visits = regime.visits
@@ -43,17 +43,17 @@ def measure_allocators(
         uniform = left(Uniform(), False)
         rows: list[dict[str, object]] = []
         for shown, part in parts.items():
-            with blamed_on(part):
-                mine, oracle = left(part, False), left(part, True)
+            with failures_of(part):
+                own, oracle = left(part, False), left(part, True)
             lead = float((uniform - oracle).mean())
             rows.append(
                 {
                     "allocator": shown,
-                    "left": float(mine.mean()),
-                    "plus_minus": Z99 * float(mine.std(ddof=1)) / replicas**0.5,
+                    "left": float(own.mean()),
+                    "plus_minus": Z99 * float(own.std(ddof=1)) / replicas**0.5,
                     "oracle": float(oracle.mean()),
                     "uniform": float(uniform.mean()),
-                    "times_won": float((uniform - mine).mean()) / lead if lead > 1e-12 else None,
+                    "times_won": float((uniform - own).mean()) / lead if lead > 1e-12 else None,
                 }
             )
     return rows
@@ -68,15 +68,15 @@ def _left(
     seed: int,
     progress: Callable[[int], None],
 ) -> Array:
-    """(R,) the mean over regions of the truth after the last step, as a share of where it started."""
+    """(R,) mean truth over regions after the last step, as a share of that at the start."""
     shape = (replicas, regime.regions or 1)
     world = World(regime, Random(draws.step_seed(seed, 0), shape))
     state, begin = tracker.init(shape), world.truth.mean(-1)
     with torch.inference_mode():
         for step in range(1, steps + 1):
             truth = world.truth.expand(shape)
-            believed = Estimate(truth, torch.zeros_like(truth)) if oracle else tracker.estimate(state)
-            state = tracker.update(state, world.step(believed))
+            estimate = Estimate(truth, torch.zeros_like(truth)) if oracle else tracker.estimate(state)
+            state = tracker.update(state, world.step(estimate))
             if step % 50 == 0:
                 progress(step)
     left: Array = (world.truth.expand(shape).mean(-1) / begin).numpy()

@@ -1,9 +1,9 @@
-r"""The drift of a region, read at the shortest time scale that tells it from noise.
+r"""The drift of a region, estimated at the shortest time scale at which it is significant.
 
-Means of two neighbouring blocks of :math:`2^j` visits lie a time g apart and differ by D·g and noise of
-variance :math:`s^2v`, so over all pairs :math:`D_j^2 = \sum g^2(\Delta^2 - s^2v)/\sum g^4`: the mean square drift at
-that time scale. The smallest blocks that tell it from 0 are taken. It is what a log can show, never a promise: no data
-can bound a drift that may begin tomorrow.
+The means of two neighbouring blocks of :math:`2^j` visits are a time g apart and differ by D·g plus noise of variance
+:math:`s^2v`. Over all pairs :math:`D_j^2 = \sum g^2(\Delta^2 - s^2v)/\sum g^4` is the mean square drift at that time
+scale. The smallest blocks at which it differs significantly from 0 are used. This describes the log and guarantees
+nothing: no data can bound a drift that has not begun yet.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from theory.doubts import FALSE_ALARM
+from theory.assumption_checks import FALSE_ALARM
 
 Array = npt.NDArray[np.float64]
 
 JUMPED, AT_ONCE = 10, 0.7
-"""Of so many pairs of blocks one holds more than this share of all movement: a jump."""
+"""If at least JUMPED pairs of blocks exist and one has more than the share AT_ONCE of all movement, it is a jump."""
 CLEAR = 10.0
-"""Standard errors at which a drift is taken as it is read at that block size."""
+"""Number of standard errors from which the drift at a block size is used as it is."""
 
 
 class Drift(NamedTuple):
-    """What a region's log says of its drift; NaN where it says nothing."""
+    """Estimated drift of a region; NaN where it is unknown."""
 
     size: float = math.nan
     error: float = math.nan
@@ -33,11 +33,11 @@ class Drift(NamedTuple):
     block: int = 0
     course: str = "unknown"
     jump: float = math.nan
-    """The step near which most of the movement happened, if it did at once."""
+    """The step near which most of the movement happened, if it happened at once."""
 
 
 def drift(levels: dict[str, Array], variance: float, freedom: float) -> Drift:
-    """The drift at the smallest block size that tells it from 0; ``freedom`` is that of the ``variance``."""
+    """The drift at the smallest block size at which it is significant; ``freedom`` is that of the ``variance``."""
     from scipy.special import fdtri
 
     known = (levels["pairs"] >= 3) & (levels["gap4"] > 0)
@@ -47,7 +47,7 @@ def drift(levels: dict[str, Array], variance: float, freedom: float) -> Drift:
     square = np.where(known, (part["moved"] - variance * part["noise"]) / part["gap4"], 0.0)
     error = np.where(known, variance * np.sqrt(part["error"]) / part["gap4"], np.inf)
     freedoms = 2 * part["noise"] ** 2 / part["error"]  # of a sum of squares with unequal weights (Satterthwaite)
-    chance = fdtri(freedoms, max(freedom, 1.0), 1 - FALSE_ALARM)  # a ratio that noise alone will not reach
+    chance = fdtri(freedoms, max(freedom, 1.0), 1 - FALSE_ALARM)  # a ratio that noise alone does not reach
     least = np.where(known, variance * part["noise"] * (chance - 1) / part["gap4"], np.inf)
     limit, seen = math.sqrt(float(least.min())), square > least
     if not seen.any():
@@ -68,10 +68,10 @@ def drift(levels: dict[str, Array], variance: float, freedom: float) -> Drift:
 
 
 def _course(square: Array, known: npt.NDArray[np.bool_], at: int) -> str:
-    """Steady drift is alike at all block sizes; that of a random walk falls as one over the block size."""
+    """A steady drift is the same at all block sizes; that of a random walk falls as one over the block size."""
     last = int(np.flatnonzero(known)[-1])
     if last < at + 2:
         return "steady"
-    first = min(at + 1, last - 2)  # the level that was just clear is more often too high than too low
+    first = min(at + 1, last - 2)  # the level that has just become significant is more often too high than too low
     fall = square[first + 2] / max(square[first], 1e-300)
     return "wandering" if fall < 0.5 else "steady"  # a walk falls to 1/4

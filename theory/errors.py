@@ -1,4 +1,4 @@
-"""What is kept of the errors of simulated trackers: moments of the last ones, and what else was asked for."""
+"""Errors of simulated trackers: moments of the final ones, and whatever else is recorded."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 from aria.interfaces import Device, State, Tracker
 
 RECORDS = ("sample", "sums", "weighted", "peak", "curve", "certificate")
-"""What can be recorded beside the moments of the final errors; see :class:`Errors`."""
+"""What can be recorded in addition to the moments of the final errors; see :class:`Errors`."""
 Z99 = 2.576
-"""Half width of a 99 % interval of a mean, in standard errors."""
+"""Half-width of a 99 % confidence interval of a mean, in standard errors."""
 
 
 class Moments(NamedTuple):
@@ -29,13 +29,13 @@ class Moments(NamedTuple):
 class Errors:
     r"""The errors of R replicas: filtering :math:`e_t = m_t - \mu_t` and prediction :math:`p_t = m_{t-1} - \mu_t`.
 
-    ``records`` holds what was asked for, (R, K) each unless said otherwise, with sums over the steps after ``burn``:
+    ``records`` holds the requested records, (R, K) each unless noted; sums are over the steps after ``burn``:
 
     ============= ====================================================================================================
     "sample"      ``filtering`` and ``prediction``, the errors of the last step
     "sums"        ``sum e``, ``sum e²``, ``sum p``, ``sum p²``
     "weighted"    ``sum q``, ``sum q e`` and ``sum q e²`` with the visit probability q_t and the error e_{t-1} before
-                  it, and ``start``, the error at step ``burn``: all that T13 is about
+                  it, and ``start``, the error at step ``burn``: all that T13 needs
     "peak"        ``peak``, the largest \|e_t\|
     "curve"       ``curve e``, ``curve e²``, ``curve p``, ``curve p²``, (T - burn, K) each: averages over replicas
     "certificate" ``start weight``, ``lag`` and ``noise`` of the last step
@@ -50,7 +50,7 @@ class Errors:
     records: dict[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Tensor:
-        """A record by its name."""
+        """The record called ``name``."""
         if name not in self.records:
             raise KeyError(f"{name!r} was not recorded, only {', '.join(sorted(self.records)) or 'the moments'}")
         return self.records[name]
@@ -72,7 +72,7 @@ class Errors:
 
 
 class Tally:
-    """What one block of replicas records as it goes on; ``burn`` and ``steps`` are those of the simulation."""
+    """Accumulates the records of one block of replicas; ``burn`` and ``steps`` are those of the simulation."""
 
     def __init__(
         self, record: frozenset[str], shape: tuple[int, int], burn: int, steps: int, device: Device = None
@@ -96,7 +96,7 @@ class Tally:
         return torch.zeros(shape, dtype=torch.float64, device=self.device)
 
     def add(self, step: int, last: Tensor, before: Tensor, truth: Tensor, value: Tensor, visit: Tensor) -> None:
-        """One step: the estimates m_{t-1} and m_t, the truths μ_{t-1} and μ_t, and q_t."""
+        """Add a step: the estimates m_{t-1} and m_t, the truths μ_{t-1} and μ_t, and q_t."""
         records, kinds = self.records, self.record
         e, p = value - truth, last - truth  # (R, K)
         if "sums" in kinds:
@@ -125,7 +125,7 @@ class Tally:
                 records |= {"filtering": e, "prediction": p}
 
     def close(self, tracker: Tracker, state: State) -> None:
-        """What is read off the memory at the end."""
+        """Record the certificate from the final state."""
         if "certificate" not in self.record:
             return
         certificate = tracker.certificate(state)

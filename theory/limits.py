@@ -1,10 +1,10 @@
-r"""How well any tracker can do, so that a tracker's bound has something to be measured by (T15, T18).
+r"""Lower limits of the error of any tracker, to compare the bound of a tracker with (T15, T18).
 
-The target moves by at most ``drift`` (D) a step, observations have variance ``sigma``² (s²), ``batch`` (n) of them at a
-visit, visits have probability ``visit_rate`` (q). ``when="now"`` includes the newest observation, ``when="next"`` is
-one step later. The hardest paths are :math:`\pm f`, :math:`f_j = (h-j)_+D` at age j: they differ most today and cost
-the least evidence, :math:`v = \frac{qn}{s^2}\sum_j f_j^2`. They do not look at the noise, so the limits hold for
-oblivious and adaptive drift alike. They assume a past of at least h steps.
+The target moves by at most ``drift`` (D) per step, observations have variance ``sigma``² (s²), a visit has ``batch``
+(n) of them, and visits have probability ``visit_rate`` (q). ``when="now"`` includes the newest observation,
+``when="next"`` is one step later. The hardest paths are :math:`\pm f`, :math:`f_j = (h-j)_+D` at age j: they differ
+most now and give the least evidence, :math:`v = \frac{qn}{s^2}\sum_j f_j^2`. They do not depend on the noise, so the
+limits hold for both oblivious and adaptive drift. They assume a past of at least h steps.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ LOWER_CONSTANT = 0.9363167561
 ELEMENTARY_CONSTANT = 0.6655426934
 """0.6655: the same for its simple form with the normal distribution function."""
 DIRECT_AGES = 500
-"""How many ages are added one by one before sums are done by quadrature."""
+"""Number of ages that are summed one by one; beyond that sums are computed by quadrature."""
 
 
 def linear_limit_width(sigma: Values, drift: Values, visit_rate: Values = 1.0, batch: Values = 1) -> Number:
     r"""Width h of the best linear tracker's triangular weights :math:`w_j \propto (h-j)_+` (T15-lin).
 
-    The root of :math:`\sum_j j\,(h-j)_+ = \frac{s^2}{qnD^2}`, now and next alike; about :math:`(6s^2/(qnD^2))^{1/3}`.
+    The root of :math:`\sum_j j\,(h-j)_+ = \frac{s^2}{qnD^2}`, for both ``when``; about :math:`(6s^2/(qnD^2))^{1/3}`.
     1 without noise; inf without drift.
 
     >>> round(linear_limit_width(sigma=1.0, drift=0.05), 3)
@@ -60,7 +60,7 @@ def linear_limit(
     .. math:: R_A = \sup_h \frac{(hD)^2}{1 + \frac{qnD^2}{s^2}\sum_j (h-j)_+^2}
                   = \frac{s^2}{qn}\,\frac{h}{\sum_j (h-j)_+}
 
-    with ages j from 0 now, from 1 next, and h of :func:`linear_limit_width`. Attained at q = 1 by the triangular
+    with ages j from 0 (now) or 1 (next), and h of :func:`linear_limit_width`. Attained at q = 1 by the triangular
     weights; :math:`1.1006\,(s^2/n)^{2/3}D^{2/3}` for small drift. For q < 1 a lower bound (visits as evenly spread as
     fractions could be), which :func:`asynchronous_linear_limit` sharpens. 0 without drift.
 
@@ -86,7 +86,7 @@ def asynchronous_linear_limit(
     .. math:: \sup_h\ (hD)^2\, E\Big[\frac1{1+S}\Big], \quad S = \frac n{s^2}\sum_j u_j f_j^2, \qquad
               E\frac1{1+S} = \int_0^\infty e^{-x}\prod_j\big(1-q+q\,e^{-xnf_j^2/s^2}\big)\,dx
 
-    with independent visits :math:`u_j` of probability q that the tracker knows of. The supremum is found on a fine
+    with independent visits :math:`u_j` of probability q that the tracker observes. The supremum is computed on a fine
     grid and the integrals by quadrature (to about 10⁻⁶; sums over more than 500 ages too). Never below
     :func:`linear_limit`, to which it is equal at q = 1. A lower bound on the worst case: sharp for the two-point prior.
 
@@ -115,18 +115,19 @@ def minimax_lower_bound(
     when: str = "now",
     prior: str = "best",
 ) -> Number:
-    r"""A worst-case mean squared error that no tracker whatever beats (T15, T18), Gaussian noise included.
+    r"""A worst-case mean squared error that no tracker can beat (T15, T18), already for Gaussian noise.
 
     The Bayes risk of a prior on multiples of the path f, with evidence v, maximised over h:
 
-    * ``"two"``: ±f alike, :math:`(hD)^2\,E[1-\tanh(v+\sqrt v Z)]`; :math:`.9363\,(s^2/n)^{2/3}D^{2/3}` for small drift;
-    * ``"three"``: the same with a share of 0 as well; better where drift is large; for q = 1 only;
-    * ``"cosine"``: a squared cosine over [−f, f] (van Trees), :math:`(hD)^2/(\pi^2+v)`; right for very large drift;
+    * ``"two"``: ±f with equal probability, :math:`(hD)^2\,E[1-\tanh(v+\sqrt v Z)]`; for small drift
+      :math:`.9363\,(s^2/n)^{2/3}D^{2/3}`;
+    * ``"three"``: the same with some probability of 0; better for large drift; for q = 1 only;
+    * ``"cosine"``: a squared cosine over [−f, f] (van Trees), :math:`(hD)^2/(\pi^2+v)`; sharp for very large drift;
     * ``"elementary"``: below "two", :math:`2(hD)^2\Phi(-\sqrt v)`;
     * ``"best"``: the largest that applies.
 
-    Any h gives a valid bound, so the grid search needs no proof. For q < 1 convexity in v lets the mean evidence stand
-    for random visits: proven for "cosine" and "elementary", checked numerically for "two".
+    Any h gives a valid bound, so the grid search needs no proof. For q < 1 the mean evidence replaces random visits,
+    which convexity in v justifies: proven for "cosine" and "elementary", checked numerically for "two".
 
     >>> round(minimax_lower_bound(sigma=1.0, drift=0.05), 4)
     0.1154
@@ -173,7 +174,7 @@ def times_limit(
     return plain(assumptions.non_negative("mse", mse) / limit(sigma, drift, visit_rate, batch, when))
 
 
-# --------------------------------------------------------------------------------------------------------------- inside
+# -------------------------------------------------------------------------------------------------------------- helpers
 
 
 def _evidence(sigma: Values, drift: Values, visit_rate: Values, batch: Values) -> tuple[Array, Array, Array]:
@@ -237,7 +238,7 @@ def _search(target: Array, variance: Array, d: Array, first: int, risk: Callable
         goal = float(target[where])
         if d[where] == 0 or not np.isfinite(goal) or (goal == 0 and not first):
             continue
-        # Evidence 1 lies between the widths √target (below 1) and (6·target)^(1/3); look two octaves around.
+        # Evidence 1 lies between the widths √target (below 1) and (6·target)^(1/3); search two octaves around.
         low = 0.25 * min(np.sqrt(goal), 1.0) if not first else 0.9
         grid = np.geomspace(low, 4 * max(1.0, (6 * goal) ** (1 / 3)), 200)
         if first:
@@ -265,7 +266,7 @@ def _best_pattern(ratio: float, q: float, n: float, first: int) -> float:
         return h**2 * float(weight @ np.exp(_log_product(x * scale, q, h, first)))
 
     middle = float(_width(np.asarray(1 / (q * scale))))
-    # Between whole numbers there may be a maximum each.
+    # There may be one maximum between each pair of whole numbers.
     grid = np.geomspace(0.4 * middle, 4 * max(middle, 2 / q), 100 if middle < 50 else 24)
     best = 0.0
     for _ in range(3):

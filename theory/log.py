@@ -1,19 +1,19 @@
-r"""Reads the discrepancy log of a training run, in pieces: memory does not grow with the length of the log.
+r"""Reads the discrepancy log of a training run in pieces, so that memory does not grow with the length of the log.
 
-A log is JSONL, one object a line, or CSV with a header, in UTF-8. All its rows are of one of two kinds:
+A log is JSONL, one object per line, or CSV with a header, in UTF-8. All rows are of the same one of two kinds:
 
 ======================================== ============================================================================
 ``step, region, value``                  one observation
-``step, region, n, mean`` [``, square``] ``n`` observations by their mean and, if given, the mean of their squares
+``step, region, n, mean`` [``, square``] the mean of ``n`` observations and, optionally, the mean of their squares
 ======================================== ============================================================================
 
-Steps and regions are whole numbers from 0; steps may not go back. Rows of one step and region are one visit, unless
-rows of the second kind have ``update``: then they sum up what happened since the step logged before, the tracker has
-been updated ``update`` times by now, and ``visits`` of the updates since saw the region (1 if there is no such column).
-Noise is read best where the scatter within a visit is known: from rows of ``value``, or from ``square``. Other columns,
-such as the probability ``q`` of a draw, are passed over, and so are rows with ``n`` 0.
+Steps and regions are whole numbers from 0; steps may not decrease. The rows of one step and region are one visit. If
+rows of the second kind have a column ``update``, however, they sum up everything since the previous logged step: the
+tracker has been updated ``update`` times so far, and ``visits`` of the updates since that step visited the region (1
+without that column). Noise is estimated best if the scatter within a visit is known, from rows of ``value`` or from
+``square``. Other columns, such as the probability ``q`` of a draw, are ignored, and so are rows with ``n`` 0.
 
-A last line without its end was being written when the run stopped: it is left out, and :attr:`Log.torn` says so.
+An incomplete last line, which was being written when the run stopped, is ignored and sets :attr:`Log.torn`.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 Parser = Callable[[list[bytes]], Array]
-"""Lines to (7, rows) numbers, one row of them for each of :data:`COLUMNS`."""
+"""Converts lines to (7, rows) numbers, one row for each of :data:`COLUMNS`."""
 COLUMNS = ("step", "region", "n", "mean", "square", "visits", "update")
-UNSAID = {"n": 1.0, "square": math.nan, "visits": 1.0, "update": math.nan}
-"""What stands for a column that a log does not have."""
+DEFAULTS = {"n": 1.0, "square": math.nan, "visits": 1.0, "update": math.nan}
+"""Values of optional columns that a log does not have."""
 
 PIECE = 1 << 23
 """Bytes read at a time."""
 MOST_REGIONS = 100_000
-"""Regions are numbered from 0 to below this."""
+"""Region numbers are from 0 to below this."""
 HUGE = 1e50
-"""Values stay below it, so that none of what is computed from them overflows."""
+"""Upper bound of the values, so that nothing computed from them overflows."""
 ROUNDED = 1e-4
-"""By how much of itself a mean of squares may fall short of the squared mean, in a log of a few digits."""
+"""Relative amount by which a mean of squares may be below the squared mean, in a log with few digits."""
 COMPRESSED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"(\xb5/\xfd": "zstd", b"\xfd7zXZ": "xz", b"BZh": "bzip2"}
 UNREADABLE = (ValueError, TypeError, KeyError, OverflowError, RecursionError)
-"""What a parser may raise for lines that are not rows."""
+"""Exceptions that a parser may raise for lines that are not rows."""
 
 
 class LogError(ValueError):
-    """A log that cannot be read; the message is one line with the file and, where there is one, the line."""
+    """A log that cannot be read; the message is one line with the file and, if there is one, the line number."""
 
 
 class LineError(ValueError):
-    """What is wrong with one line."""
+    """Why one line cannot be read."""
 
 
 class VisitTable(NamedTuple):
-    """Visits in order of region and then step, one entry each."""
+    """Visits in order of region and then step, one entry for each."""
 
     region: Whole
     step: Whole
@@ -67,17 +67,17 @@ class VisitTable(NamedTuple):
     """Number of observations."""
     mean: Array
     within: Array
-    """Sum of squared deviations from the mean, as far as the log shows them."""
+    """Sum of squared deviations from the mean, as far as the log has them."""
     freedom: Array
     """Degrees of freedom of ``within``."""
     visits: Array
-    """How many of the tracker's updates saw the region: 1, but in a log that sums up several."""
+    """Number of tracker updates that visited the region: 1, unless a row sums up several."""
     updates: Array
-    """Of how many since the step logged before; NaN in a log that does not count them."""
+    """Number of tracker updates since the previous logged step; NaN in a log that does not count them."""
 
 
 class Log:
-    """A log on disk. ``rows``, ``torn`` and ``first`` are known once :meth:`visits` has come to its end.
+    """A log on disk. ``rows``, ``torn`` and ``first`` are set when :meth:`visits` is exhausted.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,8 +91,8 @@ class Log:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if self.path.is_dir():
-            raise LogError(f"{self.path} is a folder: name the log in it")
-        self.size = self.path.stat().st_size  # a missing file says so here
+            raise LogError(f"{self.path} is a folder: give the log file in it")
+        self.size = self.path.stat().st_size  # raises if the file is missing
         self.rows = 0
         self.torn = False
         self.first: int | None = None
@@ -100,13 +100,13 @@ class Log:
         self._counted: tuple[float, float] | None = None
 
     def visits(self, progress: Callable[[int, int], None] | None = None) -> Iterator[VisitTable]:
-        """The visits, a piece of the log at a time; a visit is never split between two pieces."""
+        """The visits, one piece of the log at a time; a visit is never split between two pieces."""
         self.rows, self.torn, self.first, self.last, self._counted = 0, False, None, 0, None
         held = np.empty((len(COLUMNS), 0))
         for rows, done in self._pieces():
             rows = np.concatenate([held, rows], axis=1)
             whole = int(np.searchsorted(rows[0], rows[0, -1])) if rows.shape[1] else 0
-            held = rows[:, whole:]  # the last step may go on in the next piece
+            held = rows[:, whole:]  # the last step may continue in the next piece
             if progress:
                 progress(done, self.size)
             if whole:
@@ -114,11 +114,13 @@ class Log:
         if held.shape[1]:
             yield self._whole(held)
         if not self.rows:
-            raise LogError(f"{self.path.name} holds no rows{' but a last line without its end' if self.torn else ''}")
+            raise LogError(f"{self.path.name} holds no rows{' except an incomplete last line' if self.torn else ''}")
 
     def _whole(self, rows: Array) -> VisitTable:
-        """Whole steps, with the updates since the step before in place of their count. The head of a log may have been
-        cut, so of its first step they are as many as one of its regions needs."""
+        """Convert complete steps, with the updates since the previous step in place of their total.
+
+        The head of a log may be missing, so its first step gets as many updates as one of its regions needs.
+        """
         step, visits, update = rows[0], np.maximum(rows[5], 1.0), rows[6]
         logged, first, place = np.unique(step, return_index=True, return_inverse=True)  # steps rise
         count, most = update[first], np.maximum.reduceat(visits, first)
@@ -159,7 +161,7 @@ class Log:
                     self.torn = True
 
     def _start(self, file: BinaryIO) -> tuple[Parser, bytes, int]:
-        """How to read the rows, what was read of them to find out, and the number of their first line."""
+        """The parser of the rows, the text already read to choose it, and the number of the first row's line."""
         head, number = file.readline(PIECE).removeprefix(b"\xef\xbb\xbf"), 1
         while head and not head.strip():
             head, number = file.readline(PIECE), number + 1
@@ -173,7 +175,7 @@ class Log:
         except UnicodeDecodeError:
             text = "\0"
         if "\0" in text:
-            raise LogError(f"{self.path.name} is no text in UTF-8")
+            raise LogError(f"{self.path.name} is not UTF-8 text")
         if text.lstrip()[0] == "[":
             raise LogError(f"{self.path.name} begins with a list: write one JSON object a line")
         if text.lstrip()[0] == "{":
@@ -184,7 +186,7 @@ class Log:
         return _csv_parser(text, self.path.name), b"", number + 1
 
     def _checked(self, lines: list[bytes], number: int, parse: Parser) -> Array:
-        """(7, rows) numbers out of lines, of which the first is the ``number``-th of the file."""
+        """(7, rows) numbers from lines, the first of which is line ``number`` of the file."""
         filled = [line for line in lines if line.strip()]
         if not filled:
             return np.empty((len(COLUMNS), 0))
@@ -224,7 +226,7 @@ class Log:
         return rows
 
     def _explain(self, lines: list[bytes], number: int, parse: Parser) -> str:
-        """What is wrong with the first line that cannot be read."""
+        """The reason why the first unreadable line cannot be read."""
         for i, line in enumerate(lines):
             if not line.strip():
                 continue
@@ -248,7 +250,7 @@ def _fault(row: Array, before: float) -> str:
     if not (step >= 0 and step == np.floor(step) and step < 2.0**53):
         return f"step must be a whole number of at least 0, got {step:g}"
     if step < before:
-        return f"steps go back from {before:.0f} to {step:.0f}: give each run by itself, in order of its steps"
+        return f"steps go back from {before:.0f} to {step:.0f}: use one log per run, in order of its steps"
     if not (region == np.floor(region) and 0 <= region < MOST_REGIONS):
         return f"region must be a whole number from 0 to {MOST_REGIONS - 1}, got {region:.10g}"
     if not (n >= 0 and n == np.floor(n) and n < 2.0**53):
@@ -278,7 +280,7 @@ def _check_names(names: list[str], shown: str) -> None:
 
 
 def _rest(names: Collection[str]) -> tuple[str, ...]:
-    """The columns that are read beside step and region."""
+    """The columns that are read in addition to step and region."""
     if "value" in names:
         return ("value",)
     counted = ("visits", "update") if "update" in names else ()
@@ -286,10 +288,10 @@ def _rest(names: Collection[str]) -> tuple[str, ...]:
 
 
 def _rows(read: Array, names: Sequence[str]) -> Array:
-    """(7, rows) out of the columns of these names; a ``value`` is the mean of one."""
-    given = dict(zip(names, read))
-    given["mean"] = given.pop("value", given.get("mean"))
-    return np.stack([given.get(name, np.full(read.shape[1], UNSAID.get(name))) for name in COLUMNS])
+    """(7, rows) from the columns with these names; a ``value`` is the mean of one observation."""
+    columns = dict(zip(names, read))
+    columns["mean"] = columns.pop("value", columns.get("mean"))
+    return np.stack([columns.get(name, np.full(read.shape[1], DEFAULTS.get(name))) for name in COLUMNS])
 
 
 def _csv_parser(head: str, shown: str) -> Parser:
@@ -299,14 +301,14 @@ def _csv_parser(head: str, shown: str) -> Parser:
         raise LogError(f"{shown} line 1: {error}") from None
     names = [name.strip() for name in cells]
     if len(names) == 1 and any(other in head for other in ";\t"):
-        raise LogError(f"{shown} must have its cells separated by commas, its header is {head.strip()[:60]!r}")
+        raise LogError(f"{shown} must have cells separated by commas; its header is {head.strip()[:60]!r}")
     _check_names(names, shown)
     wanted = ("step", "region", *_rest(names))
     places = [names.index(name) for name in wanted]
 
     def parse(lines: list[bytes]) -> Array:
         if len(lines) == 1 and lines[0].decode("utf-8", "replace").strip() == head.strip():
-            raise LineError("it is the header again: give each run by itself")
+            raise LineError("it is the header again: use one log per run")
         text = b"\n".join(lines)
         if b'"' not in text:
             commas = {line.count(b",") for line in lines} - {len(names) - 1}
@@ -330,14 +332,14 @@ def _jsonl_parser(keys: list[str]) -> Parser:
         if len(records) != len(lines):
             raise ValueError
         if not isinstance(records[0], dict):
-            raise LineError("it is no JSON object")
+            raise LineError("it is not a JSON object")
         return _rows(np.array([[record[name] for record in records] for name in names], dtype=np.float64), names)
 
     return parse
 
 
 def _keys(line: bytes) -> list[str] | None:
-    """The keys of a JSON object; None if the line is none."""
+    """The keys of a JSON object; None if the line is not one."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
@@ -346,7 +348,7 @@ def _keys(line: bytes) -> list[str] | None:
 
 
 def _visits(rows: Array) -> VisitTable:
-    """(7, rows) put together by region and step."""
+    """Group (7, rows) by region and step."""
     step, region = rows[0].astype(np.int64), rows[1].astype(np.int64)
     order = np.lexsort((step, region))
     step, region = step[order], region[order]

@@ -1,7 +1,7 @@
 r"""Exact moments of a linear tracker's error, without Monte Carlo.
 
-The weights :math:`w_j` a tracker gives to observations of age j are read off the shipped class by showing it impulses.
-With them the error of a regime visited every step and driven by independent moves is known exactly (T0):
+The weights :math:`w_j` that a tracker gives to observations of age j are measured on the shipped class with impulses.
+With them the error in a regime with visits at every step and independent moves is known exactly (T0):
 
 .. math:: E e_T = \sum_j w_j(\bar\mu_{T-j} - \bar\mu_T), \qquad
           Var(e_T) = \sum_j w_j^2 s_{T-j}^2/n + \sum_{i\ge1} T_i^2\,\tau_{T-i+1}^2, \qquad T_i = \sum_{j\ge i} w_j .
@@ -40,10 +40,10 @@ def weights(tracker: Tracker, steps: int, batch: int = 1) -> Tensor:
     """
     checks.whole("steps", steps, least=1)
     if tracker.certificate(tracker.init((1,))) is None:
-        raise ValueError(f"tracker must be linear, its gains blind to the signal; {tracker!r} has no certificate")
+        raise ValueError(f"tracker must be linear (gains independent of the signal); {tracker!r} has no certificate")
     state = tracker.init((steps, 1))
     n = torch.full((steps, 1), float(batch), dtype=torch.float64)
-    for step in range(steps):  # replica i sees a 1 at step i and nothing else
+    for step in range(steps):  # replica i gets a 1 at step i and 0 otherwise
         mean = torch.zeros_like(n)
         mean[step] = 1
         state = tracker.update(state, RegionStats(n, n * mean, n * mean, torch.ones_like(n)))
@@ -59,7 +59,7 @@ def exact(tracker: Tracker, regime: Regime, steps: int) -> Exact:
     0.25513
     """
     w, means, variances, noise = _pieces(tracker, regime, steps)
-    moved = means.cumsum(0)  # (T,) mean truth after each step, less the start
+    moved = means.cumsum(0)  # (T,) mean truth after each step, minus the start
     path = moved.flip(0)  # by age
     tails = w.flip(0).cumsum(0).flip(0)  # T_i for i = 0 … T-1
     walk = (tails[1:] ** 2 * variances.flip(0)[:-1]).sum()
@@ -77,7 +77,7 @@ def exact_prediction(tracker: Tracker, regime: Regime, steps: int) -> Exact:
     checks.whole("steps", steps, least=2)
     before = exact(tracker, regime, steps - 1)
     move = regime.drift.mean_move(steps)
-    assert move is not None  # exact() refuses such a drift
+    assert move is not None  # exact() raises for such a drift
     return Exact(before.mean - move, before.variance + regime.drift.variance)
 
 

@@ -1,14 +1,14 @@
-r"""Noise and drift of every region, read from a log in one pass.
+r"""Noise and drift of every region, estimated from a log in one pass.
 
-**Noise.** Where single observations of one visit are in the log, their pooled variance. Else, from three visits in a
-row, how far the middle one lies from the line through its neighbours,
+**Noise.** If the log contains the single observations of a visit, their pooled variance. Otherwise the deviation of the
+middle one of three consecutive visits from the line through its neighbours,
 
 .. math:: r = \bar y_1 - \lambda\bar y_0 - (1-\lambda)\bar y_2, \quad \lambda = \frac{t_2-t_1}{t_2-t_0}, \qquad
           E r^2 = s^2 v, \quad v = \frac1{n_1} + \frac{\lambda^2}{n_0} + \frac{(1-\lambda)^2}{n_2}
 
-on a line, whatever its slope: ``rice_variance(order=2)`` for gaps and batches of any size.
+on a line of any slope: this is ``rice_variance(order=2)`` for gaps and batches of any size.
 
-The drift is that of :mod:`theory.drift_estimate`.
+**Drift.** See :mod:`theory.drift_estimate`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from theory.doubts import doubts_of
+from theory.assumption_checks import STEPS_NEEDED, assumption_warnings
 from theory.drift_estimate import drift
 from theory.log import VisitTable
 
@@ -27,14 +27,14 @@ Array = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
 
 LEVELS = 26
-"""Blocks of up to 2**25 visits."""
+"""Blocks have up to 2**25 visits."""
 OVERLAP = 35 / 18
 """Variance of a sum of squared triples over that of independent ones, at visits of every step: 1 + 2(4/9 + 1/36)."""
 ENOUGH = 30
-"""Degrees of freedom from which the scatter within visits is preferred."""
+"""Degrees of freedom from which the scatter within visits is used rather than that between visits."""
 BLURRED = 3.0
-"""A visit is somewhere within what a row sums up: movement of d there adds d²/12 to a visit's variance of s²/n, and is
-told where that would be a quarter."""
+"""A row that sums up several updates does not say when its visits were. A movement of d in that time adds d²/12 to the
+variance s²/n of a visit; a warning is given where it would add a quarter."""
 SUMS = (
     *("rows", "visits", "observations", "inverse", "total", "within", "freedom"),
     *("worst", "worst step", "follow", "product", "white"),
@@ -43,15 +43,15 @@ BY_LEVEL = ("pairs", "moved", "noise", "gap4", "error", "cross", "most", "most s
 
 
 class Reading(NamedTuple):
-    """What a log says of one region."""
+    """Estimates for one region of a log."""
 
     region: int
     visits: int
     observations: float
     visit_rate: float
-    """Share of the tracker's updates that visit the region: of the steps, if the log does not count updates."""
+    """Share of the tracker's updates that visit the region; share of the steps if the log does not count updates."""
     batch: float
-    """Observations a visit, as their harmonic mean: what the noise of a mean depends on."""
+    """Harmonic mean of the number of observations per visit, which determines the noise of a mean."""
     mean: float
     sigma: float
     sigma_from: str
@@ -59,21 +59,40 @@ class Reading(NamedTuple):
     sigma_error: float
     """Its standard error."""
     drift: float
-    """Root mean square drift from one update of the tracker to the next; 0 where none can be told from 0."""
+    """Root mean square drift from one update of the tracker to the next; 0 if not significantly different from 0."""
     drift_error: float
-    """Its standard error if the drift is steady; 0 without drift."""
+    """Standard error of the drift if it is steady; 0 without drift."""
     drift_limit: float
-    """What a steady drift would have had to exceed to be seen."""
+    """A steady drift above this would have been detected."""
     block: int
-    """Rows in a block at which the drift was read; 0 without drift."""
+    """Number of rows per block at which the drift was estimated; 0 without drift."""
     course: str
-    """"still", "steady", "wandering" where the drift is smaller over longer blocks, or "jump" where it came at once."""
-    doubts: tuple[str, ...]
-    """Assumptions that the data speak against, one line each."""
+    """"still", "steady", "wandering" if the drift is smaller over longer blocks, "jump" if it all came at once, or
+    "unknown"."""
+    steps: int
+    """Logged steps at which the region was visited."""
+    warnings: tuple[str, ...]
+    """Assumptions that the data contradict, one line each; empty if there are too few steps to judge."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether there were enough visits to check the assumptions."""
+        return self.steps >= STEPS_NEEDED
+
+    @property
+    def plausible(self) -> bool:
+        """Whether the assumptions were checked and none is contradicted."""
+        return self.judged and not self.warnings
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """The warnings, preceded by a line that says so if the region could not be judged."""
+        missing = () if self.judged else (f"not judged: {self.steps} of {STEPS_NEEDED} steps",)
+        return missing + self.warnings
 
 
 class Readings:
-    """Adds up visits, piece by piece; memory depends on the number of regions only.
+    """Accumulates visits piece by piece; memory depends only on the number of regions.
 
     >>> rng = np.random.default_rng(0)
     >>> t = np.arange(4000)
@@ -101,7 +120,7 @@ class Readings:
     # ------------------------------------------------------------------------------------------------------- adding
 
     def add(self, visits: VisitTable) -> None:
-        """The visits of a further piece, in order of region and step, later than all before."""
+        """Add the visits of another piece, in order of region and step, all later than those before."""
         if not visits.region.size:
             return
         self._grow(int(visits.region[-1]) + 1)
@@ -145,7 +164,7 @@ class Readings:
         self._size = size
 
     def _triples(self, region: Whole, t: Array, n: Array, y: Array) -> None:
-        """Three visits in a row, those of the last piece included."""
+        """Accumulate triples of consecutive visits, including those that began in the previous piece."""
         here = np.unique(region)
         known = self._last[here]  # (regions here, 3, 3): t, n, y of the last three visits, n = 0 where there was none
         owner = np.concatenate([np.repeat(here, 3), region])
@@ -189,16 +208,16 @@ class Readings:
         v: Array,
         middle: Array,
     ) -> None:
-        """Products of triples that share two visits, and what they would be under white noise of variance 1."""
+        """Accumulate products of triples that share two visits, and their mean under white noise of variance 1."""
         both = fits[1:] & fits[:-1] & (owner[1:] == owner[:-1]) & fresh[1:]
-        alike = -(share[1:] / middle[:-1] + (1 - share[:-1]) / middle[1:]) / np.sqrt(v[1:] * v[:-1])
-        for name, term in (("follow", np.ones_like(alike)), ("product", r[1:] * r[:-1]), ("white", alike)):
+        expected = -(share[1:] / middle[:-1] + (1 - share[:-1]) / middle[1:]) / np.sqrt(v[1:] * v[:-1])
+        for name, term in (("follow", np.ones_like(expected)), ("product", r[1:] * r[:-1]), ("white", expected)):
             self._sums[name] += np.bincount(owner[1:][both], term[both], self._size)
 
     def _pair(
         self, level: int, region: Whole, t: Array, weight: Array, mean: Array
     ) -> tuple[Whole, Array, Array, Array]:
-        """Pairs blocks of 2**level visits, notes how they differ, and returns the blocks of twice the size."""
+        """Pair blocks of 2**level visits, accumulate their differences, and return the blocks of twice the size."""
         here = np.unique(region)
         held = {name: part[here, level] for name, part in self._waiting.items()}
         old = held["weight"] > 0
@@ -243,8 +262,8 @@ class Readings:
 
     @property
     def updates(self) -> int:
-        """Updates of the tracker from the first visit to the last: steps, if the log does not count them."""
-        if self._counted > 0:  # else NaN, or nothing was read
+        """Updates of the tracker from the first visit to the last; steps if the log does not count updates."""
+        if self._counted > 0:  # otherwise NaN, or nothing was read
             return int(self._counted)
         return 0 if self._first_step is None else int(self._last_step - self._first_step) + 1
 
@@ -255,7 +274,7 @@ class Readings:
         return (self._last_step - (self._first_step or 0.0)) / later if later > 0 else 1.0
 
     def read(self) -> list[Reading]:
-        """One reading for each region that was visited at all."""
+        """One reading for each region that was visited."""
         return [self._region(int(k)) for k in np.flatnonzero(self._sums.get("visits", np.zeros(0)))]
 
     def _region(self, k: int) -> Reading:
@@ -264,20 +283,20 @@ class Readings:
         triples = float(levels["triples"].sum())
         between = float(levels["r2"].sum()) / triples if triples else math.nan
         tails = float(levels["r4"].sum()) / triples / between**2 if between > 0 else 3.0
-        if sums["freedom"] >= ENOUGH and not (self.summed and triples >= ENOUGH):  # a sum's scatter has drift in it
+        if sums["freedom"] >= ENOUGH and not (self.summed and triples >= ENOUGH):  # the scatter of a sum contains drift
             variance, source, freedom = sums["within"] / sums["freedom"], "within", sums["freedom"]
-        else:  # neighbouring triples share visits: they are worth half as many independent ones
+        else:  # neighbouring triples share visits: they count for about half as many independent ones
             variance, source, freedom = between, "triples", triples / OVERLAP
         scatter = max(tails - 1, 2.0) if math.isfinite(tails) else 2.0
         found = drift(levels, variance, freedom)
-        doubts = doubts_of(sums, levels, variance, between, source, found.size * self._stride)
+        warnings = assumption_warnings(sums, levels, variance, between, source, found.size * self._stride)
         if found.course == "jump":
-            doubts += (f"most of its movement is near step {found.jump:.0f}: a jump or a short fall, no steady drift",)
+            warnings += (f"most of the movement is near step {found.jump:.0f}: a jump or a short fall, not steady",)
         moved = found.size * self._stride * self.updates / sums["rows"]
         if self.summed and moved > math.sqrt(max(variance, 0.0) * BLURRED * sums["inverse"] / sums["visits"]):
-            doubts += (f"it moves by {moved:.3g} while a row is summed up: log more often to tell noise from drift",)
+            warnings += (f"it moves by {moved:.3g} within one logged row: log more often to separate noise from drift",)
         if found.course == "wandering":
-            doubts += ("the drift does not last: over longer blocks it is smaller, as in a random walk",)
+            warnings += ("the drift does not last: it is smaller over longer blocks, as in a random walk",)
         return Reading(
             region=k,
             visits=int(sums["visits"]),
@@ -293,7 +312,8 @@ class Readings:
             drift_limit=found.limit * self._stride,
             block=found.block,
             course=found.course,
-            doubts=doubts,
+            steps=int(sums["rows"]),
+            warnings=warnings,
         )
 
 

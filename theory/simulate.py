@@ -1,25 +1,24 @@
-r"""Runs the shipped trackers through a regime, R replicas by K regions at a time.
+r"""Simulates the shipped trackers in a regime, R replicas by K regions at a time.
 
-One tensor carries a block of replicas through all steps, small enough to stay in a core's cache; blocks are shared out
-to threads. Block ``i`` draws its numbers from a stream seeded by (seed, i), so a result depends on the seed and the
-block size only: neither on the number of threads nor on which of them was first. Another block size gives other
-numbers of the same law. Memory beyond what is recorded does not grow with R or T.
+One tensor carries a block of replicas through all steps; a block is small enough for the cache of one core, and blocks
+are distributed over threads. Block ``i`` has a random number generator of its own, seeded by (seed, i), so a result
+depends only on the seed and the block size, not on the number of threads or their order. Another block size gives other
+numbers from the same distribution. Apart from the records, memory does not grow with R or T.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from aria import checks
-from aria.cli import command_line
 from aria.interfaces import Device, Estimate, RegionStats, State, Tracker
+from aria.progress import Report
 from aria.samplers import draws
 from theory.errors import RECORDS, Errors, Tally
 from theory.regimes import Random, Regime
@@ -29,17 +28,14 @@ from theory.world import World
 __all__ = ["Errors", "simulate"]
 
 BLOCK = 24_576
-"""Tracker memories (replicas times regions) a block carries on a CPU: 192 KiB a tensor, and below the size from which
-torch would split one operation between threads."""
+"""Replicas times regions per block on a CPU: 192 KiB per tensor, below the size from which torch would split one
+operation between threads."""
 BLOCK_MEMORY = 300_000
-"""Numbers that the memory of a block's tracker may hold on a CPU: trackers with long memories get fewer rows."""
+"""Most numbers in a block's tracker state on a CPU: trackers with a large state get fewer rows."""
 DEVICE_SCALE = 200
-"""How much larger both are on an accelerator, where few large operations are best."""
+"""Factor by which both are larger on an accelerator, where few large operations are fastest."""
 TICK = 64
-"""Steps between two looks at the progress."""
-
-Progress = Callable[[int, int], None]
-"""Called with the number of updates done and to be done, from the thread that called :func:`simulate`."""
+"""Steps between two progress updates."""
 
 
 def simulate(
@@ -55,24 +51,24 @@ def simulate(
     block: int | None = None,
     workers: int | None = None,
     device: Device = None,
-    progress: Progress | None = None,
+    progress: Report | None = None,
 ) -> Errors:
     r"""The errors of a shipped tracker after ``steps`` steps in a regime.
 
     Args:
         tracker: any tracker that estimates the mean.
-        regime: how the truth moves, what hides it and what is seen of it.
+        regime: how the truth moves, its noise and its visits.
         steps: T, number of steps.
         replicas: R, number of independent runs.
         regions: K; by default one, or one per level of the regime.
-        burn: steps left out of everything that is summed over steps.
-        record: what to keep beside the moments of the final errors, out of :data:`~theory.errors.RECORDS`.
-        seed: the result is a function of it, the sizes and ``block``.
-        block: replicas that one tensor carries; by default as many as fit a core's cache.
-        workers: threads; by default one per core, one on an accelerator. Noise dear to draw gains most from several,
-            random bits nothing, since Python hands out short operations one at a time.
+        burn: steps excluded from everything that is summed over steps.
+        record: what to record in addition to the moments of the final errors, out of :data:`~theory.errors.RECORDS`.
+        seed: random seed; the result is a function of it, the sizes and ``block``.
+        block: replicas per tensor; by default as many as fit the cache of one core.
+        workers: threads; by default one per core, one on an accelerator. Expensive noise gains most from several,
+            random bits nothing, since Python starts short operations one at a time.
         device: where to run.
-        progress: called as it goes on.
+        progress: called during the simulation.
 
     >>> from aria.trackers import EMA
     >>> from theory.regimes import Linear, Rademacher
@@ -95,7 +91,7 @@ def simulate(
     checks.whole("block", block, least=1)
     workers = workers if workers is not None else (os.cpu_count() or 1 if device.type == "cpu" else 1)
     checks.whole("workers", workers, least=1)
-    regime.start(regions)  # refuses a number of regions that does not fit
+    regime.start(regions)  # raises if the number of regions does not fit
     rows = common(tracker) if regime.visits.shared else frozenset[str]()
     job = _Job(tracker, regime, steps, regions, burn, frozenset(record), seed, device, rows)
     sizes = [min(block, replicas - first) for first in range(0, replicas, block)]
@@ -110,7 +106,7 @@ def _default_block(tracker: Tracker, regions: int, device: torch.device) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """What all blocks have in common."""
+    """The arguments that all blocks share."""
 
     tracker: Tracker
     regime: Regime
@@ -121,16 +117,16 @@ class _Job:
     seed: int
     device: torch.device
     rows: frozenset[str]
-    """Names of the memory that one row of serves all replicas."""
+    """Names of the state tensors of which one row serves all replicas."""
 
     @property
     def running(self) -> bool:
-        """Whether errors are looked at on every step after ``burn``."""
+        """Whether errors are needed at every step after ``burn``."""
         return not self.record.isdisjoint({"sums", "weighted", "peak", "curve"})
 
 
 def _block(job: _Job, rows: int, index: int, tick: Tick) -> Tally:
-    """Block ``index`` of ``rows`` replicas through all steps."""
+    """Simulate block ``index`` of ``rows`` replicas through all steps."""
     shape = (rows, job.regions)
     world = World(job.regime, Random(draws.step_seed(job.seed, index), shape, job.device), one_row=bool(job.rows))
     state = _init(job.tracker, shape, job.rows, job.device)
@@ -156,10 +152,10 @@ def _estimate(tracker: Tracker, state: State, shape: tuple[int, int]) -> Estimat
 
 
 def common(tracker: Tracker) -> frozenset[str]:
-    """Names of the memory that is the same in all replicas visited alike, if the tracker can work with one row of it.
+    """Names of the state tensors that are equal in all replicas with equal visits, if the tracker works with one row.
 
-    Gains, weights and the certificate do not depend on signals; one row of them serves all R replicas. Which these are
-    is found by running a few steps both ways; a tracker that needs every tensor in its full shape has none.
+    Gains, weights and the certificate do not depend on the signal; one row of them serves all R replicas. They are
+    found by running a few steps both ways; for a tracker that needs the full shape of every tensor the set is empty.
 
     >>> from aria.trackers import EMA, Window
     >>> sorted(common(EMA()))
@@ -180,7 +176,7 @@ def common(tracker: Tracker) -> frozenset[str]:
     state = _init(tracker, (3, 2), frozenset(names))
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of tensors resized behind the scenes
+            warnings.simplefilter("error")  # for implicitly resized tensors
             for n, total, square, visit in steps:
                 state = tracker.update(state, RegionStats(n[:1], total, square, visit[:1]))
         pairs = zip(_estimate(tracker, full, (3, 2)), _estimate(tracker, state, (3, 2)), strict=True)
@@ -191,13 +187,13 @@ def common(tracker: Tracker) -> frozenset[str]:
 
 
 def _init(tracker: Tracker, shape: tuple[int, int], rows: frozenset[str], device: Device = None) -> State:
-    """A fresh memory with one row of what is named in ``rows``."""
+    """A new state, with one row of the tensors named in ``rows``."""
     state = tracker.init(shape, device)
     return {name: tensor[:1].clone() if name in rows else tensor for name, tensor in state.items()}
 
 
-def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | None) -> Errors:
-    """All blocks, put together in their order."""
+def _collect(job: _Job, sizes: list[int], workers: int, progress: Report | None) -> Errors:
+    """Run all blocks and combine them in order."""
     replicas = sum(sizes)
     powers = torch.zeros((2, 4, job.regions), dtype=torch.float64)
     records: dict[str, Tensor] = {}
@@ -218,15 +214,3 @@ def _collect(job: _Job, sizes: list[int], workers: int, progress: Progress | Non
             records[name][first : first + tally.shape[0]] = part.cpu()
         first += tally.shape[0]
     return Errors(replicas, job.steps, job.burn, powers, records)
-
-
-def bar(label: str = "", *, hidden: bool = False) -> AbstractContextManager[Progress]:
-    """A progress bar on standard error, to hand to :func:`simulate`.
-
-    >>> from theory.regimes import NAMED
-    >>> from aria.trackers import EMA
-    >>> with bar("jumps", hidden=True) as progress:
-    ...     simulate(EMA(), NAMED["jumps"], steps=10, replicas=5, progress=progress).replicas
-    5
-    """
-    return command_line.bar(label, hidden=hidden, width=0)

@@ -1,4 +1,4 @@
-"""Work shared out to threads whose torch operations stay whole."""
+"""Work distributed over threads, each torch operation on a single thread."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from aria.threads import one_thread
 
 Result = TypeVar("Result")
 Tick = Callable[[int], None]
-"""Called by a thread with what it has done since it last called."""
+"""Called by a thread with the amount of work since its last call."""
 
 
 def in_threads(
     work: Callable[[int, Tick], Result], count: int, workers: int, progress: Callable[[int], None]
 ) -> Iterator[Result]:
-    """``work(0, tick)`` to ``work(count - 1, tick)`` in order; at most two per thread are under way or waiting.
+    """``work(0, tick)`` to ``work(count - 1, tick)`` in order; at most two per thread are running or queued.
 
     ``progress`` is called from the calling thread with the sum of all ticks. A thread that ticks after the caller has
-    gone is stopped.
+    stopped iterating is stopped.
     """
     counter = _Counter()
 
@@ -49,7 +49,7 @@ def in_threads(
 
 
 class _Counter:
-    """What is done so far, added to by all threads; a thread learns here that it should stop."""
+    """Work done so far by all threads; also stops threads whose result is no longer needed."""
 
     def __init__(self) -> None:
         self.done = 0
@@ -68,6 +68,6 @@ class _Stopped(Exception):
 
 
 def _up_to(count: int, items: Iterable[int]) -> Iterator[int]:
-    """The next ``count`` items, fewer where they run out."""
+    """The next ``count`` items, or as many as are left."""
     for _, item in zip(range(count), items, strict=False):
         yield item

@@ -1,6 +1,7 @@
-"""What a sample says about a number: an interval that misses it with a stated probability, and whether a claim holds.
+"""Confidence intervals for measured numbers, and whether a claim about such a number holds.
 
-``alarm`` is the probability with which an interval misses the truth. SciPy is loaded when an interval is asked for.
+``alarm`` is the probability that an interval misses the true value (one minus the confidence level). The intervals are
+SciPy's, which is imported when the first one is computed.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from torch import Tensor
 from aria import checks
 
 SENSES = ("equal", "at most", "above")
-"""What can be claimed of a measured number and a reference; see :func:`holds`."""
+"""How a measured number can be claimed to compare with a reference; see :func:`holds`."""
 ROUNDING = 1e-9
-"""Relative difference that is put down to rounding."""
+"""Relative difference that is attributed to rounding."""
 
 
 class Interval(NamedTuple):
-    """A measured number and the interval that holds the true one."""
+    """A measured number and a confidence interval of its true value."""
 
     value: float
     low: float
@@ -27,17 +28,17 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float:
-        """The longer of the two sides."""
+        """Half-width: the longer of the two sides."""
         return max(self.high - self.value, self.value - self.low)
 
     def over(self, divisor: float) -> Interval:
-        """The interval of the ratio to a number."""
+        """The interval of the ratio to ``divisor``."""
         ends = sorted((self.low / divisor, self.high / divisor))
         return Interval(self.value / divisor, ends[0], ends[1])
 
 
 def mean_interval(sample: Tensor, alarm: float) -> Interval:
-    """Of the mean of independent numbers with a finite variance, by the central limit theorem (z).
+    """Interval of the mean of independent numbers with finite variance, by the central limit theorem (z interval).
 
     >>> import torch
     >>> mean_interval(torch.tensor([0.0, 1.0] * 5000, dtype=torch.float64), alarm=1e-6)
@@ -46,40 +47,54 @@ def mean_interval(sample: Tensor, alarm: float) -> Interval:
     from scipy.stats import norm
 
     x = _sample(sample, alarm)
-    side = float(norm.isf(alarm / 2)) * float(x.std()) / math.sqrt(x.numel())
-    mean = float(x.mean())
+    mean, side = float(x.mean()), float(norm.isf(alarm / 2)) * float(x.std()) / math.sqrt(x.numel())
     return Interval(mean, mean - side, mean + side)
 
 
 def variance_interval(sample: Tensor, alarm: float) -> Interval:
-    """Of the variance of independent normal numbers, exactly (chi-square); for no other law."""
+    """Interval of the variance of independent normal numbers, exactly (chi-square); not valid for other laws."""
     from scipy.stats import chi2
 
     x = _sample(sample, alarm)
     freedom, variance = x.numel() - 1, float(x.var())
-    ends = (float(tail(alarm / 2, freedom)) / freedom for tail in (chi2.isf, chi2.ppf))
-    return Interval(variance, *(variance / end for end in ends))
+    low, high = chi2.interval(1 - alarm, freedom)
+    return Interval(variance, variance * freedom / float(high), variance * freedom / float(low))
 
 
 def proportion_interval(hits: int, trials: int, alarm: float) -> Interval:
-    """Of a probability, exactly (Clopper and Pearson).
+    """Interval of a probability, exactly (Clopper and Pearson).
 
     >>> proportion_interval(0, 1000, alarm=0.05).high
     0.0036821
     """
-    from scipy.stats import beta
+    from scipy.stats import binomtest
 
     checks.whole("trials", trials, least=1)
     checks.open_unit("alarm", alarm)
     if not 0 <= hits <= trials:
         raise ValueError(f"hits must lie between 0 and trials={trials}, got {hits!r}")
-    low = float(beta.ppf(alarm / 2, hits, trials - hits + 1)) if hits else 0.0
-    high = float(beta.isf(alarm / 2, hits + 1, trials - hits)) if hits < trials else 1.0
-    return Interval(hits / trials, low, high)
+    band = binomtest(hits, trials).proportion_ci(1 - alarm, method="exact")
+    return Interval(hits / trials, float(band.low), float(band.high))
+
+
+def quantile_interval(sample: Tensor, level: float, alarm: float) -> Interval:
+    """Interval of the quantile at ``level`` of any law, by order statistics (binomial); open where the sample ends.
+
+    >>> import torch
+    >>> quantile_interval(torch.arange(10_000.0), 0.9, alarm=0.05)
+    Interval(value=9000.0, low=8940.0, high=9058.0)
+    """
+    from scipy.stats import quantile_test
+
+    x = _sample(sample, alarm)
+    value = float(x.sort().values[min(int(level * x.numel()), x.numel() - 1)])
+    low, high = map(float, quantile_test(x.numpy(), p=level).confidence_interval(1 - alarm))
+    return Interval(value, -math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
 
 
 def truncated_interval(sample: Tensor, cap: float, alarm: float) -> Interval:
-    r"""Of :math:`E\min(x, cap)` for independent x ≥ 0 of any law (empirical Bernstein), hence from below of E x.
+    r"""Interval of :math:`E\min(x, cap)` for independent x ≥ 0 of any law (empirical Bernstein); its lower end is also
+    one for E x.
 
     .. math:: \pm\sqrt{2V l/n} + \frac{7\,cap\,l}{3(n-1)}, \qquad l = \ln(4/alarm)
 
@@ -96,9 +111,9 @@ def truncated_interval(sample: Tensor, cap: float, alarm: float) -> Interval:
 
 
 def holds(measured: Interval, sense: str, reference: float) -> bool:
-    """Whether a claim about the true number stands.
+    """Whether a claim about the true value holds.
 
-    "equal" and "at most" fall only where the interval contradicts them; "above" must be shown by the interval.
+    "equal" and "at most" fail only if the interval contradicts them; "above" holds only if the interval proves it.
 
     >>> band = Interval(1.0, 0.9, 1.1)
     >>> holds(band, "equal", 1.05), holds(band, "at most", 0.8), holds(band, "above", 0.95)
@@ -113,7 +128,7 @@ def holds(measured: Interval, sense: str, reference: float) -> bool:
 
 
 def powered(effect: float, half: float) -> bool:
-    """Whether a difference could not well have been missed: it exceeds two half-widths."""
+    """Whether the sample has the power to detect an effect: it exceeds two half-widths."""
     return abs(effect) > 2 * half
 
 

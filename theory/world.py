@@ -1,4 +1,4 @@
-"""A regime under way: its truth, the memory of its parts, and what a tracker is shown of it at each step."""
+"""A running regime: its truth, the state of its parts, and the observations that a tracker gets at each step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from theory.regimes import Past, Random, Regime, Seen
 
 
 class World:
-    """R replicas of K regions of a regime, in the order of :mod:`theory.regimes.base`; ``random`` has their shape.
+    """R replicas of K regions of a regime, in the order of :mod:`theory.regimes.base`; ``random`` has shape (R, K).
 
-    With ``one_row`` what is common to all replicas is shown as a single row.
+    With ``one_row`` whatever is common to all replicas is returned as a single row.
 
     >>> from theory.regimes import Linear
     >>> world = World(Regime(Linear(0.5)), Random(seed=0, shape=(3, 1)))
@@ -25,18 +25,18 @@ class World:
         shape = random.shape
         self.regime, self.random = regime, random
         self.truth = regime.start(shape[1], random.device)
-        """What broadcasts to (R, K): the truth after the last step, never changed in place."""
+        """Truth after the last step, never changed in place; broadcasts to (R, K)."""
         self._visits, self._drift, self._noise = (
             part.init(shape, random.device) for part in (regime.visits, regime.drift, regime.noise)
         )
         self._observe = _Observer(regime, None if one_row else shape)
         self._step = 0
 
-    def step(self, believed: Estimate | None) -> RegionStats:
-        """Makes a step and shows it; what was ``believed`` before it is looked at in adaptive regimes only."""
+    def step(self, estimate: Estimate | None) -> RegionStats:
+        """Make a step and return its observations; the last ``estimate`` is used by adaptive regimes only."""
         self._step += 1
         regime, random = self.regime, self.random
-        past = Past(self._step, self.truth, believed if regime.adaptive else None)
+        past = Past(self._step, self.truth, estimate if regime.adaptive else None)
         seen, self._visits = regime.visits.step(self._visits, past, random)
         move, self._drift = regime.drift.step(self._drift, past._replace(visit=seen.visit), random)
         self.truth = self.truth + move
@@ -45,10 +45,10 @@ class World:
 
 
 class _Observer:
-    """Turns a truth, its noise and the visits into the sums a tracker is shown."""
+    """Turns truth, noise and visits into the sums that a tracker gets."""
 
     def __init__(self, regime: Regime, shape: tuple[int, int] | None) -> None:
-        self.shape = shape  # None leaves what is common to all replicas as one row
+        self.shape = shape  # None keeps whatever is common to all replicas as one row
         self.shared, self.batched = regime.visits.shared, regime.visits.batched
         self.variance = regime.sigma**2
         self._raw: Tensor | None = None
@@ -70,7 +70,7 @@ class _Observer:
         return RegionStats(n, total, torch.addcmul(spread, total, mean), visit)
 
     def _counted(self, count: Tensor) -> Tensor:
-        """Counts in the shape the tracker wants; those that stay the same are looked at once."""
+        """Counts in the shape that the tracker needs; counts that stay the same are examined once."""
         if not self.shared:
             return count
         if count is not self._raw:

@@ -1,9 +1,9 @@
-"""What every allocator owes the sampler, as checks that the author of a plug-in can run.
+"""The public conformance check of allocators, which also runs on your own classes.
 
-A rule that passes can be handed to the sampler and to the simulator: its weights can be normalised whatever a tracker
-reports, and thousands of replicas run through one call. The checks look at behaviour only, so any callable
-``(estimate, mass) -> weights`` may be checked; if it is a dataclass it must be frozen, since hyper-parameters that
-change during a run make it unrepeatable, and any other object is left to its author.
+An allocator that passes works in the sampler and in the simulator: its weights can be normalised whatever a tracker
+reports, and one call handles thousands of replicas. The checks test behaviour only, so they accept any callable
+``(estimate, mass) -> weights``. A dataclass must be frozen, because hyper-parameters that change during a run make it
+irreproducible; other objects are not restricted.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from aria.interfaces import Estimate
 Rule = Callable[[Estimate, Tensor], Tensor]
 
 RTOL, ATOL = 1e-9, 1e-12
-"""How far normalised weights may differ where they should be equal: sums are taken in another order."""
+"""Tolerance for normalised weights that should be equal; the order of summation may differ."""
 
 
 class Case(NamedTuple):
-    """One input of an allocator and what to call it."""
+    """One input of an allocator, with its name."""
 
     name: str
     estimate: Estimate
@@ -46,14 +46,14 @@ class Case(NamedTuple):
 
 
 def check_allocator(allocator: Rule, regions: Sequence[int] = (1, 2, 7), seed: int = 0) -> None:
-    """Raise an AssertionError naming the class, the broken property and the input if ``allocator`` breaks the contract.
+    """Raise an AssertionError with the class, the violated property and the input if ``allocator`` breaks the contract.
 
     For every number of ``regions`` and every kind of estimate a tracker may report – ordinary, tied, all zero,
     negative, unseen in part or altogether, infinite, huge, tiny – the weights must be floating, of the shape of the
-    estimate, finite, non-negative, positive in total over the regions that have mass, and positive in each unseen one
-    of them, so that it is explored. The same inputs give the same weights and are left as they were; permuted regions
-    give permuted weights, so a rule with a hyper-parameter per region must be checked with an instance whose regions
-    are alike; and replicas stacked along leading axes give what each gives on its own.
+    estimate, finite, non-negative, positive in total over the regions that have mass, and positive for every
+    unobserved one of them, so that it is explored. The same inputs give the same weights and are not modified. Permuted
+    regions give permuted weights; check a rule that has one hyper-parameter per region with equal values. Replicas
+    stacked along leading axes give the same weights as each replica on its own.
 
     >>> from aria.allocators import Proportional
     >>> check_allocator(Proportional(power=2.0))
@@ -83,7 +83,7 @@ def check_allocator(allocator: Rule, regions: Sequence[int] = (1, 2, 7), seed: i
 
 
 def _masses(num_regions: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """(K,) each: unequal shares, and the same with an empty region."""
+    """(K,) each: unequal shares, without and with an empty region."""
     mass = torch.rand(num_regions, generator=generator, dtype=torch.float64) + 0.1
     yield mass / mass.sum()
     if num_regions > 1:
@@ -133,7 +133,7 @@ def _check_frozen(allocator: Rule) -> None:
 
 
 def _check_weights(allocator: Rule, case: Case) -> Tensor:
-    """(..., K) the weights, after all that can be seen from them alone."""
+    """(..., K) the weights, after every check that needs nothing else."""
     weights = _call(allocator, case)
     shape = case.estimate.value.shape
     _require(isinstance(weights, Tensor), allocator, f"returned a {type(weights).__name__} instead of a tensor", case)
@@ -145,13 +145,13 @@ def _check_weights(allocator: Rule, case: Case) -> Tensor:
     drawn = weights * (case.mass > 0)  # the sampler draws no region without mass
     _require(bool((drawn.sum(-1) > 0).all()), allocator, "returned weights whose total is not positive", case)
     unseen = case.estimate.stderr.isinf() & (case.mass > 0)
-    _require(bool((weights > 0)[unseen].all()), allocator, "gave no weight to a region not seen yet", case)
+    _require(bool((weights > 0)[unseen].all()), allocator, "gave no weight to an unobserved region", case)
     return weights
 
 
 def _check_repeatable(allocator: Rule, case: Case, weights: Tensor) -> None:
     again = _call(allocator, case)
-    _require(torch.equal(weights, again), allocator, "gave two results for the same input", case)
+    _require(torch.equal(weights, again), allocator, "returned two different results for the same input", case)
 
 
 def _check_order(allocator: Rule, case: Case, weights: Tensor, order: Tensor) -> None:
@@ -166,13 +166,13 @@ def _check_replicas(allocator: Rule, cases: list[Case], alone: Tensor) -> None:
     pairs = Estimate(*(torch.stack([part, part.flip(0)]) for part in estimate))
     one = Case("replicas along one axis", estimate, mass)
     two = Case("replicas along two axes", pairs, mass)
-    problem = "gives replicas other weights than each on its own"
+    problem = "gives replicas different weights when stacked"
     _require(_same(_check_weights(allocator, one), alone), allocator, problem, one)
     _require(_same(_check_weights(allocator, two), torch.stack([alone, alone.flip(0)])), allocator, problem, two)
 
 
 def _call(allocator: Rule, case: Case) -> Tensor:
-    """The weights for a copy of ``case``, which must come back as it went."""
+    """The weights for a copy of ``case``, which must not be modified."""
     given = case.copy()
     try:
         weights = allocator(given.estimate, given.mass)

@@ -1,4 +1,4 @@
-"""Effort by the truth: what no tracker can beat."""
+"""Allocation by the true discrepancy: what no tracker can beat."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from aria.interfaces import Allocator, Estimate
 
 @dataclass(frozen=True, eq=False)
 class Oracle(Allocator):
-    r"""The rule ``of``, told the truth instead of the estimate: value :math:`\mu_k`, standard error 0.
+    r"""The rule ``of``, with the true discrepancy instead of the estimate: value :math:`\mu_k`, standard error 0.
 
-    The distance between a tracker's run and the oracle's is all that better tracking could win. ``truth`` is a number
-    for all regions, one number per region (with leading replica axes if they differ), or a function without arguments
-    that gives either, for a truth that moves. It must be finite and non-negative; values on an accelerator are taken on
-    trust, as looking at them would wait for the device.
+    The difference between a tracker's run and the oracle's is the most that better tracking can gain. ``truth`` is a
+    number for all regions, one number per region (with leading replica axes if they differ), or a function without
+    arguments that returns either, for a truth that moves. It must be finite and non-negative; values on an accelerator
+    are not checked, because reading them would synchronise with the device.
 
     >>> estimate = Estimate(torch.tensor([5.0, 5.0]), torch.tensor([0.1, torch.inf]))
     >>> q = Oracle(truth=[1.0, 3.0])(estimate, torch.tensor([0.5, 0.5]))
@@ -58,7 +58,7 @@ def _checked(truth: Tensor | Sequence[float] | float) -> Tensor:
 
 
 def _check_shape(truth: torch.Size, value: torch.Size) -> None:
-    """Refuse a truth that does not fit, and one whose single number per replica would pass for all its regions."""
+    """Refuse a truth of another shape, including one number per replica that would broadcast over its regions."""
     leading = zip(reversed(truth[:-1]), reversed(value[:-1]), strict=False)
     fits = len(truth) <= len(value) and truth[-1:] in ((), value[-1:]) and all(a in (1, b) for a, b in leading)
     if not fits:

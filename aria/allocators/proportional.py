@@ -18,7 +18,7 @@ class Proportional(Allocator):
 
     .. math:: q_k \propto p_k^{base}\, m_k^{power}
 
-    ``base`` says what is aimed at (1 the pool, 0 all regions alike), ``power`` how strongly effort follows the value.
+    ``base`` sets the target (1: the pool, 0: all regions equally), ``power`` how strongly effort follows the value.
     With ``power=1`` the map is gentle: with :math:`c_k = p_k^{base} m_k`, estimates that give :math:`c` and :math:`c'`
     have allocations within :math:`|c-c'|_1 / \max(\sum c, \sum c')` of each other in total variation. As ``power``
     grows it tends to the region of the largest value alone. After A. Katharopoulos, F. Fleuret, "Not All Samples Are

@@ -22,7 +22,7 @@ __all__ = ["gap", "index", "measure", "relative", "tilt"]
 
 
 def measure(mass: Tensor, base: float) -> Tensor:
-    """The base measure ``mass ** base``, of the shape of ``mass``; ``base=0`` makes all alike but the empty ones.
+    """The base measure ``mass ** base``, of the shape of ``mass``; ``base=0`` is 1 for every non-empty region.
 
     >>> measure(torch.tensor([0.64, 0.36, 0.0]), base=0.5)
     tensor([0.8000, 0.6000, 0.0000])

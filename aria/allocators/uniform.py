@@ -1,4 +1,4 @@
-"""All regions alike."""
+"""Every region equally likely."""
 
 from __future__ import annotations
 

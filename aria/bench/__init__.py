@@ -1,15 +1,5 @@
 """Allocator variants on real distillation, compared in pairs: ``aria bench`` in Python."""
 
-from typing import TYPE_CHECKING
+from lazy_loader import attach_stub
 
-from aria import lazy
-
-if TYPE_CHECKING:
-    from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
-    from aria.bench.compare import Comparison
-    from aria.bench.queue import Queue
-    from aria.bench.stacked import Recipe
-
-__all__ = ["SETTINGS", "STANDARD", "Arm", "Comparison", "Queue", "Recipe", "Setting"]
-
-__getattr__, __dir__ = lazy.attributes(__name__, __all__, ["arms", "compare", "queue", "stacked"])
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import files, registry, whole_file
+from aria import files, registry
 from aria.bench.compare import Record
 from aria.tasks.on_disk import OnDisk, Questions
 
@@ -68,9 +68,9 @@ class Cell:
 def run_cell(folder: Path) -> bool:
     """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
     waits, and finds it done."""
-    from aria.distill.data.cache import silent
     from aria.distill.runs.run import run
     from aria.distill.settings.config import Config
+    from aria.progress import silent
 
     cell = Cell.read(folder)
     with files.lock(folder / ".lock", wait=True):
@@ -120,7 +120,7 @@ class Exam:
 
         if not path.is_file():
             made = self._made(self.denoiser.model_of(self.pipeline), None)
-            with whole_file.replacing(path) as unfinished:
+            with files.replacing(path) as unfinished:
                 files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
 

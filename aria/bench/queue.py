@@ -21,8 +21,8 @@ from aria.bench import device
 from aria.bench.arms import Arm, Setting
 from aria.bench.cell import STOPPED, Cell, Exam
 from aria.bench.compare import Record
-from aria.distill.data.cache import Bar, silent
 from aria.distill.settings.config import setting_names
+from aria.progress import Bar, silent
 from aria.tasks.on_disk import OnDisk
 
 

@@ -20,10 +20,11 @@ from aria import registry
 from aria.allocators import Oracle
 from aria.bench import device
 from aria.bench.arms import Arm, Setting
-from aria.distill.engine.batches import Batch, Batches
+from aria.distill.engine.batch import Batch
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.engine.optimiser import adamw
 from aria.distill.engine.replacement import Replacement
+from aria.distill.engine.source import Source, State
 from aria.distill.models.denoisers import Ask
 from aria.distill.objectives import Weighting, per_sample
 from aria.distill.settings.config import AdamW
@@ -68,7 +69,8 @@ class Stacked:
         }
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
         self.optimizer = adamw(recipe.optimiser, list(self.parameters.values()))
-        self.batches = [self._batches(seed, arm, setting) for seed, arm in self.runs]
+        self.sources = [self._source(seed, arm, setting) for seed, arm in self.runs]
+        self.flows = [State() for _ in self.runs]
         levels = [self._levels(seed, arm, setting) for seed, arm in self.runs]
         self.levels = torch.stack(levels)  # (R, T)
         self.step_count = 0
@@ -76,14 +78,14 @@ class Stacked:
         for place, (_, arm) in enumerate(self.runs):
             if arm.allocator == "oracle":
                 oracle = Oracle(_Truth(self, place), of=registry.allocator(ORACLE_OF))
-                self.batches[place].sampler.allocator = oracle
+                self.sources[place].sampler.allocator = oracle
 
-    def _batches(self, seed: int, arm: Arm, setting: Setting) -> Batches:
+    def _source(self, seed: int, arm: Arm, setting: Setting) -> Source:
         world = self.worlds[seed]
         replacement = registry.resolve(arm.replacement or setting.replacement, Replacement)
         schedule = world.teacher.schedule
         sampler = self.sampler(world, arm, seed)
-        return Batches(
+        return Source(
             world.images,
             world.conditions,
             sampler,
@@ -118,7 +120,8 @@ class Stacked:
 
     def step(self) -> None:
         """One step of every run."""
-        batches = [each.next() for each in self.batches]
+        drawn = [source.next(flow) for source, flow in zip(self.sources, self.flows, strict=True)]
+        batches = [batch for batch, _ in drawn]
         noisy, timestep, weight = (self._stack(batches, name) for name in ("noisy", "timestep", "weight"))  # (R, B, …)
         names = batches[0].condition
         told = {name: device.send(torch.stack([b.condition[name] for b in batches]), self.device) for name in names}
@@ -130,9 +133,12 @@ class Stacked:
         total.backward()  # type: ignore[no-untyped-call]
         self._update()
         prediction = next(iter(self.worlds.values())).teacher.prediction
-        for each, batch, seen, answer in zip(self.batches, batches, *arrived(), strict=True):
-            each.remember(batch, answer, prediction)
-            each.sampler.observe(batch.region, seen, timestep=batch.timestep, where=~batch.null)
+        for place, (loss, output) in enumerate(zip(*arrived(), strict=True)):
+            source, (batch, pending) = self.sources[place], drawn[place]
+            self.flows[place] = source.advance(pending, output, prediction)
+            source.sampler.observe(
+                batch.region, loss, timestep=batch.timestep, where=~batch.null, visit=batch.visit
+            )
         self.step_count += 1
 
     def _stack(self, batches: list[Batch], name: str) -> Tensor:
@@ -184,12 +190,12 @@ class _Truth:
     def __init__(self, stacked: Stacked, place: int, questions: int = 8) -> None:
         self.place, self.parameters, self.say = place, stacked.parameters, stacked.answer  # all of it would be a circle
         seed, _ = stacked.runs[place]
-        world, batches = stacked.worlds[seed], stacked.batches[place]
+        world, source = stacked.worlds[seed], stacked.sources[place]
         generator = torch.Generator().manual_seed(seed + 2_000_003)
-        count, schedule = len(world.pool), batches.schedule
+        count, schedule = len(world.pool), source.schedule
         index = torch.arange(count).repeat(questions)
         clean, _ = world.images.gather(torch.randint(len(world.images), (len(index),), generator=generator))
-        timestep = torch.multinomial(batches.replacement, len(index), replacement=True, generator=generator)
+        timestep = torch.multinomial(source.replacement, len(index), replacement=True, generator=generator)
         noisy = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
         told = {name: value.to(world.device) for name, value in world.conditions.gather(index).items()}
         bucket = timestep * 10 // len(schedule)
@@ -198,8 +204,8 @@ class _Truth:
             answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, told)
         self.asked, self.answer = (noisy, timestep, told), answer  # where the teacher is
         share = world.pool.weight if world.pool.weight is not None else torch.ones(count, dtype=torch.float64)
-        self.region, self.share = batches.sampler.partition.locate(index), share[index]
-        self.bucket, self.regions = bucket, batches.sampler.num_regions
+        self.region, self.share = source.sampler.partition.locate(index), share[index]
+        self.bucket, self.regions = bucket, source.sampler.num_regions
 
     def __call__(self) -> Tensor:
         """(K,) mean normalised discrepancy of every region, now."""

@@ -7,10 +7,10 @@ import os
 import click
 
 from aria.cli import commands
-from aria.cli.command_line import Subcommands
+from aria.cli.application import Application
 
 
-@click.group(cls=Subcommands, package=commands)
+@click.group(cls=Application, package=commands)
 @click.version_option(package_name="aria-distill")
 def main() -> None:
     """Spend the steps of a diffusion distillation on the conditions where the student still disagrees."""

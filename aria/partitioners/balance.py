@@ -22,7 +22,7 @@ def balancing_offsets(x: Tensor, centroids: Tensor, weight: Tensor, tolerance: f
 
     A region that is too large is pushed away. Each offset has its own step, which grows while the sign of its
     gradient lasts and halves when it turns (resilient propagation, Riedmiller and Braun 1993), so that there is no
-    scale to tune. The bound holds on the points given; points that coincide cannot be told apart by any offset.
+    scale to tune. The bound holds on the points given; no offset can separate points that coincide.
     """
     regions = len(centroids)
     cost = torch.cat([distances(part, centroids) for part in torch.split(x, 4096)])
@@ -46,5 +46,5 @@ def balancing_offsets(x: Tensor, centroids: Tensor, weight: Tensor, tolerance: f
 
 
 def balancing_rows(regions: int) -> int:
-    """How many points fit while their distances to every centroid are held in memory."""
+    """Number of points whose distances to all centroids fit in memory."""
     return max(CELLS // regions, 1)

@@ -18,7 +18,7 @@ from aria.pool import Pool
 
 FLOAT32 = torch.finfo(torch.float32).max
 MOST = 1 << 20
-"""Bins: of more, the edges alone fill the memory."""
+"""Largest number of bins; with more, the edges alone would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Bins(Partitioner):
     .. math:: mass_k = \frac{e_{k+1} - e_k}{e_K - e_0},
 
     with the number of integers in the bin in place of its width where the coordinate is an integer. Timesteps are
-    integers from ``low`` to ``high - 1``; other coordinates are real numbers unless ``integer`` says otherwise.
+    integers from ``low`` to ``high - 1``; other coordinates are real numbers unless ``integer`` is set.
 
     >>> partition = Bins("timestep", 0, 1000, 3).fit(Pool(size=10))
     >>> dict(zip(partition.names(), partition.mass.tolist()))
@@ -43,9 +43,9 @@ class Bins(Partitioner):
     high: float = 1000
     count: int = 10
     integer: bool | None = None
-    """None means: an integer if it is the timestep."""
+    """Whether the coordinate is an integer; None means that only the timestep is."""
     edges: Sequence[float] | None = None
-    """K + 1 ascending numbers, instead of ``low``, ``high`` and ``count``; :func:`log_snr_edges` makes some."""
+    """K + 1 ascending numbers instead of ``low``, ``high`` and ``count``, for example from :func:`log_snr_edges`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.coordinate, str) or not self.coordinate.isidentifier() or self.coordinate == "index":
@@ -70,25 +70,29 @@ class Bins(Partitioner):
             raise ValueError(f"bins: each edge must be below the next by at least one {what}; got {given}")
 
     @property
+    def coordinates(self) -> tuple[str, ...]:
+        return (self.coordinate,)
+
+    @property
     def whole(self) -> bool:
         """Whether the coordinate is an integer."""
         return self.coordinate == "timestep" if self.integer is None else self.integer
 
     def cuts(self) -> tuple[float, ...]:
-        """The K + 1 edges; those of an integer coordinate rounded up, which leaves its bins as they are."""
+        """The K + 1 edges; those of an integer coordinate are rounded up, which does not change its bins."""
         even = [self.low + (self.high - self.low) * k / self.count for k in range(self.count + 1)]
         cuts: Sequence[float] = even if self.edges is None else self.edges
         whole = self.whole and all(math.isfinite(cut) for cut in cuts)
         return tuple(math.ceil(cut) if whole else float(cut) for cut in cuts)
 
     def fit(self, pool: Pool) -> BinPartition:
-        """The pool matters only as what conditions are drawn from."""
+        """Conditions are drawn from the pool; it does not affect the bins."""
         everything = Members.build(torch.zeros(len(pool)), 1, pool.weight)
         return BinPartition(everything, torch.tensor(self.cuts(), dtype=torch.float64), self.coordinate, self.whole)
 
     @classmethod
     def examples(cls) -> tuple[Bins, ...]:
-        """Integers, real numbers, and edges of one's own."""
+        """Integers, real numbers, and custom edges."""
         return cls(), cls("guidance", 1.0, 12.0, 7), cls("timestep", edges=(0, 10, 200, 1000))
 
 
@@ -157,7 +161,7 @@ class BinPartition(Fitted, kind="bins"):
 
     def _bin(self, size: int, coords: Mapping[str, Tensor]) -> Tensor:
         if self.coordinate not in coords:
-            raise ValueError(f"bins over {self.coordinate!r} need it: pass {self.coordinate}=… (one each)")
+            raise ValueError(f"bins over {self.coordinate!r} need its values: pass {self.coordinate}=… (one each)")
         value = coords[self.coordinate].to(self.edges)
         if value.shape != (size,):
             raise ValueError(f"{self.coordinate} must have shape ({size},), got {tuple(value.shape)}")
@@ -178,7 +182,7 @@ def log_snr_edges(alphas_cumprod: Sequence[float] | Tensor, count: int) -> tuple
               e_k = \min\{t : \lambda_t \le \lambda_0 - \tfrac kK(\lambda_0 - \lambda_{T-1})\},
               \quad e_0 = 0,\ e_K = T .
 
-    ``alphas_cumprod`` (T,) is what diffusers' schedulers call so. Ends without any noise or signal, where
+    ``alphas_cumprod`` (T,) is the attribute of diffusers' schedulers. Timesteps without any noise or signal, where
     :math:`\lambda` is infinite, belong to the outer bins.
 
     >>> betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2

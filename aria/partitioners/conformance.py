@@ -1,4 +1,4 @@
-"""What every partitioner must do, checked in public so that plug-ins can run it too."""
+"""The public conformance check of partitioners, which also runs on your own classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from aria.partitioners.io import digest, load, save
 from aria.pool import Pool
 
 FALSE_ALARM = 1e-6
-"""Probability that a correct partitioner fails a chi-square check; seeds are fixed, so it fails always or never."""
+"""Probability that a correct partitioner fails a chi-square check; with fixed seeds it fails always or never."""
 
 
 def example_pool(weighted: bool = False) -> Pool:
@@ -34,17 +34,17 @@ def example_pool(weighted: bool = False) -> Pool:
 
 
 def check_partitioner(partitioner: Partitioner, pool: Pool | None = None) -> None:
-    """Raise an ``AssertionError`` that says in one sentence what is wrong, or return.
+    """Raise an ``AssertionError`` with one sentence about the first violation, or return.
 
-    Without a pool, the check runs on the built-in one, with and without weights. What only partitions derived
-    from :class:`~aria.partitioners.Fitted` promise (files, descriptions) is checked for those.
+    Without a pool, the check runs on the built-in one, with and without weights. Files and descriptions are
+    checked only for partitions derived from :class:`~aria.partitioners.Fitted`.
 
     >>> from aria.partitioners import Labels
     >>> check_partitioner(Labels("style"))
     >>> check_partitioner(Labels("style"), Pool(columns={"style": [1, 1, 2]}))
     """
     if not isinstance(partitioner, Partitioner):
-        raise AssertionError(f"{partitioner!r} is no instance of aria.Partitioner: give an instance, not a class")
+        raise AssertionError(f"{partitioner!r} is not an instance of aria.Partitioner: pass an instance, not a class")
     name = type(partitioner).__name__
     _frozen(partitioner, name)
     for one in (pool,) if pool is not None else (example_pool(), example_pool(weighted=True)):
@@ -67,14 +67,14 @@ def _require(holds: bool, name: str, wrong: str) -> None:
 
 def _frozen(partitioner: Partitioner, name: str) -> None:
     frozen = is_dataclass(partitioner) and partitioner.__dataclass_params__.frozen
-    _require(frozen, name, "must be a frozen dataclass: its fields are hyper-parameters, not memory")
+    _require(frozen, name, "must be a frozen dataclass: its fields are hyper-parameters, not state")
     _require(replace(partitioner) == partitioner, name, "does not equal a copy of itself")  # type: ignore[type-var]
 
 
 def _masses(partition: Partition, name: str) -> None:
     mass = partition.mass
     _require(mass.dtype == torch.float64 and mass.ndim == 1, name, f"must have a float64 mass (K,), got {mass.dtype}")
-    _require(partition.num_regions == len(mass), name, f"says it has {partition.num_regions} regions, not {len(mass)}")
+    _require(partition.num_regions == len(mass), name, f"has {len(mass)} masses, num_regions={partition.num_regions}")
     _require(bool((mass >= 0).all()), name, "has a region of negative mass")
     _require(abs(float(mass.sum()) - 1) < 1e-9, name, f"has masses that sum to {float(mass.sum())}, not to 1")
 
@@ -95,7 +95,7 @@ def _rule_matches_table(partition: Partition, pool: Pool, name: str) -> None:
     if not coords:
         mass = torch.bincount(region, weights=_target(pool), minlength=partition.num_regions)
         right = torch.allclose(mass, partition.mass, atol=1e-12)
-        _require(right, name, "has masses other than the weights of its conditions")
+        _require(right, name, "has masses that differ from the weights of its conditions")
 
 
 def _draws(partition: Partition, pool: Pool, name: str) -> None:
@@ -104,11 +104,11 @@ def _draws(partition: Partition, pool: Pool, name: str) -> None:
     ambient = torch.get_rng_state()
     drawn = partition.draw(region, torch.Generator().manual_seed(1))
     again = partition.draw(region, torch.Generator().manual_seed(1))
-    _require(torch.equal(ambient, torch.get_rng_state()), name, "draws from the global random numbers")
+    _require(torch.equal(ambient, torch.get_rng_state()), name, "uses the global random number generator")
     _require(_same(drawn, again), name, "draws differently from the same generator")
     index, coords = drawn["index"], {key: value for key, value in drawn.items() if key != "index"}
     _require(index.dtype == torch.int64 and index.shape == region.shape, name, "must draw a (B,) int64 index")
-    _require(torch.equal(partition.locate(index, **coords), region), name, "draws outside the region asked for")
+    _require(torch.equal(partition.locate(index, **coords), region), name, "draws outside the requested region")
     count, expected = torch.bincount(index, minlength=len(pool)).double(), share * len(region)
     _require(not bool(count[share == 0].any()), name, "draws a condition of weight zero")
     common = expected >= 5
@@ -150,7 +150,7 @@ def _target(pool: Pool) -> Tensor:
 
 
 def chi_square_bound(freedom: int, false_alarm: float = FALSE_ALARM) -> float:
-    r"""What a chi-square statistic exceeds with probability ``false_alarm`` (Wilson and Hilferty 1931):
+    r"""The value that a chi-square statistic exceeds with probability ``false_alarm`` (Wilson and Hilferty 1931):
 
     .. math:: n \left(1 - \tfrac{2}{9n} + z \sqrt{\tfrac{2}{9n}}\right)^3 .
 

@@ -1,4 +1,4 @@
-"""What is in each region, in words."""
+"""Summaries of regions: size, mass, name and nearest prompts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from aria.pool import Pool
 
 
 class RegionSummary(NamedTuple):
-    """One region, for people."""
+    """A summary of one region."""
 
     region: int
     size: int
-    """Number of conditions in it, those of weight zero included."""
+    """Number of conditions in it, including those with weight zero."""
     mass: float
     """Its share of the target distribution."""
     name: str
     nearest: tuple[int, ...]
-    """Conditions nearest to its middle; the heaviest where it has none."""
+    """Conditions nearest to its centroid, or those with the largest weight if it has no centroid."""
     texts: tuple[str, ...]
-    """Their prompts, where the pool has texts."""
+    """Their prompts, if the pool has texts."""
 
 
 def describe(partition: Fitted, pool: Pool, nearest: int = 3) -> list[RegionSummary]:
@@ -39,7 +39,7 @@ def describe(partition: Fitted, pool: Pool, nearest: int = 3) -> list[RegionSumm
     """
     members = partition.members
     if len(pool) != members.size:
-        raise ValueError(f"describe needs the pool of the fit, of {members.size} conditions, got {len(pool)}")
+        raise ValueError(f"describe needs the fitted pool of {members.size} conditions, got a pool of {len(pool)}")
     if nearest < 0:
         raise ValueError(f"nearest must be at least 0, got {nearest}")
     order = members.order.cpu().numpy()
@@ -58,7 +58,7 @@ def describe(partition: Fitted, pool: Pool, nearest: int = 3) -> list[RegionSumm
 
 
 def describe_table(summaries: Iterable[RegionSummary], width: int = 100) -> str:
-    """The summaries as plain text, one line a region, no wider than ``width``.
+    """The summaries as plain text, one line per region, at most ``width`` characters wide.
 
     >>> print(describe_table([RegionSummary(0, 2, 0.25, "style=ink", (4, 7), ("a cat", "a dog"))]))
     region  size    mass  name       nearest

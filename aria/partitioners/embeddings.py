@@ -1,4 +1,4 @@
-"""Reading a pool's embeddings a chunk at a time, and the distances that regions are made of."""
+"""Reading a pool's embeddings in chunks, and distances to centroids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aria.pool import Pool
 
 Rows = np.ndarray[Any, Any]
 CELLS = 2**26
-"""Largest number of distances held at once: 256 MiB of float32."""
+"""Largest number of distances in memory at a time: 256 MiB of float32."""
 CHUNK = 65536
 """Rows read at a time."""
 
@@ -21,13 +21,13 @@ CHUNK = 65536
 def read(pool: Pool, rows: slice | Rows, normalise: bool = False) -> Tensor:
     """(n, D) float32 embeddings of some conditions, on the CPU; ``rows`` ascend so that files are read forwards."""
     if pool.embeddings is None:
-        raise ValueError("the pool has no embeddings, which this partition needs: Pool(embeddings=…)")
+        raise ValueError("this partition needs embeddings, but the pool has none: pass Pool(embeddings=…)")
     part = pool.embeddings[rows]
     x = part.detach().cpu().float() if isinstance(part, Tensor) else torch.from_numpy(np.array(part, dtype=np.float32))
     bad = (~x.isfinite().all(1)).nonzero()
     if len(bad):
         row = int(bad[0]) + (rows.start or 0) if isinstance(rows, slice) else int(rows[int(bad[0])])
-        raise ValueError(f"embeddings must be finite in float32; that of condition {row} is not")
+        raise ValueError(f"embeddings must be finite in float32, but the embedding of condition {row} is not")
     return x / x.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) if normalise else x
 
 
@@ -49,13 +49,13 @@ def gather(pool: Pool, rows: Rows, size: int, normalise: bool = False) -> Tensor
 
 
 def dimension(pool: Pool, expected: int) -> None:
-    """Refuse embeddings of another width than a partition was fitted on."""
+    """Raise if the embeddings have a different dimension from those the partition was fitted on."""
     if pool.embeddings is not None and pool.embeddings.shape[1] != expected:
         raise ValueError(f"the partition was fitted on {expected} dimensions, the pool has {pool.embeddings.shape[1]}")
 
 
 def distances(x: Tensor, centroids: Tensor) -> Tensor:
-    r"""(n, K) squared distances, less :math:`|x|^2`, which no comparison between centroids needs.
+    r"""(n, K) squared distances minus :math:`|x|^2`, which does not affect comparisons between centroids.
 
     Both sides are shifted by the median centroid first: embeddings often share a large common part, in which
     :math:`|c|^2 - 2\,x\cdot c` would lose the differences. One centroid far away does not move the median.

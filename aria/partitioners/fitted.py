@@ -1,9 +1,13 @@
-"""What every fitted partition has in common: a table over the conditions, times bins over coordinates."""
+"""The base class of fitted partitions: a table over the conditions, times bins over coordinates."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
@@ -14,7 +18,7 @@ from aria.partitioners.tables import Members, moved
 from aria.pool import Pool
 
 KINDS: dict[str, type[Fitted]] = {}
-"""Kinds of partition that a file may name. Filled by importing a module, which loading a file never does."""
+"""Kinds of partition that a file may refer to. Importing a module adds its kinds; loading a file imports nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +30,9 @@ class Fitted(Partition):
 
     .. math:: mass_k = mass(\text{row } cell(k)) \cdot share_k .
 
-    A new kind of partition is a frozen dataclass that says how it assigns conditions; where regions are rows, as
-    they are for labels and clusters, the rest is inherited. What it is made from (tensors, tables, partitions and
-    JSON values) is what a file holds, and ``class Mine(Fitted, kind="mine")`` is all that makes it loadable.
+    A new kind of partition is a frozen dataclass that implements ``assign``. If its regions are rows of the table, as
+    for labels and clusters, it inherits the rest. Its fields (tensors, tables, partitions and JSON values) are
+    what a file contains, and ``class Mine(Fitted, kind="mine")`` makes it loadable.
     """
 
     members: Members
@@ -38,6 +42,8 @@ class Fitted(Partition):
     kind: ClassVar[str]
 
     def __init_subclass__(cls, *, kind: str) -> None:
+        if not cls.__module__.startswith("aria."):
+            _load_built_in()
         if kind in KINDS and KINDS[kind].__qualname__ != cls.__qualname__:
             raise ValueError(f"two kinds of partition are called {kind!r}: {KINDS[kind].__name__} and {cls.__name__}")
         cls.kind = kind
@@ -48,11 +54,11 @@ class Fitted(Partition):
         object.__setattr__(self, "mass", self.members.mass[self.cell(torch.arange(len(share)))] * share)
         object.__setattr__(self, "hollow", bool((self.mass == 0).any()))
 
-    # Where regions are more than rows of the table, a kind overrides the following.
+    # A kind whose regions are not simply rows of the table overrides the following.
 
     @property
     def coordinates(self) -> tuple[str, ...]:
-        """Names of the coordinates drawn along with a condition."""
+        """Names of the coordinates that are drawn together with a condition."""
         return ()
 
     def share(self) -> Tensor:
@@ -72,33 +78,34 @@ class Fitted(Partition):
         return self.members.locate(index)
 
     def names(self) -> list[str]:
-        """A short name for each region, for people."""
+        """A short readable name for each region."""
         return [f"{self.kind} {region}" for region in range(self.num_regions)]
 
     def remoteness(self, pool: Pool) -> Tensor:
-        """(N,) how far each condition of the fitted pool is from the middle of its row; 0 where there is no middle."""
+        """(N,) distance of each condition of the fitted pool to the centroid of its row; 0 if it has no centroid."""
         return torch.zeros(len(pool))
 
-    # The rest is common to all.
+    # Everything below is common to all kinds.
 
     def draw(self, region: Tensor, generator: torch.Generator | None = None) -> dict[str, Tensor]:
         """One condition for each region (B,): ``{"index": (B,), …coordinates}``. One call of :func:`torch.rand`.
 
-        A region that does not exist or is empty is refused on a CPU; elsewhere looking would stall the device.
+        A region that does not exist or is empty raises an error on a CPU; elsewhere checking would synchronise with the
+        device.
         """
         if region.ndim != 1 or region.dtype not in (torch.int64, torch.int32):
             raise ValueError(f"regions must be (B,) integers, got {tuple(region.shape)} of {region.dtype}")
         source = region.device if generator is None else generator.device
         u = torch.rand(1 + len(self.coordinates), len(region), generator=generator, dtype=torch.float64, device=source)
         first, *others = u.to(region.device, non_blocking=True).unbind()
-        try:  # on a CPU the look-ups notice a region that does not exist; all that is left to do is to say so
+        try:  # on a CPU, looking up a region that does not exist raises an IndexError
             drawn = {"index": self.members.draw(self.cell(region), first), **self.place(region, others)}
         except IndexError:
             outside = region[(region < 0) | (region >= self.num_regions)]
             raise ValueError(f"there is no region {int(outside[0])}: regions are 0 to {self.num_regions - 1}") from None
         if self.hollow and region.is_cpu and bool((self.mass[region] == 0).any()):
             empty = region[self.mass[region].argmin()]
-            raise ValueError(f"region {int(empty)} has mass 0: there is nothing to draw from it")
+            raise ValueError(f"region {int(empty)} has mass 0: it contains nothing to draw")
         return drawn
 
     def to(self, device: torch.device | str) -> Self:
@@ -121,13 +128,21 @@ class Fitted(Partition):
         return settings, tensors
 
 
+@cache
+def _load_built_in() -> None:
+    """Import the modules beside this one, which are loaded lazily: each adds its kinds of partition."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")
+
+
 def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:
     """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
     kind = settings["kind"]
+    _load_built_in()
     if kind not in KINDS:
         raise ValueError(
-            f"unknown kind of partition {kind!r}; known are: {', '.join(sorted(KINDS))}. Import the module of your own "
-            "kind first; aria report and aria quantise do so for --partitioner file.py:Class"
+            f"unknown kind of partition {kind!r}; known kinds: {', '.join(sorted(KINDS))}. Import the module of your "
+            "own kind first; aria report and aria quantise import it if you pass --partitioner file.py:Class"
         )
     values: dict[str, Any] = {}
     for name in _arguments(KINDS[kind]):
@@ -144,10 +159,10 @@ def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitte
 
 
 def _arguments(kind: type[Fitted]) -> list[str]:
-    """The fields a partition is made from, which are what a file holds."""
+    """The fields that define a partition and that a file contains."""
     return [item.name for item in fields(kind) if item.init]
 
 
 def _tuples(value: Any) -> Any:
-    """JSON's lists as the tuples they were."""
+    """Lists from JSON, converted back to tuples."""
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

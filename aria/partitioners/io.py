@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from aria import whole_file
+from aria import files
 from aria.interfaces import Partition
 from aria.partitioners.fitted import Fitted, rebuild
 
@@ -20,7 +20,7 @@ FORMAT = "aria-partition-1"
 
 
 def save(partition: Partition, path: str | os.PathLike[str]) -> None:
-    """Write a partition to one safetensors file, whole or not at all.
+    """Write a partition to one safetensors file, atomically.
 
     >>> import tempfile
     >>> from aria.partitioners import Labels
@@ -36,12 +36,12 @@ def save(partition: Partition, path: str | os.PathLike[str]) -> None:
     settings, tensors = partition.state_dict()
     tensors = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     metadata = {"format": FORMAT, "settings": json.dumps(settings), "digest": _digest(settings, tensors)}
-    with whole_file.replacing(path) as unfinished, whole_file.system_errors(path):
+    with files.replacing(path) as unfinished, files.system_errors(path):
         save_file(tensors, unfinished, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> Fitted:
-    """Read a partition. A file that is torn, foreign or of an unknown kind is refused with its reason."""
+    """Read a partition. A damaged file, another format or an unknown kind raises a ValueError with the reason."""
     from safetensors import safe_open
 
     try:
@@ -49,23 +49,23 @@ def load(path: str | os.PathLike[str]) -> Fitted:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
     except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: no partition can be read from it: {error}") from None
+        raise ValueError(f"{os.fspath(path)}: cannot read a partition from it: {error}") from None
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise ValueError(f"{os.fspath(path)}: not a partition: its format is {found!r}, not {FORMAT!r}")
     try:
         settings = json.loads(metadata["settings"])
         if metadata["digest"] != _digest(settings, tensors):
-            raise ValueError("its contents do not match its digest, so it was damaged or edited")
+            raise ValueError("its contents do not match its hash, so it was damaged or edited")
         return rebuild(settings, tensors)
     except KeyError as error:
-        raise ValueError(f"{os.fspath(path)}: not a whole partition: it lacks {error}") from None
+        raise ValueError(f"{os.fspath(path)}: not a complete partition: it lacks {error}") from None
     except (ValueError, TypeError, ArithmeticError, RuntimeError, IndexError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)}: not a partition: {error}") from None
 
 
 def digest(partition: Partition) -> str:
-    """A hexadecimal SHA-256 of kind, settings and tensors: equal for equal partitions, on any device.
+    """SHA-256 hash (hexadecimal) of kind, settings and tensors: equal for equal partitions, on any device.
 
     >>> from aria.partitioners import OneRegion
     >>> from aria.pool import Pool

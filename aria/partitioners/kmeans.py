@@ -17,10 +17,10 @@ from aria.partitioners.tables import Members
 from aria.pool import Pool
 
 STEPS = 100
-"""Mini-batches that a fit takes; benchmarks/kmeans.py shows what more would bring."""
+"""Number of mini-batches of a fit; benchmarks/kmeans.py shows what more would gain."""
 
 WORTH_THREADS = 2**24
-"""Multiplications in a mini-batch above which threads help; below, waiting for them takes a hundred times as long."""
+"""Multiplications per mini-batch above which threads help; below, synchronising them takes a hundred times as long."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class KMeans(Partitioner):
 
     .. math:: k(x) = \arg\min_k |x - c_k|^2 + \psi_k , \qquad \psi = 0 \text{ unless } balanced.
 
-    The fit looks at no more than ``sample`` embeddings, and the pool is then assigned ``chunk`` rows at a time, so
-    the embeddings may be a memory-mapped file far larger than memory. A weighted pool is clustered by its weights.
+    The fit uses at most ``sample`` embeddings, and the pool is then assigned ``chunk`` rows at a time, so the
+    embeddings may be a memory-mapped file that is much larger than memory. A weighted pool is clustered by its weights.
 
     Reference: Sculley, "Web-scale k-means clustering", WWW 2010.
 
@@ -45,14 +45,14 @@ class KMeans(Partitioner):
     seed: int = 0
     """The same pool and seed give the same regions."""
     batch: int = 4096
-    """Embeddings in a mini-batch."""
+    """Number of embeddings in a mini-batch."""
     sample: int = 200_000
-    """Embeddings that the fit looks at; a seeded draw where the pool has more."""
+    """Number of embeddings used for the fit; a seeded random subset if the pool has more."""
     normalise: bool = False
-    """Scale embeddings to length one first, so that regions are cones."""
+    """Normalise embeddings to length one first, so that regions are cones."""
     balanced: float | None = None
-    """Largest excess of a region over the mean region, e.g. 0.1, on the sample; None leaves sizes as they fall.
-    On a larger pool a region of n sampled conditions strays by about :math:`1/\\sqrt n` further."""
+    """Largest relative excess of a region over the mean region on the sample, e.g. 0.1; None does not balance sizes.
+    On a larger pool, a region with n sampled conditions deviates by about :math:`1/\\sqrt n` more."""
     chunk: int = 65536
     """Rows read at a time."""
 
@@ -69,7 +69,7 @@ class KMeans(Partitioner):
             checks.positive("kmeans: balanced", self.balanced)
 
     def fit(self, pool: Pool) -> ClusterPartition:
-        """Find the centroids on a sample, then sort the whole pool by them."""
+        """Find the centroids on a sample, then assign the whole pool to them."""
         x, weight = self._sample(pool)
         centroids = cluster(x, weight, self.regions, self.batch, self.seed)
         offset = torch.zeros(self.regions)
@@ -82,16 +82,16 @@ class KMeans(Partitioner):
         return ClusterPartition(members, centroids, offset, self.normalise, self.chunk)
 
     def _sample(self, pool: Pool) -> tuple[Tensor, Tensor | None]:
-        """(n, D) embeddings to fit on and their weights (n,); conditions of weight zero shape no region."""
+        """(n, D) embeddings to fit on and their weights (n,); conditions of weight zero are not used."""
         rows = np.arange(len(pool)) if pool.weight is None else np.flatnonzero(pool.weight.numpy())
         if self.regions > len(rows):
             raise ValueError(
-                f"kmeans: regions={self.regions} needs as many conditions of positive weight, the pool has {len(rows)}"
+                f"kmeans: regions={self.regions} needs as many conditions of positive weight, got {len(rows)}"
             )
         rows = sample(rows, self.sample, np.random.default_rng(self.seed))
         x = gather(pool, rows, self.chunk, self.normalise)
         if (found := distinct(x, self.regions)) < self.regions:
-            raise ValueError(f"kmeans: regions={self.regions} needs as many distinct embeddings, there are {found}")
+            raise ValueError(f"kmeans: regions={self.regions} needs as many distinct embeddings, found {found}")
         return x, None if pool.weight is None else pool.weight[rows]
 
     @classmethod
@@ -102,7 +102,7 @@ class KMeans(Partitioner):
 
 @dataclass(frozen=True, eq=False)
 class ClusterPartition(Fitted, kind="kmeans"):
-    """The partition of :class:`KMeans`: the cells of its centroids, also for prompts it has never seen."""
+    """The partition of :class:`KMeans`: the cells of its centroids, which also cover new prompts."""
 
     centroids: Tensor  # (K, D) float32
     offset: Tensor  # (K,) float32, ψ
@@ -114,7 +114,7 @@ class ClusterPartition(Fitted, kind="kmeans"):
         return nearest(pool, self.centroids, self.offset, self.normalise, self.chunk)
 
     def names(self) -> list[str]:
-        """Clusters have numbers only; their nearest prompts say what they are about."""
+        """Clusters only have numbers; look at their nearest prompts to see what they contain."""
         return [f"cluster {region}" for region in range(self.num_regions)]
 
     def remoteness(self, pool: Pool) -> Tensor:
@@ -125,7 +125,7 @@ class ClusterPartition(Fitted, kind="kmeans"):
 
 
 def cluster(x: Tensor, weight: Tensor | None, regions: int, batch: int, seed: int) -> Tensor:
-    """(K, D) centroids of ``x`` (n, D); the number of steps is fixed, so that rounding cannot decide when to stop."""
+    """(K, D) centroids of ``x`` (n, D); the number of steps is fixed, so rounding cannot affect when it stops."""
     try:
         from sklearn.cluster import MiniBatchKMeans
         from threadpoolctl import threadpool_limits  # comes with scikit-learn

@@ -25,7 +25,7 @@ class Labels(Partitioner):
     """One region for each distinct value of a column of the pool.
 
     Regions are in sorted order of the values (by type, then by value), so they do not depend on the order of the
-    pool. A class label, a style, a language or a source is a region whose effort people can read.
+    pool. Class labels, styles, languages or sources make regions that are easy to interpret.
 
     >>> pool = Pool(columns={"style": ["photo", "ink", "photo", "photo"]})
     >>> partition = Labels("style").fit(pool)
@@ -40,7 +40,7 @@ class Labels(Partitioner):
             raise ValueError(f"labels: column must be the name of a column of the pool, got {self.column!r}")
 
     def fit(self, pool: Pool) -> LabelPartition:
-        """Find the distinct values and sort the conditions by them."""
+        """Find the distinct values and group the conditions by them."""
         keys = list(_keys(pool, self.column))
         known = sorted(set(keys), key=lambda key: key if key[1] is not None else key[:1])
         region = _regions(keys, known, self.column)
@@ -68,7 +68,7 @@ class LabelPartition(Fitted, kind="labels"):
         super().__post_init__()
 
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
-        """(N,) region of each condition's label; a label not seen when fitting is refused."""
+        """(N,) region of each condition's label; a label that was not in the fitted pool raises an error."""
         known = [(type(value).__name__, value) for value in self.values]
         return _regions(list(_keys(pool, self.column)), known, self.column).to(self.mass.device)
 
@@ -84,16 +84,16 @@ def _regions(keys: list[Key], known: list[Key], column: str) -> Tensor:
         return torch.tensor([position[key] for key in keys])
     except KeyError as missing:
         few = ", ".join(repr(value) for _, value in known[:5]) + (", …" if len(known) > 5 else "")
-        raise ValueError(f"column {column!r} holds an unknown label {missing.args[0][1]!r}; known are: {few}") from None
+        raise ValueError(f"column {column!r} has the unknown label {missing.args[0][1]!r}; known: {few}") from None
 
 
 def _keys(pool: Pool, column: str) -> Iterator[Key]:
-    """The type and value of each label; numpy's and torch's numbers as Python's."""
+    """The type and value of each label, with numbers of numpy and torch converted to Python's."""
     values: Any = pool.column(column)
     for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
         plain = value.item() if hasattr(value, "item") else value
         if not _is_label(plain):
-            raise ValueError(f"a label is text, a finite number or None; column {column!r} holds {plain!r} at {row}")
+            raise ValueError(f"a label is text, a finite number or None; column {column!r} has {plain!r} in row {row}")
         yield type(plain).__name__, plain
 
 

@@ -1,4 +1,4 @@
-"""The null partition: everything is one region."""
+"""The trivial partition: everything is one region."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from aria.pool import Pool
 
 @dataclass(frozen=True)
 class OneRegion(Partitioner):
-    """One region that holds the whole pool, so that every allocation is the pool's own.
+    """One region with the whole pool, so that every allocation equals the pool's distribution.
 
-    The control arm: what a sampler gains over it is gained by telling regions apart.
+    This is the control arm: a sampler's gain over it is due to distinguishing regions.
 
     >>> partition = OneRegion().fit(Pool(size=5))
     >>> partition.mass.tolist()
@@ -38,5 +38,5 @@ class WholePool(Fitted, kind="oneregion"):
         return torch.zeros(len(pool), dtype=torch.int64, device=self.mass.device)
 
     def names(self) -> list[str]:
-        """What the one region is called."""
+        """The name of the only region."""
         return ["everything"]

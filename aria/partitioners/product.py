@@ -20,9 +20,9 @@ from aria.pool import Pool
 class Product(Partitioner):
     r"""Every pair of a region :math:`a` of ``first`` and a region :math:`b` of ``second``: :math:`k = a K_b + b`.
 
-    Where only one of the two divides the conditions and the other a coordinate, a pair's mass is the product of
-    the two. Where both divide the conditions, it is the share of the pool in both at once; a pair that nobody
-    is in has mass 0. Products may be nested, and each coordinate may appear once.
+    If one of the two divides the conditions and the other a coordinate, the mass of a pair is the product of the two
+    masses. If both divide the conditions, it is the share of the pool that is in both; an empty pair has mass 0.
+    Products may be nested, and each coordinate may appear once.
 
     >>> pool = Pool(columns={"style": ["ink", "photo", "photo", "photo"]})
     >>> partition = Product(Labels("style"), Bins("timestep", 0, 1000, 2)).fit(pool)
@@ -37,6 +37,10 @@ class Product(Partitioner):
         for name in ("first", "second"):
             if not isinstance(part := getattr(self, name), Partitioner):
                 raise ValueError(f"product: {name} must be a partitioner such as labels('style'), got {part!r}")
+
+    @property
+    def coordinates(self) -> tuple[str, ...]:
+        return self.first.coordinates + self.second.coordinates
 
     def fit(self, pool: Pool) -> ProductPartition:
         """Fit both to the same pool."""
@@ -72,7 +76,7 @@ class ProductPartition(Fitted, kind="product"):
 
     @property
     def coordinates(self) -> tuple[str, ...]:
-        """Those of both parts."""
+        """The coordinates of both parts."""
         return self.first.coordinates + self.second.coordinates
 
     def share(self) -> Tensor:
@@ -91,15 +95,15 @@ class ProductPartition(Fitted, kind="product"):
         return {**self.first.place(a, u[:split]), **self.second.place(b, u[split:])}
 
     def locate(self, index: Tensor, **coords: Tensor) -> Tensor:
-        """(B,) both parts' regions as one."""
+        """(B,) region of the pair of both parts' regions."""
         return self._pair(self.first.locate(index, **coords), self.second.locate(index, **coords))
 
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
-        """(N,) both parts' regions as one."""
+        """(N,) region of the pair of both parts' regions."""
         return self._pair(self.first.assign(pool, **coords), self.second.assign(pool, **coords))
 
     def names(self) -> list[str]:
-        """Both parts' names."""
+        """The names of both parts, joined."""
         return [f"{a} × {b}" for a in self.first.names() for b in self.second.names()]
 
     def remoteness(self, pool: Pool) -> Tensor:

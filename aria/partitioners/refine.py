@@ -1,4 +1,4 @@
-"""Splitting regions whose two halves turn out to differ."""
+"""Splitting regions whose two halves have different discrepancies."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def refine(
 ) -> tuple[Partition, Tensor]:
     r"""Split the regions in which the discrepancy differs between two halves.
 
-    Conditions ``index`` (M,) of ``pool`` were seen with discrepancies ``values`` (M,). Each region is halved by
+    Conditions ``index`` (M,) of ``pool`` were observed with discrepancies ``values`` (M,). Each region is halved by
     2-means over its embeddings, without looking at the values, and the halves are compared by Welch's test,
 
     .. math:: t = \frac{\bar y_1 - \bar y_2}{\sqrt{s_1^2/n_1 + s_2^2/n_2}},
 
-    where every condition counts once with the mean :math:`y` of its values. A region is split where the test's
-    two-sided probability is below ``false_alarm`` over the number of regions tested, so that a call splits anything
-    at all with at most that probability if all regions are homogeneous (for normal :math:`y`; nearly so for others,
-    the more seen the better). A half needs ``min_size`` conditions and ``min_seen`` of them seen. Where
-    ``max_regions`` leaves room for some splits only, the most significant are made.
+    where every condition counts once with the mean :math:`y` of its values. A region is split if the test's
+    two-sided p-value is below ``false_alarm`` divided by the number of regions tested (Bonferroni). If all regions are
+    homogeneous, the probability that a call splits anything is therefore at most ``false_alarm`` (for normal
+    :math:`y`; nearly so for others, the more were observed the better). Each half needs ``min_size`` conditions, of
+    which ``min_seen`` were observed. If ``max_regions`` limits the number of splits, the most significant are made.
 
     Returns the new partition and ``parent`` (K',): region k was part of region ``parent[k]``. Old regions keep their
-    number and new ones follow, so a tracker's state is carried over by ``state[..., parent]``.
+    number and new ones are appended, so ``state[..., parent]`` carries over a tracker's state.
 
     >>> embeddings = torch.linspace(-1, 1, 200).unsqueeze(1)
     >>> pool = Pool(embeddings=embeddings)
@@ -77,19 +77,19 @@ def refine(
 
 
 class Half(NamedTuple):
-    """A way to split a region, and what was seen on either side."""
+    """A possible split of a region, and the observed conditions on either side."""
 
     region: int
     left: Tensor  # (D,) centroid of the larger half, which keeps the number
     right: Tensor  # (D,)
-    stays: Tensor  # (n1,) conditions seen in the larger half
-    moves: Tensor  # (n2,) and in the other
+    stays: Tensor  # (n1,) observed conditions of the larger half
+    moves: Tensor  # (n2,) and of the other
 
 
 def _halve(
     members: Members, region: int, pool: Pool, seen: Tensor, min_size: int, min_seen: int, seed: int
 ) -> Half | None:
-    """Halve a region by 2-means over its embeddings; None where a half would be too small to judge."""
+    """Halve a region by 2-means over its embeddings; None if a half would be too small for the test."""
     rows = members.order[members.start[region] : members.start[region + 1]].long()
     if len(rows) < 2 * min_size or int(seen[rows].sum()) < 2 * min_seen:
         return None
@@ -108,7 +108,7 @@ def _halve(
 
 
 def welch(first: Tensor, second: Tensor) -> float:
-    """Two-sided probability of a difference of means as large as this if there is none; samples (n1,) and (n2,).
+    """Two-sided p-value of Welch's test that the samples (n1,) and (n2,) have equal means.
 
     >>> round(welch(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 4.0, 5.0])), 3)
     0.071
@@ -124,7 +124,7 @@ def welch(first: Tensor, second: Tensor) -> float:
 
 
 def _split(partition: Fitted, pool: Pool, made: list[Half]) -> RefinedPartition:
-    """One more round of splits, on top of those that were there."""
+    """Another round of splits on top of the existing ones."""
     split = torch.tensor([half.region for half in made])
     left, right = torch.stack([half.left for half in made]), torch.stack([half.right for half in made])
     base: Fitted = partition
@@ -143,12 +143,12 @@ def _refinable(partition: Partition, pool: Pool) -> Fitted:
         what = "one over a coordinate" if isinstance(partition, Fitted) else type(partition).__name__
         raise ValueError(f"refine splits a partition of the conditions alone, not {what}; refine it before the product")
     if len(pool) != partition.members.size:
-        raise ValueError(f"refine needs the pool of the fit, of {partition.members.size} conditions, got {len(pool)}")
+        raise ValueError(f"refine needs the fitted pool of {partition.members.size} conditions, got one of {len(pool)}")
     return partition.to("cpu")
 
 
 def _per_condition(size: int, index: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """(N,) mean of the values of each condition, and (N,) whether it was seen."""
+    """(N,) mean of the values of each condition, and (N,) whether it was observed."""
     index, values = index.detach().cpu().long(), values.detach().cpu().double()
     if index.ndim != 1 or index.shape != values.shape:
         raise ValueError(f"index and values must be (M,) each, got {tuple(index.shape)} and {tuple(values.shape)}")

@@ -1,4 +1,4 @@
-"""The partition of regions that were split: the old rule, then down the splits."""
+"""A partition with split regions: the original rule, followed by the splits."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class RefinedPartition(Fitted, kind="refined"):
     rounds: tuple[int, ...]  # splits in each round; within a round they divide different regions
 
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
-        """(N,) the region of ``base``, then down the splits."""
+        """(N,) the region of ``base``, refined by the splits."""
         region = self.base.assign(pool, **coords)
         return descend(pool, region, self.base.num_regions, self.split, self.left, self.right, self.rounds)
 
     def names(self) -> list[str]:
-        """The name of the region it was, followed by 0 for what stayed and 1 for what moved, at each split."""
+        """The name of the original region, followed at each split by 0 if the condition stayed and by 1 if it moved."""
         names = self.base.names()
         for region in self.split.tolist():
             names.append(f"{names[region]}.1")
@@ -40,7 +40,7 @@ class RefinedPartition(Fitted, kind="refined"):
         return names
 
     def remoteness(self, pool: Pool) -> Tensor:
-        """(N,) squared distance to the centroid of the half; regions never split answer as they did."""
+        """(N,) squared distance to the centroid of the half; for regions never split, that in ``base``."""
         centre = torch.full((self.num_regions,), -1)
         for g, region in enumerate(self.split.tolist()):
             centre[region], centre[self.base.num_regions + g] = g, len(self.split) + g
@@ -54,7 +54,7 @@ class RefinedPartition(Fitted, kind="refined"):
 def descend(
     pool: Pool, region: Tensor, regions: int, split: Tensor, left: Tensor, right: Tensor, rounds: tuple[int, ...]
 ) -> Tensor:
-    """(N,) where conditions that started in ``region`` (N,), one of ``regions``, are after all rounds of splits."""
+    """(N,) region after all rounds of splits of conditions that start in ``region`` (N,), one of ``regions``."""
     dimension(pool, left.shape[1])
     region = region.clone()
     starts = [sum(rounds[:i]) for i in range(len(rounds))]
@@ -68,12 +68,12 @@ def descend(
 def _one_round(
     x: Tensor, region: Tensor, regions: int, start: int, split: Tensor, left: Tensor, right: Tensor
 ) -> Tensor:
-    """(n,) regions after the splits from ``start`` on; one round divides no region twice, so they go together."""
+    """(n,) regions after the splits from ``start`` on; a round splits no region twice, so they apply at once."""
     which = torch.full((regions + start,), -1, device=region.device)
     which[split[start:]] = torch.arange(start, len(split), device=region.device)
-    mine = which[region]
-    moves = (mine >= 0) & nearer_right(x, left[mine], right[mine])
-    return torch.where(moves, regions + mine, region)
+    own = which[region]  # (n,) the split of each region in this round, -1 if there is none
+    moves = (own >= 0) & nearer_right(x, left[own], right[own])
+    return torch.where(moves, regions + own, region)
 
 
 def nearer_right(x: Tensor, left: Tensor, right: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which condition belongs to which row, and drawing from a row without a Python loop."""
+"""A table of the conditions in each row, and draws from rows without a Python loop."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Members:
     .. math:: j = s_r + \lfloor u\, n_r \rfloor \quad\text{(equal weights)}, \qquad
               F_j \le F_{s_r} + u\,(F_{s_{r+1}} - F_{s_r}) < F_{j+1} \quad\text{(weighted)},
 
-    and :math:`F` is the running sum of each condition's share of its own row, so that a light row is drawn from as
-    precisely as a heavy one. Conditions of weight zero are not in ``order`` and cannot be drawn.
+    and :math:`F` is the running sum of each condition's share of its own row, so that light rows are drawn
+    from as precisely as heavy ones. Conditions of weight zero are not in ``order`` and cannot be drawn.
 
     >>> rows = Members.build(torch.tensor([1, 0, 1]), rows=3, weight=torch.tensor([1.0, 2.0, 1.0]))
     >>> rows.mass.tolist()
@@ -45,7 +45,7 @@ class Members:
 
     @classmethod
     def build(cls, row: Tensor, rows: int, weight: Tensor | None = None) -> Self:
-        """Sort conditions, given the row of each ``(N,)`` and their weights ``(N,)``."""
+        """Build the table from the row of each condition ``(N,)`` and their weights ``(N,)``."""
         row = row.long().cpu()
         if row.ndim != 1 or row.numel() == 0 or not 0 <= int(row.min()) <= int(row.max()) < rows:
             raise ValueError(f"every condition needs a row from 0 to {rows - 1}")
@@ -77,7 +77,7 @@ class Members:
         return self.mass.shape[0]
 
     def count(self) -> Tensor:
-        """(R,) number of conditions in each row, those of weight zero included."""
+        """(R,) number of conditions in each row, including those of weight zero."""
         return torch.bincount(self.row.long(), minlength=self.rows)
 
     def locate(self, index: Tensor) -> Tensor:
@@ -122,7 +122,7 @@ class Members:
 
 
 def moved(record: Moved, device: torch.device | str) -> Moved:
-    """A copy of a dataclass in which everything that can live on a device has been moved to ``device``."""
+    """A copy of a dataclass with every field that has a method ``to`` moved to ``device``."""
     copied = copy(record)
     for name in (field.name for field in fields(record)):
         value = getattr(record, name)

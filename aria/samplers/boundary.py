@@ -1,4 +1,4 @@
-"""What crosses the sampler's boundary, checked: one line that names the value and what is allowed."""
+"""Checks of everything that enters the sampler; each error is one line with the value and what is allowed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from aria.interfaces import Allocator, Partition
+from aria.checks import InvalidSetting
+from aria.interfaces import Allocator, Partition, Tracker
 
 
 def mass(partition: Partition, given: Tensor | None) -> Tensor:
@@ -51,7 +52,7 @@ def parents(given: Tensor, coarse: Tensor, fine: Tensor) -> Tensor:
 
 
 def visit(given: Tensor, mass: Tensor) -> Tensor:
-    """(K,) probabilities; their range is looked at only where that does not stall a device."""
+    """(K,) probabilities; their range is checked on a CPU only, because it would synchronise with a device."""
     if given.shape != mass.shape:
         raise ValueError(
             f"visit must have one probability per region, shape {tuple(mass.shape)}, got {tuple(given.shape)}"
@@ -62,11 +63,11 @@ def visit(given: Tensor, mass: Tensor) -> Tensor:
 
 
 def region(given: Tensor, num_regions: int) -> Tensor:
-    """(B,) region numbers; their range is looked at only where that does not stall a device."""
+    """(B,) region numbers; their range is checked on a CPU only, because it would synchronise with a device."""
     if not isinstance(given, Tensor):
         raise ValueError(f"observe takes a Draw or a tensor of regions, got {type(given).__name__}")
     if given.ndim != 1 or given.dtype not in (torch.int64, torch.int32):
-        raise ValueError(f"regions must be (B,) whole numbers, got {given.dtype} of shape {tuple(given.shape)}")
+        raise ValueError(f"regions must be (B,) integers, got {given.dtype} of shape {tuple(given.shape)}")
     if given.is_cpu and len(given) and not (0 <= int(given.min()) and int(given.max()) < num_regions):
         outside = given[(given < 0) | (given >= num_regions)][0]
         raise ValueError(f"region {int(outside)} outside 0…{num_regions - 1}")
@@ -77,7 +78,7 @@ def same_shape(name: str, given: Tensor | None, like: Tensor) -> Tensor:
     """One value per sample."""
     if given is None and name == "timestep":
         raise ValueError(
-            f"{name} is needed: the sampler was made with timesteps, so observe(…, {name}=…) must tell them"
+            f"{name} is needed: the sampler was made with timesteps, so pass them: observe(…, {name}=…)"
         )
     if not isinstance(given, Tensor):
         raise ValueError(f"{name} must be a tensor with one value per sample, got {type(given).__name__}")
@@ -86,13 +87,28 @@ def same_shape(name: str, given: Tensor | None, like: Tensor) -> Tensor:
     return given
 
 
-def mask(where: Tensor, region: Tensor) -> Tensor:
-    """(B,) True for the samples that count."""
-    return same_shape("where", where, region).to(device=region.device, dtype=torch.bool)
+def mask(name: str, given: Tensor, size: int, device: torch.device) -> Tensor:
+    """(size,) True for the samples that count."""
+    if not isinstance(given, Tensor) or given.shape != (size,):
+        got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
+        raise ValueError(f"{name} must have one value per sample, shape ({size},), got {got}")
+    return given.to(device=device, dtype=torch.bool)
+
+
+def known_visit(visit: Tensor | None, tracker: Tracker) -> Tensor:
+    """(K,) the visit probabilities that a tracker which divides by them cannot do without."""
+    if visit is None:
+        raise InvalidSetting(
+            "visit",
+            "missing",
+            f"{type(tracker).__name__} divides by the probability that a step observes each region, known only for "
+            "whole draws: call observe(draw, …) without where, or observe(…, visit=…) with (K,) probabilities",
+        )
+    return visit
 
 
 def weights(given: Tensor, mass: Tensor, allocator: Allocator) -> None:
-    """An allocator, which may be somebody's own, returns (K,) weights."""
+    """The allocator, possibly user code, has to return (K,) weights."""
     if not isinstance(given, Tensor) or given.shape != mass.shape:
         got = tuple(given.shape) if isinstance(given, Tensor) else type(given).__name__
         name = type(allocator).__name__
@@ -100,7 +116,7 @@ def weights(given: Tensor, mass: Tensor, allocator: Allocator) -> None:
 
 
 def allocation(weights: Tensor, total: Tensor, allocator: Allocator) -> None:
-    """They are finite, non-negative and not all zero."""
+    """The weights have to be finite, non-negative and not all zero."""
     name = type(allocator).__name__
     if weights.is_cpu and not (float(weights.min()) >= 0 and 0 < float(total) < math.inf):
         what = (

@@ -61,11 +61,34 @@ def invert(cdf: Tensor, points: Tensor) -> Tensor:
     return torch.searchsorted(cdf, points * cdf[-1], right=True)
 
 
-def systematic_visit(probs: Tensor, n: int) -> Tensor:
-    """(K,) probability that a systematic draw of ``n`` visits each region: min(1, n·q)."""
-    return (probs * n).clamp_(max=1)
+def systematic_visit(probs: Tensor, n: int, counted: Tensor | int | None = None) -> Tensor:
+    r"""(K,) probability that a systematic, shuffled draw of ``n`` visits each region.
+
+    For the whole draw that is :math:`\min(1, nq)`. If only :math:`m` (``counted``) of the rows count, chosen without
+    regard to the draw: a region has :math:`c = \lfloor nq \rfloor` draws, or one more with probability :math:`nq - c`,
+    at random places, so none of them counts with the hypergeometric probability
+    :math:`\binom{n-c}{m} / \binom{n}{m}`.
+
+    >>> systematic_visit(torch.tensor([0.25, 0.75]), 4, counted=1)
+    tensor([0.2500, 0.7500])
+    """
+    expected = probs * n
+    if counted is None:
+        return expected.clamp_(max=1)
+    fewer = expected.floor()
+    missed = torch.lerp(_all_missed(fewer, n, counted), _all_missed(fewer + 1, n, counted), expected - fewer)
+    return 1 - missed
 
 
-def independent_visit(probs: Tensor, n: int) -> Tensor:
-    """(K,) probability that ``n`` independent draws visit each region: 1 - (1-q)^n."""
-    return -torch.expm1(n * torch.log1p(-probs))
+def _all_missed(draws: Tensor, n: int, counted: Tensor | int) -> Tensor:
+    """(K,) probability that none of ``draws`` (K,) places out of ``n`` is among the ``counted`` ones."""
+    free = n - draws - counted  # (K,) negative where there are more draws than places that do not count
+    total = torch.full_like(draws, n)
+    log = (total - draws + 1).clamp(min=1).lgamma() - (free + 1).clamp(min=1).lgamma()
+    log = log + (total - counted + 1).lgamma() - (total + 1).lgamma()
+    return torch.where(free < 0, 0.0, log.exp())
+
+
+def independent_visit(probs: Tensor, n: int, counted: Tensor | int | None = None) -> Tensor:
+    """(K,) probability that ``n`` independent draws, of which ``counted`` count, visit each region: 1 - (1-q)^n."""
+    return -torch.expm1((n if counted is None else counted) * torch.log1p(-probs))

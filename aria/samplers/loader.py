@@ -29,7 +29,7 @@ class DrawBatches(torch.utils.data.Sampler[list[int]]):
     >>> sampler = aria.Sampler(aria.partitioners.Labels("animal").fit(pool), allocator="uniform")
     >>> batches = DrawBatches(sampler, batch_size=4, steps=2)
     >>> for batch, draw in batches.paired(DataLoader(prompts, batch_sampler=batches)):
-    ...     sampler.observe(draw, torch.rand(4))
+    ...     moved = sampler.observe(draw, torch.rand(4))
     ...     len(batch), sorted(draw.region.tolist())
     (4, [0, 0, 1, 1])
     (4, [0, 0, 1, 1])

@@ -30,7 +30,7 @@ class Ranks:
         return 0, 1
 
     def agree(self, settings: dict[str, Any], device: torch.device) -> None:
-        """Raise unless the settings are the same on every rank, as a shared draw needs; every rank must call it."""
+        """Raise unless the settings are the same on all ranks, as a shared draw needs; every rank must call it."""
         if self.place()[1] == 1:
             return
         text = json.dumps(settings, sort_keys=True).encode()

@@ -1,4 +1,4 @@
-"""The one stateful object: partition + tracker + allocator, to draw from and to report to."""
+"""The only stateful object: partition + tracker + allocator; draws conditions and observes their losses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Sampler:
     >>> sampler = aria.Sampler(partition, tracker="ema(rate=0.5)", allocator="proportional", floor=0.2)
     >>> for _ in range(20):
     ...     draw = sampler.draw(8)
-    ...     sampler.observe(draw, 1.0 + 2.0 * draw.region)  # dogs are three times as far off
+    ...     moved = sampler.observe(draw, 1.0 + 2.0 * draw.region)  # the loss of dogs is three times as large
     >>> sampler.probs()
     tensor([0.3000, 0.7000], dtype=torch.float64)
     """
@@ -63,19 +63,19 @@ class Sampler:
             tracker: a tracker or its spec string.
             allocator: an allocator or its spec string.
             mass: (K,) target distribution over regions; the partition's own (the pool's) by default.
-            floor: ε in [0, 1], the part of every draw that follows ``mass``.
-            correction: ``"none"`` (weights 1: effort shifts the training mix), ``"importance"`` (p/q: the objective
-                itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
-            stratified: systematic draws, each region within one of B·q; else independent draws.
-            warmup: number of tracker updates before the allocator is asked; until then ``mass`` is drawn from.
-            every: number of calls of ``observe`` summed before ranks exchange them and the tracker moves once: what
-                a tracker calls a step.
+            floor: ε in [0, 1], the share of the draws that follows ``mass``.
+            correction: ``"none"`` (weights 1: the allocation changes the training mix), ``"importance"`` (p/q: the
+                objective itself is unbiased, given a positive floor) or ``"tempered(0.5)"`` ((p/q)^0.5).
+            stratified: systematic draws, each region's count within one of B·q; otherwise independent draws.
+            warmup: number of tracker updates before the allocator is used; until then draws follow ``mass``.
+            every: number of calls of ``observe`` whose sums the ranks exchange for one tracker update: one step of the
+                tracker.
             timesteps: length of the noise schedule; signals are then normalised by the running mean of their timestep
                 bucket, and ``observe`` needs their timesteps. None leaves signals as they are.
-            nonfinite: ``"raise"`` refuses NaN and infinite signals by name, ``"skip"`` leaves them out and counts them.
-                On an accelerator looking would stall it: there a bad signal is always left out at once, and ``"raise"``
-                speaks at the next ``check()`` or ``state_dict()``.
-            seed: together with the step it determines every draw.
+            nonfinite: ``"raise"`` refuses NaN and infinite signals, ``"skip"`` excludes and counts them. On an
+                accelerator, where checking would need a sync, bad signals are always excluded at once, and ``"raise"``
+                raises at the next ``check()`` or ``state_dict()``.
+            seed: determines every draw, together with the step.
             distributed: share draws and statistics over the ranks of ``group`` if torch.distributed is initialised.
             group: process group, the default one if None.
         """
@@ -103,11 +103,11 @@ class Sampler:
         self._generator = torch.Generator(self.device)
         self.reset()
         if self.warmup:
-            self._allocated()  # a rule that cannot answer should say so now, not when the warm-up is over
+            self._allocated()  # an allocator that fails should fail now, not after the warm-up
 
     @property
     def device(self) -> torch.device:
-        """Where the sampler's tensors live: where the partition's do."""
+        """The device of the sampler's tensors, which is that of the partition."""
         return self.mass.device
 
     @property
@@ -127,12 +127,12 @@ class Sampler:
     # Draw ---------------------------------------------------------------------------------------------------------
 
     def estimate(self) -> Estimate:
-        """What the tracker believes about each region, (K,) each; copies."""
+        """The tracker's estimate of each region, (K,) each; copies."""
         value, stderr = self.tracker.estimate(self._tracked)
         return Estimate(value.clone(), stderr.clone())
 
     def certificate(self) -> Certificate | None:
-        """The tracker's a-priori error, (K,) each, copies; None where its gains depend on the data."""
+        """The tracker's a-priori error bound, (K,) each, copies; None if its gains depend on the data."""
         known = self.tracker.certificate(self._tracked)
         return None if known is None else Certificate(*(part.clone() for part in known))
 
@@ -140,8 +140,15 @@ class Sampler:
         """(K,) distribution from which the next draw takes its regions; a copy."""
         return self._allocate()[0].clone()
 
-    def draw(self, n: int) -> Draw:
-        """``n`` conditions for this rank: its slice of one draw that all ranks make alike."""
+    def draw(self, n: int, *, all_ranks: bool = False, counted: Tensor | None = None) -> Draw:
+        """``n`` conditions for this rank: its slice of one draw that all ranks make alike.
+
+        Args:
+            n: number of conditions for each rank.
+            all_ranks: return the whole draw of all ranks instead of this rank's slice.
+            counted: (n·ranks,) which rows of the whole draw will be observed, where that is known already and does not
+                depend on what is drawn; ``visit`` is then the probability that one of those visits a region.
+        """
         checks.whole("the number of draws", n, least=1)
         rank, ranks = self.ranks.place()
         n = int(n)
@@ -153,18 +160,20 @@ class Sampler:
         else:
             region = draws.invert(cdf, draws.independent(total, generator))
         coords = self.partition.draw(region, generator)
-        if ranks > 1:
-            mine = slice(n * rank, n * (rank + 1))
-            region, coords = region[mine], {name: values[mine] for name, values in coords.items()}
+        if ranks > 1 and not all_ranks:
+            rank_slice = slice(n * rank, n * (rank + 1))
+            region, coords = region[rank_slice], {name: values[rank_slice] for name, values in coords.items()}
         self.step += 1
-        index, weight, visit = coords.pop("index"), self._weight(probs, region), self._visits(probs, total)
+        index, weight, visit = coords.pop("index"), self._weight(probs, region), self._visits(probs, total, counted)
         return Draw(region, index, weight, visit, self.num_regions, self.step - 1, coords)
 
-    def _visits(self, probs: Tensor, n: int) -> Tensor | None:
-        """(K,) probability that a draw of ``n`` visits each region, if the tracker asks for it."""
+    def _visits(self, probs: Tensor, n: int, counted: Tensor | None) -> Tensor | None:
+        """(K,) probability that a draw of ``n`` visits each region, if the tracker uses it."""
         if not self.tracker.uses_visit:
             return None
-        return draws.systematic_visit(probs, n) if self.stratified else draws.independent_visit(probs, n)
+        rows = None if counted is None else boundary.mask("counted", counted, n, self.device).sum()
+        visit = draws.systematic_visit if self.stratified else draws.independent_visit
+        return visit(probs, n, rows)
 
     def _allocate(self) -> tuple[Tensor, Tensor]:
         """Probabilities and their cumulative sum, (K,) each; kept until the tracker moves."""
@@ -198,8 +207,9 @@ class Sampler:
         timestep: Tensor | None = None,
         where: Tensor | None = None,
         visit: Tensor | None = None,
-    ) -> None:
-        """Report the discrepancy of each sample. Every rank must call it equally often: here statistics are exchanged.
+    ) -> bool:
+        """Report the discrepancy of each sample; whether the tracker has moved, which it does once in ``every`` calls.
+        Every rank must call it equally often: here statistics are exchanged.
 
         Args:
             drawn: the draw the samples came from, or the (B,) regions of samples that came from elsewhere.
@@ -207,8 +217,9 @@ class Sampler:
             timestep: (B,) timesteps of the samples, if the sampler was made with ``timesteps``; by default those of the
                 draw, if its partition covers them.
             where: (B,) which samples count; all of them by default.
-            visit: (K,) probability that the step visits each region, if it is not simply that of the draw. Only
-                trackers that weigh by it look at it; with bare regions or ``where`` it is taken as 1 unless given.
+            visit: (K,) probability, at draw time, that the step observes each region. Only trackers that weigh by it
+                (``tracker.uses_visit``) use it, and they need it wherever it is not simply that of the draw: with bare
+                regions and with ``where``.
         """
         step, region, visit, timestep = self._told(drawn, where, visit, timestep)
         # float32 values add up in float64 without rounding over a wide range, so in any order
@@ -221,7 +232,7 @@ class Sampler:
             signal, known = self.normaliser.apply(self._normalised, signal, bucket)
             signal, counted = signal * known, counted * known
         by_region = sum_by_region(region, (counted, signal, signal * signal), self.num_regions)
-        self._collect((*by_region, *buckets), visit)
+        return self._collect((*by_region, *buckets), visit)
 
     def _told(
         self, drawn: Draw | Tensor, where: Tensor | None, visit: Tensor | None, timestep: Tensor | None
@@ -233,17 +244,14 @@ class Sampler:
             )
         if visit is not None:
             visit = boundary.visit(visit, self.mass)
+        if visit is None and self.tracker.uses_visit:
+            known = drawn.visit if isinstance(drawn, Draw) and where is None else None
+            visit = boundary.known_visit(known, self.tracker)
+        visit = self._certain if visit is None else visit
         if not isinstance(drawn, Draw):
-            return (
-                self.step,
-                boundary.region(drawn, self.num_regions),
-                self._certain if visit is None else visit,
-                timestep,
-            )
+            return self.step, boundary.region(drawn, self.num_regions), visit, timestep
         if drawn.num_regions != self.num_regions:
             raise ValueError(f"this draw is of {drawn.num_regions} regions, the sampler has {self.num_regions} now")
-        if visit is None:
-            visit = drawn.visit if drawn.visit is not None and where is None else self._certain
         if timestep is None and self.normaliser:
             timestep = drawn.coords.get("timestep")
         return drawn.step, drawn.region, visit, timestep
@@ -252,7 +260,9 @@ class Sampler:
         """(B,) signals, 0 where they do not count, and (B,) 1 where they do: bad ones are refused or left out."""
         if where is None and signal.is_cpu and signals.all_valid(signal):
             return signal, torch.ones_like(signal)
-        wanted = torch.ones_like(region, dtype=torch.bool) if where is None else boundary.mask(where, region)
+        wanted = torch.ones_like(region, dtype=torch.bool)
+        if where is not None:
+            wanted = boundary.mask("where", where, len(region), region.device)
         ok = signals.valid(signal) | ~wanted
         if signal.is_cpu:
             signals.refuse(signal, ok, region, step, skip=self.nonfinite == "skip")
@@ -260,14 +270,14 @@ class Sampler:
         counted = wanted & ok
         return torch.where(counted, signal, 0.0), counted.to(signal)
 
-    def _collect(self, sums: tuple[Tensor, ...], visit: Tensor) -> None:
-        """Add a batch to the running step; at its end exchange it between ranks and move the tracker."""
+    def _collect(self, sums: tuple[Tensor, ...], visit: Tensor) -> bool:
+        """Add a batch to the running step; at its end exchange it between ranks, move the tracker and return True."""
         if self._collected:
             sums = tuple(before + now for before, now in zip(self._sums, sums, strict=True))
             visit = 1 - (1 - self._visit) * (1 - visit) if self.tracker.uses_visit else visit
         self._sums, self._visit, self._collected = sums, visit, self._collected + 1
         if self._collected < self.every:
-            return
+            return False
         self._collected = 0
         if self.updates == 0:
             self.ranks.agree(self.config(), self.device)
@@ -277,6 +287,7 @@ class Sampler:
             self._normalised = self.normaliser.update(self._normalised, *buckets)
         self.updates += 1
         self._allocation = None
+        return True
 
     @property
     def visited(self) -> Tensor:
@@ -285,11 +296,11 @@ class Sampler:
 
     @property
     def skipped(self) -> int:
-        """How many bad signals this process has left out since it started (looks at the device)."""
+        """Number of bad signals that this process has excluded since it started (synchronises with the device)."""
         return int(self._fault[0])
 
     def check(self) -> None:
-        """Raise for a bad signal that was left out on an accelerator, where looking at once would stall it."""
+        """Raise for a bad signal that was excluded on an accelerator without a sync."""
         count, step, region = self._fault.tolist()
         if count and self.nonfinite == "raise":
             raise signals.refusal(None, step, region)
@@ -297,7 +308,7 @@ class Sampler:
     # State --------------------------------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """Everything but data that determines the draws, as JSON-serialisable values."""
+        """All settings that determine the draws, as JSON-serialisable values."""
         return {
             "partition": digest(self.partition),
             "tracker": registry.spec(self.tracker),
@@ -313,10 +324,10 @@ class Sampler:
         }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """All that a resumed run needs to go on bit for bit: tensors only, ready for safetensors.
+        """Everything a resumed run needs to continue bit for bit: tensors only, ready for safetensors.
 
-        The same on every rank, so it is enough that one of them writes it. With ``every > 1`` on several ranks it can
-        be taken only where they have just exchanged their sums.
+        It is the same on every rank, so only one of them has to write it. With ``every > 1`` on several ranks it is
+        only available right after they have exchanged their sums.
         """
         self.check()
         if self._collected and self.ranks.place()[1] > 1:
@@ -327,7 +338,7 @@ class Sampler:
         return checkpoint.pack(self.config(), self._tensors())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where ``state`` was saved; one saved under other settings or shapes is refused by name."""
+        """Continue from ``state``; raises if it was saved with different settings or shapes."""
         tensors = checkpoint.unpack(state, self.config(), self._tensors())
         self.step, self.updates, self._collected = tensors["counters"].tolist()
         self._visit = tensors["visit"]
@@ -347,10 +358,10 @@ class Sampler:
         }
 
     def refine(self, partition: Partition, parent: Tensor) -> None:
-        """Go on with a finer partition whose region ``k`` came out of the old region ``parent[k]``.
+        """Continue with a finer partition whose region ``k`` was part of the old region ``parent[k]``.
 
-        Every new region starts from its parent's memory. A custom ``mass`` is shared among children as the partitions'
-        own masses are.
+        Every new region starts from its parent's state. A custom ``mass`` is divided among children in proportion to
+        the partition's own masses.
         """
         if self._collected:
             raise ValueError(
@@ -371,7 +382,7 @@ class Sampler:
         empty = self.mass == 0  # (K,)
         self._drawable = (~empty).to(self.mass) if bool(empty.any()) else None  # (K,) 0 where nothing can be drawn
         self._floored = self.floor * self.mass  # (K,)
-        self._certain = torch.ones_like(self.mass)  # (K,) the visit probability where nothing better is known
+        self._certain = torch.ones_like(self.mass)  # (K,) the visit probability for trackers that do not use it
         self._collected = 0  # batches in the running step
         self._sums = tuple(torch.zeros_like(self.mass) for _ in range(3))
         if self.normaliser:

@@ -1,4 +1,4 @@
-"""What the tracker is shown: checked, and optionally normalised for the timestep."""
+"""The signals that the tracker observes: checked, and optionally normalised by timestep."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def valid(signal: Tensor) -> Tensor:
 
 
 def all_valid(signal: Tensor) -> bool:
-    """Whether every signal is a finite non-negative number; looks at the values, so not for accelerators."""
+    """Whether every signal is a finite non-negative number; reads the values, so not for accelerators."""
     if signal.numel() == 0:
         return True
     low, high = signal.aminmax()  # NaN if any is
@@ -31,7 +31,7 @@ def all_valid(signal: Tensor) -> bool:
 
 
 def refuse(signal: Tensor, ok: Tensor, region: Tensor, step: int, skip: bool) -> None:
-    """Raise for the first bad signal; with ``skip`` only for a negative one, which no numerical accident explains."""
+    """Raise for the first bad signal; with ``skip`` only for a negative one, which no overflow explains."""
     bad = (signal < 0) & ~ok if skip else ~ok
     if bool(bad.any()):
         first = int(bad.long().argmax())
@@ -39,25 +39,25 @@ def refuse(signal: Tensor, ok: Tensor, region: Tensor, step: int, skip: bool) ->
 
 
 def refusal(signal: float | None, step: int, region: int) -> NonFiniteSignal:
-    """The one-line answer to a bad signal; its value is None where it is no longer at hand."""
+    """The error for a bad signal; ``signal`` is None if its value is no longer available."""
     what = "a signal that is negative or not finite" if signal is None else f"signal {signal}"
     return NonFiniteSignal(
         f"{what} at step {step} in region {region}: discrepancies must be finite and non-negative "
-        f'(nonfinite="skip" leaves NaN and inf out and counts them)'
+        f'(nonfinite="skip" excludes and counts NaN and inf)'
     )
 
 
 def no_fault(device: Device = None) -> Tensor:
-    """(3,) record of bad signals: how many, and step and region of the first."""
+    """(3,) record of bad signals: their number, and the step and region of the first."""
     return torch.tensor([0, -1, -1], device=device)
 
 
 def record_fault(fault: Tensor, ok: Tensor, region: Tensor, step: int) -> Tensor:
-    """The record after a batch, without looking at the values from the host."""
+    """The record after a batch, without synchronising with the device."""
     if ok.numel() == 0:
         return fault
     bad = (~ok).long()
-    where = region.gather(0, bad.argmax(0, keepdim=True))  # (1,); region[bad.argmax()] would wait for the device
+    where = region.gather(0, bad.argmax(0, keepdim=True))  # (1,); region[bad.argmax()] would be a host sync
     first = torch.cat([torch.full_like(fault[:1], step), where])  # (2,)
     place = torch.where((fault[0] == 0) & (bad.sum() > 0), first, fault[1:])
     return torch.cat([(fault[0] + bad.sum())[None], place])
@@ -69,7 +69,7 @@ class TimestepNormaliser:
 
     A diffusion loss varies far more with the timestep than with the condition; after this division a region needs far
     fewer observations. The running mean is itself a tracker whose regions are the buckets. A
-    bucket's first batch only calibrates it: it has nothing to be divided by yet.
+    bucket's first batch only calibrates its mean and is not reported to the tracker.
     """
 
     timesteps: int
@@ -96,7 +96,7 @@ class TimestepNormaliser:
         return (timestep.double() * self.buckets / self.timesteps).long()
 
     def apply(self, state: State, signal: Tensor, bucket: Tensor) -> tuple[Tensor, Tensor]:
-        """(B,) normalised signals, and where (B,) there was something to divide by."""
+        """(B,) normalised signals, and (B,) whether their bucket is calibrated."""
         mean = state["value"][bucket]
         known = mean > 0
         ratio = signal / torch.where(known, mean, torch.ones_like(mean))

@@ -1,34 +1,5 @@
 """The embedded benchmark's tasks, and what a task of one's own can be made of."""
 
-from aria import registry
-from aria.tasks.base import GROUPS, Gallery, InMemory, Task, World, held_out_groups
-from aria.tasks.concepts import Concepts, scaled_linear, told_tokens
-from aria.tasks.digits import Digits
-from aria.tasks.film import FilmMLP
-from aria.tasks.folder import Folder
-from aria.tasks.mixture import MixtureTeacher
-from aria.tasks.on_disk import OnDisk, Questions
-from aria.tasks.shapes import Shapes
-from aria.tasks.unet import TokenUNet
+from lazy_loader import attach_stub
 
-registry.add_kind(Task, "task", __name__)
-
-__all__ = [
-    "GROUPS",
-    "Concepts",
-    "Digits",
-    "FilmMLP",
-    "Folder",
-    "Gallery",
-    "InMemory",
-    "MixtureTeacher",
-    "OnDisk",
-    "Questions",
-    "Shapes",
-    "Task",
-    "TokenUNet",
-    "World",
-    "held_out_groups",
-    "scaled_linear",
-    "told_tokens",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from aria.distill.engine.batches import Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 
@@ -78,53 +78,3 @@ def some_unseen(what: str, unseen: float, count: int) -> None:
     """Refuse a share that leaves none of ``count`` without images, or none with."""
     if not 0 < round(unseen * count) < count:
         raise ValueError(f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}")
-
-
-@dataclass(frozen=True, eq=False)
-class Ready:
-    """Conditions that need no fetching."""
-
-    told: dict[str, Tensor]
-
-    def result(self) -> dict[str, Tensor]:
-        return self.told
-
-
-class InMemory:
-    """A small encoded pool, held as tensors. Fits the engine's place for conditions."""
-
-    residency = "device"
-
-    def __init__(self, told: Mapping[str, Tensor], null: Mapping[str, Tensor]) -> None:
-        self.told, self._null = dict(told), dict(null)
-
-    def __len__(self) -> int:
-        return len(next(iter(self.told.values())))
-
-    def null(self, n: int) -> dict[str, Tensor]:
-        """The null condition ``n`` times."""
-        return {name: value.expand(n, *value.shape[1:]) for name, value in self._null.items()}
-
-    def gather(self, index: Tensor) -> dict[str, Tensor]:
-        """(B, …) conditions."""
-        return {name: value[index] for name, value in self.told.items()}
-
-    def prefetch(self, index: Tensor) -> Ready:
-        """The same, ready at once."""
-        return Ready(self.gather(index))
-
-
-@dataclass(frozen=True, eq=False)
-class Gallery:
-    """Latents in memory with the condition of each."""
-
-    latents: Tensor
-    """(M, …)"""
-    condition: Tensor
-    """(M,)"""
-
-    def __len__(self) -> int:
-        return len(self.latents)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return self.latents[rows], self.condition[rows]

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from aria import checks
+from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
-from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
+from aria.tasks.base import Task, World, held_out_groups, some_unseen
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
 from aria.tasks.unet import TokenUNet
@@ -98,14 +99,14 @@ class Concepts(Task):
         model = MixtureTeacher(templates, share.float(), basis, spectrum, schedule)
         told = {"tokens": tokens, "concept": torch.arange(len(tokens))}
         null = {"tokens": torch.zeros(1, 3, DIM), "concept": torch.tensor([len(tokens)])}
-        gallery = self._gallery(templates, share * ~unseen, basis, spectrum, generator)
+        images = self._images(templates, share * ~unseen, basis, spectrum, generator)
         head, tail = group < max(1, round(self.groups * 3 / 16)), group >= self.groups - self.groups // 2
         columns = {"group": group.tolist(), "concept": (group * self.concepts + concept).tolist()}
         return World(
             Teacher(model, told_tokens, schedule, "epsilon"),
             Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
-            InMemory(told, null),
-            gallery,
+            EncodingsInMemory(told, null),
+            images,
             held_out_groups(share, head, tail, unseen),
         )
 
@@ -171,14 +172,14 @@ class Concepts(Task):
         )
         return tokens, templates
 
-    def _gallery(
+    def _images(
         self, templates: Tensor, share: Tensor, basis: Tensor, spectrum: Tensor, generator: torch.Generator
-    ) -> Gallery:
+    ) -> LatentsInMemory:
         condition = torch.multinomial(share, self.images, replacement=True, generator=generator)
         jitter = torch.randint(templates.shape[1], (self.images,), generator=generator)
         texture = torch.randn(self.images, self.side**2, generator=generator) * spectrum.sqrt() @ basis.T
         latents = (templates[condition, jitter] + texture).view(-1, 1, self.side, self.side)
-        return Gallery(latents, condition)
+        return LatentsInMemory(latents, condition)
 
 
 def told_tokens(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:

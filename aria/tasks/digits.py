@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from aria import checks
+from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
-from aria.tasks.base import Gallery, InMemory, Task, World, held_out_groups, some_unseen
+from aria.tasks.base import Task, World, held_out_groups, some_unseen
 from aria.tasks.concepts import TIMESTEPS, scaled_linear, told_tokens
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
@@ -71,15 +72,15 @@ class Digits(Task):
         shown = torch.multinomial(share * ~unseen, self.images, replacement=True, generator=generator)
         which = torch.randint(EXAMPLES, (self.images,), generator=generator)
         noise = 0.1 * torch.randn(self.images, pixels, generator=generator)
-        gallery = Gallery((templates[shown, which] + noise).view(-1, 1, 8, 8), shown)
+        images = LatentsInMemory((templates[shown, which] + noise).view(-1, 1, 8, 8), shown)
         null = {"tokens": torch.zeros(1, 2, DIM), "concept": torch.tensor([len(tokens)])}
         columns = {"style": [list(STYLES)[place] for place in style.tolist()], "digit": digit.tolist()}
         columns["concept"] = list(range(len(tokens)))
         return World(
             Teacher(model, told_tokens, schedule, "epsilon"),
             Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
-            InMemory({"tokens": tokens, "concept": torch.arange(len(tokens))}, null),
-            gallery,
+            EncodingsInMemory({"tokens": tokens, "concept": torch.arange(len(tokens))}, null),
+            images,
             held_out_groups(share, share >= share.quantile(0.8), share <= share.median(), unseen),
         )
 

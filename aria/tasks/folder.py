@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from aria import checks, registry
-from aria.distill.data.cache import Bar
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.students import PRESETS, prune
+from aria.progress import Bar
 from aria.tasks.on_disk import OnDisk, Questions
 
 GROUP = "group"

@@ -14,8 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aria import registry
-from aria.distill.data.cache import Bar
+from aria.progress import Bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,5 +55,3 @@ class OnDisk(ABC):
         where a question has no answer. None unless a task says otherwise."""
         return {}
 
-
-registry.add_kind(OnDisk, "on-disk task", "aria.tasks")

@@ -1,26 +1,5 @@
-"""Trackers: noisy signals to one estimate per region. One file each; exporting the class is all it takes."""
+"""Trackers: noisy signals to one estimate per region. A new one is one file and one line in ``__init__.pyi``."""
 
-from aria.trackers.bank import Bank
-from aria.trackers.certificate_gain import CertificateGain
-from aria.trackers.constant import Constant
-from aria.trackers.discounted import Discounted
-from aria.trackers.ema import EMA
-from aria.trackers.kalman import Kalman
-from aria.trackers.progress import Progress
-from aria.trackers.second_moment import SecondMoment
-from aria.trackers.ucb import DiscountedUCB, WindowUCB
-from aria.trackers.window import Window
+from lazy_loader import attach_stub
 
-__all__ = [
-    "EMA",
-    "Bank",
-    "CertificateGain",
-    "Constant",
-    "Discounted",
-    "DiscountedUCB",
-    "Kalman",
-    "Progress",
-    "SecondMoment",
-    "Window",
-    "WindowUCB",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

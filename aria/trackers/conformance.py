@@ -1,4 +1,4 @@
-"""The public conformance check of trackers: what the sampler and the theory rely on."""
+"""The public conformance check of trackers: the properties that the sampler and the theory rely on."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ SHAPE = (3, 5)  # replicas, regions
 
 
 def check_tracker(tracker: Tracker, seed: int = 0) -> None:
-    """Raise AssertionError, in one sentence, at the first promise of :class:`aria.interfaces.Tracker` that is broken.
+    """Raise an AssertionError with one sentence about the first violation of :class:`aria.interfaces.Tracker`.
 
     >>> from aria.trackers import EMA
     >>> check_tracker(EMA(rate=0.3))
     """
     if not isinstance(tracker, Tracker):
-        raise AssertionError(f"{tracker!r} is no instance of aria.Tracker: give an instance, not a class")
+        raise AssertionError(f"{tracker!r} is not an instance of aria.Tracker: pass an instance, not a class")
     steps = _random_steps(seed)
     for check in (
         _frozen,
         _keeps_state,
-        _starts_unknown,
+        _starts_unobserved,
         _is_pure,
-        _treats_alike,
+        _treats_regions_equally,
         _ages_only,
         _reproduces_constants,
         _certifies,
         _honours_device,
-        _says_what_it_uses,
+        _declares_visits,
     ):
         check(tracker, steps)
 
 
 def _random_steps(seed: int, count: int = 12) -> list[RegionStats]:
-    """Steps with empty regions, batches of several sizes and one region that is never seen."""
+    """Steps with empty regions, several batch sizes, and one region that is never observed."""
     random = torch.Generator().manual_seed(seed)
     steps = []
     for _ in range(count):
@@ -73,23 +73,23 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 def _frozen(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     frozen = dataclasses.is_dataclass(tracker) and type(tracker).__dataclass_params__.frozen
-    _require(bool(frozen), tracker, "must be a frozen dataclass: hyper-parameters do not change, memory is the state")
+    _require(bool(frozen), tracker, "must be a frozen dataclass: hyper-parameters do not change, memory is state")
 
 
-def _starts_unknown(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+def _starts_unobserved(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     value, stderr = tracker.estimate(tracker.init(SHAPE))
     _require(
         value.shape == stderr.shape == SHAPE, tracker, f"must estimate (..., K) = {SHAPE}, got {tuple(value.shape)}"
     )
-    _require(bool(stderr.isinf().all()), tracker, "must have stderr = inf where nothing was seen yet")
+    _require(bool(stderr.isinf().all()), tracker, "must have stderr = inf for regions without observations")
     value, stderr = tracker.estimate(_run(tracker, steps))
-    _require(bool(stderr[..., -1].isinf().all()), tracker, "must keep stderr = inf in a region that is never seen")
-    _require(bool(value.isfinite().all()), tracker, "must give finite values, in regions never seen too")
+    _require(bool(stderr[..., -1].isinf().all()), tracker, "must keep stderr = inf in a region that is never observed")
+    _require(bool(value.isfinite().all()), tracker, "must return finite values, also for unobserved regions")
     _require(
-        bool((stderr[..., :-1] >= 0).all()), tracker, "must give a non-negative stderr where it has seen something"
+        bool((stderr[..., :-1] >= 0).all()), tracker, "must return a non-negative stderr for observed regions"
     )
     _require(
-        bool(stderr[..., :-1].isfinite().any()), tracker, "must give a finite stderr where it has just seen something"
+        bool(stderr[..., :-1].isfinite().any()), tracker, "must return a finite stderr for observed regions"
     )
 
 
@@ -108,7 +108,7 @@ def _keeps_state(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
         same = tensor.shape == after[name].shape and tensor.dtype == after[name].dtype
         _require(same, tracker, f"changed the shape or type of its state {name!r}")
         known = not bool((tensor.isnan() | after[name].isnan()).any())
-        _require(known, tracker, f"holds NaN in its state {name!r}, which is not saved: say 'not seen yet' by a count")
+        _require(known, tracker, f"has NaN in its state {name!r}, which cannot be saved: use a count for 'unobserved'")
 
 
 def _is_pure(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
@@ -124,21 +124,23 @@ def _is_pure(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     untouched = all(torch.equal(a, b) for a, b in zip(stats, steps[-1], strict=True))
     _require(untouched, tracker, "changed the statistics it was given in place")
     _require(
-        all(torch.equal(first[name], second[name]) for name in first), tracker, "gave two answers to the same update"
+        all(torch.equal(first[name], second[name]) for name in first),
+        tracker,
+        "returned two different results for the same update",
     )
 
 
-def _treats_alike(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+def _treats_regions_equally(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     whole = tracker.estimate(_run(tracker, steps))
     order = torch.tensor([3, 0, 4, 1, 2])
     shuffled = tracker.estimate(_run(tracker, [_map(stats, lambda field: field[..., order]) for stats in steps]))
     for name, part, moved in zip(whole._fields, whole, shuffled, strict=True):
-        _require(_same(part[..., order], moved), tracker, f"gives another {name} when regions are renumbered")
+        _require(_same(part[..., order], moved), tracker, f"returns another {name} when regions are renumbered")
     for replica in range(SHAPE[0]):
         own = [RegionStats(*(field[replica] for field in stats)) for stats in steps]
         alone = tracker.estimate(_run(tracker, own, SHAPE[1:]))
         for name, part, single in zip(whole._fields, whole, alone, strict=True):
-            _require(_same(part[replica], single), tracker, f"gives another {name} to a replica run on its own")
+            _require(_same(part[replica], single), tracker, f"returns another {name} for a replica run on its own")
 
 
 def _ages_only(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
@@ -151,7 +153,7 @@ def _ages_only(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
         value, stderr = tracker.estimate(state)
         known = stderr.isfinite()
         inside = bool(((value[known] >= 0.5) & (value[known] <= 1.5)).all())
-        _require(inside, tracker, "left the range of what it has seen when a step brought no observation")
+        _require(inside, tracker, "left the range of its observations in a step without observations")
 
 
 def _reproduces_constants(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
@@ -176,24 +178,24 @@ def _certifies(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
         _require(part.shape == SHAPE, tracker, f"certifies a {name} of shape {tuple(part.shape)} instead of {SHAPE}")
         _require(bool((part >= 0).all()), tracker, f"certifies a negative {name}")
     seen = certificate.start[..., :-1]
-    _require(bool((certificate.start[..., -1] == 1).all()), tracker, "must certify start = 1 where nothing was seen")
-    _require(bool((seen < 1).any()), tracker, "must certify a start below 1 where something was seen")
+    _require(bool((certificate.start[..., -1] == 1).all()), tracker, "must certify start = 1 for unobserved regions")
+    _require(bool((seen < 1).any()), tracker, "must certify a start below 1 for observed regions")
 
 
 def _honours_device(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
-    """On the meta device tensors have no values, so anything that looks at one raises, as it would stall a GPU."""
+    """Tensors on the meta device have no values, so reading one raises, where a GPU would synchronise."""
     stats = _map(steps[0], lambda field: field.to("meta"))
     try:
         state = tracker.update(tracker.init(SHAPE, device="meta"), stats)
         parts = [*state.values(), *tracker.estimate(state)]
     except (RuntimeError, NotImplementedError) as error:
-        raise AssertionError(f"{tracker!r} looks at values or leaves the device it was given: {error}") from None
-    _require(all(part.is_meta for part in parts), tracker, "does not keep its memory on the device it was given")
+        raise AssertionError(f"{tracker!r} reads values or leaves its device: {error}") from None
+    _require(all(part.is_meta for part in parts), tracker, "does not keep its state on its device")
 
 
-def _says_what_it_uses(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
+def _declares_visits(tracker: Tracker, steps: Sequence[RegionStats]) -> None:
     if tracker.uses_visit:
         return
     blind = [stats._replace(visit=torch.ones_like(stats.visit)) for stats in steps]
     pairs = zip(tracker.estimate(_run(tracker, steps)), tracker.estimate(_run(tracker, blind)), strict=True)
-    _require(all(_same(a, b) for a, b in pairs), tracker, "looks at visit probabilities but says uses_visit = False")
+    _require(all(_same(a, b) for a, b in pairs), tracker, "uses visit probabilities but has uses_visit = False")

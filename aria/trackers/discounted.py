@@ -18,8 +18,8 @@ class Discounted(Tracker):
 
     .. math:: N \leftarrow \gamma N + n, \qquad m \leftarrow m + (n/N)(\bar y - m)
 
-    ``N`` fades on every step, so what a region said long ago soon yields to what it says now. Where every
-    region is visited once a step this is the bias-corrected EMA of rate :math:`1-\gamma`.
+    ``N`` decays in every step, so old observations of a region soon count less than recent ones. If every
+    region is visited once per step, this is the bias-corrected EMA of rate :math:`1-\gamma`.
 
     >>> from aria.statistics import from_samples
     >>> tracker = Discounted(discount=0.5)

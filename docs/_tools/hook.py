@@ -1,4 +1,4 @@
-"""What the site adds to the pages at hand: those written from the code, links to them, and formulas for browsers."""
+"""What the site adds to the written pages: pages generated from the code, links to them, and formulas."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mkdocs.utils import get_relative_url
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    made = {"cli.md": commands_page.page(), "api/index.md": api_pages.index()}
-    made |= {f"api/{name}.md": text for name, text in api_pages.pages().items()}
-    for name, text in made.items():
+    generated = {"cli.md": commands_page.page(), "api/index.md": api_pages.index()}
+    generated |= {f"api/{name}.md": text for name, text in api_pages.pages().items()}
+    for name, text in generated.items():
         files.append(File.generated(config, name, content=text))
     return files
 

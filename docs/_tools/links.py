@@ -1,4 +1,4 @@
-"""Names of modules in the text of a page, as links to their pages."""
+"""Links from the names of modules in the text of a page to their pages."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import re
 from collections.abc import Mapping
 
 NAME = re.compile(r"<(a|pre|h\d)\b.*?</\1>|<code>([\w.]+)</code>", re.DOTALL)
-"""A name, or what stays as it is."""
+"""A name in code, or an element inside which nothing is linked."""
 
 
 def with_links(page: str, places: Mapping[str, str]) -> str:
-    """A page's HTML where names that have a place lead there.
+    """The HTML of a page, with links from the names that have a page of their own.
 
     >>> with_links("<code>aria.testing</code>", {"aria.testing": "api/aria.testing.html"})
     '<a href="api/aria.testing.html"><code>aria.testing</code></a>'

@@ -1,7 +1,7 @@
-r"""Docstrings as Markdown: their roles, directives and doctests are those of reStructuredText, and formulas are LaTeX.
+r"""Converts docstrings (reStructuredText roles, directives and doctests, LaTeX formulas) to Markdown.
 
-Formulas travel through Markdown as code that begins with a mark, and become MathML in the finished page, which browsers
-show without any script.
+Formulas pass through Markdown as code with a prefix, and become MathML in the finished page, which browsers display
+without any script.
 
 >>> to_markdown(":math:`b^2` of :class:`~aria.trackers.EMA`")
 '`latex:b^2` of `EMA`'
@@ -24,7 +24,7 @@ MARKED = re.compile(r"<code>(latex|latex-display):(.*?)</code>", re.DOTALL)
 
 
 class Docstrings(griffe.Extension):
-    """Turns every docstring to Markdown before it is parsed."""
+    """Convert every docstring to Markdown before it is parsed."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is not None:
@@ -37,22 +37,22 @@ def to_markdown(text: str) -> str:
 
 
 def _blocks(lines: list[str]) -> list[str]:
-    """Directives, doctests and tables as Markdown's blocks; ``lines`` are used up."""
-    told: list[str] = []
+    """Directives, doctests and tables as Markdown blocks; empties ``lines``."""
+    blocks: list[str] = []
     while lines:
         line = lines.pop(0)
-        indent, said = _indent(line), line.lstrip()
-        if said.startswith(".. math::"):
+        indent, text = _indent(line), line.lstrip()
+        if text.startswith(".. math::"):
             more = _taken(lines, partial(_below, indent))
-            formula = " ".join(" ".join([said.removeprefix(".. math::"), *more]).split())
-            told += ["", f"{indent}`{DISPLAY}{formula}`", ""]
-        elif said.startswith((">>> ", "=====")):
-            language = "pycon" if said.startswith(">") else "text"
-            told += ["", f"{indent}```{language}", line, *_taken(lines, _filled), f"{indent}```", ""]
+            formula = " ".join(" ".join([text.removeprefix(".. math::"), *more]).split())
+            blocks += ["", f"{indent}`{DISPLAY}{formula}`", ""]
+        elif text.startswith((">>> ", "=====")):
+            language = "pycon" if text.startswith(">") else "text"
+            blocks += ["", f"{indent}```{language}", line, *_taken(lines, _filled), f"{indent}```", ""]
         else:
             paragraph = [line, *_taken(lines, lambda following: _filled(following) and not _special(following))]
-            told.append(_inline("\n".join(paragraph)))
-    return told
+            blocks.append(_inline("\n".join(paragraph)))
+    return blocks
 
 
 def _taken(lines: list[str], belongs: Callable[[str], bool]) -> list[str]:
@@ -93,5 +93,5 @@ def with_formulas(page: str) -> str:
 def _formula(found: re.Match[str]) -> str:
     from latex2mathml.converter import convert
 
-    latex = html.unescape(found[2]).replace(r"\arg", r"\operatorname{arg}")  # which the converter does not know
+    latex = html.unescape(found[2]).replace(r"\arg", r"\operatorname{arg}")  # which the converter does not support
     return convert(latex, display="block" if found[1] == "latex-display" else "inline")

@@ -1,4 +1,4 @@
-"""Every allocator keeps the contract, and every clause of the contract can be broken and is then named."""
+"""Every exported allocator passes the conformance check, and the check detects each violation."""
 
 from __future__ import annotations
 
@@ -171,16 +171,16 @@ class Thawed(Broken.__base__):  # type: ignore[name-defined, misc]
         (Negative, r"Negative returned a negative weight on "),
         (AllZero, r"AllZero returned weights whose total is not positive on ordinary estimates"),
         (EmptyOnly, r"EmptyOnly returned weights whose total is not positive on ordinary estimates .*mass \[.*, 0\]"),
-        (NeverExplores, r"NeverExplores gave no weight to a region not seen yet on some regions unseen"),
+        (NeverExplores, r"NeverExplores gave no weight to an unobserved region on some regions unseen"),
         (WrongShape, r"WrongShape returned shape \[1\], not \[2\], on ordinary estimates"),
         (ForgetsReplicas, r"ForgetsReplicas returned shape \[1\], not \[16, 1\], on replicas along one axis"),
-        (MixesReplicas, r"MixesReplicas gives replicas other weights than each on its own on replicas along one axis"),
+        (MixesReplicas, r"MixesReplicas gives replicas different weights when stacked on replicas along one axis"),
         (WholeNumbers, r"WholeNumbers returned weights of type torch.int64, not floating on ordinary estimates"),
         (NoTensor, r"NoTensor returned a list instead of a tensor on ordinary estimates"),
         (ModifiesEstimate, r"ModifiesEstimate modified its input on ordinary estimates"),
         (ModifiesMass, r"ModifiesMass modified its input on ordinary estimates"),
         (DependsOnOrder, r"DependsOnOrder depends on the order of the regions on ordinary estimates"),
-        (Moody, r"Moody gave two results for the same input on ordinary estimates"),
+        (Moody, r"Moody returned two different results for the same input on ordinary estimates"),
         (Raises, r"Raises raised KeyError: 'no such region', on ordinary estimates"),
         (Thawed, r"Thawed is a dataclass that is not frozen: write @dataclass\(frozen=True\)"),
     ],

@@ -90,7 +90,7 @@ def test_a_power_tilts() -> None:
 # --------------------------------------------------------------------------------------------------------------- rules
 
 
-def test_exp3_explores_as_corollary_3_2_says() -> None:
+def test_exp3_explores_as_in_corollary_3_2() -> None:
     for regions in (2, 5, 40):
         tuned = math.sqrt(regions * math.log(regions) / ((math.e - 1) * 777))
         assert Exp3(horizon=777).gamma(regions) == pytest.approx(tuned, rel=1e-12)

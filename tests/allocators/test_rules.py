@@ -192,7 +192,7 @@ def test_arguments_out_of_range_are_refused_in_one_line(cls: type, arguments: di
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("fraction", [0.07, 0.1, 0.3, 0.6, 1.0])
-def test_top_fraction_counts_alike_in_every_precision(fraction, dtype):
+def test_top_fraction_counts_equally_in_every_precision(fraction, dtype):
     value = torch.arange(100, dtype=dtype).flip(0) + 1
     chosen = TopFraction(fraction)(Estimate(value, torch.zeros_like(value)), torch.full((100,), 0.01, dtype=dtype))
     assert int((chosen > 0).sum()) == round(100 * fraction)

@@ -125,7 +125,7 @@ def test_a_thousand_unseen_regions_leave_no_more_than_the_floor_to_the_seen() ->
     assert float(q[0]) == 0 and float(q.sum()) == pytest.approx(1)
 
 
-def test_more_nodes_change_nothing_where_widths_are_alike() -> None:
+def test_more_nodes_change_nothing_for_equal_widths() -> None:
     generator = torch.Generator().manual_seed(0)
     estimate = Estimate(*torch.rand(2, 300, generator=generator, dtype=torch.float64))
     mass = torch.full((300,), 1 / 300, dtype=torch.float64)

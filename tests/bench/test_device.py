@@ -74,7 +74,7 @@ def test_a_run_on_cuda_is_the_cpus(task):
         assert there.parameters[key].is_cuda
         torch.testing.assert_close(there.parameters[key].cpu(), value, **NEAR)
         torch.testing.assert_close(there.average[key].cpu(), here.average[key], **NEAR)
-    for one, other in zip(here.batches, there.batches, strict=True):
+    for one, other in zip(here.sources, there.sources, strict=True):
         torch.testing.assert_close(other.sampler.probs(), one.sampler.probs(), rtol=1e-2, atol=1e-4)
     marks = [Exam(made.worlds[1], 1).mark(made, slice(4, 8)) for made in (here, there)]
     for name, value in marks[0].items():

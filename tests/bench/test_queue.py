@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from aria.distill.settings.config import Config
 from aria.tasks.folder import Folder
 from aria.tasks.shapes import Shapes
 from tests.distill import pipelines
+from tests.processes import Forked, script
 
 ROOT = Path(__file__).resolve().parents[2]
 RC, EVEN, ARIA = (next(arm for arm in STANDARD if arm.name == name) for name in ("rc", "condition-uniform", "aria-q"))
@@ -178,32 +178,31 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
     assert loaded == ["checkpoint-2"]
 
 
-def test_a_killed_comparison_goes_on(task, here, tmp_path):
+@pytest.mark.slow
+def test_a_killed_comparison_goes_on(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
     started again goes on from there to the end."""
     arms = queue(task, RC, max_train_steps=80, logging_steps=1)
-    script = tmp_path / "bench.py"
-    script.write_text(
+    (tmp_path / "bench.py").write_text(
         "import sys\nfrom pathlib import Path\nfrom aria import registry\n"
         "from aria.bench.arms import STANDARD, Setting\nfrom aria.bench.queue import Queue\n"
         "from aria.tasks.on_disk import OnDisk\n"
         f"task = registry.resolve({registry.spec(task)!r}, OnDisk)\n"
         f"Queue(task, [STANDARD[1]], (0,), {ALWAYS!r}, {dict(arms.values)!r}, exams=2).run(Path(sys.argv[1]))\n"
     )
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with (tmp_path / "said").open("w") as said:
-        bench = subprocess.Popen([sys.executable, script, tmp_path / "bench"], env=env, stderr=said)
+    said = tmp_path / "said"
+    bench = Forked(script(tmp_path / "bench.py", tmp_path / "bench"), said, {"PYTHONPATH": str(ROOT)})
     folder = tmp_path / "bench" / "cells" / arms.cell(RC, 0)
     try:
-        wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), tmp_path / "said")
+        wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), said.with_name("said.err"))
     finally:
-        bench.send_signal(signal.SIGKILL)
-        bench.wait()
+        bench.kill()
     wait_for(lambda: list((folder / "run").glob("checkpoint-*/state.json")), folder / "log.txt")
     with files.lock(folder / ".lock", wait=True):  # the orphan has let go
         step = max(int(kept.name.split("-")[1]) for kept in (folder / "run").glob("checkpoint-*"))
         assert 0 < step < 80 and not list((tmp_path / "bench").glob("*.json"))
         lines = (folder / "run" / "losses.jsonl").read_text().splitlines()
+    request.getfixturevalue("here")  # the rest in this process
     rows = arms.run(tmp_path / "bench")
     assert {row["step"] for row in rows} == {40, 80}
     assert (folder / "run" / "losses.jsonl").read_text().splitlines()[:step] == lines[:step]
@@ -258,7 +257,7 @@ def test_prompts_without_weights_keep_their_columns(task, tmp_path):
      "floor is not to be set: the task, its arms and seeds decide it"),
     (lambda task: replace(queue(task), exams=0), "exams must be a whole number of at least 1, got 0"),
     (lambda task: queue(task, learning_rat=1).cell(RC, 0),
-     "unknown setting 'learning_rat'; did you mean 'learning_rate'?"),
+     "unknown setting 'learning_rat' (did you mean 'learning_rate'?)"),
     (lambda task: cells.Cell.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
 ])  # fmt: skip
 def test_impossible_comparisons_are_refused(make, complaint, task):

@@ -13,12 +13,12 @@ from torch.func import functional_call
 
 import aria
 from aria.bench.arms import SETTINGS, Arm
-from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.teachers.teacher import Teacher
 from aria.tasks.mixture import MixtureTeacher
 from aria.tasks.unet import Convolution
 from tests.bench import small
+from tests.distill import tiny
 
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
 """What the order of additions makes of float32 in 20 steps of AdamW."""
@@ -48,7 +48,7 @@ def engine(arm, seed, setting, steps, task=small.TASK):
         seed=seed,
     )
     teacher = Teacher(Weighty(world.teacher.model), world.teacher.denoiser, world.teacher.schedule, "epsilon")
-    distiller = Distiller(
+    distiller = tiny.distiller(
         teacher,
         task.student(seed),
         sampler,
@@ -82,7 +82,7 @@ def test_a_stacked_run_is_the_engines_run(name, setting, on_policy):
     for key, value in theirs.student.named_parameters():
         torch.testing.assert_close(ours.parameters[key][2], value, **CLOSE)
         torch.testing.assert_close(ours.average[key][2], theirs.average.weights[key], **CLOSE)
-    torch.testing.assert_close(ours.batches[2].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(ours.sources[2].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
     moved = ours.parameters["leave.weight"][2] - small.TASK.student(0).leave.weight
     assert moved.abs().max() > 100 * CLOSE["atol"]
 
@@ -98,7 +98,7 @@ def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
     theirs = engine(arm, 0, "rc", 6, small.UNET)
     for key, value in theirs.student.named_parameters():
         torch.testing.assert_close(ours.parameters[key][1], value, rtol=1e-3, atol=1e-4, msg=key)
-    torch.testing.assert_close(ours.batches[1].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(ours.sources[1].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
     moved = ours.parameters["unet.conv_out.weight"][1] - small.UNET.student(0).unet.conv_out.weight
     assert moved.abs().max() > 1e-3
 
@@ -111,8 +111,8 @@ def test_runs_do_not_touch_one_another():
     for key, value in alone.parameters.items():
         torch.testing.assert_close(among.parameters[key][4], value[0], **CLOSE)
         torch.testing.assert_close(among.average[key][4], alone.average[key][0], **CLOSE)
-    allocated = [batches.sampler.probs() for batches in among.batches]
-    torch.testing.assert_close(allocated[4], alone.batches[0].sampler.probs(), rtol=1e-3, atol=1e-6)
+    allocated = [source.sampler.probs() for source in among.sources]
+    torch.testing.assert_close(allocated[4], alone.sources[0].sampler.probs(), rtol=1e-3, atol=1e-6)
     assert (allocated[3] - allocated[4]).abs().max() > 0.01
     assert (among.parameters["leave.weight"][3] - among.parameters["leave.weight"][4]).abs().max() > 1e-3
 
@@ -122,7 +122,7 @@ def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps(
     fresh = small.stacked(small.ARMS["rc"], small.ARMS["aria-r"])
     for value in fresh.parameters.values():
         assert torch.equal(value[0], value[1])
-    one, other = (batches.next() for batches in made.batches)
+    one, other = (source.next(flow)[0] for source, flow in zip(made.sources, made.flows, strict=True))
     assert torch.equal(one.noisy, other.noisy) and torch.equal(one.timestep, other.timestep)
     assert torch.equal(one.null, other.null) and torch.equal(one.own, other.own)
 
@@ -132,7 +132,7 @@ def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps(
 
 def brute_force(stacked, place):
     """(K,) normalised discrepancies, question by question in plain Python, from the run's own weights."""
-    oracle = stacked.batches[place].sampler.allocator
+    oracle = stacked.sources[place].sampler.allocator
     (noisy, timestep, told), world = oracle.truth.asked, stacked.worlds[0]
     student = small.TASK.student(0)
     own = {name: value[place].detach() for name, value in stacked.parameters.items()}
@@ -158,7 +158,7 @@ def brute_force(stacked, place):
 
 def test_the_oracle_is_told_the_exact_discrepancies_at_every_step():
     stacked = small.stacked(small.ARMS["rc"], small.ARMS["oracle"])
-    sampler = stacked.batches[1].sampler
+    sampler = stacked.sources[1].sampler
     seen = []
     for _ in range(3):
         for _ in range(6):
@@ -194,11 +194,11 @@ def test_rc_draws_from_the_pool():
     from scipy.stats import chi2
 
     everything = Arm("rc", replacement="constant(1.0)")
-    batches = small.stacked(everything).batches[0]
+    stream = tiny.Stream(small.stacked(everything).sources[0])
     share = small.TASK.world(0).pool.weight
     found = torch.zeros(len(share), dtype=torch.float64)
     for _ in range(600):
-        found += torch.bincount(batches.next().index, minlength=len(share))
+        found += torch.bincount(stream.next().index, minlength=len(share))
     count, threshold = found.sum(), chi2.isf(1e-6, len(share) - 1)
 
     def distance(wanted):
@@ -212,16 +212,16 @@ def test_rc_draws_from_the_pool():
 def test_rc_is_the_arm_whose_allocation_looks_at_nothing():
     power_zero = Arm("mine", "proportional(power=0)", floor=0.0)
     made = small.stacked(small.ARMS["rc"], power_zero, steps=20)
-    torch.testing.assert_close(made.batches[1].sampler.probs(), made.batches[0].sampler.mass)
+    torch.testing.assert_close(made.sources[1].sampler.probs(), made.sources[0].sampler.mass)
     for value in made.parameters.values():
         torch.testing.assert_close(value[1], value[0], **CLOSE)
 
 
 def test_paired_never_replaces_and_by_condition_counts_conditions():
     made = small.stacked(small.ARMS["paired"], small.ARMS["condition-uniform"], small.ARMS["region-uniform"], steps=6)
-    batch = made.batches[0].next()
+    batch = made.sources[0].next(made.flows[0])[0]
     assert torch.equal(batch.own, ~batch.null)
-    torch.testing.assert_close(made.batches[1].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
-    torch.testing.assert_close(made.batches[2].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
-    index = made.batches[1].sampler.draw(4800).index
+    torch.testing.assert_close(made.sources[1].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
+    torch.testing.assert_close(made.sources[2].sampler.probs(), torch.full((6,), 1 / 6, dtype=torch.float64))
+    index = made.sources[1].sampler.draw(4800).index
     assert torch.bincount(index, minlength=24).min() > 100  # 200 each

@@ -12,6 +12,7 @@ import pytest
 from benchmarks.mutations.changes import KINDS, find
 from benchmarks.mutations.equivalents import Equivalent
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 TOY = '''"""A toy with 3 constants and a docstring."""
 

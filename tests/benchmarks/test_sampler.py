@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import torch
 
 import aria
 from benchmarks import on_gpu
+from tests.processes import run_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "sampler.py"
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -59,9 +58,8 @@ def test_launches_are_counted():
 @pytest.mark.slow
 def test_it_times_everything_that_is_there(tmp_path):
     out = tmp_path / "sampler.json"
-    command = [sys.executable, str(SCRIPT), "--quick", "--out", str(out)]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert finished.returncode == 0, finished.stderr[-3000:]
+    finished = run_script(SCRIPT, "--quick", "--out", out, output=tmp_path / "sampler")
+    assert finished.code == 0, finished.stderr[-3000:]
     rows = {(row["name"], row["regions"]): row for row in json.loads(out.read_text())["rows"]}
     assert {name for name, _ in rows} >= {"bare torch", "aria ema", "aria bank"}
     for row in rows.values():

@@ -53,7 +53,7 @@ def full(tmp_path):
 def test_a_full_disk_is_one_line_and_leaves_nothing(full, prompts):
     refused(partition(prompts, full / "p.safetensors"), "the disk is full")
     for name in ("a.svg", "a.png"):
-        refused(draw(full / name), f"{name}: No space left on device")
+        refused(draw(full / name), f"the disk is full: free some space for {full / name}")
     assert [entry.name for entry in full.iterdir()] == ["filler"]
 
 
@@ -88,7 +88,7 @@ def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student
     for output, name in ((teacher, "model_index.json"), (student, "config.json")):
         distilled = answer("distill", *told, "--student", student, "--max_train_steps", 1, "--output_dir", output)
         refused(distilled, f"{output} is no folder of a run and has a {name}: choose another output folder")
-        refused(answer("cache", *told, "--output_dir", output), f"{output} is not empty and no cache")
+        refused(answer("cache", *told, "--output_dir", output), f"{output} is neither empty nor a cache")
     refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
     refused(answer("report", run, "--output", run / "config.json"), "--output must be an .html file")
     assert files.sizes(tmp_path) == before

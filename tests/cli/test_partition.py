@@ -37,7 +37,7 @@ def record(*arguments):
 def test_commands_say_which_columns_are_read(name):
     told = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output
     *others, last = NAMES
-    assert f"{', '.join(others)} or {last}." in " ".join(told.split())
+    assert f"{', '.join(others)} or {last}" in " ".join(told.split())
 
 
 def test_labels_need_no_teacher(prompts, tmp_path):
@@ -61,7 +61,16 @@ def test_a_teacher_and_its_cache_give_the_same_regions(prompts, sd_folder, tmp_p
     assert fresh == kept and sorted(one["size"] for one in kept["regions"]) != [0, 7]
     prompts.write_text("text\nsomething else")
     result = run(prompts, "kmeans(2)", "--cache_dir", tmp_path / "c")
-    assert result.exit_code == 2 and "its prompts are others" in result.stderr
+    assert result.exit_code == 2 and "its prompts are different" in result.stderr
+
+
+def test_auto_is_the_partitioner_that_a_run_uses(prompts, sd_folder, monkeypatch):
+    monkeypatch.setattr("aria.distill.runs.regions.PER_REGION", 3)
+    teacher = ("--pretrained_model_name_or_path", sd_folder)
+    found, expected = record(prompts, "auto", *teacher), record(prompts, "kmeans(2)", *teacher)
+    assert found == expected and found["partitioner"].startswith("kmeans(regions=2, seed=0")
+    monkeypatch.setattr("aria.distill.runs.regions.PER_REGION", 7)
+    assert record(prompts, "auto")["partitioner"] == "one_region()"  # which needs no embeddings
 
 
 def test_regions_that_share_their_conditions_share_their_words(prompts):
@@ -73,7 +82,7 @@ def test_regions_that_share_their_conditions_share_their_words(prompts):
 @pytest.mark.parametrize(
     ("spec", "more", "sentence"),
     [
-        ("kmeans(2)", (), "kmeans(2) divides embeddings: say whose"),
+        ("kmeans(2)", (), "kmeans(2) groups prompts by their embeddings"),
         ("kmens(2)", (), "unknown partitioner 'kmens'"),
         ("labels('colour')", (), "the pool has no column 'colour'; it has: style"),
         ("kmeans(2)", ("--pretrained_model_name_or_path", "t", "--cache_dir", "c"), "not from both"),

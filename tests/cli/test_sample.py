@@ -76,8 +76,8 @@ def test_the_gap_is_that_of_the_pipelines_themselves(sd_folder, student_folder, 
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
-        ((), "say what to show"),
-        (("--prompt", "a cat", "--prompts", "p.txt"), "say what to show"),
+        ((), "give either --prompt TEXT"),
+        (("--prompt", "a cat", "--prompts", "p.txt"), "give either --prompt TEXT"),
         (("--prompts", "nowhere.txt"), "there is no prompt file nowhere.txt"),
         (("--prompt", "a cat", "--output", "a.jpg"), "must be a .png file, got a.jpg"),
         (("--prompt", "a cat", "--output", "nowhere/a.png"), "there is no folder nowhere"),
@@ -99,7 +99,7 @@ def test_a_run_that_has_not_ended_is_answered_by_its_checkpoint(sd_folder, stude
     (tmp_path / "run" / "checkpoint-3" / "unet_ema").mkdir(parents=True)
     told = "--prompt", "a cat", "--output", tmp_path / "a.png"
     result = run(sd_folder, tmp_path / "run", *told)
-    assert result.exit_code == 2 and f"has not ended; show a model of a checkpoint, such as {model}" in result.stderr
+    assert result.exit_code == 2 and f"has not ended; give a model of a checkpoint, such as {model}" in result.stderr
     assert run(sd_folder, model, *told).exit_code == 0
 
 
@@ -108,6 +108,7 @@ def test_a_transformers_run_is_answered_by_its_own_name(names, tmp_path):
     for name in names:
         (tmp_path / "run" / "checkpoint-20" / name).mkdir(parents=True)
         (tmp_path / "run" / "checkpoint-20" / name / "config.json").touch()
+    (tmp_path / "model_index.json").touch()
     result = run(tmp_path, tmp_path / "run", "--prompt", "a cat", "--output", tmp_path / "a.png")
     assert result.exit_code == 2 and result.stderr.endswith(f"such as {tmp_path}/run/checkpoint-20/{names[-1]}\n")
 

@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 
-from aria import files
-
 
 class Killed(BaseException):
     """The process ended here."""
@@ -58,9 +56,8 @@ def _half_a_tree(path: Any, *rest: Any, **told: Any) -> None:
 def broken(monkeypatch: pytest.MonkeyPatch, last: int | None = None) -> Iterator[Disk]:
     """Within, operations are counted, and fail from ``last`` on."""
     disk = Disk(last)
-    save, rmtree, write = files.save_file, shutil.rmtree, Path.write_text
+    save, rmtree, write = safetensors.torch.save_file, shutil.rmtree, Path.write_text
     with monkeypatch.context() as patch:
-        patch.setattr(files, "save_file", disk.guarded(save, _half_a_file))
         patch.setattr(safetensors.torch, "save_file", disk.guarded(save, _half_a_file))
         patch.setattr(shutil, "rmtree", disk.guarded(rmtree, _half_a_tree))
         patch.setattr(Path, "write_text", disk.guarded(write, _half_a_text))

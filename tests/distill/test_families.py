@@ -24,6 +24,7 @@ from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
+pytestmark = pytest.mark.slow
 KINDS = ("dit", "pixart", "pixart_sigma", "sd3")
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SMALLER = {
@@ -112,7 +113,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     assert logs(other) == logs(one)
     assert (other / "discrepancies.jsonl").read_text() == (one / "discrepancies.jsonl").read_text()
     last = f"checkpoint-{step + 4}"
-    for name in (f"{last}/{WEIGHTS}", f"{last}/optimizer.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
+    for name in (f"{last}/{WEIGHTS}", f"{last}/optimiser.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
         assert_same(load_file(other / name), load_file(one / name))
     if kind != "sd3":
         assert logs(one)[0]["variance"] > 0
@@ -177,7 +178,7 @@ def test_a_cache_of_other_classes_is_refused(place, tmp_path):
 
 def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path, monkeypatch):
     page = (Path(__file__).resolve().parents[2] / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    section = page.split("## Transformers, and classes in the place of prompts")[1].split("\n## ")[0]
+    section = page.split("## Transformers, and classes instead of prompts")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
     assert len(written) == 4

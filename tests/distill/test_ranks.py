@@ -9,9 +9,11 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from aria.cli import main
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine import sharding
-from aria.distill.engine.distiller import Distiller, NonFiniteLoss
+from aria.distill.engine.distiller import NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.weights import FILE, plain
 from aria.distill.models.denoisers.dit import DiT
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
@@ -20,6 +22,7 @@ from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
 from tests.distill.ranks import on_ranks
 
+pytestmark = pytest.mark.slow
 OPTIMISER = AdamW(learning_rate=1e-2, adam_epsilon=1e-3)  # smaller, it would make steps of rounding errors
 ADAPTIVE = {"allocator": "proportional", "timesteps": tiny.TIMESTEPS}
 EVERYTHING = ("output", "feature(layers=[('mid', 'mid')])", "task")
@@ -37,16 +40,16 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
     """Train, and leave what came out as a file; every rank calls it."""
     distiller = made(ranks, **settings)
     if resume is not None:
-        checkpoint.load(distiller, resume, settings={})
+        checkpoint.load(distiller.state(), resume, settings={})
     while distiller.step_count < steps:
         distiller.step()
         if distiller.step_count == save:
-            checkpoint.save(distiller, folder, settings={})
+            tiny.save(distiller, folder, {})
     with distiller.averaged():
         average = distiller.whole_student()
         if distiller.accelerator.is_main_process:
             save_file(dict(average.state_dict()), folder / "average.safetensors")
-    whole, sums = distiller.whole_student(), distiller.tally.sums()
+    whole, sums = distiller.whole_student(), distiller.tally.seen_so_far()
     if distiller.accelerator.is_main_process:
         save_file(dict(whole.state_dict()), folder / "student.safetensors")
         save_file({**distiller.sampler.state_dict(), **sums}, folder / "sampler.safetensors")
@@ -115,15 +118,15 @@ def poisoned(folder):
     distiller = made(ranks=2, fsdp=True)
     distiller.step()
     before = [sharding.whole(value).clone() for value in distiller.learner.parameters()]
-    plan = distiller.batches._plan
+    plan = distiller.source._plan
 
-    def spoil(draw):
-        spoilt = plan(draw)
+    def spoil(draw, *rest):
+        spoilt = plan(draw, *rest)
         if distiller.accelerator.process_index == 1:
             spoilt.noise[0] = float("inf")
         return spoilt
 
-    distiller.batches._plan = spoil
+    distiller.source._plan = spoil
     distiller.step()
     after = [sharding.whole(value) for value in distiller.learner.parameters()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
@@ -172,16 +175,16 @@ def unet_run(folder, ranks, change, **more):
     """Two steps of a real UNet, with other layers than it is saved with."""
     torch.manual_seed(0)
     teacher, student, clean = small(), change(small()), torch.randn(10, 4, 8, 8)
-    images = tiny.Shown(clean, 12)
+    images = tiny.shown(clean, 12)
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, ask, tiny.schedule(), "epsilon", "unet")
-    distiller = Distiller(teacher, student, tiny.sampler(), images, tiny.Encoded.numbered(12), **told)
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **told)
     for _ in range(2):
         distiller.step()
-    checkpoint.save(distiller, folder, settings={})
+    tiny.save(distiller, folder, {})
     whole = distiller.whole_student()
     if distiller.accelerator.is_main_process:
-        save_file(dict(checkpoint.plain(whole).state_dict()), folder / "student.safetensors")
+        save_file(dict(plain(whole).state_dict()), folder / "student.safetensors")
     distiller.accelerator.wait_for_everyone()
 
 
@@ -190,11 +193,11 @@ def dit_run(folder, ranks, **more):
     torch.manual_seed(0)
     teacher, student = pipelines.dit(), pipelines.dit(num_layers=2)
     told = torch.arange(12)
-    pool = tiny.Encoded({"class_labels": told}, {"class_labels": torch.tensor([1000])})
+    pool = EncodingsInMemory({"class_labels": told}, {"class_labels": torch.tensor([1000])})
     told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, DiT(), tiny.schedule(), "epsilon", "transformer")
-    images = tiny.Shown(torch.randn(10, 4, 8, 8), 12)
-    distiller = Distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
+    images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
     for _ in range(2):
         distiller.step()
     whole = distiller.whole_student()
@@ -228,7 +231,7 @@ def test_what_else_can_be_divided(change, tmp_path):
     on_ranks(lambda: unet_run(two, 2, change, fsdp=True), two)
     assert far(one, two, "student") < 1e-5
     folders = [folder / "checkpoint-2" / "unet" for folder in (one, two)]
-    held = [load_file(folder / checkpoint.WEIGHTS) for folder in folders]
+    held = [load_file(folder / FILE) for folder in folders]
     for name in held[0]:
         torch.testing.assert_close(held[0][name], held[1][name], rtol=1e-4, atol=1e-5)
 
@@ -246,11 +249,14 @@ def test_refusals(tmp_path):
 
 def test_accelerates_own_sharding_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    told = {"pretrained_model_name_or_path": tmp_path, "student": tmp_path, "prompts": tmp_path, "output_dir": tmp_path}
+    (tmp_path / "model_index.json").write_text("{}")
+    folders = dict.fromkeys(("pretrained_model_name_or_path", "student", "prompts"), tmp_path)
+    told = folders | {"output_dir": tmp_path / "out"}
     flags = [str(text) for name, value in told.items() for text in (f"--{name}", value)]
     ended = CliRunner().invoke(main, ["distill", *flags])
     assert ended.exit_code == 2
-    assert "divided among processes by --fsdp; launch without accelerate's --use_fsdp" in ended.stderr.splitlines()[-1]
+    sentence = "--fsdp shards the student across processes: launch without accelerate's --use_fsdp"
+    assert sentence in ended.stderr.splitlines()[-1]
 
 
 def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypatch, tmp_path):
@@ -259,8 +265,8 @@ def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypa
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *told, **more: given.append(type(self).__name__))
     for name, compiled in (("one", False), ("other", True)):
         (tmp_path / name).mkdir()
-        unet_run(tmp_path / name, 1, lambda model: model, compiled=compiled)
+        unet_run(tmp_path / name, 1, lambda model: model, compile=compiled)
     assert given == ["BasicTransformerBlock"] * 2 * 4  # of two models: one down, one in the middle, two up
     assert far(tmp_path / "one", tmp_path / "other", "student") == 0.0
     with pytest.raises(ValueError, match="Net does not say which blocks it repeats: train without compile"):
-        tiny.make(compiled=True)
+        tiny.make(compile=True)

@@ -14,6 +14,7 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
+from aria.distill.engine.weights import FILE
 from aria.distill.runs import checkpoint
 from aria.distill.students import prune
 from tests.distill.forks import ROOT, Forks, wait_for
@@ -90,7 +91,7 @@ def rows(output, name="discrepancies.jsonl"):
 
 def same_weights(one, other):
     for path in (f"checkpoint-{STEPS}/unet", f"checkpoint-{STEPS}/unet_ema", "unet"):
-        assert far(one / path / checkpoint.WEIGHTS, other / path / checkpoint.WEIGHTS) < 1e-5
+        assert far(one / path / FILE, other / path / FILE) < 1e-5
 
 
 def same_run(one, other):

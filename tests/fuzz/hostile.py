@@ -10,7 +10,7 @@ import click
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
-from aria.cli.command_line import mistakes
+from aria.cli.errors import refusals
 
 LONGEST = 400
 """Bytes of a file that is made up from nothing."""
@@ -80,7 +80,7 @@ class Tried:
     refused: str | None = None
 
     def __enter__(self) -> Tried:
-        self.guard = mistakes("the file")
+        self.guard = refusals("the file")
         self.guard.__enter__()
         return self
 

@@ -26,12 +26,12 @@ def whole(tmp_path_factory):
     """A checkpoint, and a run that could go on from it."""
     begun = tiny.make()
     begun.step()
-    return checkpoint.save(begun, tmp_path_factory.mktemp("run"), settings=SETTINGS), tiny.make()
+    return tiny.save(begun, tmp_path_factory.mktemp("run"), SETTINGS), tiny.make()
 
 
 def resume(distiller, folder):
     with Tried() as tried:
-        checkpoint.load(distiller, folder, settings=SETTINGS)
+        checkpoint.load(distiller.state(), folder, settings=SETTINGS)
     return tried.refused
 
 

@@ -44,7 +44,7 @@ def sources() -> set[str]:
         str(path.relative_to(ROOT))
         for top in PACKAGES
         for path in (ROOT / top).rglob("*")
-        if path.suffix == ".py" or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi") or path.name == "py.typed"
     }
 
 
@@ -115,4 +115,4 @@ def test_importing_aria_costs_little_more_than_torch():
     ours = set(run(sys.executable, "-c", code.format("import aria; aria.Sampler"), cwd=ROOT).split())
     assert {"aria", "torch"} <= ours
     extra = ours - torch - set(sys.stdlib_module_names)
-    assert extra <= {"aria", "numpy", "safetensors", "click"}, extra
+    assert extra <= {"aria", "numpy", "safetensors", "click", "lazy_loader"}, extra

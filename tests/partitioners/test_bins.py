@@ -64,7 +64,7 @@ def test_real_coordinates_are_drawn_uniformly() -> None:
     assert float(((count - 1000) ** 2 / 1000).sum()) < chi_square_bound(19)
 
 
-def test_the_timestep_is_an_integer_unless_told_otherwise() -> None:
+def test_the_timestep_is_an_integer_by_default() -> None:
     assert Bins("timestep").whole and not Bins("log_snr").whole
     assert not Bins("timestep", integer=False).whole and Bins("class", 0, 10, integer=True).whole
     assert Bins("timestep", 0, 1, 4, integer=False).fit(POOL).mass.tolist() == [0.25] * 4
@@ -88,7 +88,7 @@ def test_the_upper_end_belongs_to_the_last_real_bin_and_nan_to_none() -> None:
 
 def test_the_coordinate_must_be_given_once_per_condition() -> None:
     partition = Bins().fit(POOL)
-    with pytest.raises(ValueError, match=r"bins over 'timestep' need it: pass timestep=…"):
+    with pytest.raises(ValueError, match=r"bins over 'timestep' need its values: pass timestep=…"):
         partition.assign(POOL, guidance=torch.ones(3))
     with pytest.raises(ValueError, match=r"timestep must have shape \(3,\), got \(2,\)"):
         partition.assign(POOL, timestep=torch.ones(2))

@@ -42,7 +42,7 @@ def test_the_table_has_a_line_a_region_and_keeps_its_width(pool: Pool) -> None:
 
 
 def test_another_pool_is_refused(pool: Pool) -> None:
-    with pytest.raises(ValueError, match="needs the pool of the fit, of 640 conditions, got 3"):
+    with pytest.raises(ValueError, match="needs the fitted pool of 640 conditions, got a pool of 3"):
         describe(Labels("style").fit(pool), Pool(size=3))
     with pytest.raises(ValueError, match="nearest must be at least 0, got -1"):
         describe(Labels("style").fit(pool), pool, nearest=-1)

@@ -71,7 +71,7 @@ def test_a_torn_file_is_refused(pool: Pool, tmp_path: Path) -> None:
     whole = (tmp_path / "p").read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         (tmp_path / "torn").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"torn: no partition can be read from it: "):
+        with pytest.raises(ValueError, match=r"torn: cannot read a partition from it: "):
             load(tmp_path / "torn")
 
 
@@ -80,7 +80,7 @@ def test_a_changed_bit_is_refused(pool: Pool, tmp_path: Path) -> None:
     data = bytearray((tmp_path / "p").read_bytes())
     data[-1] ^= 1
     (tmp_path / "p").write_bytes(data)
-    with pytest.raises(ValueError, match="do not match its digest, so it was damaged or edited"):
+    with pytest.raises(ValueError, match="do not match its hash, so it was damaged or edited"):
         load(tmp_path / "p")
 
 
@@ -89,7 +89,7 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="weights: not a partition: its format is 'pt', not 'aria-partition-1'"):
         load(tmp_path / "weights")
     (tmp_path / "text").write_text("a prompt, not a partition")
-    with pytest.raises(ValueError, match="text: no partition can be read from it"):
+    with pytest.raises(ValueError, match="text: cannot read a partition from it"):
         load(tmp_path / "text")
 
 
@@ -102,12 +102,12 @@ def test_an_unknown_kind_is_refused_and_not_imported(kind: str, pool: Pool, tmp_
     settings = json.loads(metadata["settings"]) | {"kind": kind}
     metadata |= {"settings": json.dumps(settings), "digest": _digest(settings, tensors)}
     save_file(tensors, tmp_path / "q", metadata)
-    with pytest.raises(ValueError, match=f"q: not a partition: unknown kind of partition '{kind}'; known are: "):
+    with pytest.raises(ValueError, match=f"q: not a partition: unknown kind of partition '{kind}'; known kinds: "):
         load(tmp_path / "q")
 
 
 @pytest.mark.parametrize("missing", ["kind", "members", "column"])
-def test_a_file_that_lacks_something_says_what(missing: str, pool: Pool, tmp_path: Path) -> None:
+def test_the_error_for_an_incomplete_file_names_what_is_missing(missing: str, pool: Pool, tmp_path: Path) -> None:
     from aria.partitioners.io import _digest
 
     save(Labels("style").fit(pool), tmp_path / "p")
@@ -115,7 +115,7 @@ def test_a_file_that_lacks_something_says_what(missing: str, pool: Pool, tmp_pat
     settings = {name: value for name, value in json.loads(metadata["settings"]).items() if name != missing}
     metadata |= {"settings": json.dumps(settings), "digest": _digest(settings, tensors)}
     save_file(tensors, tmp_path / "q", metadata)
-    with pytest.raises(ValueError, match=f"q: not a whole partition: it lacks '{missing}'"):
+    with pytest.raises(ValueError, match=f"q: not a complete partition: it lacks '{missing}'"):
         load(tmp_path / "q")
 
 

@@ -184,12 +184,12 @@ def broken(row: int, value: float) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(
     "pool, message",
     [
-        (Pool(size=9), "the pool has no embeddings"),
-        (Pool(embeddings=clumps(7)), "regions=8 needs as many conditions of positive weight, the pool has 7"),
-        (Pool(embeddings=clumps(5).repeat(4, 0)), "regions=8 needs as many distinct embeddings, there are 5"),
-        (Pool(embeddings=broken(33, np.nan)), "that of condition 33 is not"),
-        (Pool(embeddings=broken(7, np.inf)), "that of condition 7 is not"),
-        (Pool(embeddings=clumps(9), weight=torch.tensor([1.0, 1] + 7 * [0])), "positive weight, the pool has 2"),
+        (Pool(size=9), "needs embeddings, but the pool has none"),
+        (Pool(embeddings=clumps(7)), "regions=8 needs as many conditions of positive weight, got 7"),
+        (Pool(embeddings=clumps(5).repeat(4, 0)), "regions=8 needs as many distinct embeddings, found 5"),
+        (Pool(embeddings=broken(33, np.nan)), "embedding of condition 33 is not"),
+        (Pool(embeddings=broken(7, np.inf)), "embedding of condition 7 is not"),
+        (Pool(embeddings=clumps(9), weight=torch.tensor([1.0, 1] + 7 * [0])), "positive weight, got 2"),
     ],
 )
 def test_pools_that_cannot_be_divided_are_refused(pool: Pool, message: str) -> None:

@@ -50,7 +50,7 @@ def test_new_prompts_go_to_the_region_of_their_label(pool: Pool) -> None:
 
 def test_an_unknown_label_is_named_with_known_ones() -> None:
     partition = Labels().fit(Pool(columns={"label": list(range(9))}))
-    with pytest.raises(ValueError, match=r"unknown label 12; known are: 0, 1, 2, 3, 4, …"):
+    with pytest.raises(ValueError, match=r"unknown label 12; known: 0, 1, 2, 3, 4, …"):
         partition.assign(Pool(columns={"label": [3, 12]}))
     with pytest.raises(ValueError, match=r"unknown label '3'"):
         partition.assign(Pool(columns={"label": ["3"]}))
@@ -58,11 +58,11 @@ def test_an_unknown_label_is_named_with_known_ones() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), (1, 2), b"x"])
 def test_what_json_cannot_hold_is_no_label(value: object) -> None:
-    with pytest.raises(ValueError, match=r"a label is text, a finite number or None; column 'label' holds .* at 1"):
+    with pytest.raises(ValueError, match=r"a label is text, a finite number or None; column 'label' has .* in row 1"):
         Labels().fit(Pool(columns={"label": ["a", value]}))
 
 
-def test_a_missing_column_is_answered_by_what_exists(pool: Pool) -> None:
+def test_the_error_for_a_missing_column_lists_those_that_exist(pool: Pool) -> None:
     with pytest.raises(ValueError, match="no column 'stile'; it has: label, style"):
         Labels("stile").fit(pool)
 

@@ -168,7 +168,7 @@ def test_what_cannot_be_refined_is_refused() -> None:
     pool, _ = planted()
     with pytest.raises(ValueError, match="not one over a coordinate; refine it before the product"):
         refine(Product(Labels(), Bins()).fit(pool), pool, EVERYONE, noise())
-    with pytest.raises(ValueError, match="needs the pool of the fit, of 1200 conditions, got 3"):
+    with pytest.raises(ValueError, match="needs the fitted pool of 1200 conditions, got one of 3"):
         refine(Labels().fit(pool), Pool(size=3), EVERYONE, noise())
 
 

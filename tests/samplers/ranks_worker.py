@@ -39,9 +39,9 @@ def run(arm: str) -> dict[str, torch.Tensor]:
     return record | {f"state.{name}": tensor for name, tensor in sampler.state_dict().items()}
 
 
-if __name__ == "__main__":
+def work(folder: Path) -> None:
+    """Every arm on this rank, and a sampler whose seed differs from that of the other ranks."""
     dist.init_process_group("gloo")
-    folder = Path(sys.argv[1])
     for arm in ARMS:
         save_file(run(arm), folder / f"{arm}-{dist.get_rank()}.safetensors")
     lonely = aria.Sampler(aria.partitioners.OneRegion().fit(aria.Pool(size=3)), seed=dist.get_rank())
@@ -50,3 +50,7 @@ if __name__ == "__main__":
     except ValueError as error:
         (folder / f"refused-{dist.get_rank()}.txt").write_text(str(error))
     dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

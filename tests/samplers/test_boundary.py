@@ -79,12 +79,12 @@ def test_visits_are_probabilities_from_nought_to_one():
             boundary.visit(torch.tensor(wrong), mass)
 
 
-def test_regions_are_whole_numbers_in_a_row_perhaps_none():
+def test_regions_are_a_vector_of_integers_possibly_empty():
     for dtype in (torch.int32, torch.int64):
         assert boundary.region(torch.tensor([0, 3], dtype=dtype), 4).dtype == torch.int64
     assert len(boundary.region(torch.tensor([], dtype=torch.int64), 4)) == 0
     for wrong in (torch.tensor(1), torch.tensor([[1]]), torch.tensor([True]), torch.tensor([1], dtype=torch.uint8)):
-        with pytest.raises(ValueError, match=r"regions must be \(B,\) whole numbers, got torch\..* of shape "):
+        with pytest.raises(ValueError, match=r"regions must be \(B,\) integers, got torch\..* of shape "):
             boundary.region(wrong, 4)
 
 

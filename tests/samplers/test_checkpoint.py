@@ -16,16 +16,16 @@ def test_the_order_of_settings_leaves_no_trace():
 
 
 @pytest.mark.parametrize(
-    ("saved", "mine", "sentence"),
+    ("saved", "own", "sentence"),
     [
         ({"a": 1, "b": 2}, {"a": 1}, "saved with b=2, this sampler has None"),
         ({"a": 1}, {"a": 1, "b": 2}, "saved with b=None, this sampler has 2"),
         ({"partition": "x"}, {"partition": "y"}, "saved with another partition: keep it with"),
     ],
 )
-def test_a_setting_more_or_less_or_other_is_refused(saved, mine, sentence):
+def test_a_setting_more_or_less_or_other_is_refused(saved, own, sentence):
     with pytest.raises(ValueError, match=sentence):
-        checkpoint.unpack(checkpoint.pack(saved, TENSORS), mine, TENSORS)
+        checkpoint.unpack(checkpoint.pack(saved, TENSORS), own, TENSORS)
 
 
 def test_counters_begin_at_nought_and_mass_counts():

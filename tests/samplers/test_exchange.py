@@ -1,4 +1,4 @@
-"""Ranks in processes forked off this one: what each is told, what they add up, and that settings must agree."""
+"""Ranks in processes forked off this one: what each draws, what they sum up, and that settings must agree."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def on_ranks(work, folder, ranks=3):
     assert not errors and [process.exitcode for process in started] == [0] * ranks, "\n".join(errors)
 
 
-def test_ranks_add_up_what_they_saw_unless_they_are_told_not_to_share(tmp_path):
+def test_ranks_sum_their_observations_unless_distributed_is_false(tmp_path):
     def work(rank):
         together, alone = Ranks(), Ranks(distributed=False)
         assert together.place() == (rank, 3) and alone.place() == (0, 1)
@@ -89,10 +89,10 @@ def test_a_draw_is_divided_and_what_is_observed_is_shared(tmp_path):
         whole.observe(draw, 1.0 + draw.index)
 
     def work(rank):
-        part, mine = made(), slice(4 * rank, 4 * rank + 4)
+        part, rows = made(), slice(4 * rank, 4 * rank + 4)
         for step in range(2):
             draw, of_all = part.draw(4), draws[step]
-            assert torch.equal(draw.region, of_all.region[mine]) and torch.equal(draw.index, of_all.index[mine])
+            assert torch.equal(draw.region, of_all.region[rows]) and torch.equal(draw.index, of_all.index[rows])
             assert torch.equal(draw.visit, of_all.visit)
             part.observe(draw, 1.0 + draw.index)
             if step == 0:

@@ -11,24 +11,31 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.samplers.ranks_worker import ARMS, STEPS, run
+from tests.processes import Forked, rendezvous
+from tests.samplers.ranks_worker import ARMS, STEPS, run, work
 
+pytestmark = pytest.mark.slow
 WORKER = Path(__file__).with_name("ranks_worker.py")
 
 
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_equal_one_process(ranks, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={ranks}",
-        str(WORKER),
-        str(tmp_path),
-    ]
-    finished = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+def by_torchrun(folder):
+    """Two ranks, started as users start them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(WORKER)]
+    finished = subprocess.run([*command, str(folder)], capture_output=True, text=True, timeout=240, check=False)
     assert finished.returncode == 0, finished.stderr[-2000:]
+
+
+def forked(folder):
+    """Four ranks, forked off this process."""
+    with rendezvous(4) as places:
+        started = [Forked(lambda: work(folder), folder / f"rank-{rank}", env) for rank, env in enumerate(places)]
+        ended = [process.wait(240) for process in started]
+    assert [process.code for process in ended] == [0] * 4, "\n".join(process.stderr for process in ended)
+
+
+@pytest.mark.parametrize(("start", "ranks"), [(by_torchrun, 2), (forked, 4)])
+def test_ranks_equal_one_process(start, ranks, tmp_path):
+    start(tmp_path)
     for arm in ARMS:
         alone = run(arm)
         parts = [load_file(tmp_path / f"{arm}-{rank}.safetensors") for rank in range(ranks)]

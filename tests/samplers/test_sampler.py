@@ -1,4 +1,4 @@
-"""The sampler: floor, weights, unbiasedness, normalisation, and one-line answers to bad input."""
+"""The sampler: floor, weights, unbiasedness, normalisation, and one-line errors for bad input."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_uniform_and_pool_are_the_control_arms():
 
 
 @pytest.mark.parametrize("stratified", [True, False])
-def test_pool_allocation_draws_every_condition_alike(stratified):
+def test_pool_allocation_draws_every_condition_equally_often(stratified):
     """Plain random conditioning: 40 000 draws over 10 conditions, chi-square (conservative under stratification)."""
     sampler = sampler_of(allocator="pool", stratified=stratified)
     index = torch.cat([sampler.draw(100).index for _ in range(400)])
@@ -150,7 +150,7 @@ def test_warmup_draws_from_the_pool():
     assert sampler.probs().tolist() == pytest.approx([0.25] * 4)
 
 
-def test_a_rule_that_cannot_answer_is_told_before_the_warm_up():
+def test_an_allocator_that_fails_raises_before_the_warm_up():
     never = Fixed((0.0, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="Fixed must return finite non-negative weights"):
         sampler_of(warmup=1000, allocator=never)
@@ -207,13 +207,42 @@ def test_a_custom_mass_is_the_target():
 def test_residual_weighting_sees_the_probability_at_draw_time():
     """Observed late: the visit probability is that of the draw, not of the allocation in force when it is reported."""
     sampler = sampler_of((1, 1), tracker="ema(rate=0.05, importance=True)", allocator="proportional", floor=0.5)
-    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 1.0]))
+    both = torch.ones(2, dtype=torch.float64)
+    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 1.0]), visit=both)
     early = sampler.draw(1)
-    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 19.0]))
+    sampler.observe(torch.tensor([0, 1]), torch.tensor([1.0, 19.0]), visit=both)
     before = sampler.estimate().value[early.region]
     sampler.observe(early, torch.tensor([11.0]))
     assert early.visit.tolist() == pytest.approx([0.5, 0.5])
     assert sampler.estimate().value[early.region].item() == pytest.approx((before + 0.05 / 0.5 * (11 - before)).item())
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("counted", [0, 1, 3, 6, 8])
+def test_visit_probabilities_of_some_rows_are_how_often_they_visit(stratified, counted):
+    """Frequencies over 4,000 draws within 4.5 standard errors: wrong by chance once in 5,000 runs of the test."""
+    rows = torch.arange(8) < counted
+    sampler = sampler_of((1, 2, 6, 15), tracker="ema(rate=0.05, importance=True)", stratified=stratified, seed=2)
+    visits, steps = torch.zeros(4), 4000
+    for _ in range(steps):
+        draw = sampler.draw(8, counted=rows)
+        visits += torch.bincount(draw.region[rows], minlength=4) > 0
+    expected = draw.visit.float()
+    assert torch.allclose(visits / steps, expected, atol=4.5 * (0.25 / steps) ** 0.5)
+    exact = expected.isclose(torch.tensor(0.0)) | expected.isclose(torch.tensor(1.0))
+    assert torch.equal((visits / steps)[exact], expected[exact].round())
+
+
+def test_a_draw_of_all_ranks_is_the_slice_of_each():
+    sampler, again = sampler_of(), sampler_of()
+    assert torch.equal(sampler.draw(8, all_ranks=True).index, again.draw(8).index)
+
+
+def test_observe_reports_whether_the_tracker_moved():
+    sampler = sampler_of(every=3)
+    moved = [sampler.observe(draw := sampler.draw(4), torch.ones(4)) for _ in range(6)]
+    assert moved == [False, False, True] * 2
+    assert sampler.updates == 2 and draw.step == 5
 
 
 def test_one_region_is_legal():
@@ -257,7 +286,7 @@ def test_small_integer_timesteps_do_not_wrap():
     assert normaliser.bucket(torch.tensor([0, 25, 100, 199], dtype=torch.uint8)).tolist() == [0, 1, 5, 9]
 
 
-def test_the_timesteps_of_a_draw_need_not_be_told_twice():
+def test_the_timesteps_of_a_draw_need_not_be_passed_again():
     pool = aria.Pool(columns={"label": [0, 1]})
     partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
     sampler = aria.Sampler(partition, timesteps=1000)
@@ -315,7 +344,7 @@ BAD_OBSERVATIONS = [
     (lambda s: s.observe(torch.tensor([0, -1]), torch.ones(2)), "region -1 outside 0…3"),
     (
         lambda s: s.observe(torch.tensor([0.5]), torch.ones(1)),
-        r"regions must be \(B,\) whole numbers, got torch.float32",
+        r"regions must be \(B,\) integers, got torch.float32",
     ),
     (lambda s: s.observe(REGIONS, None), "signal must be a tensor with one value per sample, got NoneType"),
     (lambda s: s.observe(REGIONS, [1.0, 2.0, 3.0]), "signal must be a tensor with one value per sample, got list"),
@@ -439,7 +468,7 @@ def test_a_partition_with_a_wrong_mass_is_named(mass, sentence):
         aria.Sampler(partition)
 
 
-def test_timesteps_are_asked_for_and_checked():
+def test_timesteps_are_required_and_checked():
     sampler = sampler_of(timesteps=1000)
     with pytest.raises(ValueError, match="timestep is needed: the sampler was made with timesteps"):
         sampler.observe(REGIONS, torch.ones(3))
@@ -457,7 +486,7 @@ def test_a_finer_partition_takes_over_the_memory_of_its_parents():
         sampler.refine(finer, torch.tensor([0, 1]))
 
 
-def test_what_is_not_told_is_as_documented():
+def test_defaults_are_as_documented():
     assert aria.Sampler(partition_of((1, 1))).config() | {"partition": None} == {
         "partition": None,
         "tracker": aria.registry.spec(aria.trackers.Bank()),
@@ -481,9 +510,9 @@ def test_certificates_are_copies_and_only_of_gains_known_beforehand():
     assert sampler_of(tracker="bank").certificate() is None
 
 
-def test_where_looking_would_stall_a_bad_signal_is_left_out_and_told_later(monkeypatch):
+def test_without_a_sync_a_bad_signal_is_excluded_and_reported_later(monkeypatch):
     """On an accelerator nothing is refused at once."""
-    monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *told, **settings: None)
+    monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *args, **kwargs: None)
     for nonfinite in ("raise", "skip"):
         sampler = sampler_of(nonfinite=nonfinite)
         sampler.observe(REGIONS, torch.ones(3))
@@ -498,7 +527,7 @@ def test_where_looking_would_stall_a_bad_signal_is_left_out_and_told_later(monke
                 late()
 
 
-def test_timesteps_told_go_before_those_drawn():
+def test_timesteps_passed_override_those_drawn():
     pool = aria.Pool(columns={"label": [0, 1]})
     partition = aria.registry.partitioner("product(labels('label'), bins('timestep', 0, 1000, 4))").fit(pool)
     sampler = aria.Sampler(partition, timesteps=1000)

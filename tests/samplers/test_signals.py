@@ -1,4 +1,4 @@
-"""What the tracker is shown: which signals count, the record of those that do not, and the normaliser's numbers."""
+"""What the tracker observes: which signals count, the record of those that do not, and the normaliser's numbers."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_what_is_skipped_is_not_finite_rather_than_negative():
 def test_the_record_counts_all_and_names_the_first():
     fault = signals.no_fault()
     assert fault.tolist() == [0, -1, -1]
-    told = [
+    records = [
         (torch.tensor([True, True, True]), [0, -1, -1]),
         (torch.tensor([True, False, False]), [2, 11, 5]),
         (torch.tensor([False, True, True]), [3, 11, 5]),
         (torch.tensor([True, True, True]), [3, 11, 5]),
     ]
-    for step, (ok, record) in enumerate(told, start=10):
+    for step, (ok, record) in enumerate(records, start=10):
         fault = signals.record_fault(fault, ok, REGION, step)
         assert fault.tolist() == record
     assert signals.record_fault(fault, torch.ones(0, dtype=torch.bool), REGION[:0], 14) is fault
@@ -70,9 +70,9 @@ def test_timesteps_lie_below_their_number():
     assert normaliser.bucket(torch.tensor([0, 99, 100, 999])).tolist() == [0, 0, 1, 9]
     assert normaliser.bucket(torch.tensor([0.05])).tolist() == [0]  # flow matching: any number
     for wrong in (1000, -1, -0.05):
-        told = torch.tensor([0.0, 0.5, 999.0, wrong])
+        timesteps = torch.tensor([0.0, 0.5, 999.0, wrong])
         with pytest.raises(ValueError, match=rf"timestep {wrong}(\.0)?\d* outside \[0, 1000\)"):
-            normaliser.bucket(told)
+            normaliser.bucket(timesteps)
 
 
 def test_a_signal_is_divided_by_the_mean_of_its_bucket():

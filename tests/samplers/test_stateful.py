@@ -1,8 +1,8 @@
-"""The sampler through any interleaving of its calls, beside a model of it in plain Python and a twin left in peace.
+"""The sampler under any interleaving of its calls, compared with a model in plain Python and with an undisturbed twin.
 
-The *model* does with lists of numbers what the sampler says it does, and runs the tracker over all it was told. The
-*twin* is a second sampler that gets the same draws and observations but is never saved, loaded, reset or asked
-anything: what it draws is what the sampler must draw, bit for bit.
+The *model* does with lists of numbers what the sampler documents, and runs the tracker over all observations. The
+*twin* is a second sampler that gets the same draws and observations but is never saved, loaded, reset or queried;
+the sampler must draw the same, bit for bit.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from safetensors.torch import load, save
 
 import aria
 from aria import allocators, trackers
+from aria.checks import InvalidSetting
 from aria.interfaces import Allocator, RegionStats
 from aria.partitioners import Labels, Product
 
@@ -78,11 +79,11 @@ OTHERS = {
 
 
 class Refused(Exception):
-    """What the model says to a signal that must be refused: with its region."""
+    """Raised by the model for a signal that must be refused, with its region."""
 
 
 class Model:
-    """A sampler in lists of numbers. ``told`` is everything its tracker ever saw, (4, K) a step."""
+    """A sampler in lists of numbers. ``observed`` holds all that its tracker observed, (4, K) per step."""
 
     def __init__(self, tracker, allocator, settings):
         self.tracker, self.allocator, self.settings = tracker, allocator, settings
@@ -92,14 +93,14 @@ class Model:
         self.reset()
 
     def reset(self):
-        self.step, self.told, self.pending = 0, [], []
+        self.step, self.observed, self.pending = 0, [], []
         self.bucket_mean, self.bucket_visits = [0.0] * BUCKETS, [0] * BUCKETS
         self.skipped = 0
         self.state = self.tracker.init((len(self.mass),))
 
     def probs(self):
-        """(K,) the floor's part of the mass, and the rest as the allocator wants it where there is mass."""
-        if len(self.told) < self.settings["warmup"]:
+        """(K,) the floor's share of the mass, and the rest by the allocator's weights where there is mass."""
+        if len(self.observed) < self.settings["warmup"]:
             return self.mass
         wanted = self.allocator(self.tracker.estimate(self.state), torch.from_numpy(self.mass)).numpy()
         wanted = np.where(self.mass > 0, wanted, 0.0)
@@ -112,7 +113,7 @@ class Model:
         return np.divide(self.mass, probs, out=np.ones_like(probs), where=probs > 0) ** power
 
     def visit(self, probs, n):
-        """(K,) the chance that a draw of n visits each region."""
+        """(K,) the probability that a draw of n visits each region."""
         return np.minimum(n * probs, 1.0) if self.settings["stratified"] else 1 - (1 - probs) ** n
 
     def observe(self, region, signal, counts, timestep, visit):
@@ -136,15 +137,15 @@ class Model:
         self.skipped += skipped
         self.pending.append((sums, buckets, visit))
         if len(self.pending) == self.settings["every"]:
-            self.tell()
+            self.update()
 
-    def tell(self):
+    def update(self):
         """One step of the tracker, and of the mean of every bucket: bias-corrected averages over its visits."""
         all_sums, all_buckets, visits = zip(*self.pending, strict=True)
         self.pending = []
         missed = np.prod([1 - visit for visit in visits], axis=0)
-        self.told.append(np.vstack([sum(all_sums), 1 - missed]))
-        self.state = self.tracker.update(self.state, RegionStats(*map(torch.from_numpy, self.told[-1].copy())))
+        self.observed.append(np.vstack([sum(all_sums), 1 - missed]))
+        self.state = self.tracker.update(self.state, RegionStats(*map(torch.from_numpy, self.observed[-1].copy())))
         for bucket, (n, total) in enumerate(sum(all_buckets).T):
             if n:
                 self.bucket_visits[bucket] += 1
@@ -152,23 +153,23 @@ class Model:
                 self.bucket_mean[bucket] += gain * (total / n - self.bucket_mean[bucket])
 
     def refine(self):
-        """As if every new region had seen all that its parent saw."""
+        """As if every new region had observed everything that its parent observed."""
         self.level += 1
         parent = np.arange(LEVELS[self.level].num_regions) // 2
         own, before = (LEVELS[level].mass.numpy() for level in (self.level, self.level - 1))
         share = np.divide(own, before[parent], out=np.zeros_like(own), where=own > 0)
         self.mass = self.mass[parent] * share
-        self.told = [np.ascontiguousarray(seen[:, parent]) for seen in self.told]
+        self.observed = [np.ascontiguousarray(seen[:, parent]) for seen in self.observed]
         self.state = self.tracker.init((len(self.mass),))
-        for seen in self.told:
+        for seen in self.observed:
             self.state = self.tracker.update(self.state, RegionStats(*map(torch.from_numpy, seen.copy())))
 
 
-def told_of(data, region):
+def signals_for(data, region):
     """A signal, bad now and then, and a timestep for each sample."""
     pairs = st.lists(st.tuples(signals, st.integers(0, 9)), min_size=len(region), max_size=len(region))
-    told = data.draw(pairs)
-    return [signal for signal, _ in told], [111 * timestep for _, timestep in told]
+    drawn_pairs = data.draw(pairs)
+    return [signal for signal, _ in drawn_pairs], [111 * timestep for _, timestep in drawn_pairs]
 
 
 def limits(data, region, visit, some, own):
@@ -198,10 +199,10 @@ class SamplerMachine(RuleBasedStateMachine):
         return aria.Sampler(LEVELS[level], **settings)
 
     def do(self, act):
-        """The same to the sampler and its twin; both answers."""
-        answer, same = act(self.sampler), act(self.twin)
+        """Do the same with the sampler and its twin; returns both results."""
+        result, same = act(self.sampler), act(self.twin)
         self.story.append(act)
-        return answer, same
+        return result, same
 
     # The calls ------------------------------------------------------------------------------------------------------
 
@@ -235,16 +236,16 @@ class SamplerMachine(RuleBasedStateMachine):
             counts = [place > 0 for place in range(len(signal))] if some else None
             self.observe(draw, draw.region.tolist(), signal, [300] * len(signal), draw.step, visit, counts)
 
-    @rule(told=drawn, data=st.data(), some=st.booleans(), own=st.booleans())
-    def observe_draw(self, told, data, some, own):
+    @rule(recent=drawn, data=st.data(), some=st.booleans(), own=st.booleans())
+    def observe_draw(self, recent, data, some, own):
         """Of any age; one drawn before a refinement is refused."""
-        draw, visit = told
+        draw, visit = recent
         if draw.num_regions != len(self.model.mass):
             with pytest.raises(ValueError, match=f"this draw is of {draw.num_regions} regions, the sampler has"):
                 self.sampler.observe(draw, torch.ones(len(draw.region)))
             return
         region = draw.region.tolist()
-        signal, timestep = told_of(data, region)
+        signal, timestep = signals_for(data, region)
         self.observe(draw, region, signal, timestep, draw.step, visit, *limits(data, region, visit, some, own))
 
     @rule(data=st.data(), some=st.booleans(), own=st.booleans())
@@ -253,11 +254,11 @@ class SamplerMachine(RuleBasedStateMachine):
         certain = np.ones(len(self.model.mass))
         region = data.draw(st.lists(st.integers(0, len(certain) - 1), max_size=6))
         bare, step = torch.tensor(region, dtype=torch.int64), self.model.step
-        signal, timestep = told_of(data, region)
+        signal, timestep = signals_for(data, region)
         self.observe(bare, region, signal, timestep, step, certain, *limits(data, region, certain, some, own))
 
     def observe(self, what, region, signal, timestep, step, visit, counts=None, own=None):
-        """``counts`` and ``own`` are what the caller says of samples and of visits, if anything."""
+        """``counts`` and ``own`` are what the caller passes for samples and for visits, if anything."""
         if own is not None:
             visit = own
         elif counts is not None:
@@ -268,6 +269,12 @@ class SamplerMachine(RuleBasedStateMachine):
             "visit": None if own is None else torch.from_numpy(own),
         }
         tensor = torch.tensor(signal, dtype=torch.float64)
+        whole_draw = isinstance(what, aria.Draw) and counts is None
+        if self.sampler.tracker.uses_visit and own is None and not whole_draw:
+            with pytest.raises(InvalidSetting, match="observe") as refused:
+                self.sampler.observe(what, tensor, **given)
+            assert (refused.value.setting, refused.value.kind) == ("visit", "missing")
+            return
         try:
             self.model.observe(region, signal, counts or [True] * len(region), timestep, visit)
         except Refused as refused:
@@ -380,16 +387,16 @@ class SamplerMachine(RuleBasedStateMachine):
     @invariant()
     def counts(self):
         assert self.sampler.step == self.model.step
-        assert self.sampler.updates == len(self.model.told)
+        assert self.sampler.updates == len(self.model.observed)
         assert self.sampler.skipped == self.model.skipped
         assert self.sampler.mass.numpy() == pytest.approx(self.model.mass, rel=1e-12)
 
     def teardown(self):
         """In the end the twin's state is the sampler's, to the bit."""
         if hasattr(self, "twin"):
-            mine, its = self.sampler.state_dict(), self.twin.state_dict()
-            assert mine.keys() == its.keys()
-            assert all(torch.equal(mine[name], its[name]) for name in mine)
+            state, twin = self.sampler.state_dict(), self.twin.state_dict()
+            assert state.keys() == twin.keys()
+            assert all(torch.equal(state[name], twin[name]) for name in state)
 
 
 TestSampler = SamplerMachine.TestCase

@@ -14,10 +14,10 @@ TASK = Concepts(groups=6, concepts=4, images=400, width=8)
 
 def parts(world):
     return {
-        "tokens": world.conditions.told["tokens"],
+        "tokens": world.conditions.tensors["tokens"],
         "share": world.pool.weight,
         "latents": world.images.latents,
-        "condition": world.images.condition,
+        "condition": world.images.conditions(),
         **world.teacher.model.state_dict(),
         **world.groups,
     }
@@ -74,7 +74,7 @@ def test_unseen_conditions_have_no_images(seed):
     world = TASK.world(seed)
     group, concept = columns(world)
     unseen = world.groups["unseen"] > 0
-    assert not bool(unseen[world.images.condition].any())
+    assert not bool(unseen[world.images.conditions()].any())
     assert set(group[unseen].tolist()) == set(range(6))
     for k in concept.unique():  # a concept is unseen as a whole
         assert unseen[concept == k].unique().numel() == 1
@@ -90,7 +90,7 @@ def test_images_come_from_the_conditions_that_have_some_as_often_as_the_pool_hol
     share = world.pool.weight * (world.groups["unseen"] == 0)
     seen = share > 0
     wanted = 20_000 * (share / share.sum())[seen]
-    found = torch.bincount(world.images.condition, minlength=len(share)).double()[seen]
+    found = torch.bincount(world.images.conditions(), minlength=len(share)).double()[seen]
     assert ((found - wanted) ** 2 / wanted).sum() < chi2.isf(1e-6, len(wanted) - 1)
 
 
@@ -154,8 +154,8 @@ def test_a_finer_grid_shows_the_same_world():
     """The same conditions, shares and unseen concepts; and templates, in every jitter, that are the coarse ones where
     four pixels are seen as one."""
     coarse, fine = TASK.world(0), FINE.world(0)
-    for name, value in {**coarse.groups, **coarse.conditions.told}.items():
-        assert torch.equal({**fine.groups, **fine.conditions.told}[name], value)
+    for name, value in {**coarse.groups, **coarse.conditions.tensors}.items():
+        assert torch.equal({**fine.groups, **fine.conditions.tensors}[name], value)
     seen = nn.functional.avg_pool2d(pictures(fine, 16).flatten(0, 1)[:, None], 2).flatten(1)
     alike, other = (
         torch.cosine_similarity(seen, pictures(world, 8).flatten(0, 1).flatten(1)) for world in (coarse, TASK.world(1))
@@ -204,7 +204,7 @@ def test_without_skew_all_conditions_are_alike():
 def test_templates_of_unlearnable_groups_have_nothing_to_do_with_their_tokens():
     """Concepts are told as before; the templates of as many groups as asked for are others."""
     plain, odd = (Concepts(groups=4, concepts=2, unlearnable=n).world(0) for n in (0, 2))
-    assert torch.equal(plain.conditions.told["tokens"][:, 0], odd.conditions.told["tokens"][:, 0])
+    assert torch.equal(plain.conditions.tensors["tokens"][:, 0], odd.conditions.tensors["tokens"][:, 0])
     one, other = ((world.teacher.model.templates @ world.teacher.model.basis.T)[:, 0] for world in (plain, odd))
     away = (one - other).abs().amax(1).view(4, -1).amax(1)
     assert (away > 1e-3).sum() == 2

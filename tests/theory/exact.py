@@ -51,7 +51,7 @@ class Tree:
 
     tracker: Tracker
     initial: float = 0.0
-    tell: bool = True  # the tracker the visit probabilities
+    pass_visit: bool = True  # pass the visit probabilities to the tracker
     target: np.ndarray = field(default_factory=lambda: np.zeros(1))
     chance: np.ndarray = field(default_factory=lambda: np.ones(1))
 
@@ -81,8 +81,8 @@ class Tree:
         visited = np.concatenate([seen for _, seen, _ in options])
         signal = target + np.concatenate([noise for _, _, noise in options])
         state = {name: torch.cat([x] * len(options)) for name, x in self.state.items()}
-        told = np.tile(visit, len(options)) if self.tell else 1.0
-        state = self.tracker.update(state, stats(visited, signal, visit=told))
+        known = np.tile(visit, len(options)) if self.pass_visit else 1.0
+        state = self.tracker.update(state, stats(visited, signal, visit=known))
         chance = np.concatenate([self.chance * p for p, _, _ in options])
         alive = chance > 0
         self.target, self.chance = target[alive], chance[alive]

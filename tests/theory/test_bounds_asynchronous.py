@@ -37,8 +37,8 @@ SIGNS = [(0.5, 1.0), (0.5, -1.0)]
 
 
 def tree_of(rate, initial):
-    """A tree of the shipped EMA; its tracker is not told the visit probability, so that the rate stays constant."""
-    return Tree(EMA(rate=rate, importance=True), initial=initial, tell=False)
+    """A tree of the shipped EMA without the visit probability, so that the rate stays constant."""
+    return Tree(EMA(rate=rate, importance=True), initial=initial, pass_visit=False)
 
 
 def scaled(s):

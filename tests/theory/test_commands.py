@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from scipy import optimize
 
+from aria.distill.settings.config import Config
 from theory import bounds, limits
 from theory.cli import main
+from theory.regimes import DESCRIBED
 
 
 def run(*arguments):
@@ -86,7 +90,7 @@ def test_recommend_averages_the_certificate_gain_over_visits_as_a_loop_does():
     assert found == pytest.approx(np.mean(mse), rel=0.05)
 
 
-def test_recommend_reads_noise_and_drift_off_a_log(log):
+def test_recommend_estimates_noise_and_drift_from_a_log(log):
     """6000 observations: σ to 5 % (its relative standard error is 1 %) and the planted drift to 20 %."""
     found = json.loads(run("recommend", "--from-log", log, "--json").stdout)
     assert found["sigma"] == pytest.approx(0.5, rel=0.05)
@@ -106,15 +110,15 @@ def summed_log(folder, together, drift):
             if draw.random() < 1 / 3:
                 held.append([2 + drift / 2 * step + draw.gauss(0, 0.5) for _ in range(2)])
             if step // 2 % together == 0 and held:
-                told = {"step": step, "region": 0, **summed(held), "visits": len(held), "update": step // 2}
-                file.write(json.dumps(told) + "\n")
+                row = {"step": step, "region": 0, **summed(held), "visits": len(held), "update": step // 2}
+                file.write(json.dumps(row) + "\n")
                 held = []
     return path
 
 
 @pytest.mark.parametrize("together, drift", [(1, 0.002), (10, 0.002), (100, 0.002), (1, 0.03), (10, 0.03)])
-def test_what_is_said_of_a_log_does_not_depend_on_how_much_a_row_sums_up(tmp_path, together, drift):
-    """Noise, visits and drift are those planted, for a tracker whose time goes by in updates."""
+def test_estimates_from_a_log_do_not_depend_on_how_many_updates_a_row_sums_up(tmp_path, together, drift):
+    """Noise, visit rate and drift are the planted ones; time is counted in updates of the tracker."""
     path = summed_log(tmp_path, together, drift)
     found = json.loads(run("recommend", "--from-log", path, "--json").stdout)
     assert found["visit_rate"] == pytest.approx(1 / 3, rel=0.03)
@@ -124,23 +128,117 @@ def test_what_is_said_of_a_log_does_not_depend_on_how_much_a_row_sums_up(tmp_pat
     best = float(bounds.asynchronous_best_rate(1 / 3, 0.5, drift, 2, adaptive=False))
     rate = next(row["setting"] for row in found["settings"] if row["drift_is"] == "oblivious")
     assert rate == pytest.approx(best, rel=0.1)
-    assert not any("summed up" in note for note in found["notes"])
+    assert not any("within one logged row" in note for note in found["notes"])
     for factor, verdict in ((1.0, "well set"), (0.1, "too slow")):
-        told = json.loads(run("check-log", path, "--tracker", f"ema(rate={factor * best})", "--json").stdout)
-        assert told["regions"][0]["verdict"] == verdict and ("measured" in told["regions"][0]) == (together == 1)
+        result = json.loads(run("check-log", path, "--tracker", f"ema(rate={factor * best})", "--json").stdout)
+        assert result["regions"][0]["verdict"] == verdict and ("measured" in result["regions"][0]) == (together == 1)
 
 
-def test_rows_that_sum_up_more_movement_than_noise_are_doubted(tmp_path):
-    """When in a row a visit was is not known, so its movement passes for noise."""
+def test_rows_that_sum_up_more_movement_than_noise_are_reported(tmp_path):
+    """The time of a visit within a row is not known, so movement within the row is taken for noise."""
     found = json.loads(run("recommend", "--from-log", summed_log(tmp_path, 100, 0.05), "--json").stdout)
-    assert any("while a row is summed up: log more often" in note for note in found["notes"])
+    assert any("within one logged row: log more often" in note for note in found["notes"])
 
 
 def test_a_row_of_more_updates_than_are_replayed_is_refused(tmp_path):
     path = tmp_path / "run.csv"
     path.write_text("step,region,n,mean,visits,update\n0,0,9,1,1,0\n20000,0,9,1,1,20000\n")
-    told = run("check-log", path, "--tracker", "ema")
-    assert told.exit_code == 2 and "its last rows sum up 20000 updates, more than 10000 to replay" in told.stderr
+    result = run("check-log", path, "--tracker", "ema")
+    assert result.exit_code == 2 and "its last rows sum up 20000 updates, more than 10000 to replay" in result.stderr
+
+
+def run_of(folder, steps, allocator=None, visit_rate=1.0):
+    """The log of a run of ``aria distill`` with this allocator, and its config.json unless the allocator is None."""
+    draw = random.Random(4)
+    lines = [
+        {"step": step, "region": 0, "value": 5 + 0.01 * step + draw.gauss(0, 0.5)}
+        for step in range(steps)
+        if draw.random() < visit_rate
+    ]
+    (folder / "discrepancies.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    if allocator is not None:
+        Config().with_values({"allocator": allocator}).save(folder / "config.json")
+    return folder / "discrepancies.jsonl"
+
+
+@pytest.mark.parametrize("visit_rate", [1.0, 0.3])
+@pytest.mark.parametrize("allocator", ["proportional", "thompson", None])
+def test_a_run_whose_allocator_may_react_gets_the_adaptive_rate(tmp_path, allocator, visit_rate):
+    log = run_of(tmp_path, 4000, allocator, visit_rate)
+    found = json.loads(run("recommend", "--from-log", log, "--json").stdout)
+    best = bounds.asynchronous_best_rate(found["visit_rate"], found["sigma"], found["drift"])
+    assert found["drift_is"] == "adaptive" and found["recommended"] == f"ema(rate={best:.4g})"
+    assert (allocator or "is not known") in found["notes"][0]
+    assert f"note: {found['notes'][0]}" in run("recommend", "--from-log", log).output
+
+
+@pytest.mark.parametrize("visit_rate", [1.0, 0.3])
+@pytest.mark.parametrize("allocator", ["pool", "uniform"])
+def test_a_run_whose_allocator_ignores_the_estimates_gets_the_oblivious_rate(tmp_path, allocator, visit_rate):
+    found = json.loads(run("recommend", "--from-log", run_of(tmp_path, 4000, allocator, visit_rate), "--json").stdout)
+    rows = [row for row in found["settings"] if row["drift_is"] == "oblivious" and row["tracker"] != "window"]
+    best = min(rows, key=lambda row: row["mse"])
+    assert found["drift_is"] == "oblivious" and found["recommended"] == best["spec"]
+    assert allocator in found["notes"][0]
+
+
+def test_regions_with_too_few_steps_are_not_judged(tmp_path):
+    """Region 0 has 20 logged steps of the 32 that it takes, region 1 has 32."""
+    path, draw = tmp_path / "run.csv", random.Random(0)
+    rows = [f"{step},{k},{5 + draw.gauss(0, 0.5)}" for step in range(32) for k in (0, 1) if k or step < 20]
+    path.write_text("\n".join(["step,region,value", *rows]) + "\n")
+    text = run("check-log", path, "--tracker", "ema").output
+    assert text.count("not judged: 20 of 32 steps") == 2  # in the table and below it
+    assert "assumptions plausible in 1 of 2 regions, 1 not judged" in text
+    assert "region 0: not judged: 20 of 32 steps" in run("check-log", path).output
+    found = json.loads(run("check-log", path, "--json").stdout)
+    assert (found["plausible_regions"], found["judged_regions"], found["steps_needed"]) == (1, 1, 32)
+    assert [(row["judged"], row["steps"]) for row in found["regions"]] == [(False, 20), (True, 32)]
+    notes = json.loads(run("recommend", "--from-log", path, "--json").stdout)["notes"]
+    assert "region 0: not judged: 20 of 32 steps" in notes
+
+
+PRINTS = [
+    ("run", "--steps", 5),
+    ("sweep", "--values", "0.1,0.2", "--replicas", 2, "--steps", 4),
+    ("sweep", "--tracker", "window", "--values", "2,3", "--replicas", 2, "--steps", 4),
+    ("sweep", "--allocator", "uniform", "--replicas", 2, "--steps", 3),
+    ("recommend", "--sigma", 1, "--drift", 0.1),
+    ("check-log", "run.csv", "--tracker", "ema"),
+]
+
+
+@pytest.mark.parametrize("arguments", PRINTS, ids=lambda arguments: " ".join(map(str, arguments)))
+def test_help_explains_every_column(arguments, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("run.csv").write_text("step,region,value\n" + "".join(f"{step},0,{step % 3}\n" for step in range(40)))
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    heads = next(line for line in result.output.splitlines() if re.search(r"\S  +\S.*  ", line) and "=" not in line)
+    explained = {name for head in explained_columns(arguments[0]) for name in head.removesuffix(", …").split(", ")}
+    assert set(re.split(r"  +", heads.strip())) <= explained
+
+
+def explained_columns(command):
+    """Headings in the section "Columns" of the help, each of which has a sentence."""
+    section = run(command, "--help").output.split("\nColumns:\n")[1]
+    rows = [line[2:] for line in section.splitlines() if re.match(r"  \S", line)]
+    return [re.split(r"  +", row)[0] for row in rows if len(re.split(r"  +", row)) > 1]
+
+
+def test_regimes_lists_every_regime_with_its_parameters():
+    found = json.loads(run("regimes", "--json").stdout)["regimes"]
+    assert [row["regime"] for row in found] == list(DESCRIBED)
+    text = " ".join(run("regimes").output.split())
+    for row in found:
+        named = DESCRIBED[row["regime"]]
+        assert row["description"] == named.description and f"{row['regime']} {named.description} [" in text
+        for kind in ("drift", "noise", "visits"):
+            part = getattr(named.regime, kind)
+            given = row["parameters"][kind]
+            assert given["class"] == type(part).__name__ and given.keys() - {"class"} == vars(part).keys()
+    closed = next(row for row in found if row["regime"] == "closed-loop")["parameters"]
+    assert closed["level"] == [1, 2, 4, 8] and closed["visits"]["floor"] == 0.2 and closed["noise"]["sigma"] == 0.2
 
 
 def test_check_log_judges_the_tracker(log):
@@ -150,7 +248,7 @@ def test_check_log_judges_the_tracker(log):
     assert "too fast" not in run("check-log", log, "--tracker", "ema(rate=0.04)").output
 
 
-def test_check_log_says_what_the_tracker_cost(log, tmp_path):
+def test_check_log_reports_the_error_of_the_tracker(log, tmp_path):
     """Certified and × limit are those of the bounds at the noise and drift it read; the start is 1 % of the steps."""
     result = run("check-log", log, "--tracker", "ema(rate=0.04)", "--json", "--plot", tmp_path / "log.svg")
     found = json.loads(result.stdout)
@@ -219,14 +317,14 @@ def test_sweep_finds_the_optimum_where_theory_has_it():
     assert "theoretical optimum: 0.1882" in found.output
 
 
-def closed_loop(allocate, led_by_truth, replicas=300, steps=150):
+def closed_loop(allocate, use_truth, replicas=300, steps=150):
     """(R,) what is left of four discrepancies that shrink by 2 % of their visits: batches of 2, a floor of 0.2, an
     average of rate 0.1 over noise of 0.2."""
     draw = np.random.default_rng(5)
     truth = np.tile([1.0, 2.0, 4.0, 8.0], (replicas, 1))
-    believed, visits = np.full(truth.shape, np.nan), np.zeros(truth.shape)
+    estimate, visits = np.full(truth.shape, np.nan), np.zeros(truth.shape)
     for _ in range(steps):
-        seen = truth if led_by_truth else believed
+        seen = truth if use_truth else estimate
         top = np.fmax.reduce(seen, axis=1, keepdims=True, initial=-np.inf)
         wanted = allocate(np.where(np.isnan(seen), np.where(top > -np.inf, top, 1.0), np.maximum(seen, 0)))
         probs = 0.2 / 4 + 0.8 * wanted / wanted.sum(1, keepdims=True)
@@ -236,7 +334,7 @@ def closed_loop(allocate, led_by_truth, replicas=300, steps=150):
         mean = truth + 0.2 * draw.normal(size=truth.shape) / np.sqrt(np.maximum(n, 1))
         visits += n > 0
         gain = 0.1 / (1 - 0.9 ** np.maximum(visits, 1)) * (n > 0)
-        believed = np.where(visits > 0, np.nan_to_num(believed) * (1 - gain) + gain * mean, np.nan)
+        estimate = np.where(visits > 0, np.nan_to_num(estimate) * (1 - gain) + gain * mean, np.nan)
     return truth.mean(1) / 3.75
 
 
@@ -245,7 +343,7 @@ RULES = {"proportional": lambda d: d, "proportional(power=3)": lambda d: d**3, "
 
 @pytest.mark.parametrize(("spec", "allocate"), RULES.items())
 def test_closed_loops_leave_what_a_simulation_written_out_here_leaves(spec, allocate):
-    """Two means within five standard errors of each other; led by the truth there is no chance in it at all."""
+    """Two means within five standard errors of each other; with the true values the result is deterministic."""
     arguments = ("--tracker", "ema(rate=0.1)", "--replicas", 300, "--json")
     (row,) = json.loads(run("sweep", "--allocator", spec, *arguments).stdout)["rows"]
     here, oracle = closed_loop(allocate, False), closed_loop(allocate, True)
@@ -295,7 +393,7 @@ def test_sweep_draws_a_figure(tmp_path):
         (("check-log", "nowhere.jsonl"), "nowhere.jsonl"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(arguments, sentence):
+def test_a_mistake_is_one_line(arguments, sentence):
     result = run(*arguments)
     assert result.exit_code == 2
     assert sentence in result.output
@@ -320,12 +418,9 @@ def test_bad_logs_are_named(tmp_path, text, sentence):
 
 
 @pytest.mark.parametrize("command", [("run", "--steps", "5"), ("sweep", "--over", "size", "--values", "1,2")])
-def test_what_fails_in_somebody_s_own_tracker_is_one_line(command, tmp_path, monkeypatch):
+def test_a_failure_in_a_custom_tracker_is_one_line(command, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "from aria.trackers import Window\n"
-        "class Wrong(Window):\n"
-        "    def estimate(self, state):\n"
-        "        return 3\n"
+        "from aria.trackers import Window\nclass Wrong(Window):\n    def estimate(self, state):\n        return 3\n"
     )
     monkeypatch.chdir(tmp_path)
     found = CliRunner().invoke(main, [*command, "--tracker", "mine.py:Wrong"])

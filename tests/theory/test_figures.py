@@ -64,7 +64,7 @@ def test_files_are_the_same_each_time(measured, tmp_path):
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_lines_differ_in_more_than_colour(name, painted):
+def test_lines_are_distinguished_by_more_than_colour(name, painted):
     for panel in painted[name].axes:
         lines = [line for line in panel.lines if not str(line.get_label()).startswith("_")]
         looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth(), line.get_color()) for line in lines]

@@ -133,18 +133,18 @@ BAD = [
     (b"", "is empty: it holds no rows"),
     (b"\n \n", "is empty: it holds no rows"),
     (HEAD, "holds no rows"),
-    (HEAD + b"0,0,1", "holds no rows but a last line without its end"),
+    (HEAD + b"0,0,1", "holds no rows except an incomplete last line"),
     (b"step,region\n0,1\n", r"has no column value \(or n and mean\); it has: step, region"),
     (b"0,0,1.0\n", r"has no column step and no column region and no column value .*; it has: 0, 0, 1.0"),
     (b'{"a": 1}\n', "has no column step"),
-    (b"step;region;value\n0;0;1\n", "must have its cells separated by commas, its header is 'step;region;value'"),
-    (b"step\tregion\tvalue\n0\t0\t1\n", "must have its cells separated by commas"),
+    (b"step;region;value\n0;0;1\n", "must have cells separated by commas; its header is 'step;region;value'"),
+    (b"step\tregion\tvalue\n0\t0\t1\n", "must have cells separated by commas"),
     (b"step,region,value,value\n0,0,1,2\n", "has the column value more than once"),
     (HEAD + b"0,0,nan\n", "line 2: the value must be finite and below 1e.50, got nan"),
     (HEAD + b"0,0,1\n\n1,0,inf\n", "line 4: the value must be finite and below 1e.50, got inf"),
     (HEAD + b"0,0,1e308\n", "line 2: the value must be finite"),
     (ROW + b'{"step": 1, "region": 0, "value": null}\n', "line 2: the value must be finite and below 1e.50, got nan"),
-    (HEAD + b"5,0,1\n3,0,1\n", "line 3: steps go back from 5 to 3: give each run by itself"),
+    (HEAD + b"5,0,1\n3,0,1\n", "line 3: steps go back from 5 to 3: use one log per run"),
     (HEAD + b"-1,0,1\n", "line 2: step must be a whole number of at least 0, got -1"),
     (HEAD + b"0.5,0,1\n", "line 2: step must be a whole number of at least 0, got 0.5"),
     (HEAD + b"0,-1,1\n", "line 2: region must be a whole number from 0 to 99999, got -1"),
@@ -157,21 +157,21 @@ BAD = [
     (COUNTED + b"0,0,9,1,1,1\n1,0,9,1,1,3\n", "step 1: update is 3 with visits=1, 2 more .* and no more than steps"),
     (COUNTED + b"0,0,9,1,1,1\n5,0,9,1,3,3\n", "step 5: update is 3 with visits=3, 2 more than before"),
     (COUNTED + b"5,0,9,1,1,3\n5,1,9,1,1,4\n", "step 5: update is 4 with visits=1, .* the same in all rows of a step"),
-    (HEAD + b"0,0,1\n" + HEAD + b"0,0,1\n", "line 3: it is the header again: give each run by itself"),
+    (HEAD + b"0,0,1\n" + HEAD + b"0,0,1\n", "line 3: it is the header again: use one log per run"),
     (HEAD + b"0,0,1\n1,0,2.1,0,3\n", "line 3: it has 5 cells, the header 3 in '1,0,2.1,0,3'"),
     (HEAD + b"0,0,\n", "line 2: it cannot be read in '0,0,'"),
     (ROW + b'{"step": 1, "reg' + ROW, "line 2: it cannot be read in"),
     (ROW + b'{"step": 1, "region": 0, "n": 2, "mean": 1}\n', "line 2: there is no 'value'"),
-    (ROW + b"[1, 2]\n", "line 2: it is no JSON object"),
+    (ROW + b"[1, 2]\n", "line 2: it is not a JSON object"),
     (ROW + b'{"step": 1, "region": 0, "value": [1, 2]}\n', "line 2: it cannot be read"),
     (ROW + b'{"step": 1' + b"0" * 400 + b', "region": 0, "value": 1}\n', "line 2: it cannot be read"),
     (ROW + b'{"step": 1, "region": 0, "value": ' + b"[" * 200_000 + b"\n", "line 2: it cannot be read"),
     (b'[{"step": 0}]', "begins with a list: write one JSON object a line"),
     (b'{\n "step": 0\n}\n', "line 1: it cannot be read in '{'"),
     (gzip.compress(ROW, mtime=0), "is compressed with gzip: unpack it first"),
-    (bytes(1000), "is no text in UTF-8"),
-    (bytes(range(255, 0, -1)) * 40, "is no text in UTF-8"),
-    ("step,region,value\n0,0,1\n".encode("utf-16"), "is no text in UTF-8"),
+    (bytes(1000), "is not UTF-8 text"),
+    (bytes(range(255, 0, -1)) * 40, "is not UTF-8 text"),
+    ("step,region,value\n0,0,1\n".encode("utf-16"), "is not UTF-8 text"),
     (HEAD + b"0,0,\xe9\n", "line 2: it cannot be read"),
     (b"a" * 200_000, "line 1: field larger than field limit"),
 ]
@@ -205,7 +205,7 @@ def test_a_line_without_end_is_not_kept_in_memory(tmp_path, monkeypatch):
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
-    with pytest.raises(LogError, match="is a folder: name the log in it"):
+    with pytest.raises(LogError, match="is a folder: give the log file in it"):
         Log(tmp_path)
     with pytest.raises(FileNotFoundError):
         Log(tmp_path / "nowhere.csv")

@@ -80,7 +80,7 @@ def test_what_was_planted_comes_back_within_the_stated_errors(name):
     sigma = (column(found, "sigma") - regime.sigma) / column(found, "sigma_error")
     assert np.abs(sigma).max() < worst
     assert np.abs(column(found, "visit_rate").mean() - rate) < 5 * (rate * (1 - rate) / steps / REGIONS) ** 0.5 + 1e-9
-    assert not any(reading.doubts for reading in found)
+    assert not any(reading.warnings for reading in found)
     if drift == 0:
         assert (column(found, "drift") == 0).all()
         assert {reading.course for reading in found} == {"still"}
@@ -102,39 +102,44 @@ def test_a_drift_that_cannot_be_seen_is_bounded():
 
 
 @pytest.mark.parametrize("rho", [-0.4, 0.5])
-def test_correlated_noise_is_doubted_and_measured(rho):
+def test_correlated_noise_is_reported_and_measured(rho):
     """AR(1) noise of deviation 1 in ten regions."""
     noise = np.random.default_rng(0).normal(size=(5000, 10))
     for step in range(1, len(noise)):
         noise[step] = rho * noise[step - 1] + (1 - rho**2) ** 0.5 * noise[step]
     found = read(np.ones_like(noise), noise)
-    sentences = [next(doubt for doubt in reading.doubts if "correlated" in doubt) for reading in found]
+    sentences = [next(warning for warning in reading.warnings if "correlated" in warning) for reading in found]
     assert np.mean([float(sentence.split()[-1]) for sentence in sentences]) == pytest.approx(rho, abs=0.05)
 
 
-def test_heavy_tails_jumps_and_walks_are_doubted():
-    def said(regime, word, steps=2000):
-        return np.mean([any(word in doubt for doubt in r.doubts) for r in read(*visits_of(regime, steps))])
+def test_heavy_tails_jumps_and_walks_are_reported():
+    def share_of(regime, word, steps=2000):
+        return np.mean([any(word in warning for warning in r.warnings) for r in read(*visits_of(regime, steps))])
 
-    assert said(NAMED["student"], "heavy tails") == 1
-    assert said(NAMED["jump"], "a jump or a short fall") > 0.9
-    assert said(NAMED["random-walk"], "the drift does not last", steps=5000) > 0.8
-    assert said(Regime(Sinusoid(amplitude=1.0, frequency=0.05)), "the drift does not last") > 0.9
-    assert said(Regime(Linear(3.0)), "larger than the noise") == 1
+    assert share_of(NAMED["student"], "heavy tails") == 1
+    assert share_of(NAMED["jump"], "a jump or a short fall") > 0.9
+    assert share_of(NAMED["random-walk"], "the drift does not last", steps=5000) > 0.8
+    assert share_of(Regime(Sinusoid(amplitude=1.0, frequency=0.05)), "the drift does not last") > 0.9
+    assert share_of(Regime(Linear(3.0)), "larger than the noise") == 1
 
 
 def test_a_jump_is_found_where_it_was():
     found = read(*visits_of(NAMED["jump"], 2000))
-    steps = [float(doubt.split("step ")[1].split(":")[0]) for r in found for doubt in r.doubts if "short fall" in doubt]
+    steps = [
+        float(warning.split("step ")[1].split(":")[0])
+        for r in found
+        for warning in r.warnings
+        if "short fall" in warning
+    ]
     assert np.abs(np.median(steps) - 200) < 60
 
 
-def test_noise_that_grows_is_doubted():
+def test_noise_that_grows_is_reported():
     noise = np.random.default_rng(0).normal(size=(4000, REGIONS)) * np.where(np.arange(4000) < 1000, 1, 2)[:, None]
-    assert all(any("changes over time" in doubt for doubt in r.doubts) for r in read(np.ones_like(noise), noise))
+    assert all(any("changes over time" in warning for warning in r.warnings) for r in read(np.ones_like(noise), noise))
 
 
-def test_samples_of_a_visit_that_are_alike_are_doubted():
+def test_samples_of_a_visit_that_are_alike_are_reported():
     """Each visit has its own level, which its four samples share: they scatter less than visits do."""
     random = np.random.default_rng(0)
     y = random.normal(size=(500, 1)) + random.normal(size=(500, 4))
@@ -144,7 +149,7 @@ def test_samples_of_a_visit_that_are_alike_are_doubted():
     (found,) = readings.read()
     assert found.sigma == pytest.approx(1, abs=5 * found.sigma_error)
     assert found.sigma_from == "within"
-    assert any("the samples of a visit are alike" in doubt for doubt in found.doubts)
+    assert any("samples of a visit are correlated" in warning for warning in found.warnings)
 
 
 @pytest.mark.parametrize("cuts", [(1,), (2, 3, 4), (700, 701), tuple(range(1, 1200, 7))])
@@ -154,7 +159,7 @@ def test_pieces_read_as_the_whole(cuts):
     for begin, end in zip((0, *cuts), (*cuts, 1200), strict=True):
         readings.add(table(n[begin:end], mean[begin:end], begin))
     for got, expected in zip(readings.read(), read(n, mean), strict=True):
-        assert got.doubts == expected.doubts
+        assert got.warnings == expected.warnings
         numbers = [(a, b) for a, b in zip(got, expected, strict=True) if isinstance(a, float)]
         assert len(numbers) > 8
         assert all(a == pytest.approx(b, rel=1e-9) for a, b in numbers)
@@ -163,4 +168,11 @@ def test_pieces_read_as_the_whole(cuts):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_few_visits_are_not_judged(count):
     (found,) = read(np.ones((count, 1)), np.arange(count, dtype=float)[:, None] % 3)
-    assert found.doubts == (f"seen at only {count} logged steps: too few to judge, 32 are needed",)
+    assert not found.judged and not found.plausible
+    assert found.remarks[0] == f"not judged: {count} of 32 steps"
+
+
+def test_assumptions_are_judged_from_32_steps_on():
+    few, enough = (read(np.ones((count, 1)), np.random.default_rng(0).normal(size=(count, 1)))[0] for count in (31, 32))
+    assert (few.judged, enough.judged) == (False, True)
+    assert not few.plausible and enough.plausible and enough.remarks == ()

@@ -139,15 +139,15 @@ class BrokenDrift(RandomWalk):
 @pytest.mark.parametrize(
     ("defect", "sentence"),
     [
-        ("bound", "beyond its bound"),
+        ("bound", "more than its bound"),
         ("mean", "does not move by mean_move"),
         ("variance", "does not vary by its variance"),
-        ("in place", "changed the memory it was given in place"),
-        ("past in place", "changed the past it was given in place"),
-        ("global random", "two answers"),
+        ("in place", "changed the given state in place"),
+        ("past in place", "changed the given past in place"),
+        ("global random", "two results"),
         ("flat", "does not broadcast"),
         ("nan", "not finite"),
-        ("names", "memory's names"),
+        ("names", "changed the names in its state"),
     ],
 )
 def test_the_check_names_a_drift_s_defect(defect, sentence):
@@ -196,7 +196,7 @@ class BrokenNoise(Gaussian):
         ("follows the error", "mean 0 given the past"),
         ("grows", "varies more"),
         ("leaps", "varies more"),
-        ("beyond", "beyond its reach"),
+        ("beyond", "more than its reach"),
         ("light", "lighter tails"),
     ],
 )
@@ -231,7 +231,7 @@ class BrokenVisits(Bernoulli):
         ("more often", "as often as its probability"),
         ("below least", r"outside \[least, 1\]"),
         ("halves", "whole numbers"),
-        ("batches", "batched visits without saying so"),
+        ("batches", "not declared batched"),
     ],
 )
 def test_the_check_names_a_visit_process_s_defect(defect, sentence):

@@ -101,7 +101,7 @@ def test_the_same_seed_gives_the_same_page(page, tmp_path):
     assert again.read_text(encoding="utf-8") == page != other.read_text(encoding="utf-8")
 
 
-def test_a_claim_that_falls_is_told_and_exits_with_1(small, monkeypatch, tmp_path):
+def test_a_claim_that_falls_is_reported_and_exits_with_1(small, monkeypatch, tmp_path):
     wrong = claims.CLAIMS[0].checks[0]._replace(reference=1e-6)
     monkeypatch.setattr(claims, "CLAIMS", (dataclasses.replace(claims.CLAIMS[0], checks=(wrong,), mutants=()),))
     monkeypatch.setattr(figures, "FIGURES", MappingProxyType({}))
@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(small, tmp_path, monkeypatch, arguments, message)
 
 
 def test_what_cannot_be_written_is_refused_before_anything_runs(small, tmp_path, monkeypatch):
-    monkeypatch.setattr("aria.whole_file.os.access", lambda path, mode: False)
+    monkeypatch.setattr("aria.files.os.access", lambda path, mode: False)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
     assert "permission denied" in result.stderr and len(result.stderr.splitlines()) == 1
@@ -151,7 +151,7 @@ def test_what_fails_while_writing_is_one_line_too(small, tmp_path, monkeypatch):
     monkeypatch.setattr("theory.commands.report.Path.write_text", _full)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
-    assert "No space left" in result.stderr and "Traceback" not in result.stderr
+    assert "the disk is full" in result.stderr and "Traceback" not in result.stderr
 
 
 def _full(*_, **__):

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from aria import trackers
 from aria.interfaces import Estimate, RegionStats
 from aria.trackers import EMA, Bank, CertificateGain, Constant, Discounted, Kalman, Progress, Window
-from theory import endpoint, moments
+from theory import exact_samples, moments
 from theory.errors import RECORDS
 from theory.regimes import (
     NAMED,
@@ -50,7 +50,7 @@ from theory.regimes import (
     TwoPoint,
     Visits,
 )
-from theory.simulate import bar, common, simulate
+from theory.simulate import common, simulate
 
 ALARM = 1e-6
 Z = scipy.stats.norm.isf(ALARM / 2)  # 4.89
@@ -288,20 +288,20 @@ class Watched:
 
 
 def test_memory_is_bounded_by_the_block_whatever_the_replicas_and_steps():
-    watched = Watched()
+    probe = Watched()
 
     @dataclass(frozen=True)
     class Watching(EMA):
         def init(self, shape, device=None):
-            with watched.lock:
-                watched.rows.add(shape[0])
+            with probe.lock:
+                probe.rows.add(shape[0])
             return super().init(shape, device)
 
     regime = Regime(Linear(0.1), visits=Bernoulli(0.5))
     for replicas, steps in ((1000, 5), (1000, 50), (5000, 5)):
         errors = simulate(Watching(), regime, steps=steps, replicas=replicas, regions=3, block=100, record=())
         assert errors.records == {} and errors.powers.shape == (2, 4, 3)
-    assert watched.rows == {100}
+    assert probe.rows == {100}
     assert math.prod(simulate(EMA(), regime, steps=2, replicas=9, record=("curve",))["curve e"].shape) == 2
 
 
@@ -530,9 +530,9 @@ def test_gaps_add_their_variance():
     ],
     ids=str,
 )
-def test_the_synchronous_endpoint_law_is_that_of_the_loop(tracker, regime):
+def test_the_synchronous_exact_sample_is_that_of_the_loop(tracker, regime):
     loop = simulate(tracker, regime, steps=50, replicas=40_000, seed=1)["filtering"][:, 0]
-    fast = endpoint.synchronous(tracker, regime, steps=50, replicas=40_000, seed=2)
+    fast = exact_samples.synchronous(tracker, regime, steps=50, replicas=40_000, seed=2)
     law = moments.exact(tracker, regime, 50)
     for sample in (loop, fast):
         assert min(normal_law(sample, float(law.mean), float(law.variance))) > ALARM
@@ -542,8 +542,8 @@ def test_the_synchronous_endpoint_law_is_that_of_the_loop(tracker, regime):
 
 
 @pytest.mark.parametrize(("b", "q", "drift"), [(0.3, 0.4, 0.3), (0.5, 0.1, 0.2), (0.2, 1.0, 0.1), (1.0, 0.3, 0.5)])
-def test_the_asynchronous_endpoint_law_is_that_of_the_loop(b, q, drift):
-    fast = endpoint.asynchronous(b, drift, 1.0, q, replicas=40_000, seed=3)
+def test_the_asynchronous_exact_sample_is_that_of_the_loop(b, q, drift):
+    fast = exact_samples.asynchronous(b, drift, 1.0, q, replicas=40_000, seed=3)
     mean = drift * (1 / (b * q) - 1)
     variance = drift**2 * (1 - q) / (q**2 * b * (2 - b)) + b / (2 - b)
     n, centred = len(fast), fast + mean
@@ -553,7 +553,7 @@ def test_the_asynchronous_endpoint_law_is_that_of_the_loop(b, q, drift):
     steps = math.ceil(25 / (b * q))  # the start is forgotten to 1e-10
     loop = simulate(EMA(rate=b), Regime(Linear(drift), visits=Bernoulli(q)), steps=steps, replicas=20_000)
     assert scipy.stats.ks_2samp(loop["filtering"][:, 0], fast).pvalue > ALARM
-    wrong = endpoint.asynchronous(b, 1.15 * drift, 1.0, q, replicas=40_000, seed=3)
+    wrong = exact_samples.asynchronous(b, 1.15 * drift, 1.0, q, replicas=40_000, seed=3)
     assert scipy.stats.ks_2samp(loop["filtering"][:, 0], wrong).pvalue < ALARM
 
 
@@ -568,10 +568,10 @@ def test_bits_attain_the_same_mean_square_as_normal_noise():
 def test_fast_paths_refuse_what_they_cannot_draw():
     for regime in (Regime(noise=Rademacher()), Regime(RandomWalk(0.1)), Regime(visits=Bernoulli(0.5))):
         with pytest.raises(ValueError, match="regime must have"):
-            endpoint.synchronous(EMA(), regime, steps=5, replicas=5)
+            exact_samples.synchronous(EMA(), regime, steps=5, replicas=5)
     with pytest.raises(ValueError, match="regime must have independent moves"):
         moments.exact(EMA(), NAMED["sign-adversary"], 5)
-    with pytest.raises(ValueError, match=r"must be linear, its gains blind to the signal; Bank"):
+    with pytest.raises(ValueError, match=r"must be linear \(gains independent of the signal\); Bank"):
         moments.weights(Bank(), 5)
 
 
@@ -682,29 +682,22 @@ def test_heavy_tails_break_normal_radii_but_not_chebyshev():
 # ------------------------------------------------------------------------------------------------ progress and refusal
 
 
-def test_progress_is_told_in_the_calling_thread_and_ends_at_the_total():
-    told = []
+def test_progress_is_reported_in_the_calling_thread_and_ends_at_the_total():
+    calls = []
 
     def progress(done, total):
-        told.append((done, total, threading.current_thread() is threading.main_thread()))
+        calls.append((done, total, threading.current_thread() is threading.main_thread()))
 
     simulate(EMA(), Regime(), steps=30, replicas=50, regions=2, block=7, progress=progress)
-    done, totals, here = zip(*told, strict=True)
+    done, totals, here = zip(*calls, strict=True)
     assert list(done) == sorted(done) and done[-1] == 30 * 50 * 2
     assert set(totals) == {30 * 50 * 2} and all(here)
 
 
 def test_a_long_block_tells_its_progress_on_the_way():
-    told = []
-    simulate(EMA(), Regime(Slow()), steps=100, replicas=10, progress=lambda done, total: told.append(done))
-    assert 640 in told and told[-1] == 1000
-
-
-def test_the_bar_counts_to_its_end(capsys):
-    with bar("running") as progress:
-        progress(5, 10)
-        progress(10, 10)
-    assert capsys.readouterr().out == ""
+    calls = []
+    simulate(EMA(), Regime(Slow()), steps=100, replicas=10, progress=lambda done, total: calls.append(done))
+    assert 640 in calls and calls[-1] == 1000
 
 
 @dataclass(frozen=True)

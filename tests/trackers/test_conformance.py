@@ -1,4 +1,4 @@
-"""Every tracker that is exported keeps the promises of the interface, and the check notices who does not."""
+"""Every exported tracker passes the conformance check, and the check detects each violation."""
 
 from __future__ import annotations
 
@@ -78,19 +78,19 @@ class Broken(EMA):
 @pytest.mark.parametrize(
     ("defect", "sentence"),
     [
-        ("zero is unseen", "stderr = inf where nothing was seen"),
-        ("counts empties", "stderr = inf in a region that is never seen"),
+        ("zero is unseen", "stderr = inf for regions without observations"),
+        ("counts empties", "stderr = inf in a region that is never observed"),
         ("in place", "changed the state it was given in place"),
         ("mixes regions", "when regions are renumbered"),
-        ("mixes replicas", "to a replica run on its own"),
+        ("mixes replicas", "for a replica run on its own"),
         ("new name", "changed its state's names"),
         ("new type", "changed the shape or type of its state 'lag'"),
         ("flat state", "does not begin with"),
-        ("random", "two answers to the same update"),
+        ("random", "two different results for the same update"),
         ("biased", "does not reproduce a signal"),
         ("nan", "finite values"),
-        ("weighs visits", "says uses_visit = False"),
-        ("on the host", "leaves the device it was given"),
+        ("weighs visits", "has uses_visit = False"),
+        ("on the host", "leaves its device"),
     ],
 )
 def test_the_check_names_the_defect(defect, sentence):
@@ -119,7 +119,7 @@ class Unsure(EMA):
 
 def test_nan_in_the_memory_is_refused_before_it_is_in_a_checkpoint():
     """A run with it could be saved and never resumed; the sampler does not save it either."""
-    with pytest.raises(AssertionError, match=r"holds NaN in its state 'unknown', which is not saved"):
+    with pytest.raises(AssertionError, match=r"has NaN in its state 'unknown', which cannot be saved"):
         check_tracker(Unsure())
     sampler = aria.Sampler(aria.partitioners.OneRegion().fit(aria.Pool(size=2)), tracker=Unsure())
     with pytest.raises(ValueError, match=r"tracker\.unknown in the state holds NaN"):

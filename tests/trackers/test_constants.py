@@ -91,7 +91,7 @@ def bank_by_hand(size, forget, visits):
 
 @pytest.mark.parametrize("visits", [[[3.0], [1.0, 2.0], [], [4.0, 4.5, 2.5]], [[3.0], [1.0], [0.5], [2.5], [2.0]]])
 @pytest.mark.parametrize(("size", "forget"), [(4, 0.2), (9, 0.005), (4, 0.95)])
-def test_bank_has_the_standard_error_it_says(size, forget, visits):
+def test_bank_has_the_documented_standard_error(size, forget, visits):
     assert estimate(Bank(size=size, forget=forget), visits) == pytest.approx(bank_by_hand(size, forget, visits))
 
 
@@ -132,7 +132,7 @@ def test_kalman_by_hand():
 # --------------------------------------------------------------------------------------------------- rules of averages
 
 
-def test_constant_knows_only_what_was_seen():
+def test_constant_only_records_which_regions_were_observed():
     tracker = Constant(level=3.0)
     state = tracker.update(tracker.init((2,)), from_samples([0, 0], [7.0, 9.0], num_regions=2))
     value, stderr = tracker.estimate(state)
@@ -184,7 +184,7 @@ def test_a_window_that_saw_nothing_ages():
     assert tracker.certificate(after(tracker, [[1.0], [], []])).lag.item() == 2
 
 
-def test_the_ring_takes_no_more_than_it_says():
+def test_the_ring_takes_no_more_memory_than_documented():
     """Window: 4 sums of 8 bytes a slot, so 32 bytes for each region and step, as documented."""
     state = trackers.WindowUCB(1.0, 0.0, size=10).init((5,))
     assert state["ring"].nbytes == 32 * 5 * 10

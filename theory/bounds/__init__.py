@@ -1,13 +1,13 @@
-"""Closed forms of what is known about trackers and allocators, one function per statement.
+"""Proved bounds and exact values for trackers and allocators in closed form, one function per statement.
 
-Arguments are numbers or arrays that broadcast; numbers give a float, arrays an array. Everything is float64. The
-formulas are arranged not to cancel or overflow for rates and visit rates from 10⁻¹² to 1, drift-to-noise ratios from
-10⁻¹² to 10⁶ and up to 2⁵³ steps; ``inf`` steps means "settled". Arguments out of range raise a ValueError that names
-the value and what is allowed.
+Arguments are numbers or arrays that broadcast; numbers return a float, arrays an array. Everything is float64. The
+formulas are arranged so that they do not cancel or overflow for rates and visit rates from 10⁻¹² to 1, drift-to-noise
+ratios from 10⁻¹² to 10⁶ and up to 2⁵³ steps; ``inf`` steps means "settled". Arguments out of range raise a ValueError
+with the value and the allowed range.
 
-Every bound that distinguishes them takes ``adaptive``, True unless said otherwise: drift and visits may then depend on
-past noise, as they do when the tracker steers what is trained. With ``adaptive=False`` the path was fixed beforehand;
-such bounds are smaller, sharp, and false in a closed loop.
+Bounds that depend on it take ``adaptive``, True by default: drift and visits may then depend on past noise, as they do
+if the tracker steers training. With ``adaptive=False`` the path is fixed in advance; such bounds are smaller and sharp,
+but false in a closed loop.
 
 Identifiers such as T3-A in the docstrings name the statements of the theory.
 """

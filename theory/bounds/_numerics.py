@@ -1,4 +1,4 @@
-"""Arithmetic that stays exact where the obvious formula cancels or overflows."""
+"""Arithmetic that stays accurate where the obvious formula cancels or overflows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from theory.assumptions import Array
 
 EXACT_STEPS = 4096
-"""How many steps a recursion without closed form is followed one by one."""
+"""Number of steps for which a recursion without closed form is computed step by step."""
 
 
 def log_keep(rate: Array) -> Array:
@@ -43,7 +43,7 @@ def power_gap(first: Array, second: Array, exponent: Array) -> Array:
 
 
 def ratio(drift: Array, sigma: Array) -> Array:
-    """Drift per noise; infinite without noise."""
+    """Ratio of drift to noise; infinite without noise."""
     noisy = sigma > 0
     return np.where(noisy, drift / np.where(noisy, sigma, 1.0), np.inf)
 
@@ -51,7 +51,7 @@ def ratio(drift: Array, sigma: Array) -> Array:
 def solve_rate(increasing: Callable[[Array, Array], Array], known: Array) -> Array:
     """The rate b = e**u in (0, 1] where ``increasing(u, b)`` changes sign, for each entry of ``known``.
 
-    Bisection of u: always converges, to full relative precision, and returns 1 where the sign never changes.
+    Bisection of u: always converges to full relative precision, and returns 1 if the sign never changes.
     """
     low, high = np.full_like(known, -740.0), np.zeros_like(known)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,8 +72,8 @@ def legendre(count: int) -> tuple[Array, Array]:
 def matrix_power(matrix: Array, log_diagonal: Array, steps: Array) -> Array:
     """(..., d, d) powers of lower triangular matrices without negative entries, by repeated squaring.
 
-    The diagonal comes from its logarithm, so that nothing cancels and rounding grows with the number of squarings
-    only: a linear recursion of non-negative terms after 10¹² steps, to twelve digits.
+    The diagonal is computed from its logarithm, so that nothing cancels and rounding errors grow only with the number
+    of squarings: a linear recursion of non-negative terms after 10¹² steps, to twelve digits.
     """
     steps = np.broadcast_arrays(steps, log_diagonal[..., 0])[0]
     size = matrix.shape[-1]
@@ -104,8 +104,8 @@ def norm_recursion(
 ) -> Array:
     """v after ``steps`` of v² ← (1-loss)(v+D)² + noise, from v = ``initial``; an upper bound beyond EXACT_STEPS.
 
-    The map is increasing with slope at most √(1-loss), so from there on v exceeds its fixed point by no more than what
-    is left of the excess it had.
+    The map is increasing with slope at most √(1-loss), which bounds how much v exceeds its fixed point after more
+    steps.
     """
     shrink_loss, noise, drift, initial, steps, log_shrink = np.broadcast_arrays(
         shrink_loss, noise, drift, initial, steps, log_shrink

@@ -1,4 +1,4 @@
-r"""What an allocation is worth, and what errors of its estimates cost (T20 to T24).
+r"""The value of an allocation, and the cost of errors in its estimates (T20 to T24).
 
 The objective is :math:`J = \sum_k p_k\theta_k`, estimated by :math:`Z = (p_k/q_k)Y` with region k drawn from the
 allocation q, :math:`E[Y|k] = \theta_k` and :math:`E|Y|^2 = m_k^2` (for gradients, the squared norm). Arrays
@@ -16,7 +16,7 @@ from theory.assumptions import Array, Number, Values, plain
 def importance_bias(mass: Values, allocation: Values, values: Values) -> Number:
     r"""Bias of the reweighted objective (T20): :math:`-\sum_{k: q_k=0} p_k\theta_k`.
 
-    So 0 for any allocation with a floor, whatever its dependence on the past: given the past, the estimate is unbiased.
+    So 0 for any allocation with a floor, however it depends on the past: given the past, the estimate is unbiased.
 
     >>> importance_bias([0.5, 0.5], [1.0, 0.0], values=[3.0, 4.0])
     -2.0
@@ -81,9 +81,9 @@ def misallocation_factor(error: Values, floor: Values = 0.0) -> Number:
 
 
 def floor_second_moment(mass: Values, magnitude: Values, floor: Values, base: Values | None = None) -> Number:
-    r"""Second moment no allocation exceeds that has a floor (T22): :math:`\frac1\alpha\sum_k p_k^2m_k^2/u_k`.
+    r"""Largest second moment of any allocation with a floor (T22): :math:`\frac1\alpha\sum_k p_k^2m_k^2/u_k`.
 
-    Whatever the estimates. The floor is :math:`q \ge \alpha u` with ``base`` u: the mass where left out, as in the
+    For any estimates. The floor is :math:`q \ge \alpha u` with ``base`` u, by default the mass, as in the
     sampler; 1/K each gives :math:`(K/\alpha)\sum p^2m^2`.
 
     >>> floor_second_moment([0.5, 0.5], magnitude=[1.0, 3.0], floor=0.1)
@@ -134,7 +134,7 @@ def relative_shift(error: Values, floor: Values = 0.0) -> Number:
     r"""How far :math:`q \propto m` moves when each estimate changes by a factor within 1±``error`` (T23):
     :math:`TV \le (1-\alpha)(1-\sqrt{1-\epsilon^2})/\epsilon`, about :math:`\epsilon/2`.
 
-    Sharp: two regions, the one up and the other down, in the proportion that balances them.
+    Sharp: two regions, one up and one down, in the proportion that balances them.
 
     >>> relative_shift(0.6)
     0.3333333333333333
@@ -147,7 +147,7 @@ def softmax_shift(change: Values, temperature: Values, floor: Values = 0.0) -> N
     r"""How far :math:`q \propto e^{m/T}` moves when estimates change by at most ``change`` (T23):
     :math:`TV \le (1-\alpha)\tanh\frac{\|m-m'\|_\infty}{2T}`.
 
-    Sharp: two regions, the one up and the other down.
+    Sharp: two regions, one up and one down.
 
     >>> round(softmax_shift(0.1, temperature=0.5), 4)
     0.0997
@@ -164,7 +164,7 @@ def allocation_regret(utility_ranges: Values, shifts: Values) -> Number:
     at most :math:`\sum_t (\max_k g - \min_k g)\,E\,TV_t`.
 
     ``utility_ranges`` are the ranges of the utility over regions, ``shifts`` the expected total variation between the
-    allocation and the one that knows the truth (same floor): T23 turns errors into shifts. Sharp for two regions.
+    allocation and the one computed from the truth (same floor): T23 converts errors into shifts. Sharp for two regions.
 
     >>> allocation_regret([2.0, 2.0], [0.1, 0.05])
     0.3
@@ -190,7 +190,7 @@ def expected_shift(mse: Values, total: Values) -> Number:
 def floor_cost(utility: Values, floor: Values, base: Values | None = None) -> Number:
     r"""Utility per step that a floor costs (T24): at most :math:`\alpha(\max_k g_k - \sum_k u_kg_k)`.
 
-    ``base`` u is 1/K each where left out. Sharp against the allocation that draws the best region only.
+    ``base`` u is 1/K each by default. Sharp against the allocation that draws the best region only.
 
     >>> floor_cost([0.0, 1.0], floor=0.1)
     0.05

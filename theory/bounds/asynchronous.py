@@ -1,8 +1,8 @@
 r"""Regions that are not visited every step, and visits of random size (T10, T11, T12).
 
 At each step the region is visited with probability at least ``visit_rate`` (q) given the past, independently of that
-step's noise; the EMA of rate b moves on visits only. Drift D is per step, so a visit every 1/q steps sees D/q of it.
-Noise does not shrink with q: pass ``batch`` n for visits of several observations.
+step's noise; the EMA of rate b is updated on visits only. Drift D is per step, so with a visit every 1/q steps it is
+D/q per visit. Noise does not depend on q: pass ``batch`` n for visits with several observations.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def asynchronous_mse(
     when: str = "now",
     adaptive: bool = True,
 ) -> Number:
-    r"""Mean squared error of an EMA moved on visits only (T12; with ``adaptive=False`` T10).
+    r"""Mean squared error of an EMA updated on visits only (T12; with ``adaptive=False`` T10).
 
     Adaptive: visits and drift may both depend on past noise. With :math:`v_t = \sqrt{E e_t^2}`,
     :math:`\kappa = b(2-b)`,
@@ -44,8 +44,9 @@ def asynchronous_mse(
     and oblivious only). Before it settles the exact moments are returned.
 
     The oblivious form is sharp for visits with probability exactly q, steady drift, noise of variance s² and
-    :math:`e_0` against the drift. F/q is sharp too: rare shocks and visits only while the error is small. Both together
-    are an upper bound, loose for small q: where regions drift only as they are trained use ``coupled_drift_mse``.
+    :math:`e_0` against the drift. F/q is sharp too, for rare shocks and visits only while the error is small. Both
+    together are an upper bound that is loose for small q: if regions drift only through training use
+    ``coupled_drift_mse``.
 
     >>> round(asynchronous_mse(0.1, 0.5, sigma=1.0, drift=0.01, adaptive=False), 4)
     0.0898
@@ -119,7 +120,7 @@ def asynchronous_best_rate(
 ) -> Number:
     r"""The rate with the least settled bound of :func:`asynchronous_mse` (T12, T10), with :math:`\rho = D\sqrt n/s`.
 
-    Adaptive, now and next alike: the root of :math:`\rho = \sqrt{\frac{b}{q(1-b)}}\,\big(1-\sqrt{1-bq}\big)`.
+    Adaptive, for both now and next: the root of :math:`\rho = \sqrt{\frac{b}{q(1-b)}}\,\big(1-\sqrt{1-bq}\big)`.
     Oblivious: the root, at most 1, of :math:`q^2b^3 = \rho^2[Y(2-b)^2 + (1-q)(1-b)b]` with Y = 1−qb now, 1 next,
     1−b at a visit; about :math:`(2\rho/q)^{2/3}`. All reduce to ``ema_best_rate`` at q = 1. 0 without drift.
 
@@ -182,7 +183,7 @@ def effective_batch(batch: Values, share: Values, exact: bool = True) -> Number:
     It is :math:`1/E[1/n\,|\,n\ge1]`, exactly by
     :math:`E[1_{n\ge1}/n] = \sum_{k=1}^B (1-\pi)^{B-k}\,(1-(1-\pi)^k)/k`, for batches up to 10⁶. With ``exact=False``
     by the closed form :math:`E[1_{n\ge1}/n] \le 2P(Bin(B+1,\pi)\ge2)/((B+1)\pi)`, at most 2 times too pessimistic.
-    (The mean of n in its place is *not* a bound: it promises less noise than there is.)
+    (The mean of n in its place is *not* a bound: it underestimates the noise.)
 
     >>> effective_batch(2, 0.5)  # n = 1 twice as likely as n = 2
     1.2

@@ -1,4 +1,4 @@
-"""The self-tuning bank of averages, and how to read the noise from the data (T9)."""
+"""The self-tuning bank of averages, and estimates of the noise from the data (T9)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def bank_regret(interval: Values, experts: Values) -> Number:
 
     for weights :math:`\propto \exp(-\gamma L_i/(2R^2))` of the discounted prediction losses :math:`L_i`, observations
     and experts within an ``interval`` of length R, any discount up to 1 and any drift, adaptive included. The shipped
-    ``Bank`` reads its learning rate from the data instead and is not covered by the theorem.
+    ``Bank`` sets its learning rate from the data instead and is not covered by the theorem.
 
     >>> round(bank_regret(interval=1.0, experts=9), 3)
     4.394
@@ -26,7 +26,7 @@ def bank_regret(interval: Values, experts: Values) -> Number:
 
 
 def bank_mean_regret(interval: Values, experts: Values, forget: Values = 0.0, steps: Values = np.inf) -> Number:
-    r"""The same as a weighted mean over the visits (T9): :math:`2R^2\ln N / \sum_{j<T}\gamma^j`.
+    r"""The same bound as a weighted mean over the visits (T9): :math:`2R^2\ln N / \sum_{j<T}\gamma^j`.
 
     With γ = 1 − ``forget``; after many visits :math:`2\lambda R^2\ln N` for ``forget`` :math:`\lambda`.
 
@@ -46,8 +46,8 @@ def rice_range(sigma: Values, drift: Values, adaptive: bool = True) -> tuple[Num
     .. math:: \tfrac12\big[s^2 + (s-D)_+^2\big] \ \text{to}\ \tfrac12\big[s^2 + (s+D)^2\big] \ \text{adaptive},\qquad
               s^2 \ \text{to}\ s^2 + \tfrac12D^2 \ \text{oblivious}
 
-    One observation a step, noise of variance exactly s². Oblivious, a target at rest attains the one end and a line the
-    other; adaptive, drift that follows the last observation's noise, or flees from it, if that noise is ±s.
+    One observation per step, noise of variance exactly s². Oblivious, a constant target attains the lower end and a
+    line the upper one; adaptive, drift toward the last noise, or away from it, attains them if that noise is ±s.
 
     >>> rice_range(sigma=1.0, drift=0.2, adaptive=False)
     (1.0, 1.02)
@@ -61,10 +61,10 @@ def rice_range(sigma: Values, drift: Values, adaptive: bool = True) -> tuple[Num
 
 
 def rice_variance(observations: Values, order: int = 1) -> Number:
-    """Noise variance read from differences of (..., t) observations in order of time (RICE).
+    """Noise variance estimated from differences of (..., t) observations in order of time (RICE).
 
     ``order=1``: half the mean squared difference, whose expectation lies in :func:`rice_range`. ``order=2``: a sixth of
-    the mean squared second difference, whose expectation is exactly s² on a line, whatever its slope.
+    the mean squared second difference, whose expectation is exactly s² on a line of any slope.
 
     >>> rice_variance([0.0, 3.0, 6.0, 9.0], order=2)
     0.0

@@ -1,4 +1,4 @@
-"""A detector of jumps: two averages of the same observations that should not drift apart."""
+"""A detector of jumps: two averages of the same observations that should stay close."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def detector_threshold(
     .. math:: D(L_s - L_f) + s\sqrt{2v\ln(2TK/\delta)} + \max_{t\le T}(a_s^t-a_f^t)\,|e_0|, \qquad
               v = \frac{b_f}{2-b_f}+\frac{b_s}{2-b_s}-\frac{2b_fb_s}{1-a_fa_s}
 
-    with :math:`a = 1-b`, :math:`L = a/b`, from one start that is wrong by at most ``initial``. While the drift is
-    at most D a step, adaptive included, and the noise sub-Gaussian with ``sigma``; beyond it, the target has jumped.
+    with :math:`a = 1-b`, :math:`L = a/b`, from one start that is wrong by at most ``initial``. Holds while the drift is
+    at most D per step, even adaptive, and the noise sub-Gaussian with ``sigma``; a larger difference means a jump.
 
     >>> round(detector_threshold(0.1, 0.02, sigma=1.0, drift=0.002, delta=0.01, steps=1500), 2)
     0.93
@@ -68,7 +68,7 @@ def detector_gap(fast: Values, slow: Values, jump: Values, visits: Values) -> Nu
 
 def detector_best_delay(fast: Values, slow: Values) -> Number:
     r"""Observations after a jump at which the two EMAs differ most (not whole):
-    :math:`k = \ln(\ln a_s/\ln a_f)/\ln(a_f/a_s)`; 0 where the fast one has rate 1 and jumps along at once.
+    :math:`k = \ln(\ln a_s/\ln a_f)/\ln(a_f/a_s)`; 0 if the fast one has rate 1 and follows at once.
 
     >>> round(detector_best_delay(0.1, 0.02), 1)
     19.4

@@ -1,7 +1,7 @@
-r"""Errors weighted by effort: bounds that need no least visit probability (T13, T13').
+r"""Errors weighted by visits: bounds that need no smallest visit probability (T13, T13').
 
 The visit probability :math:`q_t` may depend on the past in any way. Errors are weighted by it,
-:math:`\sum_t E[q_t e_{t-1}^2] / \sum_t E q_t`, the mean square of what the tracker is wrong by when it is consulted.
+:math:`\sum_t E[q_t e_{t-1}^2] / \sum_t E q_t`, the mean squared error at the times when the tracker is used.
 ``effort`` is the expected number of visits :math:`W = \sum_t E q_t`; :math:`F = \frac{b}{2-b}s^2/n`.
 """
 
@@ -23,8 +23,8 @@ def effort_weighted_mse(
 ) -> Number:
     r"""Visit-weighted mean squared error without drift, exactly (T13): :math:`F + \frac{e_0^2 - E e_T^2}{\kappa W}`.
 
-    Whatever the selection: regions may be chosen by their own estimates. Assumes no drift and noise of variance
-    exactly s². Leaving ``final_square`` (:math:`E e_T^2`) at 0 gives an upper bound.
+    For any selection: regions may be chosen by their own estimates. Assumes no drift and noise of variance
+    exactly s². With ``final_square`` (:math:`E e_T^2`) at 0 it is an upper bound.
 
     >>> effort_weighted_mse(0.5, sigma=3.0)
     3.0
@@ -37,16 +37,16 @@ def effort_weighted_mse(
 
 
 def effort_weighted_bias(rate: Values, effort: Values, initial: Values = 0.0, final: Values = 0.0) -> Number:
-    r"""Visit-weighted mean error without drift, exactly (T13): :math:`(e_0 - E e_T)/(bW)`, so 0 in the long run."""
+    r"""Visit-weighted mean error without drift, exactly (T13): :math:`(e_0 - E e_T)/(bW)`, so 0 after many visits."""
     b, effort_ = assumptions.half_open_unit("rate", rate), assumptions.positive_or_inf("effort", effort)
     return plain((assumptions.finite("initial", initial) - assumptions.finite("final", final)) / (b * effort_))
 
 
 def selection_bias(rate: Values, sigma: Values, sensitivity: Values, batch: Values = 1) -> Number:
-    r"""Bias over time of an estimate that steers its own visits (T13): about :math:`-\frac{d\ln q}{d\mu}F`.
+    r"""Bias, averaged over time, of an estimate that steers its own visits (T13): about :math:`-\frac{d\ln q}{d\mu}F`.
 
-    ``sensitivity`` is :math:`d\ln q/d\mu`: an allocator that prefers large estimates makes them low, since regions
-    that look small are revisited, and corrected, late. First order in the error; not a bound.
+    ``sensitivity`` is :math:`d\ln q/d\mu`: an allocator that prefers large estimates biases them low, since regions
+    with small estimates are revisited, and corrected, late. First order in the error; not a bound.
 
     >>> round(selection_bias(0.3, sigma=0.5, sensitivity=0.8), 4)
     -0.0353
@@ -64,7 +64,7 @@ def coupled_drift_mse(
     initial: Values = 0.0,
     batch: Values = 1,
 ) -> Number:
-    r"""Visit-weighted mean squared error where regions drift as they are trained (T13'): :math:`|d_t| \le D_1 q_t`.
+    r"""Visit-weighted mean squared error if regions drift only through training (T13'): :math:`|d_t| \le D_1 q_t`.
 
     .. math:: c^2,\qquad c = \frac{D_1 + \sqrt{D_1^2 + \kappa(b^2s^2/n + D_1^2 + e_0^2/W)}}{\kappa}
 
@@ -89,13 +89,13 @@ def closed_loop_mse(
     initial: Values = 0.0,
     batch: Values = 1,
 ) -> Number:
-    r"""Visit-weighted mean squared error where training shrinks the target (T13'): :math:`\mu_{t+1} = \mu_t(1-c\,q_t)`.
+    r"""Visit-weighted mean squared error if training shrinks the target (T13'): :math:`\mu_{t+1} = \mu_t(1-c\,q_t)`.
 
     .. math:: \frac1W\Big(\frac{\sqrt B + \sqrt{B + \kappa(e_0^2 + B + b^2s^2W/n)}}{\kappa}\Big)^2, \qquad
               B = \frac{c\,\mu_0^2}{2-c}
 
-    with ``level`` :math:`\mu_0` and ``shrink`` c in (0, 1]. The whole cost of the drift is paid once: the bound falls
-    to F as effort W grows. Visits may depend on the past.
+    with ``level`` :math:`\mu_0` and ``shrink`` c in (0, 1]. The total cost of the drift is finite: the bound falls
+    to F as W grows. Visits may depend on the past.
 
     >>> round(closed_loop_mse(0.1, sigma=1.0, level=1.0, shrink=0.01, effort=1e6), 4)  # F = .0526
     0.0528

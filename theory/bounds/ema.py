@@ -1,4 +1,4 @@
-r"""The exponential moving average :math:`m \leftarrow m + b(\bar y - m)`, observed every step (T3, T4)."""
+r"""The exponential moving average :math:`m \leftarrow m + b(\bar y - m)`, observed at every step (T3, T4)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from theory.bounds import _numerics
 from theory.bounds.linear import ema_profile, mse, mse_random_walk
 
 LINE_CONSTANT = 3 * 2 ** (-4 / 3)
-"""1.1906: best oblivious mean squared error over s^(4/3) D^(2/3), as D/s → 0; EMA and window alike."""
+"""1.1906: best oblivious mean squared error over s^(4/3) D^(2/3), as D/s → 0; the same for EMA and window."""
 ADAPTIVE_CONSTANT = 2 ** (2 / 3)
 """1.5874: the same for adaptive drift."""
 PRICE_OF_ADAPTIVITY = 4 / 3
-"""The most that adaptive drift can cost an EMA over oblivious drift, at any rate, drift and noise."""
+"""Largest factor by which adaptive drift increases the error of an EMA, for any rate, drift and noise."""
 
 
 def ema_mse(
@@ -37,7 +37,7 @@ def ema_mse(
               \qquad\text{oblivious}
 
     Before it settles, the adaptive form is the recursion of ``mse_recursion``; from 4096 steps on an upper bound of
-    it, no more than what the oblivious decomposition adds up to. ``when="next"`` is the error one step later, before
+    it, at most T1-A. ``when="next"`` is the error one step later, before
     the observation. The oblivious form is sharp on a line with noise of variance s²; the adaptive one against drift
     −D·sign(e) with two-point noise, where the oblivious form is exceeded by up to 4/3.
 
@@ -68,10 +68,10 @@ def ema_mse_random_walk(rate: Values, sigma: Values, step: Values, batch: Values
 
 
 def price_of_adaptivity(rate: Values, sigma: Values, drift: Values, batch: Values = 1) -> Number:
-    """How much adaptive drift costs a settled EMA: T3-A over T3-O, from 1 to 4/3 whatever the arguments.
+    """Factor by which adaptive drift increases the error of a settled EMA: T3-A over T3-O, always from 1 to 4/3.
 
-    Sharp: 4/3 is approached for small rates where the squared bias is half the variance, which is where the oblivious
-    optimum lies. Noise or drift must be positive.
+    Sharp: 4/3 is approached for small rates if the squared bias is half the variance, which is the case at the
+    oblivious optimum. Noise or drift must be positive.
 
     >>> round(price_of_adaptivity(ema_best_rate(1.0, 1e-6, adaptive=False), sigma=1.0, drift=1e-6), 3)
     1.333
@@ -84,11 +84,11 @@ def price_of_adaptivity(rate: Values, sigma: Values, drift: Values, batch: Value
 def ema_best_rate(sigma: Values, drift: Values, batch: Values = 1, when: str = "now", adaptive: bool = True) -> Number:
     r"""The rate with the least settled mean squared error (T4), with :math:`\rho = D\sqrt n/s`.
 
-    Adaptive, now and next alike: the root of :math:`\rho = \sqrt b\,(1/\sqrt{1-b} - 1)`, that is
+    Adaptive, for both now and next: the root of :math:`\rho = \sqrt b\,(1/\sqrt{1-b} - 1)`, that is
     :math:`b = \sin^2\theta` where :math:`\tan\theta - \sin\theta = \rho`; there the bound is :math:`b\,s^2/n`.
     Oblivious: the root of :math:`b^3 = \rho^2(1-b)(2-b)^2`, or for ``when="next"`` of :math:`b^3 = \rho^2(2-b)^2`,
-    at most 1. All are about :math:`(2\rho)^{2/3}` for small :math:`\rho`. Without drift the answer is 0 (average
-    for ever), without noise 1.
+    at most 1. All are about :math:`(2\rho)^{2/3}` for small :math:`\rho`. Without drift the rate is 0 (average
+    everything), without noise 1.
 
     >>> round(ema_best_rate(sigma=1.0, drift=0.05, adaptive=False), 5)
     0.18817
@@ -134,7 +134,7 @@ def ema_small_drift_mse(sigma: Values, drift: Values, batch: Values = 1, adaptiv
 
 
 def off_optimum_loss(factor: Values) -> Number:
-    r"""What a rate of ``factor`` x times the best costs (T4): :math:`(x^{-2} + 2x)/3` for small oblivious drift.
+    r"""Relative error at a rate of ``factor`` x times the best (T4): :math:`(x^{-2} + 2x)/3` for small oblivious drift.
 
     A grid of rates with ratio 2 therefore loses less than 14 %.
 

@@ -20,8 +20,8 @@ def weighted_variance(rate: Values, visit_rate: Values, sigma: Values, levels: V
 
     .. math:: b^2\sum_i (1-b)^{2i}\Big[\frac{s^2+\mu_{t-i}^2}{q} - \mu_{t-i}^2\Big]
 
-    ``levels`` is the (..., t) target by age, the newest first. Its lag is that of an EMA visited every step, but it
-    pays :math:`(1-q)\mu^2/q` for the level itself. Visits have probability exactly q, independent of everything.
+    ``levels`` is the (..., t) target by age, the newest first. Its lag is that of an EMA visited every step, but the
+    level itself adds :math:`(1-q)\mu^2/q`. Visits have probability exactly q, independent of everything.
 
     >>> weighted_variance(0.5, 0.5, sigma=0.0, levels=[1.0, 0.0])
     0.25
@@ -73,7 +73,7 @@ def residual_mse(
     .. math:: v_t^2 \le \big(1-2b+\tfrac{b^2}{q}\big)(v_{t-1}+D)^2 + \tfrac{b^2s^2}{q\,n} , \qquad
               \text{settled without drift: } \frac{b\,s^2}{(2q-b)\,n}
 
-    for visits and drift that depend on the past, with b < 2q; the mean error then shrinks by 1−b a step, without
+    for visits and drift that depend on the past, with b < 2q; the mean error then shrinks by 1−b per step, without
     selection bias. The oblivious form is for visits with probability exactly q and needs b ≤ q. Sharp without drift.
 
     >>> residual_mse(0.1, 0.5, sigma=3.0, drift=0.0)

@@ -1,4 +1,4 @@
-r"""The best tracker of a random walk, and the tracker that sets its gain from its own certificate (T7, T8)."""
+r"""The best tracker of a random walk, and the tracker that computes its gain from its own certificate (T7, T8)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from theory.bounds.ema import ema_mse
 
 
 class Steady(NamedTuple):
-    """A Kalman filter that has settled."""
+    """A settled Kalman filter."""
 
     gain: Number
-    """K, also the rate of the EMA it has become."""
+    """K, which is also the rate of the equivalent EMA."""
     posterior: Number
     """Mean squared error just after an observation."""
     predicted: Number
@@ -26,7 +26,7 @@ class Steady(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """Noise and drift read off a tracker that tuned itself."""
+    """Noise and drift inferred from a tracker that tuned itself."""
 
     sigma: Number
     drift: Number
@@ -38,7 +38,7 @@ def kalman_steady(sigma: Values, step: Values, batch: Values = 1) -> Steady:
     .. math:: K = \tfrac12\big(-\lambda + \sqrt{\lambda^2+4\lambda}\big),\ \lambda = \frac{\tau^2 n}{s^2}; \qquad
               P = \frac{K s^2}{n},\quad P_{pred} = P + \tau^2,\quad S = P_{pred} + \frac{s^2}{n}
 
-    The EMA of rate K attains P, and no linear tracker does better (for Gaussian noise and steps, no tracker at all).
+    The EMA of rate K attains P, and no linear tracker is better (for Gaussian noise and steps, no tracker at all).
     ``sigma`` and ``step`` must not both be 0.
 
     >>> kalman_steady(sigma=1.0, step=1.0).gain
@@ -59,7 +59,7 @@ def kalman_mse(sigma: Values, step: Values, visits: Values, initial: Values = np
 
     .. math:: P_{pred} = P + \tau^2, \qquad 1/P = 1/P_{pred} + n/s^2 .
 
-    A step with 0 observations only ages. ``initial`` is the variance before the first step, inf for "nothing known".
+    A step with 0 observations only adds drift. ``initial`` is the variance before the first step, inf if unknown.
     Exact for a random walk with steps of standard deviation ``step``.
 
     >>> kalman_mse(sigma=1.0, step=0.0, visits=[1, 0, 1])
@@ -75,7 +75,7 @@ def kalman_mse(sigma: Values, step: Values, visits: Values, initial: Values = np
 
 
 def kalman_reading(gain: Values, innovation: Values) -> Reading:
-    r"""Noise and random-walk step read off a settled filter (T7 inverted): :math:`s^2 = (1-K)S,\ \tau^2 = K^2 S`.
+    r"""Noise and random-walk step inferred from a settled filter (T7 inverted): :math:`s^2 = (1-K)S,\ \tau^2 = K^2 S`.
 
     ``gain`` is K, ``innovation`` the variance S of observations around their prediction. Exact for a random walk.
 
@@ -88,7 +88,7 @@ def kalman_reading(gain: Values, innovation: Values) -> Reading:
 
 
 def line_reading(rate: Values, innovation: Values) -> Reading:
-    r"""Noise and drift read off the EMA that predicts a line best (T4 inverted, used with T9):
+    r"""Noise and drift inferred from the EMA that predicts a line best (T4 inverted, used with T9):
 
     .. math:: D = \sqrt{S b^3/(4-b)}, \qquad s = (2-b)\sqrt{S/(4-b)}
 
@@ -106,7 +106,7 @@ def line_reading(rate: Values, innovation: Values) -> Reading:
 
 
 def certificate_gain_rate(sigma: Values, drift: Values, batch: Values = 1) -> Number:
-    r"""Gain at which the shipped ``CertificateGain`` settles when visited every step (T8).
+    r"""Gain at which the shipped ``CertificateGain`` settles if visited at every step (T8).
 
     The root of :math:`b^3 = 2\rho^2(1-b)(2-b)`. About :math:`(2\rho)^{2/3}` for small :math:`\rho = D\sqrt n/s`, as
     the best rate; 0 without drift, 1 without noise.
@@ -128,9 +128,10 @@ def certificate_gain_rate(sigma: Values, drift: Values, batch: Values = 1) -> Nu
 def certificate_gain_mse(
     sigma: Values, drift: Values, batch: Values = 1, when: str = "now", adaptive: bool = True
 ) -> Number:
-    """Settled mean squared error of the shipped ``CertificateGain``, visited every step (T8): ``ema_mse`` at its gain.
+    """Settled mean squared error of the shipped ``CertificateGain`` with visits at every step (T8).
 
-    Oblivious, at most 1 % above the best EMA while D ≤ s/3, 2.1 % at D = s; 0 without drift.
+    It is ``ema_mse`` at the gain. Oblivious, at most 1 % above the best EMA while D ≤ s/3, 2.1 % at D = s; 0 without
+    drift.
 
     >>> round(certificate_gain_mse(sigma=1.0, drift=0.05, adaptive=False), 4)
     0.1506

@@ -1,11 +1,11 @@
 r"""Every linear tracker: :math:`m_t = w_0 m_0 + \sum_{j<t} w_j y_{t-j}` with weights :math:`w \ge 0` that sum to one.
 
-Four numbers say all that matters about the weights (:class:`Profile`). The target :math:`\mu_t` moves by at most
-``drift`` (D) a step, the noise has mean 0 given the past and variance at most ``sigma``² (s²) per observation. The
+The error depends on the weights through four numbers (:class:`Profile`). The target :math:`\mu_t` moves by at most
+``drift`` (D) per step, the noise has mean 0 given the past and variance at most ``sigma``² (s²) per observation. The
 error is :math:`e_t = m_t - \mu_t`; one step ahead of the next observation it is :math:`m_t - \mu_{t+1}`.
 
-Two contracts on the drift: *adaptive*, where it may depend on past noise, as in a loop whose tracker steers training,
-and *oblivious*, where the path was fixed beforehand. Every function assumes the first unless ``adaptive=False``.
+There are two assumptions about the drift: *adaptive*, where it may depend on past noise, as in a loop whose tracker
+steers training, and *oblivious*, where the path is fixed in advance. Functions assume the first by default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from theory.bounds import _numerics
 
 
 class Certified(Protocol):
-    """What the bounds read: a :class:`Profile`, or the ``aria.interfaces.Certificate`` of a shipped tracker."""
+    """The input of the bounds: a :class:`Profile`, or the ``aria.interfaces.Certificate`` of a shipped tracker."""
 
     @property
     def start(self) -> Any:
@@ -37,7 +37,7 @@ class Certified(Protocol):
 
 
 class Profile(NamedTuple):
-    r"""What the weights by age :math:`w_j` and their tails :math:`T_i = w_0 + \sum_{j\ge i} w_j` amount to."""
+    r"""Summary of the weights by age :math:`w_j` and their tails :math:`T_i = w_0 + \sum_{j\ge i} w_j`."""
 
     start: Number
     """:math:`w_0`, weight of the initial value."""
@@ -77,9 +77,9 @@ def tail_sums(weights: Values, start: Values = 0.0) -> Array:
 def error_parts(
     weights: Values, drifts: Values, noises: Values, initial: Values = 0.0, start: Values = 0.0
 ) -> tuple[Number, Number, Number]:
-    r"""What an error is made of (T0): :math:`e_t = w_0 e_0 - \sum_i T_i d_{t-i+1} + \sum_j w_j \epsilon_{t-j}`.
+    r"""Decomposition of an error (T0): :math:`e_t = w_0 e_0 - \sum_i T_i d_{t-i+1} + \sum_j w_j \epsilon_{t-j}`.
 
-    Returns the three terms. All arrays are (..., t) with the newest first: ``drifts[i]`` is what the target moved
+    Returns the three terms. All arrays are (..., t) with the newest first: ``drifts[i]`` is the move of the target
     ``i`` steps ago, ``noises[j]`` the noise of the observation of age ``j``. An identity on every path, without
     assumptions on either.
 
@@ -98,8 +98,8 @@ def error_parts(
 def error_pathwise(certificate: Certified, noise: Values, drift: Values, initial: Values = 0.0) -> Number:
     r"""Largest error on a path (T1-A, pathwise): :math:`|e_t| \le w_0|e_0| + D\,lag + |N_t|`.
 
-    ``noise`` is :math:`N_t = \sum_j w_j\epsilon_{t-j}`. Holds surely, adaptive drift included. Sharp when the drift is
-    always +D and neither :math:`e_0` nor :math:`N_t` is positive.
+    ``noise`` is :math:`N_t = \sum_j w_j\epsilon_{t-j}`. Holds with certainty, even for adaptive drift. Sharp when the
+    drift is always +D and neither :math:`e_0` nor :math:`N_t` is positive.
     """
     start, lag, _ = _read(certificate)
     e0, d = assumptions.non_negative("initial", initial), assumptions.non_negative("drift", drift)
@@ -172,7 +172,7 @@ def certificate_recursion(gains: Values, batch: Values = 1) -> Profile:
     .. math:: start \leftarrow (1-r)\,start, \quad lag \leftarrow (1-r)(lag+1), \quad
               noise \leftarrow (1-r)^2 noise + r^2/n, \quad walk \leftarrow (1-r)^2(walk+1)
 
-    A gain of 0 is a step without a visit; ``batch`` is n at each step. Assumes gains that do not look at the noise.
+    A gain of 0 is a step without a visit; ``batch`` is n at each step. Assumes gains that do not depend on the noise.
     With them :func:`mse` is sharp as stated there.
 
     >>> certificate_recursion([0.5, 0.5, 0.0])
@@ -200,7 +200,7 @@ def mse_recursion(
 
     .. math:: v \leftarrow \sqrt{(1-r)^2 (v+D)^2 + r^2 s^2/n} \quad\text{adaptive, } v_0 = |e_0|
 
-    and the mean squared error is at most v². Assumes gains that do not look at the noise. Sharp against an adversary:
+    and the mean squared error is at most v². Assumes gains that do not depend on the noise. Sharp against an adversary:
     drift −D·sign(e) and two-point noise that keeps \|e\| constant. The oblivious form is that of :func:`mse`.
 
     >>> mse_recursion([1.0, 0.5], sigma=1.0, drift=0.1)
@@ -267,7 +267,7 @@ def corrected_ema_profile(rate: Values, steps: Values, batch: Values = 1) -> Pro
               noise = \tfrac{b}{(2-b)n}\,\tfrac{1+a^t}{1-a^t},\quad
               walk = \sum_{0<i<t} \big(\tfrac{a^i-a^t}{1-a^t}\big)^2
 
-    No trace of an initial value, but more noise than b/(2−b) while young: all of it at the first step.
+    Independent of the initial value, but noisier than b/(2−b) in the first steps: 1 at the first.
 
     >>> corrected_ema_profile(0.5, 1).noise
     1.0
@@ -301,7 +301,7 @@ def corrected_ema_profile(rate: Values, steps: Values, batch: Values = 1) -> Pro
 def window_profile(size: Values, steps: Values = np.inf, batch: Values = 1) -> Profile:
     r"""Mean of the last W = ``size`` observations (T1 table): lag (W−1)/2, noise 1/(Wn), walk (W−1)(2W−1)/(6W).
 
-    Before ``steps`` reaches the size, the mean of all so far.
+    Before ``steps`` reaches the size, the mean of all observations so far.
     """
     n = assumptions.at_least_one("batch", batch)
     w = np.minimum(assumptions.whole("size", size, least=1), assumptions.whole_or_inf("steps", steps, least=1))
@@ -309,14 +309,14 @@ def window_profile(size: Values, steps: Values = np.inf, batch: Values = 1) -> P
 
 
 def cumulative_profile(steps: Values, batch: Values = 1) -> Profile:
-    """Mean of all observations (T1 table, T6'): a window as long as the past, whose lag grows without end."""
+    """Mean of all observations (T1 table, T6'): a window as long as the past, whose lag grows without limit."""
     return window_profile(assumptions.whole("steps", steps, least=1), batch=batch)
 
 
 def triangular_profile(width: Values, batch: Values = 1) -> Profile:
     r"""Weights :math:`w_j \propto (h-j)_+` for a ``width`` h > 0, not necessarily whole (T1 table, T15-lin).
 
-    With the width that ``theory.limits.linear_limit_width`` gives, no linear tracker does better.
+    With the width that ``theory.limits.linear_limit_width`` gives, no linear tracker is better.
 
     >>> triangular_profile(2.0).lag  # weights 2/3, 1/3
     0.3333333333333333
@@ -363,7 +363,7 @@ def path_mse(
               \Big(\tfrac{1-b}{b}\Big)^2\Delta^2 + F \ \text{oblivious},\qquad
               \Delta^2 = \frac1T\sum_t E\,d_t^2,\quad F = \frac{b\,s^2}{(2-b)\,n}
 
-    so a training curve that flattens costs nothing in the end. No bound on single drifts is assumed. The oblivious form
+    so a curve that flattens has no cost in the limit. No bound on single drifts is assumed. The oblivious form
     is sharp as T·b → ∞ when the drift is constant and the noise has variance s².
 
     >>> path_mse(0.1, sigma=1.0, mean_square_drift=1e-4, adaptive=False)

@@ -1,9 +1,9 @@
 r"""Errors with high probability (T16).
 
 A radius is a bias, :math:`w_0|e_0| + D\,lag`, plus a noise term; the bias holds on every path, so all of these allow
-drift that depends on past noise. The weights must not depend on the noise: visits every step, or decided beforehand;
-where visits depend on the noise use :func:`radius_adaptive_visits` or :func:`radius_self_normalised`.
-``delta`` is the probability of failure; ``times`` and ``regions`` make it one failure among that many.
+drift that depends on past noise. The weights must not depend on the noise: visits at every step, or fixed in advance.
+If visits depend on the noise use :func:`radius_adaptive_visits` or :func:`radius_self_normalised`.
+``delta`` is the probability of failure; with ``times`` and ``regions``, of any failure among that many.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from theory.bounds import _numerics
 from theory.bounds.linear import Certified, _read
 
 Objective = Callable[[Array, Array, Array], Array]
-"""Of Ψ(θ), θ and what is given."""
+"""A function of Ψ(θ), θ and the given number."""
 
 
 def radius_sub_gaussian(
@@ -70,7 +70,7 @@ def radius_chebyshev(
 ) -> Number:
     r"""With probability 1−δ the error is below :math:`bias + s\sqrt{noise\cdot TK/\delta}` (T16-1, Chebyshev).
 
-    Needs nothing but the variance, so it holds for heavy tails. Sharp for noise that is 0 but for rare shocks.
+    Needs only the variance, so it holds for heavy tails. Sharp for noise that is 0 except for rare shocks.
 
     >>> from theory.bounds import window_profile
     >>> radius_chebyshev(window_profile(4), sigma=1.0, drift=0.0, delta=0.25)
@@ -98,7 +98,7 @@ def radius_bernstein(
     .. math:: bias + A + \sqrt{A^2 + 2s^2\,noise\,l}, \qquad A = \tfrac13 w_{max}R\,l,\quad l = \ln\tfrac{2TK}{\delta}
 
     ``largest_noise`` is R; ``largest_weight`` that of a single observation: b for an EMA, 1/W for a
-    window; where left out :math:`\sqrt{noise}`, which is never smaller. Pays off over :func:`radius_bounded` where
+    window; by default :math:`\sqrt{noise}`, which is never smaller. Better than :func:`radius_bounded` if the
     noise is mostly small.
 
     >>> from theory.bounds import ema_profile
@@ -128,8 +128,8 @@ def radius_uniform(
 
     .. math:: |e_0| + D\tfrac{1-b}{b} + (1-b)^{-(h-1)} s\sqrt{\tfrac{2b}{2-b}\ln\frac{2\lceil T/h\rceil K}{\delta}}
 
-    for any whole ``block`` h ≥ 1; left out, a good one is found. h = 1 is the union bound over steps. For an EMA with
-    constant rate b and sub-Gaussian noise; a bias-corrected one has :math:`1/(1-(1-b)^t)` times the noise term.
+    for any whole ``block`` h ≥ 1; by default a good one is searched. h = 1 is the union bound over steps. For an EMA
+    with constant rate b and sub-Gaussian noise; a bias-corrected one has :math:`1/(1-(1-b)^t)` times the noise term.
 
     >>> round(radius_uniform(0.01, sigma=1.0, drift=0.0, delta=0.05, steps=4000), 3)
     0.336
@@ -141,7 +141,7 @@ def radius_uniform(
     t, k = assumptions.whole("steps", steps, least=1), assumptions.whole("regions", regions, least=1)
     failure = assumptions.open_unit("delta", delta)
     if block is None:
-        # Around the optimum 1/(2b ln(2TK/δ)) of a smooth T/h, in steps of a few per cent.
+        # Around the optimum 1/(2b ln(2TK/δ)) of a smooth T/h, in steps of a few percent.
         around = 1 / (2 * b * np.log(2 * t * k / failure))
         blocks = np.rint(around[..., None] * np.geomspace(0.25, 8.0, 80))
         h = np.clip(np.concatenate([np.ones_like(blocks[..., :1]), blocks], -1), 1.0, t[..., None])
@@ -170,9 +170,9 @@ def radius_adaptive_visits(
 ) -> Number:
     r"""With probability 1−δ at step t = ``steps``, where visits depend on past noise (T16-4): ln(2tK/δ) for ln(2K/δ).
 
-    The number of visits so far is then random and may depend on the noise; this is the union over all it could be, for
-    trackers whose weights depend on the number of visits only (EMA, window; one observation or a fixed batch a visit).
-    The bound for a fixed step is exceeded more often than promised under selective visiting.
+    The number of visits so far is then random and may depend on the noise; this is the union bound over all its values,
+    for trackers whose weights depend on the number of visits only (EMA, window; one observation or a fixed batch a
+    visit). The bound for a fixed step is exceeded more often than δ under selective visits.
     """
     t = assumptions.whole("steps", steps, least=1)
     return radius_sub_gaussian(certificate, sigma, drift, delta, initial, times=t, regions=regions)
@@ -195,7 +195,8 @@ def radius_self_normalised(
 
     The radius of the shipped UCB trackers. All observable: ``count`` N the weighted count :math:`\sum\gamma^{age}`,
     ``square`` :math:`N_2 = \sum\gamma^{2\,age}`, ``lag`` L the weighted mean age. ``prior`` c > 0 is a constant chosen
-    beforehand: good are .05/(1−γ²) and, for a window of W steps, W/10. Sub-Gaussian noise. inf for a region never seen.
+    in advance; good values are .05/(1−γ²) and, for a window of W steps, W/10. Sub-Gaussian noise. inf for a region that
+    was never visited.
 
     >>> round(radius_self_normalised(10.0, 10.0, 4.5, sigma=1.0, drift=0.01, delta=0.05, prior=1.0), 3)
     1.006
@@ -213,7 +214,7 @@ def radius_self_normalised(
 
 
 def lag_quantile(rate: Values, visit_rate: Values, delta: Values) -> Number:
-    r"""Lag of an EMA moved on random visits, not exceeded with probability 1−δ (T16-5).
+    r"""Lag of an EMA with random visits that is not exceeded with probability 1−δ (T16-5).
 
     .. math:: \min_\theta \frac{\Psi(\theta) + \ln(1/\delta)}{\theta}, \qquad
               e^\Psi = E e^{\theta A}\prod_{i\ge1} E e^{\theta a^i G}
@@ -221,7 +222,7 @@ def lag_quantile(rate: Values, visit_rate: Values, delta: Values) -> Number:
     The lag is :math:`A + \sum_i a^i G_i` with independent geometric gaps G and age A = G−1. Visits with probability
     at least q = ``visit_rate``, not depending on the noise. About 1.3 times the true quantile.
 
-    >>> lag_quantile(0.5, 1.0, 0.01)  # visited every step: just the lag
+    >>> lag_quantile(0.5, 1.0, 0.01)  # visited at every step: the lag itself
     1.0
     """
     b, q = assumptions.half_open_unit("rate", rate), assumptions.half_open_unit("visit_rate", visit_rate)
@@ -229,7 +230,7 @@ def lag_quantile(rate: Values, visit_rate: Values, delta: Values) -> Number:
 
 
 def lag_tail(rate: Values, visit_rate: Values, lag: Values) -> Number:
-    r"""Probability that the lag of an EMA moved on random visits exceeds ``lag`` x (T16-5):
+    r"""Probability that the lag of an EMA with random visits exceeds ``lag`` x (T16-5):
     at most :math:`\min_\theta e^{\Psi(\theta)-\theta x}`; see :func:`lag_quantile`.
 
     >>> lag_tail(1.0, 0.5, 10.0) < 0.5**10 * 20  # the age of the last visit
@@ -263,7 +264,7 @@ def _quantile_at(psi: Array, theta: Array, log_odds: Array) -> Array:
 
 
 def _lag_search(b: Array, q: Array, given: Array, objective: Objective) -> Array:
-    """The least ``objective(psi, theta, given)`` over theta: any gives a bound, so the search need not be exact."""
+    """The least ``objective(psi, theta, given)`` over theta: each is a bound, so the search need not be exact."""
     b, q, given = np.broadcast_arrays(b, q, given)
     every = q == 1
     largest = -_numerics.log_keep(np.where(every, 0.5, q))  # θ < -ln(1-q)

@@ -1,8 +1,8 @@
-r"""Regimes an EMA of rate b, visited every step, can be solved in exactly: reference values for simulations.
+r"""Exact values for an EMA of rate b that is visited at every step: references for simulations of single regimes.
 
 Signed biases are those of :math:`E[m_t-\mu_t]`; the noise adds :math:`F(1-a^{2t})`, where
-:math:`F = \frac{b}{2-b}s^2/n` and a = 1−b. All are equalities, so none has an adaptive form. At rest and on a line use
-``ema_mse(..., adaptive=False)``, on a random walk ``ema_mse_random_walk``.
+:math:`F = \frac{b}{2-b}s^2/n` and a = 1−b. All are equalities, so none has an adaptive form. Without drift and on a
+line use ``ema_mse(..., adaptive=False)``, on a random walk ``ema_mse_random_walk``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from theory.bounds import _numerics
 def sinusoid_drift(amplitude: Values, frequency: Values) -> Number:
     r"""Largest step of :math:`A\sin(\omega t)`: the D to compare with, :math:`2A\sin(\omega/2)`.
 
-    ``frequency`` is in radians a step, in (0, π].
+    ``frequency`` is in radians per step, in (0, π].
 
     >>> sinusoid_drift(1.0, np.pi)
     2.0
@@ -65,7 +65,7 @@ def decay_bias(rate: Values, amplitude: Values, decay: Values, steps: Values, in
     r"""Bias on :math:`\mu_t = \mu_\infty + C r^t`, exactly: :math:`a^te_0 + C(1-r)\,a\,\frac{a^t-r^t}{a-r}`.
 
     ``amplitude`` is C, ``decay`` r in [0, 1], ``initial`` the signed :math:`e_0`. For r = a the fraction is
-    :math:`t a^{t-1}`. The estimate of what falls is late, so too high.
+    :math:`t a^{t-1}`. The estimate lags behind a falling target, so it is too high.
 
     >>> decay_bias(0.5, amplitude=1.0, decay=0.5, steps=2)
     0.25
@@ -79,7 +79,7 @@ def decay_bias(rate: Values, amplitude: Values, decay: Values, steps: Values, in
 def heteroscedastic_variance(rate: Values, variances: Values) -> Number:
     r"""Variance under noise of changing size, exactly: :math:`b^2\sum_i a^{2i}s_{t-i}^2/n`.
 
-    ``variances`` is (..., t), the newest first: that of each batch mean. Never above F at the largest of them.
+    ``variances`` is (..., t), the newest first, of each batch mean. At most F at the largest of them.
 
     >>> heteroscedastic_variance(0.5, [4.0, 0.0, 16.0])
     1.25

@@ -28,10 +28,10 @@ def corrected_ema_mse(
     when: str = "now",
     adaptive: bool = True,
 ) -> Number:
-    r"""Mean squared error of the bias-corrected EMA after ``steps`` visits, one each step (T5), as shipped.
+    r"""Mean squared error of the bias-corrected EMA after ``steps`` visits, one per step (T5), as shipped.
 
-    The bound of ``mse`` for ``corrected_ema_profile``; adaptive, the sharper of that and, once the gains
-    :math:`b/(1-a^t)` have been b for long, of T3-A. No initial error at any time. Sharp as ``mse`` is.
+    The bound of ``mse`` for ``corrected_ema_profile``; adaptive, the smaller of that and, once the gains
+    :math:`b/(1-a^t)` have settled at b, of T3-A. There is no initial error. Sharp under the conditions of ``mse``.
 
     >>> corrected_ema_mse(0.5, sigma=1.0, drift=0.0, steps=2, adaptive=False)
     0.55555555555
@@ -43,7 +43,7 @@ def corrected_ema_mse(
     bound = np.asarray(mse(corrected_ema_profile(b, t, batch), sigma, drift, when=when, adaptive=adaptive))
     if not adaptive:
         return plain(bound)
-    # A gain above b differs from it by less than rounding once a^t < 1e-17; half the way serves to forget what was.
+    # Once a^t < 1e-17 a gain differs from b by less than rounding; the second half of the steps forgets the first.
     log_a = _numerics.log_keep(b)
     half = np.floor(t / 2)
     young = np.asarray(mse(corrected_ema_profile(b, np.maximum(half, 1), batch), sigma, drift, adaptive=True))
@@ -55,7 +55,7 @@ def corrected_ema_mse(
 def corrected_ema_mse_recursion(
     rate: float, sigma: Values, drift: Values, steps: int, batch: Values = 1, adaptive: bool = True
 ) -> Number:
-    """The same step by step (T5 with T3-A): the sharp adaptive bound at any age, in time ``steps``."""
+    """The same step by step (T5 with T3-A): the sharp adaptive bound at any step, in time proportional to ``steps``."""
     b, log_a = assumptions.half_open_unit("rate", rate), _numerics.log_keep(assumptions.half_open_unit("rate", rate))
     times = np.arange(1.0, float(assumptions.whole("steps", steps, least=1)) + 1)
     gains = np.minimum(b / _numerics.one_minus_power(log_a, times), 1.0)
@@ -126,14 +126,14 @@ def window_best_mse(
 def cumulative_mse(
     steps: Values, sigma: Values, drift: Values, batch: Values = 1, when: str = "now", adaptive: bool = True
 ) -> Number:
-    r"""Mean squared error of the mean of everything (T6'): :math:`D^2(t-1)^2/4 + s^2/(tn)`, growing without end.
+    r"""Mean squared error of the mean of all observations (T6'): :math:`D^2(t-1)^2/4 + s^2/(tn)`, unbounded.
 
-    The foil: under steady drift it diverges quadratically. Oblivious sharp on a line; adaptive is T1-A.
+    For comparison: under steady drift it diverges quadratically. Oblivious it is sharp on a line; adaptive is T1-A.
     """
     return mse(cumulative_profile(steps, batch), sigma, drift, when=when, adaptive=adaptive)
 
 
 def cumulative_mse_random_walk(steps: Values, sigma: Values, step: Values, batch: Values = 1) -> Number:
-    r"""Mean squared error of the mean of everything on a random walk, exactly (T6'):
+    r"""Mean squared error of the mean of all observations on a random walk, exactly (T6'):
     :math:`\tau^2(t-1)(2t-1)/(6t) + s^2/(tn)`, growing linearly."""
     return mse_random_walk(cumulative_profile(steps, batch), sigma, step)

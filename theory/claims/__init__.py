@@ -1,6 +1,6 @@
-"""Claims: what must hold for a shipped tracker in a regime, how tight it is, and what must make it fall.
+"""Claims: what must hold for a shipped tracker in a regime, how tight it is, and which mutants must make it fail.
 
-:data:`CLAIMS` is the table; adding an entry to :mod:`theory.claims.table` is all a new claim takes.
+:data:`CLAIMS` is the table. To add a claim, add it to a module of :mod:`theory.claims.stories`.
 """
 
 from theory.claims.base import Check, Claim, Mutant, Verdict, judge

@@ -1,4 +1,4 @@
-"""What a claim is, and how it is judged together with the mutants that must make it fall."""
+"""What a claim is, and how it is judged together with the mutants that must make it fail."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ from theory.regimes import Regime
 from theory.verdict import Interval, holds, powered
 
 ALARM = 1e-6
-"""Probability that a true claim falls; its checks share it equally.
+"""Probability that a true claim fails, divided equally between its checks.
 
-For a check of sense "above" that takes a margin of two half-widths, which the tests see to.
+For a check with the sense "above" this needs a margin of two half-widths, which the tests verify.
 """
 MUTANT_SHARES = (1 / 8, 1.0)
-"""Replicas with which a mutant is tried, in units of the claim's: most die of a small sample, none survives one."""
+"""Replicas with which a mutant is tried, in units of the claim's: a small sample detects most of them."""
 LEAST = 200
-"""Replicas that a share never goes below, unless the experiment asks for fewer by itself."""
+"""Fewest replicas of a share, unless the experiment itself has fewer."""
 
 Subject = Any
-"""What a claim is about, and an experiment tries: a tracker, or an allocator."""
+"""The subject of a claim and of an experiment: a tracker or an allocator."""
 
 
 class Trial(NamedTuple):
-    """How an experiment is run."""
+    """How an experiment is run: its seed, confidence level and sample size."""
 
     seed: int
     alarm: float
-    """Probability with which one of its intervals misses."""
+    """Probability that one of its intervals misses."""
     scale: float = 1.0
-    """Replicas in units of the quick ones."""
+    """Replicas in units of those of a quick run."""
 
     def count(self, replicas: int) -> int:
-        """How many to run where a quick run has ``replicas``."""
+        """Number of replicas if a quick run has ``replicas``."""
         return max(round(replicas * self.scale), min(replicas, LEAST))
 
 
 class Experiment(ABC):
-    """A frozen dataclass: how a subject is tried. Its numbers are functions of subject, regime and trial."""
+    """A frozen dataclass: how a subject is measured. The results are a function of subject, regime and trial."""
 
     @abstractmethod
     def measure(self, subject: Subject, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        """Measured quantities by name."""
+        """The measured quantities by name."""
 
 
 class Check(NamedTuple):
-    """One measured quantity against one reference."""
+    """A measured quantity, how it must compare, and its reference."""
 
     quantity: str
     sense: str
@@ -62,7 +62,7 @@ class Check(NamedTuple):
 
 @dataclass(frozen=True)
 class Mutant:
-    """A wrong formula, subject or radius: what is told here, one of the three, replaces the claim's own."""
+    """A wrong formula, subject or experiment: the one that is given replaces that of the claim."""
 
     name: str
     references: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -72,14 +72,14 @@ class Mutant:
 
     def __post_init__(self) -> None:
         if bool(self.references) + (self.subject is not None) + (self.experiment is not None) != 1:
-            raise ValueError(f"a mutant changes references, subject or experiment, one of them, got {self!r}")
+            raise ValueError(f"a mutant changes exactly one of references, subject and experiment, got {self!r}")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement about a tracker, or an allocator, in a regime.
+    """A statement about a tracker or an allocator in a regime.
 
-    Its ``checks`` must hold; the first of them is the one displayed.
+    All ``checks`` must hold; the first one is displayed.
     """
 
     statement: str
@@ -90,13 +90,13 @@ class Claim:
     checks: tuple[Check, ...]
     mutants: tuple[Mutant, ...]
     limit: float | None = None
-    """What is certified, as a multiple of the best that any linear tracker could certify (T15-lin, T18)."""
+    """The certified error as a multiple of the smallest that any linear tracker can certify (T15-lin, T18)."""
     quick: bool = True
-    """Whether it is among the claims of a quick run."""
+    """Whether it is part of a quick run."""
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant."""
+    """The fate of a mutant."""
 
     name: str
     fate: str
@@ -105,32 +105,32 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Verdict:
-    """A claim judged."""
+    """The result of judging a claim."""
 
     claim: Claim
     measured: Mapping[str, Interval]
     ratio: Interval
-    """First quantity over its reference; the quantity itself where the reference is 0."""
+    """First quantity divided by its reference; the quantity itself if the reference is 0."""
     fallen: tuple[Check, ...]
     mutants: tuple[Outcome, ...]
     seconds: float
 
     @property
     def sound(self) -> bool:
-        """Whether the claim holds and no mutant that the sample could tell from it survived."""
+        """Whether the claim holds and no mutant that the sample could detect survived."""
         return not self.fallen and not self.names("survived")
 
     def names(self, fate: str) -> list[str]:
-        """The mutants that met this fate."""
+        """The mutants with this fate."""
         return [mutant.name for mutant in self.mutants if mutant.fate == fate]
 
     def row(self) -> dict[str, object]:
-        """Plain data, one line of the table."""
+        """One line of the table, as plain data."""
         first = self.claim.checks[0]
         return {
             "statement": self.claim.statement,
             "regime": self.claim.name,
-            "tracker": registry.spec(self.claim.subject),  # or the allocator, where the claim is about one
+            "tracker": registry.spec(self.claim.subject),  # or the allocator
             "quantity": first.quantity,
             "sense": first.sense,
             "reference": first.reference,
@@ -147,7 +147,7 @@ class Verdict:
 
 
 def judge(claim: Claim, *, seed: int = 0, scale: float = 1.0) -> Verdict:
-    """Runs a claim's experiment, and again, with other numbers, for each mutant that needs it.
+    """Run the experiment of a claim, and again with other random numbers for each mutant that needs it.
 
     >>> from theory.claims import CLAIMS
     >>> judge(CLAIMS[0]).sound
@@ -188,7 +188,7 @@ def _wrong_formula(claim: Claim, mutant: Mutant, measured: Mapping[str, Interval
     known = {(check.quantity, check.sense): check.reference for check in claim.checks}
     fates = []
     for (quantity, sense), wrong in mutant.references.items():
-        right = known[quantity, sense]  # a mutant of what is not checked is a mistake in the table
+        right = known[quantity, sense]  # a KeyError here is a mistake in the table: the quantity is not checked
         band = measured[quantity]
         effect = wrong - (right if sense == "equal" else band.value)
         fates.append((powered(effect, band.half), not holds(band, sense, wrong)))
@@ -205,7 +205,7 @@ def _wrong_run(claim: Claim, right: Mapping[str, Interval], wrong: Mapping[str, 
 
 
 def _fate(checks: list[tuple[bool, bool]]) -> str:
-    """Of (could be told, was told) for each check."""
+    """The fate, from (detectable, detected) for each check."""
     if not any(enough for enough, _ in checks):
         return "underpowered"
-    return "killed" if any(enough and told for enough, told in checks) else "survived"
+    return "killed" if any(enough and detected for enough, detected in checks) else "survived"

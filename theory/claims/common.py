@@ -1,6 +1,6 @@
-"""Numbers and phrases that the stories share; noise has variance 1.
+"""Constants and shorthands that the stories share; noise has variance 1.
 
-A mutant "b·1.1" and the like is a tracker whose parameter is 10 % off; the others are formulas one could believe in.
+A mutant named "b·1.1" or similar is a tracker whose parameter is 10 % off; the others are plausible wrong formulas.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ F = B / (2 - B)
 D = 0.05
 """The drift of most regimes."""
 SETTLED = 400
-"""Steps after which nothing is left of the start: (1-b)^400 < 10⁻¹⁸."""
+"""Steps after which the start is forgotten: (1-b)^400 < 10⁻¹⁸."""
 
 
 def law(bias: float, variance: float) -> tuple[Check, ...]:
-    """Bias and variance apart, after the mean square that both make."""
+    """Checks of the mean squared error, and of bias and variance separately."""
     return (
         Check("mse", "equal", bias**2 + variance),
         Check("bias", "equal", bias),
@@ -28,25 +28,25 @@ def law(bias: float, variance: float) -> tuple[Check, ...]:
 
 
 def wrong(name: str, quantity: str, value: float, sense: str = "equal") -> Mutant:
-    """Another reference for one check."""
+    """A mutant with another reference for one check."""
     return Mutant(name, {(quantity, sense): value})
 
 
 def biased(name: str, value: float) -> Mutant:
-    """Another bias."""
+    """A mutant with another bias."""
     return wrong(name, "bias", value)
 
 
 def spread(name: str, value: float) -> Mutant:
-    """Another variance."""
+    """A mutant with another variance."""
     return wrong(name, "variance", value)
 
 
 def erring(name: str, value: float, sense: str = "equal") -> Mutant:
-    """Another mean square error."""
+    """A mutant with another mean squared error."""
     return wrong(name, "mse", value, sense)
 
 
 def using(name: str, subject: Subject) -> Mutant:
-    """Another tracker or allocator."""
+    """A mutant with another tracker or allocator."""
     return Mutant(name, subject=subject)

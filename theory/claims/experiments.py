@@ -1,32 +1,36 @@
-"""How claims are measured: laws drawn at once where they are known, steps of the simulator elsewhere."""
+"""How claims are measured: by exact samples where the distribution is known, by simulation elsewhere."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from aria.interfaces import Tracker
 from aria.trackers import EMA
-from theory import endpoint
+from theory import exact_samples
 from theory.claims.base import Experiment, Trial
-from theory.claims.watched import Radius
+from theory.claims.probes import Radius
 from theory.regimes import Gaussian, Linear, Regime
 from theory.simulate import Errors, simulate
-from theory.verdict import Interval, mean_interval, proportion_interval, truncated_interval, variance_interval
+from theory.verdict import (
+    Interval,
+    mean_interval,
+    proportion_interval,
+    quantile_interval,
+    truncated_interval,
+    variance_interval,
+)
 
 
 @dataclass(frozen=True)
 class Law(Experiment):
-    """``mse``, and ``bias`` and ``variance`` apart, where the final error is normal and its law drawn at once."""
+    """``mse``, ``bias`` and ``variance`` of a final error that is normal, from exact samples."""
 
     steps: int
     replicas: int = 500_000
 
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        errors = endpoint.synchronous(
+        errors = exact_samples.synchronous(
             subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed
         )
         return {
@@ -38,13 +42,13 @@ class Law(Experiment):
 
 @dataclass(frozen=True)
 class Settled(Experiment):
-    """``mse`` and ``bias`` of a settled EMA on a line seen at random, whose law is drawn at once."""
+    """``mse`` and ``bias`` of a settled EMA on a line with random visits, from exact samples."""
 
     replicas: int
 
     def measure(self, subject: EMA, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         assert isinstance(regime.drift, Linear) and isinstance(regime.noise, Gaussian)
-        errors = endpoint.asynchronous(
+        errors = exact_samples.asynchronous(
             subject.rate, regime.drift.slope, regime.sigma, regime.least,
             replicas=trial.count(self.replicas), seed=trial.seed,
         )  # fmt: skip
@@ -53,7 +57,7 @@ class Settled(Experiment):
 
 @dataclass(frozen=True)
 class Final(Experiment):
-    """``mse`` and ``bias`` of the simulator's last step, over independent replicas; with ``cap`` a truncated mse."""
+    """``mse`` and ``bias`` of the last simulated step, over independent replicas; with ``cap`` a truncated mse."""
 
     steps: int
     replicas: int
@@ -62,14 +66,14 @@ class Final(Experiment):
     def measure(self, subject: Tracker, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         found = simulate(subject, regime, steps=self.steps, replicas=trial.count(self.replicas), seed=trial.seed)
         errors = found["filtering"]
-        if self.cap is not None:  # heavy tails: what is cut off only makes the mean smaller
+        if self.cap is not None:  # heavy tails: truncation only makes the mean smaller
             return {"mse": truncated_interval(errors**2, self.cap, trial.alarm)}
         return {"mse": mean_interval(errors**2, trial.alarm), "bias": mean_interval(errors, trial.alarm)}
 
 
 @dataclass(frozen=True)
 class Averaged(Experiment):
-    """``mse``, that of ``prediction``, and ``bias``, averaged over replicas and the steps after ``burn``."""
+    """``mse``, the mse of the ``prediction``, and ``bias``, averaged over replicas and the steps after ``burn``."""
 
     steps: int
     burn: int
@@ -87,10 +91,10 @@ class Averaged(Experiment):
 
 @dataclass(frozen=True)
 class Balance(Experiment):
-    r"""Both sides of T13 for an EMA of ``rate`` b in noise of deviation ``sigma``, its gain settled after ``burn``.
+    r"""Both sides of T13 for an EMA of ``rate`` b in noise of standard deviation ``sigma``, settled after ``burn``.
 
     ``squares`` is :math:`\kappa\sum q e^2 + e_T^2 - e_0^2` over :math:`b^2s^2\sum q`; ``firsts`` is
-    :math:`b\sum q e + e_T - e_0` a step, and ``weighted`` the visit-weighted mean square error.
+    :math:`b\sum q e + e_T - e_0` per step, and ``weighted`` the visit-weighted mean squared error.
     """
 
     rate: float
@@ -120,17 +124,17 @@ class Balance(Experiment):
 
 @dataclass(frozen=True)
 class Beyond(Experiment):
-    """``misses``: how often the last error is beyond ``radius``; or, if None, beyond the tracker's own radius.
+    """``misses``: share of replicas whose last error exceeds ``radius``, or if it is None the tracker's own radius.
 
-    Its own radius is ``times`` the standard error it states. With ``burn`` the largest of all errors after so many
-    steps takes the place of the last.
+    The tracker's own radius is ``times`` its standard error. With ``burn``, the largest error after that many steps is
+    used instead of the last one.
     """
 
     steps: int
     replicas: int
     radius: float | None = None
     drawn: bool = False
-    """Whether the law of the last error is known and drawn at once."""
+    """Whether to use exact samples of the last error."""
     burn: int | None = None
     times: float = 1.0
 
@@ -140,7 +144,7 @@ class Beyond(Experiment):
             found = _sums(Radius(subject), regime, self.steps, 0, replicas, "certificate", trial)
             beyond = found["filtering"].abs() > self.times * found["start weight"]
         elif self.drawn:
-            errors = endpoint.synchronous(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
+            errors = exact_samples.synchronous(subject, regime, steps=self.steps, replicas=replicas, seed=trial.seed)
             beyond = errors.abs() > self.radius
         elif self.burn is not None:
             beyond = _sums(subject, regime, self.steps, self.burn, replicas, "peak", trial)["peak"] > self.radius
@@ -151,7 +155,7 @@ class Beyond(Experiment):
 
 @dataclass(frozen=True)
 class Quantile(Experiment):
-    """``quantile``: what the size of the last error, or the tracker's ``lag``, exceeds with probability ``delta``."""
+    """``quantile`` that the size of the last error, or the tracker's ``lag``, exceeds with probability ``delta``."""
 
     steps: int
     replicas: int
@@ -163,22 +167,6 @@ class Quantile(Experiment):
         sample = _sums(subject, regime, self.steps, 0, trial.count(self.replicas), kind, trial)[name].abs()
         found = {"quantile": quantile_interval(sample, 1 - self.delta, trial.alarm)}
         return found | {"mean": mean_interval(sample, trial.alarm)}
-
-
-def quantile_interval(sample: Tensor, level: float, alarm: float) -> Interval:
-    """Of a quantile of any law, by order statistics (binomial).
-
-    >>> import torch
-    >>> quantile_interval(torch.arange(10_000.0), 0.9, alarm=0.05)
-    Interval(value=9000.0, low=8940.0, high=9058.0)
-    """
-    from scipy.stats import binom
-
-    x = sample.flatten().sort().values
-    n = x.numel()
-    low, high = int(binom.ppf(alarm / 2, n, level)), int(binom.isf(alarm / 2, n, level)) + 1  # ranks, from 1
-    value = float(x[min(int(level * n), n - 1)])
-    return Interval(value, float(x[low - 1]) if low else -math.inf, float(x[high - 1]) if high <= n else math.inf)
 
 
 def _sums(tracker: Tracker, regime: Regime, steps: int, burn: int, replicas: int, kind: str, trial: Trial) -> Errors:

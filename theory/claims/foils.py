@@ -1,4 +1,4 @@
-"""Trackers nobody ships: each makes a point that claims need."""
+"""Trackers that are not shipped and that some claims compare with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from theory.bounds import triangular_profile
 
 @dataclass(frozen=True)
 class Remembering(Tracker):
-    """Knows the latest observations by age, 0 where there was none, and weighs them by the ramp (``width`` - age)_+."""
+    """Keeps the latest observations by age, 0 if there was none, and weights them by the ramp (``width`` - age)_+."""
 
     width: float
 
@@ -54,9 +54,9 @@ class Triangular(Remembering):
 
 @dataclass(frozen=True)
 class BayesRule(Remembering):
-    r"""Told that the truth is ±f by a fair coin, :math:`f_j = slope\,(width - j)_+`: :math:`f_0\tanh\sum_j f_jy_j/s^2`.
+    r"""For a truth of ±f with equal probability, :math:`f_j = slope\,(width - j)_+`: :math:`f_0\tanh\sum_j f_jy_j/s^2`.
 
-    No tracker errs less on these two paths (T15).
+    No tracker has a smaller error on these two paths (T15).
     """
 
     slope: float
@@ -72,7 +72,7 @@ class BayesRule(Remembering):
 class WeightedEMA(Tracker):
     r"""Importance weights on the observations themselves: :math:`m \leftarrow (1-b)m + b\,1_ty/q` (T14 i).
 
-    It says nothing of its error: its standard error is 0.
+    It does not estimate its error: its standard error is 0.
     """
 
     rate: float

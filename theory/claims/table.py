@@ -1,4 +1,4 @@
-"""All claims there are: those that the modules of :mod:`theory.claims.stories` export, in the order of statements."""
+"""All claims: those exported by the modules of :mod:`theory.claims.stories`, in the order of the statements."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _collected() -> tuple[Claim, ...]:
 
 
 def _order(statement: str) -> tuple[bool, int, str]:
-    """T2 before T10, statements without a number last.
+    """Sort key: T2 before T10, statements without a number last.
 
     >>> sorted(["RICE", "T10", "T2, T7"], key=_order)
     ['T2, T7', 'T10', 'RICE']

@@ -1,5 +1,5 @@
 """The subcommands of ``aria-sim``, one file each.
 
-A module ``check_log.py`` holds the click command ``command`` of ``aria-sim check-log``. Modules here import nothing
-heavy where they start, so that ``aria-sim --help`` answers at once.
+The module ``check_log.py`` has the click command ``command`` of ``aria-sim check-log``. Modules here import nothing
+heavy at the top level, so that ``aria-sim --help`` is fast.
 """

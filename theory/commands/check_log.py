@@ -1,4 +1,4 @@
-"""``aria-sim check-log``: what the discrepancy log of a training run says about its tracker."""
+"""``aria-sim check-log``: noise, drift and assumptions in the discrepancy log of a training run, and its tracker."""
 
 from __future__ import annotations
 
@@ -7,76 +7,99 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from aria.interfaces import Tracker
+    from aria.progress import Report
     from theory.assumptions import Array
     from theory.log import Log, VisitTable
     from theory.noise_estimate import Reading
-    from theory.simulate import Progress
 
 REPLAYED, UPDATES = 10_000, 200_000_000
-"""A tracker is replayed on so many of the last updates, or fewer if that would be more updates of regions."""
+"""A tracker is replayed on the last REPLAYED updates, or on fewer if that would be more than UPDATES of regions."""
 KEPT = 500_000
-"""Visits kept for that; a piece of the log more than these may be in memory."""
+"""Visits kept for the replay; one more piece of the log may be in memory."""
 WELL_SET = 1.25
-"""Certified error over the best, up to which a tracker is called well set: rates from half to twice the best lose
-more (41 % and 67 %), a window against an average less."""
+"""A tracker is well set if its certified error is at most this times the best: half or twice the best rate lose more
+(67 % and 41 %), a window instead of an average loses less."""
 SHOWN = 20
-"""Regions in the table; JSON holds all."""
-UNSHOWN = ("doubts", "mean", "from", "best_mse")
-"""What the table leaves out of a region."""
+"""Most regions in the table; JSON has all."""
+UNSHOWN = ("steps", "judged", "warnings", "mean", "from", "best_mse")
+"""Columns that are in the JSON output only."""
 DRAWN = 4
-"""Regions in the figure."""
+"""Most regions in the figure."""
 SHOW_BAR = 1 << 24
-"""Bytes from which reading takes long enough for a progress bar."""
+"""Size in bytes from which a progress bar is displayed."""
 
 
 class Replayed(NamedTuple):
-    """What a tracker did on the last updates of a log, one entry per region."""
+    """Errors of a tracker replayed on the last updates of a log, one entry per region."""
 
     lag2: Array
-    """Mean square lag in updates."""
+    """Mean squared lag in updates."""
     noise: Array
-    """Mean certified variance in units of the noise; NaN without a certificate."""
+    """Mean certified variance in units of the noise; NaN without certificate."""
     missed: Array
     """Mean over visits of (batch mean - last estimate)²."""
     missed_stderr: Array
     inverse: Array
     """Mean over those visits of 1/n."""
     path: dict[int, tuple[Array, Array]]
-    """Steps and estimates of the regions that are drawn."""
+    """Steps and estimates of the regions in the figure."""
 
 
-@click.command("check-log", cls=printing.OneLine)
+COLUMNS = {
+    "region": "Number of the region.",
+    "visits": "Number of tracker updates that visited it.",
+    "visit rate": "Share of all tracker updates that visited it.",
+    "batch": "Observations per visit (harmonic mean).",
+    "sigma": "Estimated standard deviation of one observation.",
+    "±": "Standard error of the column before it.",
+    "drift": "Estimated drift from one update to the next; 0 if not significantly different from 0.",
+    "unseen below": "A steady drift below this would not have been detected.",
+    "course": "How the region moved: still, steady, wandering (like a random walk), or jump.",
+    "best rate": "Best rate of an exponential moving average for this noise, drift and visit rate.",
+    "certified": "With --tracker: mean squared error of the tracker as proved for this noise, this drift and these "
+    "visits, if they do not react to the estimates.",
+    "× best": "That error divided by the error of the best average.",
+    "× limit": "That error divided by the smallest error that any linear tracker can certify.",
+    "measured": "Mean squared error in predicting the next visit, minus the noise (needs a log of every update).",
+    "bank": "The same for the self-tuning bank.",
+    "verdict": "'well set' if certified is at most 1.25 times the best; otherwise 'too slow' if the lag is too large "
+    "or 'too fast' if the noise is; 'no drift seen'; 'not certified' if the tracker has no certificate; 'not judged: "
+    "20 of 32 steps' if too few logged steps visited the region, with their number and the number needed.",
+}
+
+
+@click.command("check-log", cls=ExplainedCommand, columns=COLUMNS)
 @click.argument("file")
-@click.option("--tracker", "spec", help="The spec of the tracker that the run used, such as 'ema(rate=0.1)'.")
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
+@click.option("--tracker", "spec", callback=options.part("tracker"),
+              help="Spec of the tracker that the run used, such as 'ema(rate=0.1)'.")  # fmt: skip
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw visits and, with --tracker, estimates.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with all regions instead of the table.")
 def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> None:
-    """Noise and drift of every region in the log FILE, whether the assumptions are plausible, and how a tracker did.
+    """Estimate noise and drift of every region in the log FILE and check the assumptions of the theory.
 
-    FILE is JSONL or CSV with the columns step, region and value, or step, region, n, mean and perhaps square, the mean
-    of n observations and of their squares; the log of a run also says of how many updates of its tracker each row is
-    the sum. "±" is a standard error. "drift" is that from one update to the next, 0 where none can be told from 0; a
-    steady one of "unseen below" would have shown.
+    FILE is the discrepancies.jsonl of a run, or any JSONL or CSV file with the columns step, region and value, or step,
+    region, n, mean and optionally square (mean and mean square of n observations). With --tracker, the last 10,000
+    updates are replayed to judge how that tracker is set.
 
-    With --tracker the last 10 000 updates are replayed: "certified" is the tracker's mean squared error as proved for
-    this noise, drift and these visits, "× best" that over the best average's, "× limit" that over the least that any
-    linear tracker could certify, "measured" its error in predicting the next visit less the noise, "bank" the same for
-    the self-tuning bank. The last two need a log of every update.
+    Below the table, one line for each region and assumption that the data contradict. The assumptions of a region with
+    fewer than 32 logged steps are not judged; the line says how many there are.
     """
     from aria import registry
+    from aria.progress import bar
     from aria.trackers import Bank
+    from theory.assumption_checks import STEPS_NEEDED
     from theory.log import Log
-    from theory.simulate import bar
 
     tracker = None if spec is None else registry.tracker(spec)
     if tracker is not None and tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"the tracker must estimate the mean, got one of the {tracker.statistic}: {spec!r}")
+        raise errors.Refusal(f"the tracker must estimate the mean, got one of the {tracker.statistic}: {spec!r}")
     log = Log(file)
     with bar("reading", hidden=log.size < SHOW_BAR) as progress:
         readings, tail, stride = _read(log, progress)
@@ -87,7 +110,7 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
     drawn = [r.region for r in sorted(readings, key=lambda r: -r.visits)[:DRAWN]]
     if tracker is not None:
         with bar("replaying", hidden=tail.step.size * float(tail.updates.mean()) < 20_000) as progress:
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 own = _replay(tracker, tail, regions, drawn, stride, lambda at, of: progress(at, turns * of))
             if not summed:
                 bank = _replay(Bank(), tail, regions, drawn, stride, lambda at, of: progress(at + of, turns * of))
@@ -98,11 +121,13 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
         "rows": log.rows,
         "torn": log.torn,
         "summed": summed,
-        "plausible_regions": sum(not r.doubts for r in readings),
+        "plausible_regions": sum(r.plausible for r in readings),
+        "judged_regions": sum(r.judged for r in readings),
+        "steps_needed": STEPS_NEEDED,
         "regions": rows,
     }
     if as_json:
-        click.echo(printing.as_json(found))
+        click.echo(tables.as_json(found))
         return
     _print(found, rows, readings, log.torn)
 
@@ -110,26 +135,28 @@ def command(file: str, spec: str | None, plot: str | None, as_json: bool) -> Non
 def _print(found: dict[str, object], rows: list[dict[str, object]], readings: list[Reading], torn: bool) -> None:
     click.echo(f"{found['rows']} rows, {len(rows)} regions")
     if torn:
-        click.echo("the last line has no end: it is left out")
+        click.echo("the last line is incomplete and was ignored")
     if found["summed"]:
         click.echo(
-            "rows sum up several updates of the tracker: what it and the bank would have predicted is measured "
-            "on a log of every update (aria distill --logging_steps 1)"
+            "rows sum up several updates of the tracker: the columns measured and bank need a log of every update "
+            "(aria distill --logging_steps 1)"
         )
     shown = sorted(range(len(rows)), key=lambda i: -readings[i].visits)[:SHOWN]
-    click.echo(printing.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
+    click.echo(tables.table([{k: v for k, v in rows[i].items() if k not in UNSHOWN} for i in sorted(shown)]))
     if len(rows) > SHOWN:
         click.echo(f"({len(rows) - SHOWN} more regions with fewer visits: --json has all)")
-    click.echo(f"assumptions plausible in {found['plausible_regions']} of {len(rows)} regions")
-    doubts = [f"region {r.region}: {doubt}" for r in readings for doubt in r.doubts]
-    for line in doubts[:SHOWN]:
+    missing = sum(not r.judged for r in readings)
+    rest = f", {missing} not judged" if missing else ""
+    click.echo(f"assumptions plausible in {found['plausible_regions']} of {len(rows)} regions{rest}")
+    remarks = [f"region {r.region}: {remark}" for r in readings for remark in r.remarks]
+    for line in remarks[:SHOWN]:
         click.echo(line)
-    if len(doubts) > SHOWN:
-        click.echo(f"({len(doubts) - SHOWN} more doubts: --json has all)")
+    if len(remarks) > SHOWN:
+        click.echo(f"({len(remarks) - SHOWN} more lines: --json has all)")
 
 
-def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, float]:
-    """Readings of all regions, the last visits in order of step, and how many updates one replayed one stands for."""
+def _read(log: Log, progress: Report) -> tuple[list[Reading], VisitTable, float]:
+    """Readings of all regions, the last visits in order of step, and how many updates each replayed one represents."""
     import numpy as np
 
     from theory.log import VisitTable
@@ -157,9 +184,9 @@ def _read(log: Log, progress: Progress) -> tuple[list[Reading], VisitTable, floa
 
 
 def _replay(
-    tracker: Tracker, tail: VisitTable, regions: list[int], drawn: list[int], stride: float, progress: Progress
+    tracker: Tracker, tail: VisitTable, regions: list[int], drawn: list[int], stride: float, progress: Report
 ) -> Replayed:
-    """The shipped tracker on the visits of the log: one update for each logged step, or as many as it sums up."""
+    """Replay a tracker on the visits of the log: one update per logged step, or as many as the step sums up."""
     import numpy as np
     import torch
 
@@ -184,13 +211,13 @@ def _replay(
             sums[4, at] += miss**2
             sums[5, at] += known / n
             misses[at] += known
-            told = np.zeros((3, count))
-            told[:, at] = n, n * mean, n * mean**2 + tail.within[first:end]
+            observed = np.zeros((3, count))
+            observed[:, at] = n, n * mean, n * mean**2 + tail.within[first:end]
             visits = np.zeros(count)
             visits[at] = tail.visits[first:end]
             for share in _shares(visits, int(tail.updates[first])):
                 seen = np.maximum(seen, share > 0)
-                n_, total, square = torch.from_numpy(share * told)
+                n_, total, square = torch.from_numpy(share * observed)
                 state = tracker.update(state, RegionStats(n_, total, square, certain))
                 certificate = tracker.certificate(state)
                 if certificate is not None:
@@ -209,7 +236,7 @@ def _replay(
 
 
 def _shares(visits: Array, updates: int) -> Iterator[Array]:
-    """For each of the updates that a row sums up, the part of it that falls to each region: visits evenly spread."""
+    """For each update that a row sums up, the share of the row for each region, with visits evenly spaced."""
     import numpy as np
 
     for i in range(updates):
@@ -218,7 +245,7 @@ def _shares(visits: Array, updates: int) -> Iterator[Array]:
 
 
 def _best(readings: list[Reading]) -> list[tuple[float, float, float]]:
-    """The best rate, its error and the limit of linear trackers for each region; NaN where too little is known."""
+    """Best rate, its error and the limit of linear trackers for each region; NaN if noise or drift is unknown."""
     import numpy as np
 
     from theory import bounds, limits
@@ -241,7 +268,7 @@ def _row(
     own: Replayed | None,
     bank: Replayed | None,
 ) -> dict[str, object]:
-    """What is said of one region."""
+    """The columns of one region."""
     s, d, q, n = reading.sigma, reading.drift, reading.visit_rate, reading.batch
     rate, best, limit = theory
     row: dict[str, object] = {
@@ -269,8 +296,8 @@ def _row(
             row["measured"] = float(own.missed[i]) - s**2 * float(own.inverse[i])
             row["measured_plus_minus"] = float(own.missed_stderr[i])
             row["bank"] = float(bank.missed[i]) - s**2 * float(bank.inverse[i])
-        row["verdict"] = _verdict(bias2, noise, best, d)
-    return row | {"doubts": list(reading.doubts)}
+        row["verdict"] = _verdict(bias2, noise, best, d) if reading.judged else reading.remarks[0]
+    return row | {"steps": reading.steps, "judged": reading.judged, "warnings": list(reading.warnings)}
 
 
 def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
@@ -289,6 +316,6 @@ def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replaye
 
     seen = {}
     for region in drawn:
-        mine = tail.region == region
-        seen[region] = (tail.step[mine].astype(float), tail.mean[mine])
+        here = tail.region == region
+        seen[region] = (tail.step[here].astype(float), tail.mean[here])
     plots.log_readings(f"{name}: the last visits", seen, own.path if own else {}).write(path)

@@ -1,4 +1,4 @@
-"""``aria-sim recommend``: how to set a tracker for a noise and a drift, told or read from a log."""
+"""``aria-sim recommend``: the best settings of trackers for a given noise and drift, or for those of a log."""
 
 from __future__ import annotations
 
@@ -6,27 +6,41 @@ from typing import TYPE_CHECKING
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from theory.noise_estimate import Reading
 
 SETTLE = 10
-"""Time constants after which certificates are taken as settled."""
+"""Time constants after which certificates count as settled."""
 PATTERNS = 500
-"""Random visit patterns over which the certificate-gain tracker is averaged."""
+"""Number of random visit patterns over which the certificate-gain tracker is averaged."""
 MOST_STEPS = 20_000
 SMALLEST, MOST_OBSERVATIONS = 1e-40, 1e12
-"""What is smaller, or larger than one over it, may overflow in a bound."""
+"""Numbers below SMALLEST or above one over it may overflow in a bound."""
 
 
-@click.command("recommend", cls=printing.OneLine)
+COLUMNS = {
+    "tracker": "Kind of tracker.",
+    "drift is": "Assumption under which the error is proved: 'adaptive' if drift and visits may react to the estimates "
+    "as in training that a tracker steers; 'oblivious' if they are independent of them.",
+    "setting": "Best rate or window size, or the rate at which the gain settles.",
+    "mse": "Proved bound of the mean squared error at that setting.",
+    "rmse": "Its root.",
+    "× limit": "The bound divided by the smallest error that any linear tracker can certify.",
+    "spec": "The tracker with its setting, as --tracker takes it.",
+}
+
+
+@click.command("recommend", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--sigma", type=float, help="Standard deviation of one observation.")
-@click.option("--drift", type=float, help="The most a region's discrepancy moves in a step.")
-@click.option("--visit-rate", type=float, default=1.0, show_default=True, help="Probability of a visit in a step.")
-@click.option("--batch", type=float, default=1.0, show_default=True, help="Observations a visit.")
-@click.option("--from-log", "log", metavar="FILE", help="Read all of these from the discrepancy log of a run.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@click.option("--drift", type=float, help="Largest move of a region's discrepancy in one step.")
+@click.option("--visit-rate", type=float, default=1.0, show_default=True, help="Probability of a visit in one step.")
+@click.option("--batch", type=float, default=1.0, show_default=True, help="Number of observations per visit.")
+@click.option("--from-log", "log", metavar="FILE",
+              help="Estimate all four from the discrepancy log of a training run.")  # fmt: skip
+@options.as_json
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -37,41 +51,48 @@ def command(
     log: str | None,
     as_json: bool,
 ) -> None:
-    """The best rate, window and tracker for a given noise and drift, and the error they certify.
+    """Print the best settings of trackers for a given noise and drift, with their proved errors.
 
-    A step is an update of the tracker; the log of a run counts them.
-
-    "adaptive" errors hold while the drift reacts to the estimates, as in training that a tracker steers; "oblivious"
-    ones for a drift fixed beforehand. × limit: the error over the least that any linear tracker can certify.
+    A step is one update of the tracker. For --from-log the recommendation follows the adaptive bounds unless the
+    config.json beside the log names an allocator that ignores the estimates (pool, uniform).
     """
     notes: list[str] = []
+    adaptive = visit_rate == 1  # given by hand, rare visits are taken as independent of the noise
     if log is not None:
+        from theory.run_settings import feedback_of
+
         if sigma is not None or drift is not None:
-            raise printing.Refusal("give either --from-log or --sigma and --drift, not both")
+            raise errors.Refusal("give either --from-log or --sigma and --drift, not both")
         sigma, drift, visit_rate, batch, notes = _from_log(log)
+        adaptive, reason = feedback_of(log)
+        notes.insert(0, reason)
+        if adaptive and visit_rate < 1:
+            notes.insert(1, "the adaptive bounds hold if no visit, given the past, is less likely than visit_rate")
     if sigma is None or drift is None:
-        raise printing.Refusal("give --sigma and --drift, or --from-log FILE")
+        raise errors.Refusal("give --sigma and --drift, or --from-log FILE")
     for name, value, least in (("sigma", sigma, 0.0), ("drift", drift, 0.0), ("visit-rate", visit_rate, None)):
         if value != least and not SMALLEST <= abs(value) <= 1 / SMALLEST:
             zero = "0 or " if least is not None else ""
-            raise printing.Refusal(f"--{name} must be {zero}from {SMALLEST:g} to {1 / SMALLEST:g}, got {value:g}")
+            raise errors.Refusal(f"--{name} must be {zero}from {SMALLEST:g} to {1 / SMALLEST:g}, got {value:g}")
     if batch > MOST_OBSERVATIONS:
-        raise printing.Refusal(f"--batch must be at most {MOST_OBSERVATIONS:g}, got {batch:g}")
+        raise errors.Refusal(f"--batch must be at most {MOST_OBSERVATIONS:g}, got {batch:g}")
     rows = _rows(sigma, drift, visit_rate, batch)
-    best, why = _choice(sigma, drift, visit_rate, batch, rows, log is not None)
+    best, why = _choice(sigma, drift, rows, adaptive, log is not None)
     setting = {"sigma": sigma, "drift": drift, "visit_rate": visit_rate, "batch": batch}
     if as_json:
-        click.echo(printing.as_json({**setting, "recommended": best, "why": why, "settings": rows, "notes": notes}))
+        assumed = "adaptive" if adaptive else "oblivious"
+        found = {**setting, "recommended": best, "why": why, "drift_is": assumed, "settings": rows, "notes": notes}
+        click.echo(tables.as_json(found))
         return
     click.echo("  ".join(f"{name}={value:.4g}" for name, value in setting.items()))
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
     click.echo(f"use {best}: {why}")
     for note in notes:
         click.echo(f"note: {note}")
 
 
 def _rows(sigma: float, drift: float, visit_rate: float, batch: float) -> list[dict[str, object]]:
-    """Each tracker at its best setting, with what it certifies."""
+    """Each tracker at its best setting, with its bound."""
     from theory import bounds
 
     q, n = visit_rate, batch
@@ -134,8 +155,10 @@ def _row(
 
 
 def _gain_mse(sigma: float, drift: float, visit_rate: float, batch: float, rate: float) -> float | None:
-    """Certified error of the shipped tracker over random visits: its gains look at the visits alone, so that given
-    them the certificate is exact, and only they are drawn. None where settling would take too long."""
+    """Certified error of the shipped tracker over random visits; None if it would take too long to settle.
+
+    Its gains depend on the visits alone, so that given the visits the certificate is exact, and only they are drawn.
+    """
     from aria.trackers import CertificateGain
     from theory.regimes import Bernoulli, Gaussian, Regime, Stationary
     from theory.simulate import simulate
@@ -143,7 +166,7 @@ def _gain_mse(sigma: float, drift: float, visit_rate: float, batch: float, rate:
     steps = int(SETTLE / (rate * visit_rate)) + 1
     if steps > MOST_STEPS:
         return None
-    each = sigma / batch**0.5  # a visit of n observations is one of deviation s/√n
+    each = sigma / batch**0.5  # n observations are equivalent to one with standard deviation s/√n
     found = simulate(
         CertificateGain(sigma=each, drift=drift),
         Regime(Stationary(), Gaussian(each), Bernoulli(visit_rate)),
@@ -157,56 +180,58 @@ def _gain_mse(sigma: float, drift: float, visit_rate: float, batch: float, rate:
 
 
 def _choice(
-    sigma: float, drift: float, visit_rate: float, batch: float, rows: list[dict[str, object]], from_log: bool
+    sigma: float, drift: float, rows: list[dict[str, object]], adaptive: bool, from_log: bool
 ) -> tuple[str, str]:
-    """The tracker to use and the reason."""
+    """The recommended tracker and the reason."""
     if sigma == 0:
         return "ema(rate=1)", "without noise the newest observation is the truth"
     if drift == 0 and from_log:
-        return "bank()", "the log shows no drift, which may yet begin; the bank tunes itself"
+        return "bank()", "the log shows no drift, but it may begin later; the bank tunes itself"
     if drift == 0:
-        return _gain(sigma, drift), "without drift the mean of everything is best, and its error goes to 0"
-    if visit_rate < 1:
-        mine = next(row for row in rows if row["tracker"] == "ema" and row["drift_is"] == "oblivious")
-        other = next((row for row in rows if row["tracker"] == "certificate_gain"), None)
-        if other is not None and float(str(other["mse"])) < float(str(mine["mse"])):
-            return _gain(sigma, drift), "it knows how long ago each visit was, which a fixed rate does not"
-        return str(mine["spec"]), "the best fixed rate for visits that do not depend on the noise"
-    return str(rows[0]["spec"]), "no other rate certifies less where the drift may react to the estimates"
+        return _gain(sigma, drift), "without drift the mean of all observations is best, and its error goes to 0"
+    assumed = "adaptive" if adaptive else "oblivious"
+    by_tracker = {row["tracker"]: row for row in rows if row["drift_is"] == assumed}
+    average = by_tracker["ema"]
+    if adaptive:
+        return str(average["spec"]), "no other rate has a smaller bound if the drift may react to the estimates"
+    gain = by_tracker.get("certificate_gain")
+    if gain is not None and float(str(gain["mse"])) < float(str(average["mse"])):
+        return _gain(sigma, drift), "its gain depends on how long ago each visit was, unlike a fixed rate"
+    return str(average["spec"]), "the best fixed rate for visits that do not depend on the noise"
 
 
 # -------------------------------------------------------------------------------------------------------- from a log
 
 
 def _from_log(path: str) -> tuple[float, float, float, float, list[str]]:
-    """Noise, drift, visit rate and batch that stand for all regions, and what to say about them."""
+    """Noise, drift, visit rate and batch, averaged over the regions, and notes about them."""
     import math
 
+    from aria.progress import bar
     from theory.log import Log
     from theory.noise_estimate import Readings
-    from theory.simulate import bar
 
     log, readings = Log(path), Readings()
     with bar("reading", hidden=log.size < 1 << 24) as progress:
         for visits in log.visits(progress):
             readings.add(visits)
-    notes = ["the last line has no end: it is left out"] if log.torn else []
+    notes = ["the last line is incomplete and was ignored"] if log.torn else []
     known = [r for r in readings.read() if math.isfinite(r.sigma) and math.isfinite(r.drift)]
     if not known:
-        raise printing.Refusal(f"{path}: no region has enough visits to read its noise and drift")
-    notes.append(f"root mean squares over {len(known)} regions; a drift read from a log is no promise")
-    notes += [f"region {r.region}: {doubt}" for r in known for doubt in r.doubts][:10]
+        raise errors.Refusal(f"{path}: no region has enough visits to estimate noise and drift")
+    notes.append(f"sigma and drift are root mean squares over {len(known)} regions; the drift may change later")
+    notes += [f"region {r.region}: {remark}" for r in known for remark in r.remarks][:10]
 
     def typical(name: str) -> float:
         return math.sqrt(sum(float(getattr(r, name)) ** 2 for r in known) / len(known))
 
     wandering = sum(r.course == "wandering" for r in known)
     if wandering:
-        notes.append(f"{wandering} regions wander like a random walk: there bank() or kalman() serve better")
+        notes.append(f"the drift of {wandering} regions is that of a random walk: bank() or kalman() are better there")
     rate, batch = (_mean(known, name) for name in ("visit_rate", "batch"))
     return typical("sigma"), typical("drift"), min(rate, 1.0), batch, notes
 
 
 def _mean(readings: list[Reading], name: str) -> float:
-    """The harmonic mean: errors go with 1/n and drift between visits with 1/q."""
+    """Harmonic mean, since errors are proportional to 1/n and the drift between visits to 1/q."""
     return len(readings) / sum(1 / float(getattr(r, name)) for r in readings)

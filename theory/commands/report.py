@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import html, whole_file
-from theory import printing
+from aria import files, html
+from aria.cli import errors
+from aria.progress import bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,46 +18,47 @@ if TYPE_CHECKING:
     from theory.figures import Picture, Rows
 
 TABLES_FIRST = ("against-the-limit", "best-rate")
-"""Figures whose numbers are shown without being asked for."""
+"""Figures whose table of numbers is open from the start."""
 READING = (
-    "Each line is a statement tried on a shipped tracker or allocator, or on a foil that nobody ships, in a simulated "
-    "regime. Measured / reference is 1 where a bound is attained; ± is the half-width of an interval that misses with "
-    "probability 10⁻⁶, so that a false alarm anywhere has probability at most {alarm:.1g}. × limit is what is "
-    "certified over the best that any linear tracker can certify. A mutant is a wrong formula or a tracker with a "
-    "wrong parameter: it must make the claim fall, unless this sample could not tell the two apart (underpowered)."
+    "Each line is a statement checked for a shipped tracker or allocator, or for a foil that is not shipped, in a "
+    "simulated regime. Measured / reference is 1 if a bound is attained; ± is the half-width of a confidence interval "
+    "that misses with probability 10⁻⁶, so that any false alarm on this page has probability at most {alarm:.1g}. "
+    "× limit is the certified error divided by the smallest error that any linear tracker can certify. A mutant is a "
+    "wrong formula or a tracker with a wrong parameter: it must make the claim fail, unless its effect is too small "
+    "for this sample size (underpowered)."
 )
 
 
 def _file(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """Refuses, before anything is computed, a file that could not be written."""
+    """Refuse a file that cannot be written, before anything is computed."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value))
+    files.check_writable(Path(value))
     return Path(value)
 
 
 def _folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Path | None:
-    """The same for a folder."""
+    """Refuse a folder that cannot be written to, before anything is computed."""
     if value is None:
         return None
-    whole_file.check_writable(Path(value) / "figure.svg")
+    files.check_writable(Path(value) / "figure.svg")
     return Path(value)
 
 
-@click.command("report", cls=printing.OneLine)
-@click.option("--out", metavar="FILE", callback=_file, help="The page [default: report.html, none with --figures]")
+@click.command("report")
+@click.option("--out", metavar="FILE", callback=_file, help="Page to write [default: report.html, none with --figures]")
 @click.option("--figures", metavar="FOLDER", callback=_folder, help="Write each figure here as an SVG file.")
-@click.option("--quick/--full", "quick", default=True, help="A minute and a half, or all claims with more replicas.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The result is a function of it.")
+@click.option("--quick/--full", "quick", default=True, help="Most claims, or all claims with more replicas.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> None:
-    """One self-contained page: every claim of verify, every figure, and the numbers behind them.
+    """Write one self-contained HTML page with every claim of verify, every figure, and their numbers.
 
-    The page needs no network and no script, and is dark where the reader's screen is. Exits with 1 if a claim fell or
-    a mutant survived (the page is written all the same), 2 for bad usage.
+    The page needs no network and no scripts, and follows the dark mode of the browser. Exit code: 1 if a claim fails or
+    a mutant survives (the page is written anyway), 2 for a mistake in the command.
     """
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
-        raise printing.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
-    from aria.whole_file import replacing
+        raise errors.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
+    from aria.files import replacing
     from theory.commands import verify
 
     drawn = list(_drawn(1.0 if quick else verify.FULL, seed))
@@ -77,16 +78,14 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
 
 
 def _drawn(size: float, seed: int) -> Iterator[tuple[str, Picture, Rows]]:
-    """Every picture with its numbers."""
+    """Every figure with its numbers."""
     from theory.figures import FIGURES
 
-    with click.progressbar(FIGURES.items(), label="figures", file=sys.stderr, item_show_func=_name) as bar:
-        for name, picture in bar:
+    with bar("figures") as progress:
+        for i, (name, picture) in enumerate(FIGURES.items()):
+            progress(i, len(FIGURES))
             yield name, picture, picture.measure(seed, size)
-
-
-def _name(item: tuple[str, Picture] | None) -> str:
-    return item[0] if item else ""
+        progress(len(FIGURES), len(FIGURES))
 
 
 # --------------------------------------------------------------------------------------------------------------- a page
@@ -96,15 +95,15 @@ def _page(shown: dict[str, Any], drawn: list[tuple[str, Picture, Rows]], quick: 
     from importlib.metadata import version
 
     end = shown["summary"]
-    asked = f"aria-sim report --{'quick' if quick else 'full'} --seed {seed}"
+    command_line = f"aria-sim report --{'quick' if quick else 'full'} --seed {seed}"
     sound = not end["fallen"] and not end["survived"]
     links = [html.tag("li", html.tag("a", "Claims", href="#claims"))]
     links += [html.tag("li", html.tag("a", picture.title, href=f"#{name}")) for name, picture, _ in drawn]
     return html.page(
         "How well trackers follow a moving discrepancy",
-        html.tag("p", "Bounds are computed and simulations run by ", html.tag("code", asked),
-                 f" of aria-distill {version('aria-distill')}; noise has standard deviation σ, and D is the most "
-                 "that the truth moves in a step."),
+        html.tag("p", "Bounds and simulations were computed by ", html.tag("code", command_line),
+                 f" of aria-distill {version('aria-distill')}; σ is the standard deviation of the noise and D "
+                 "the largest move of the truth in one step."),
         html.tag("p", html.tag("strong", _summary(end), class_="good" if sound else "bad")),
         html.tag("ul", *links),
         _claims(shown["claims"], end),
@@ -134,7 +133,7 @@ def _claim(row: dict[str, Any]) -> dict[str, object]:
 
     sign = {"equal": "=", "at most": "≤", "above": ">"}[row["sense"]]
     ratio = f"{row['ratio']:.4f} ± {row['half_width']:.4f}"
-    if not row["reference"]:  # nothing to divide by
+    if not row["reference"]:  # no ratio
         ratio = f"({row['ratio']:.2g} ± {row['half_width']:.2g})"
     holds = html.tag("strong", "holds" if row["holds"] else "FALLS", class_="good" if row["holds"] else "bad")
     killed, tried = len(row["killed"]), len(row["killed"]) + len(row["survived"])
@@ -163,7 +162,7 @@ def _section(name: str, picture: Picture, rows: Rows) -> html.Html:
 
 
 def _readable(rows: Rows) -> list[dict[str, Any]]:
-    """Each "x" and "x ±" in one column."""
+    """Merge each "x" and "x ±" into one column."""
     return [
         {
             name: html.tag("span", f"{value:.4g} ± {row[f'{name} ±']:.2g}", class_="fixed")

@@ -1,4 +1,4 @@
-"""``aria-sim run``: one trajectory of a regime, and how trackers follow it."""
+"""``aria-sim run``: one simulated trajectory of a regime, and how well trackers follow it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,48 +17,55 @@ if TYPE_CHECKING:
     from theory.regimes import Regime
 
 DELTA = 0.05
-"""At each step the band misses the truth with at most this probability."""
+"""Largest probability that the band misses the truth at a given step."""
 NORMAL = 1.96
-"""Standard errors in the band of a tracker without certificate."""
+"""Half-width in standard errors of the band of a tracker without certificate."""
 
 
 class Followed(NamedTuple):
-    """What one tracker did, (T, K) each."""
+    """Truth, estimate and band of one tracker, (T, K) each."""
 
     truth: Array
     estimate: Array
     width: Array
-    """Half the width of the band."""
+    """Half-width of the band."""
     certified: bool
 
 
-@click.command("run", cls=printing.OneLine)
+COLUMNS = {
+    "tracker": "Spec of the tracker, with its default arguments.",
+    "rmse": "Root mean squared error of the estimate over all steps.",
+    "bias": "Mean of estimate minus truth over all steps.",
+    "band": "Kind of the confidence band: 'certified' if it is proved to contain the truth with probability 95 % at "
+    "each step; 'own' if it is 1.96 standard errors of the tracker, because nothing is proved (the gains depend on the "
+    "data, the visits on the noise, or the drift has no bound).",
+    "half width": "Half-width of the band at the last step.",
+    "coverage": "Share of the steps at which the truth was inside the band.",
+}
+
+
+@click.command("run", cls=ExplainedCommand, columns=COLUMNS)
 @click.option("--regime", "regime_name", default="linear", show_default=True,
-              help="A regime by its name; any other word lists them.")  # fmt: skip
-@click.option("--tracker", "specs", multiple=True, default=("ema",), show_default=True, help="A tracker's spec.")
-@click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to show.")
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw truth, estimates and bands.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="Name of the regime; 'aria-sim regimes' lists them.")  # fmt: skip
+@click.option("--tracker", "specs",
+              callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
+              help="Spec of a tracker; repeat it for several.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(1, 1_000_000), default=400, show_default=True, help="Number of steps.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--region", type=click.IntRange(0), default=0, show_default=True, help="The region to report.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw truth, estimates and bands step by step.")
+@options.as_json
 def command(
     regime_name: str, specs: tuple[str, ...], steps: int, seed: int, region: int, plot: str | None, as_json: bool
 ) -> None:
-    """One run of a regime: how far the estimates were off, and how often the truth lay in their band; a row a tracker.
-
-    --plot draws the truth, the estimates and the bands step by step.
-
-    "certified" bands are proved: at each step they miss the truth with a probability of at most 5 %. Where there is no
-    certificate (gains that depend on the data, visits that depend on the noise, drift without bound) the band is the
-    tracker's own, 1.96 standard errors.
-    """
+    """Simulate one run of a regime and report the errors of trackers and the coverage of their confidence bands."""
     from aria import registry
-    from theory.simulate import bar
+    from aria.progress import bar
 
     regime = named(regime_name)
     regions = regime.regions or 1
     if region >= regions:
-        raise printing.Refusal(f"--region must be below {regions}, the regions of {regime_name!r}, got {region}")
+        raise errors.Refusal(f"--region must be below {regions}, the regions of {regime_name!r}, got {region}")
     trackers = {registry.spec(part): part for part in map(registry.tracker, specs)}
     found: dict[str, Followed] = {}
     with bar("running", hidden=steps * len(trackers) < 10_000) as progress:
@@ -67,24 +75,24 @@ def command(
             def tick(at: int, before: int = before) -> None:
                 progress(before + at, steps * len(trackers))
 
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 found[name] = _follow(tracker, regime, steps, seed, tick)
     rows = [_row(name, part, region) for name, part in found.items()]
     if plot is not None:
         _draw(plot, regime_name, regime, found, region)
     if as_json:
-        click.echo(printing.as_json({"regime": regime_name, "steps": steps, "seed": seed, "trackers": rows}))
+        click.echo(tables.as_json({"regime": regime_name, "steps": steps, "seed": seed, "trackers": rows}))
         return
     click.echo(f"{regime_name}, {steps} steps, region {region} of {regions}")
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
 
 
 def named(name: str) -> Regime:
-    """The regime of this name, or one line that lists them."""
+    """The regime called ``name``; an error that lists all names if there is none."""
     from theory.regimes import NAMED
 
     if name not in NAMED:
-        raise printing.Refusal(f"unknown regime {name!r}; there are: {', '.join(sorted(NAMED))}")
+        raise errors.Refusal(f"unknown regime {name!r}; there are: {', '.join(sorted(NAMED))}")
     return NAMED[name]
 
 
@@ -105,7 +113,7 @@ def _row(name: str, part: Followed, region: int) -> dict[str, object]:
 
 
 def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: Callable[[int], None]) -> Followed:
-    """One replica of the regime, step by step."""
+    """Simulate one replica of the regime step by step."""
     import numpy as np
     import torch
 
@@ -114,7 +122,7 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
     from theory.world import World
 
     if tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"trackers must estimate the mean, got one of the {tracker.statistic}: {tracker!r}")
+        raise errors.Refusal(f"trackers must estimate the mean, got one of the {tracker.statistic}: {tracker!r}")
     shape = (1, regime.regions or 1)
     world = World(regime, Random(draws.step_seed(seed, 0), shape))
     state = tracker.init(shape)
@@ -133,7 +141,7 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
 
 
 def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
-    """Within which the truth lies with probability 1 - DELTA; infinite for regions never seen."""
+    """Radius that contains the truth with probability 1 - DELTA; infinite for regions that were never visited."""
     import numpy as np
 
     from theory import bounds
@@ -156,5 +164,5 @@ def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], regi
     if any(not np.array_equal(part.truth[:, region], truths["truth"]) for part in found.values()):
         truths = {f"truth under {spec}": part.truth[:, region] for spec, part in found.items()}
     shown = {spec: (part.estimate[:, region], part.width[:, region]) for spec, part in found.items()}
-    title = f"{name}: drift at most {regime.bound:.3g} a step, noise {regime.sigma:.3g}"
+    title = f"{name}: drift at most {regime.bound:.3g} per step, noise {regime.sigma:.3g}"
     plots.trajectories(title, truths, shown).write(path)

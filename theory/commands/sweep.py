@@ -1,4 +1,4 @@
-"""``aria-sim sweep``: error against a tracker's setting, or allocators in closed loop against the oracle."""
+"""``aria-sim sweep``: error as a function of a tracker's setting, or allocators in a closed loop beside the oracle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from theory import printing
+from aria.cli import errors, options, tables
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,28 +18,49 @@ if TYPE_CHECKING:
     from theory.regimes import Regime
 
 SETTLED = 600
-"""Steps by default: the second half of them is looked at."""
+"""Default number of steps; errors are averaged over the second half."""
 ALLOCATED = 150
-"""Steps by default where allocators are compared: before all of the discrepancy is trained away."""
+"""Default number of steps for comparing allocators: before all of the discrepancy is trained away."""
 LARGEST = 1e6
-"""The largest value tried: a window of so many steps fills the memory of a small machine."""
+"""Largest value to try: a window of this many steps fills the memory of a small machine."""
 OCTAVES = 3
-"""How far the sweep goes to either side of the theoretical optimum."""
+"""Range of the sweep to either side of the theoretical optimum."""
 NO_DRIFT = 0.05
-"""Centre of the swept rates where theory has no best one: nothing moves, or without bound."""
+"""Centre of the swept rates if there is no theoretical optimum: no drift, or drift without bound."""
 
 
-@click.command("sweep", cls=printing.OneLine)
-@click.option("--tracker", "spec", default="ema", show_default=True, help="A spec without the swept setting.")
+COLUMNS = {
+    "rate, size, …": "Value of the setting that is swept.",
+    "mse": "Measured mean squared error over the second half of the steps.",
+    "±": "Half-width of a 99 % confidence interval of the column before it.",
+    "bound": "Proved bound of the mean squared error for the regime's largest drift and noise; a dash without one.",
+    "mse/bound": "Ratio of the two; 1 if the bound is attained.",
+    "allocator": "With --allocator: spec of the allocator.",
+    "left": "With --allocator: mean discrepancy that is left after the last step, as a share of the mean at the start; "
+    "smaller is better.",
+    "oracle": "What the same allocator leaves if it is given the true values instead of the estimates.",
+    "uniform": "What a uniform allocation leaves.",
+    "× won": "Share of the oracle's lead over the uniform allocation that remains with estimates; below 0 if uniform "
+    "is better, a dash if the oracle has no lead.",
+}
+
+
+@click.command("sweep", cls=ExplainedCommand, columns=COLUMNS)
+@click.option("--tracker", "spec", callback=options.part("tracker"), default="ema", show_default=True,
+              help="Spec of the tracker, without the swept setting.")  # fmt: skip
 @click.option("--over", help="The setting to sweep; by default rate for ema and size for window.")
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
-@click.option("--allocator", "allocators", multiple=True, help="Compare allocators in closed loop instead.")
-@click.option("--regime", "regime_name", help="A regime by its name [default: linear, or closed-loop]")
-@click.option("--steps", type=click.IntRange(2, 1_000_000), help="[default: 600, or 150 for allocators]")
-@click.option("--replicas", type=click.IntRange(2, 1_000_000), default=1000, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--plot", callback=printing.figure, metavar="FILE", help="Draw error against setting.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True,
+              help="Compare allocators instead; repeat it for several.")  # fmt: skip
+@click.option("--regime", "regime_name",
+              help="Name of the regime; 'aria-sim regimes' lists them  [default: linear, or closed-loop]")  # fmt: skip
+@click.option("--steps", type=click.IntRange(2, 1_000_000),
+              help="Number of steps  [default: 600, or 150 for allocators]")  # fmt: skip
+@click.option("--replicas", type=click.IntRange(2, 1_000_000), default=1000, show_default=True,
+              help="Number of simulated runs.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--plot", callback=options.figure, metavar="FILE", help="Draw the error as a function of the setting.")
+@options.as_json
 def command(
     spec: str,
     over: str | None,
@@ -51,12 +73,9 @@ def command(
     plot: str | None,
     as_json: bool,
 ) -> None:
-    """Mean squared error over the second half of a run, for several settings of a tracker.
+    """Measure the error of a tracker for several values of a setting, beside the proved bound.
 
-    The bound and the optimum are those proved for the regime's largest drift and noise. With --allocator: what
-    discrepancy training leaves under each allocator, led by the tracker's estimates, and led by the truth ("oracle");
-    "× won" is the share of the oracle's lead over a uniform allocation that remains: below 0 where uniform wins, empty
-    where the oracle does not lead.
+    With --allocator, measure instead how much discrepancy is left when allocators decide what is trained.
     """
     from theory import closed_loop
     from theory.commands.run import named
@@ -64,7 +83,7 @@ def command(
     steps = steps or (ALLOCATED if allocators else SETTLED)
     if allocators:
         if over or values or plot:
-            raise printing.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
+            raise errors.Refusal("--allocator compares allocators: leave out --over, --values and --plot")
         name = regime_name or "closed-loop"
         rows = closed_loop.measure_allocators(spec, allocators, name, named(name), steps, replicas, seed)
         optimum = None
@@ -72,10 +91,10 @@ def command(
         name = regime_name or "linear"
         rows, optimum = _settings(spec, over, values, name, named(name), steps, replicas, seed, plot)
     if as_json:
-        click.echo(printing.as_json({"regime": name, "steps": steps, "optimum": optimum, "rows": rows}))
+        click.echo(tables.as_json({"regime": name, "steps": steps, "optimum": optimum, "rows": rows}))
         return
     click.echo(f"{name}, {steps} steps, {replicas} replicas")
-    click.echo(printing.table(rows))
+    click.echo(tables.table(rows))
     if optimum is not None:
         click.echo(f"theoretical optimum: {optimum:.4g}")
 
@@ -91,7 +110,7 @@ def _settings(
     seed: int,
     plot: str | None,
 ) -> tuple[list[dict[str, object]], float | None]:
-    """One row for each value, and the theoretical optimum where there is one."""
+    """One row for each value, and the theoretical optimum if there is one."""
     from aria import registry
     from theory.errors import Z99
 
@@ -113,44 +132,45 @@ def _settings(
 
 
 def _swept(spec: str, family: str, over: str | None) -> str:
-    """The setting to sweep, which the spec must leave open."""
+    """The setting to sweep, which must not be in the spec."""
     from aria import registry
 
     over = over or {"ema": "rate", "window": "size"}.get(family)
     if over is None:
-        takes = [field.name for field in fields(registry.tracker(spec))]  # type: ignore[arg-type]  # as the contract says
-        known = ", ".join(takes) or "none"
-        raise printing.Refusal(f"give --over, the setting of {family!r} to sweep; it has {known}")
+        settings = [field.name for field in fields(registry.tracker(spec))]  # type: ignore[arg-type]  # as the contract says
+        known = ", ".join(settings) or "none"
+        raise errors.Refusal(f"give --over, the setting of {family!r} to sweep; it has {known}")
     if re.search(rf"\b{re.escape(over)}\s*=", spec):
-        raise printing.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
+        raise errors.Refusal(f"{over} is swept: leave it out of --tracker, got {spec!r}")
     return over
 
 
 def _errors(trackers: list[Tracker], regime: Regime, steps: int, replicas: int, seed: int) -> list[Tensor]:
     """(R,) mean squared error of each tracker over regions and the second half of the steps."""
-    from theory.simulate import bar, simulate
+    from aria.progress import bar
+    from theory.simulate import simulate
 
     burn, work = steps // 2, replicas * (regime.regions or 1) * steps * len(trackers)
-    errors = []
+    means = []
     with bar("sweeping", hidden=work < 30_000_000) as progress:
         for i, tracker in enumerate(trackers):
 
             def tick(done: int, total: int, i: int = i) -> None:
                 progress(i * total + done, len(trackers) * total)
 
-            with printing.blamed_on(tracker):
+            with errors.failures_of(tracker):
                 found = simulate(
                     tracker, regime, steps=steps, replicas=replicas, burn=burn, record=("sums",), seed=seed,
                     progress=tick,
                 )  # fmt: skip
-            errors.append((found["sum e²"] / (steps - burn)).mean(1))
-    return errors
+            means.append((found["sum e²"] / (steps - burn)).mean(1))
+    return means
 
 
 def _draw(
     plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
 ) -> None:
-    """Error against setting, with what is proved of each where something is."""
+    """Draw the error as a function of the setting, with the bound if there is one for every value."""
     from theory import plots
 
     def numbers(name: str) -> list[float]:
@@ -175,14 +195,14 @@ def _values(text: str) -> list[float]:
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
-        raise printing.Refusal(f"--values must be numbers separated by commas, got {text!r}") from None
+        raise errors.Refusal(f"--values must be numbers separated by commas, got {text!r}") from None
     if unfit := [value for value in values if not abs(value) <= LARGEST]:
-        raise printing.Refusal(f"--values must be at most {LARGEST:g}, got {unfit[0]:g}")
+        raise errors.Refusal(f"--values must be at most {LARGEST:g}, got {unfit[0]:g}")
     return values
 
 
 def _covered(regime: Regime, proved: str | None) -> bool:
-    """Whether a closed form holds: bounded drift, one observation a visit, a window only where visits are certain."""
+    """Whether a closed form holds: bounded drift, one observation per visit, and for a window visits at every step."""
     certain = proved == "rate" or (regime.least == 1 and not regime.visits.adaptive)
     one = not regime.visits.batched or regime.least == 1
     return proved is not None and regime.bound < float("inf") and regime.least > 0 and certain and one
@@ -202,7 +222,7 @@ def _grid(over: str, proved: str | None, optimum: float | None) -> list[float]:
     """Half octaves around the optimum."""
     if proved is None:
         known = "the rate of ema and the size of window"
-        raise printing.Refusal(f"give --values for {over!r}: theory has an optimum for {known} only")
+        raise errors.Refusal(f"give --values for {over!r}: there is a theoretical optimum for {known} only")
     factors = [2 ** (i / 2) for i in range(-2 * OCTAVES, 2 * OCTAVES + 1)]
     if proved == "size":
         return sorted({float(max(round((optimum or 1 / NO_DRIFT) * factor), 1)) for factor in factors})
@@ -210,7 +230,7 @@ def _grid(over: str, proved: str | None, optimum: float | None) -> list[float]:
 
 
 def _bound(regime: Regime, proved: str | None, value: float, steps: int) -> float | None:
-    """What is proved of the error at every step of the second half."""
+    """Bound of the error that holds at every step of the second half."""
     from theory import bounds
 
     if not _covered(regime, proved):
@@ -218,6 +238,6 @@ def _bound(regime: Regime, proved: str | None, value: float, steps: int) -> floa
     s, d, q, adaptive = regime.sigma, regime.bound, regime.least, regime.adaptive
     if proved == "size":
         return float(bounds.window_mse(value, s, d, adaptive=adaptive)) if value <= steps // 2 else None
-    if (1 - q * value) ** (steps // 2) > 1e-3:  # not settled: its first observations still count too much
+    if (1 - q * value) ** (steps // 2) > 1e-3:  # not settled: the first observations still have too much weight
         return None
     return float(bounds.asynchronous_mse(value, q, s, d, adaptive=adaptive))

@@ -1,4 +1,4 @@
-"""``aria-sim verify``: every claim as one line of a table, and what became of the mutants that must make it fall."""
+"""``aria-sim verify``: every claim as one line of a table, with the mutants that must make it fail."""
 
 from __future__ import annotations
 
@@ -6,40 +6,55 @@ import functools
 import json
 import os
 import re
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from theory import printing
+from aria.cli import errors, options
+from aria.progress import bar
+from theory.columns import ExplainedCommand
 
 if TYPE_CHECKING:
     from aria.interfaces import Tracker
 
 FULL = 6.0
-"""Replicas of a full run in units of a quick one."""
+"""Replicas of a full run in units of those of a quick run."""
 MOST_AT_ONCE = 8
-"""Claims judged at once, where there are as many cores: each has threads of its own for its larger runs."""
+"""Most claims judged in parallel, given as many cores: each uses threads of its own for larger runs."""
 
 
-@click.command("verify", cls=printing.OneLine)
-@click.option("--quick/--full", "quick", default=True, help="Some claims in about a minute, or all with more replicas.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document instead of a table.")
-@click.option(
-    "--tracker", "spec", metavar="SPEC", help="Put this tracker through the regimes instead; certifies nothing."
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The result is a function of it.")
+COLUMNS = {
+    "statement": "Name of the statement, such as T3-A; see docs/theory.md.",
+    "regime": "The simulated regime.",
+    "tracker or allocator": "What was simulated; a foil is a tracker that is not shipped and serves as a comparison.",
+    "claim": "Measured quantity and its reference: = for an equality, ≤ for a bound, > for a value that must be "
+    "exceeded.",
+    "ratio": "Measured value divided by the reference, ± the half-width of a confidence interval that misses with "
+    "probability 10⁻⁶ (divided between the checks of a claim); in parentheses the value itself if the reference is 0.",
+    "× limit": "Certified error divided by the smallest error that any linear tracker can certify; with --tracker the "
+    "measured error instead, which is below 1 if the regime is easier than its worst case.",
+    "verdict": "'holds', or 'FALLS' if a check of the claim failed.",
+    "killed": "Mutants detected, of those that can be detected. A mutant is a wrong formula or a tracker with a wrong "
+    "parameter; it must make the claim fail.",
+    "underpowered": "Number of mutants whose effect is too small to be detected with this sample size; try --full.",
+    "mse, steps 301-600": "With --tracker: measured mean squared error with its confidence interval.",
+    "bias": "With --tracker: mean of estimate minus truth.",
+}
+
+
+@click.command("verify", cls=ExplainedCommand, columns=COLUMNS)
+@click.option("--quick/--full", "quick", default=True, help="Most claims, or all claims with more replicas.")
+@options.as_json
+@click.option("--tracker", "spec", callback=options.part("tracker"), metavar="SPEC",
+              help="Instead, measure the errors of this tracker in every regime.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 def command(quick: bool, as_json: bool, spec: str | None, seed: int) -> None:
-    """Check every claim about the shipped trackers and allocators.
+    """Check every claim about the shipped trackers and allocators by simulation.
 
-    ratio is what was measured over the reference, with the half-width of an interval that misses with probability
-    10⁻⁶ (shared by the checks of a claim); × limit is what is certified over the best any linear tracker could
-    certify. A mutant is a wrong formula, or a tracker with a wrong parameter: it must make the claim fall, unless the
-    sample could not tell the two apart (underpowered). A foil is a tracker nobody ships, there to make a point.
-
-    Exits with 0 if every claim holds and every mutant that could be told is killed, 1 if not, 2 for bad usage.
+    Exit code: 0 if every claim holds and every mutant that can be detected is killed, 1 if not, 2 for a mistake in the
+    command.
     """
     shown, sound = _trials(_tracker(spec), quick, seed) if spec is not None else measure_claims(quick, seed)
     click.echo(json.dumps(shown, ensure_ascii=False, indent=1, allow_nan=False) if as_json else _text(shown))
@@ -58,13 +73,13 @@ def measure_claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
     began, verdicts = time.perf_counter(), []
     judge = functools.partial(claims.judge, seed=seed, scale=1.0 if quick else FULL)
     with (
-        click.progressbar(length=len(chosen), label="claims", file=sys.stderr) as bar,
+        bar("claims") as progress,
         ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool,
     ):
         try:
             for verdict in pool.map(judge, chosen):
                 verdicts.append(verdict)
-                bar.update(1)
+                progress(len(verdicts), len(chosen))
         finally:
             pool.shutdown(cancel_futures=True)
     rows = [verdict.row() for verdict in verdicts]
@@ -104,7 +119,7 @@ def short(spec: str) -> str:
     return re.sub(r"\d+\.\d{5,}", lambda number: f"{float(number[0]):.4g}", short)
 
 
-# ----------------------------------------------------------------------------------------------- a tracker of one's own
+# ----------------------------------------------------------------------------------------------- a tracker of your own
 
 
 def _tracker(spec: str) -> Tracker:
@@ -112,12 +127,12 @@ def _tracker(spec: str) -> Tracker:
 
     tracker = registry.tracker(spec)
     if tracker.statistic not in ("mean", "constant"):
-        raise printing.Refusal(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
+        raise errors.Refusal(f"tracker must estimate the mean, got one of the {tracker.statistic}: {spec}")
     return tracker
 
 
 def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
-    """What a tracker achieves in every regime, measured; nothing here is certified."""
+    """Measured errors of a tracker in every regime; nothing is certified."""
     import math
 
     from aria import registry
@@ -129,17 +144,18 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
 
     steps, burn, replicas = 600, 300, 500 if quick else 5000
     rows: list[dict[str, Any]] = []
-    with click.progressbar(NAMED.items(), label="regimes", file=sys.stderr) as bar:
-        for name, regime in bar:
+    with bar("regimes") as progress:
+        for i, (name, regime) in enumerate(NAMED.items()):
+            progress(i, len(NAMED))
             try:
                 found = simulate(
                     tracker, regime, steps=steps, burn=burn, replicas=replicas, record=("sample", "sums"), seed=seed
                 )
             except Exception as error:  # a user's own code
-                raise printing.Refusal(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
+                raise errors.Refusal(f"{registry.spec(tracker)} failed in regime {name}: {_line(error)}") from None
             band = mean_interval(found["sum e²"].mean(-1) / (steps - burn), ALARM)
             if not math.isfinite(band.value):
-                raise printing.Refusal(f"{registry.spec(tracker)} gave an estimate that is not finite in regime {name}")
+                raise errors.Refusal(f"{registry.spec(tracker)} estimated a value that is not finite in regime {name}")
             drift = regime.bound
             known = 0 < drift < math.inf and regime.least > 0
             limit = float(asynchronous_linear_limit(regime.sigma, drift, regime.least)) if known else None
@@ -155,11 +171,12 @@ def _trials(tracker: Tracker, quick: bool, seed: int) -> tuple[dict[str, Any], b
                     "times_limit": band.value / limit if limit else None,
                 }
             )
+        progress(len(NAMED), len(NAMED))
     return {"kind": "tracker", "tracker": registry.spec(tracker), "regimes": rows, "seed": seed}, True
 
 
 def _line(error: Exception) -> str:
-    text = printing.one_line(str(error)) or "no message"
+    text = errors.one_line(str(error)) or "no message"
     return text if isinstance(error, ValueError) else f"{type(error).__name__}: {text}"
 
 
@@ -180,8 +197,8 @@ def _text(shown: dict[str, Any]) -> str:
         head = ("regime", "mse, steps 301-600", "bias", "× limit")
         table = _table(head, [_trial_line(row) for row in shown["regimes"]])
         note = (
-            "Measured, not certified. × limit: over the least worst-case mse of linear trackers for the regime's drift,"
-            "\nnoise and least visit rate; below 1 where the regime is kinder than its worst case."
+            "Measured, not certified. × limit: mse divided by the smallest worst-case mse of linear trackers for the"
+            "\ndrift, noise and smallest visit rate of the regime; below 1 if the regime is easier than its worst case."
         )
         return f"{short(shown['tracker'])}\n\n{table}\n\n{note}"
     subject, result = ("statement", "regime", "tracker or allocator"), ("verdict", "killed", "underpowered")

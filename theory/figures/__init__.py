@@ -1,4 +1,4 @@
-"""The figures of the report and the documents, one file each; naming a picture here is all a new one takes."""
+"""The figures of the report and the documents, one file each. To add a picture, list it here."""
 
 from types import MappingProxyType
 
@@ -30,4 +30,4 @@ FIGURES = MappingProxyType(
         "allocation": allocation.PICTURE,
     }
 )
-"""Every picture by its name, in the order of the report."""
+"""Every picture by name, in the order of the report."""

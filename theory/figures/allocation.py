@@ -1,4 +1,4 @@
-"""What training leaves where allocators follow estimates, beside what it would leave if they knew the truth."""
+"""Discrepancy left by training if allocators use estimates, beside the same allocators with the true values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = 150
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Discrepancy left in the regime closed-loop, as a share of what there was; rows in the order of ALLOCATORS."""
+    """Discrepancy left in the regime closed-loop, as a share of the start; rows in the order of ALLOCATORS."""
     count = replicas(300, size)
     found = closed_loop.measure_allocators(TRACKER, ALLOCATORS, "closed-loop", NAMED["closed-loop"], STEPS, count, seed)
     return [
@@ -28,7 +28,7 @@ def measure(seed: int, size: float) -> Rows:
             "allocator": row["allocator"],
             "left": row["left"],
             "left ±": row["plus_minus"],
-            "led by the truth": row["oracle"],
+            "with the true values": row["oracle"],
             "uniform": row["uniform"],
         }
         for row in found
@@ -36,15 +36,15 @@ def measure(seed: int, size: float) -> Rows:
 
 
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
-    """One line for each allocator: led by estimates and led by the truth."""
+    """One line for each allocator: with estimates and with the truth."""
     (panel,) = panels
     panel.set(
         title="regime closed-loop: four regions, levels 1, 2, 4, 8",
         xlabel=f"discrepancy left after {STEPS} steps (% of the start)",
     )
     places = list(range(len(rows)))
-    for index, name in ((0, "left"), (1, "led by the truth")):
-        label = ("led by the bank's estimates (99 % interval)", "led by the truth")[index]
+    for index, name in ((0, "left"), (1, "with the true values")):
+        label = ("with the bank's estimates (99 % interval)", "with the true values")[index]
         half = [100 * row["left ±"] if name == "left" else 0.0 for row in rows]
         panel.errorbar(
             [100 * value for value in column(rows, name)], [place + 0.24 * index - 0.12 for place in places],
@@ -59,10 +59,10 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 
 PICTURE = Picture(
-    "Allocators in a closed loop, beside the same rule led by the truth",
-    "Training lowers the discrepancy of what it visits, and the allocator decides visits by what the tracker "
-    "believes. Open marks are the same rules shown the truth. Knowing is not always better: Thompson sampling "
-    "without doubt sends all effort above the floor to the largest region.",
+    "Allocators in a closed loop, beside the same rule with the true values",
+    "Training reduces the discrepancy of the regions that it visits, and the allocator derives the visits from the "
+    "estimates. Open marks are the same rules with the true values. These are not always better: without uncertainty, "
+    "Thompson sampling sends all effort above the floor to the largest region.",
     measure,
     paint,
 )

@@ -1,4 +1,4 @@
-"""What a figure is: numbers that are measured when it is drawn, and how they are drawn."""
+"""What a figure is: a function that measures its numbers, and one that draws them."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from theory.verdict import Interval
 
 Rows = list[dict[str, Any]]
-"""Numbers and names under the names of their columns; "x ±" is the half-width of the interval around "x"."""
+"""Rows of numbers and names by column; "x ±" is the half-width of the confidence interval of "x"."""
 ALARM = 0.01
-"""Intervals in figures miss with this probability each."""
+"""Probability that a confidence interval in a figure misses."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure that can be drawn from any seed, and from more replicas by a larger ``size``."""
+    """A figure that can be drawn from any seed; a larger ``size`` means more replicas."""
 
     title: str
     caption: str
     measure: Callable[[int, float], Rows]
-    """Simulations and bounds, from the seed and the size."""
+    """Computes simulations and bounds from the seed and the size."""
     paint: Callable[[Rows, Sequence[Axes]], None]
     panels: int = 1
 
@@ -47,7 +47,7 @@ def replicas(count: int, size: float) -> int:
 
 
 def time_mean(found: Errors, name: str) -> Interval:
-    """The mean over regions and the steps after burn of what was summed, from independent replicas."""
+    """The mean over regions and the steps after burn of a recorded sum, from independent replicas."""
     from theory.verdict import mean_interval
 
     return mean_interval(found[name].mean(-1) / (found.steps - found.burn), ALARM)

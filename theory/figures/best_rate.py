@@ -1,4 +1,4 @@
-"""The best rate by how fast the target moves."""
+"""The best rate as a function of drift."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from aria import plots
 from aria.trackers import EMA
 from theory import bounds
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RATES = tuple(2.0 ** (-i / 8) for i in range(64))
-"""Rates tried, 9 % apart and wherever the best one is: those within a factor 2 of it."""
+"""Rates, 9 % apart; those within a factor 2 of the best one are tried."""
 
 
 def measure(seed: int, size: float) -> Rows:
-    """The best rates in theory, and the best of a grid of simulated EMAs on a line."""
+    """The best rates according to theory, and the best of a grid of simulated EMAs on a line."""
     return [
         {
             "D/σ": drift,
@@ -54,14 +54,14 @@ def _best_of_grid(drift: float, count: int, seed: int) -> float:
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Rate by drift."""
     (panel,) = panels
-    panel.set(title="The best rate of an EMA", xlabel="drift a step over noise, D/σ", ylabel="rate b")
+    panel.set(title="The best rate of an EMA", xlabel="drift per step over noise, D/σ", ylabel="rate b")
     fine = np.geomspace(1e-3, 2.0, 120)
     for index, (label, rate) in enumerate(
         (
             ("best for a fixed path (T4)", bounds.ema_best_rate(1.0, fine, adaptive=False)),
             ("best for a closed loop (T4)", bounds.ema_best_rate(1.0, fine)),
             ("where certificate_gain settles (T8)", bounds.certificate_gain_rate(1.0, fine)),
-            ("where kalman settles, told τ = D (T7)", bounds.kalman_steady(1.0, fine).gain),
+            ("where kalman settles with τ = D (T7)", bounds.kalman_steady(1.0, fine).gain),
         )
     ):
         plots.curve(panel, index, fine.tolist(), np.asarray(rate).tolist(), label)
@@ -74,8 +74,8 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 PICTURE = Picture(
     "The best rate by drift",
     "For small drift the best rate is (2D/σ)^(2/3), whether or not the drift may react; the certificate-gain "
-    "tracker finds it from its own certificate. A Kalman filter told that D is the step of a random walk uses a "
-    "rate of about D/σ, far too slow for anything that keeps its direction.",
+    "tracker finds it from its own certificate. A Kalman filter that assumes a random walk with steps of size D uses "
+    "a rate of about D/σ, far too small for a drift that keeps its direction.",
     measure,
     paint,
 )

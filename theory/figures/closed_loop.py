@@ -47,7 +47,7 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     (panel,) = panels
     panel.set(
         title=f"EMA of rate {RATE:g} in a closed loop",
-        xlabel="drift a step over noise, D/σ",
+        xlabel="drift per step over noise, D/σ",
         ylabel="mean squared error / textbook bound",
     )
     fine = np.geomspace(DRIFTS[0], DRIFTS[-1], 60)
@@ -66,9 +66,9 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "A closed loop breaks the textbook bound",
-    "The textbook bound D²a²/b² + σ²b/(2−b) is exact where the target's path was fixed beforehand. Where the drift "
-    "may look at the estimate, as when a tracker steers training, it is exceeded: by up to a third, attained here "
-    "by drift that always runs away from the estimate in noise of two values. The bound T3-A is the one that holds.",
+    "The textbook bound D²a²/b² + σ²b/(2−b) is exact if the path of the target is fixed in advance. If the drift "
+    "may depend on the estimate, as when a tracker steers training, it is exceeded by up to a third, attained here "
+    "by drift that always moves away from the estimate, with two-valued noise. T3-A is the bound that holds.",
     measure,
     paint,
 )

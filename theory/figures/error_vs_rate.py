@@ -1,4 +1,4 @@
-"""Error of an average by its rate: too slow lags, too fast is noisy, and theory says where the best one is."""
+"""Error of an average as a function of its rate: a small rate lags, a large rate is noisy; the best is between."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from aria import plots
 from aria.trackers import EMA
 from theory import bounds, limits
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime, SignAdversary, TwoPoint
 from theory.simulate import simulate
@@ -25,7 +25,7 @@ RATES = tuple(float(rate) for rate in np.geomspace(0.04, 0.9, 13))
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Mean squared error of the EMA at drift 0.05 a step and noise of variance 1, with the proved bounds."""
+    """Mean squared error of the EMA at drift 0.05 per step and noise of variance 1, with the proved bounds."""
     rows = []
     for rate in RATES:
         steps = int(12 / rate) + 10
@@ -54,7 +54,7 @@ def measure(seed: int, size: float) -> Rows:
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Error by rate, with the best rates marked."""
     (panel,) = panels
-    panel.set(title=f"EMA, drift {DRIFT:g} σ a step", xlabel="rate b of the EMA", ylabel="mean squared error (σ²)")
+    panel.set(title=f"EMA, drift {DRIFT:g} σ per step", xlabel="rate b of the EMA", ylabel="mean squared error (σ²)")
     fine = np.geomspace(RATES[0], RATES[-1], 120)
     for index, (name, bound, adaptive) in enumerate(
         (("steady drift", "bound, fixed path", False), ("closed loop", "bound, closed loop", True))
@@ -74,9 +74,9 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "Error by rate",
-    "A slow average lags behind, a fast one follows the noise. Dots are the shipped EMA in simulation, against "
-    "steady drift and against the worst closed loop; lines are the bounds both attain; dotted lines the rates T4 "
-    "names best.",
+    "A slow average lags behind, a fast one follows the noise. Dots are simulations of the shipped EMA with steady "
+    "drift and in the worst closed loop; lines are the bounds, which both attain; dotted lines are the best rates "
+    "according to T4.",
     measure,
     paint,
 )

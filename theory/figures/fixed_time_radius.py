@@ -1,4 +1,4 @@
-"""A confidence radius for a fixed step is too small where the noise decides the visits."""
+"""A confidence radius for a fixed step is too small if the visits depend on the noise."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 RATE = 0.1
 REST = 0.05
-"""Probability of a visit where the error is beyond the radius; of any visit where a coin decides."""
+"""Probability of a visit if the error exceeds the radius, and of any visit if visits are independent."""
 STEPS = 400
 DELTAS = (0.1, 0.03, 0.01, 0.003)
 SERIES = {
-    "coin": "visits by a coin, radius for a fixed step",
-    "selective": "errors left alone, radius for a fixed step",
-    "union": "errors left alone, radius for adaptive visits",
+    "coin": "independent visits, radius for a fixed step",
+    "selective": "selective visits, radius for a fixed step",
+    "union": "selective visits, radius for adaptive visits",
 }
 
 
 def measure(seed: int, size: float) -> Rows:
-    """How often the error is beyond the radius of the tracker's own certificate; nothing moves, noise is normal."""
+    """Share of errors beyond the radius of the tracker's own certificate, without drift and with normal noise."""
     settled = bounds.ema_profile(RATE)
     rows = []
     for delta in DELTAS:
@@ -62,15 +62,15 @@ def _misses(visits: Visits, delta: float, times: int, count: int, seed: int) -> 
 
 
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
-    """Misses against the promise."""
+    """Measured share of misses as a function of the nominal one."""
     (panel,) = panels
     panel.set(
         title=f"EMA of rate {RATE:g}, step {STEPS}",
-        xlabel="promised: at most δ",
+        xlabel="nominal: at most δ",
         ylabel="measured share of errors beyond the radius",
     )
     x = np.array(column(rows, "δ"))
-    panel.plot(x, x, color=plots.INK, lw=1, label="as promised")
+    panel.plot(x, x, color=plots.INK, lw=1, label="nominal")
     for index, (name, label) in zip((0, 1, 2), SERIES.items(), strict=True):
         value = np.array(column(rows, name))
         seen = value > 0
@@ -89,10 +89,10 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "Fixed-time radii are invalid under adaptive visits",
-    "A radius that holds with probability 1−δ at any one step fixed beforehand fails more often where errors decide "
-    "the visits: here a region is visited for sure while its error is within the radius and with probability "
-    f"{REST:g} beyond, so that large errors stay. The radius for adaptive visits (T16-4) pays for every number of "
-    "visits there could have been, and holds.",
+    "A radius that holds with probability 1−δ at any one step fixed in advance fails more often if errors decide the "
+    "visits: here a region is always visited while its error is within the radius and with probability "
+    f"{REST:g} otherwise, so that large errors persist. The radius for adaptive visits (T16-4), a union bound over the "
+    "number of visits, holds.",
     measure,
     paint,
 )

@@ -1,4 +1,4 @@
-"""What rare visits cost: not noise, unless they are chosen against you, but drift that goes unseen."""
+"""The cost of rare visits: not more noise, unless visits depend on the error, but more drift between visits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VISITS = (1.0, 0.5, 0.2, 0.1, 0.05)
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Mean squared error by visit probability: at rest, by a coin and selectively; and on a line at the best rate."""
+    """Mean squared error by visit probability: without drift (independent, selective), and on a line."""
     noise = float(bounds.ema_mse(RATE, 1.0, 0.0, adaptive=False))
     rows = []
     for q in VISITS:
@@ -57,20 +57,20 @@ def measure(seed: int, size: float) -> Rows:
 
 
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
-    """Error by visit probability, at rest and on a line."""
+    """Error as a function of visit probability, without drift and on a line."""
     x, y = "probability of a visit, q", "mean squared error (σ²)"
     rest, line = panels
-    rest.set(title=f"at rest, EMA of rate {RATE:g}", xlabel=x, ylabel=y)
-    line.set(title=f"drift {DRIFT:g} σ a step, EMA of the best rate", xlabel=x, ylabel=y)
+    rest.set(title=f"no drift, EMA of rate {RATE:g}", xlabel=x, ylabel=y)
+    line.set(title=f"drift {DRIFT:g} σ per step, EMA of the best rate", xlabel=x, ylabel=y)
     q = column(rows, "q")
     fine = np.geomspace(VISITS[-1], 1.0, 60)
     floor = column(rows, "F")[0]
-    plots.curve(rest, 0, fine.tolist(), [floor] * fine.size, "F: visits by a coin (T10, exact)")
+    plots.curve(rest, 0, fine.tolist(), [floor] * fine.size, "F: independent visits (T10, exact)")
     worst = np.asarray(bounds.asynchronous_mse(RATE, fine, 1.0, 0.0))
-    plots.curve(rest, 1, fine.tolist(), worst.tolist(), "F/q: visits chosen by the error (T12)")
-    plots.dots(rest, 0, q, column(rows, "coin"), column(rows, "coin ±"), "by a coin, simulated")
+    plots.curve(rest, 1, fine.tolist(), worst.tolist(), "F/q: visits selected by the error (T12)")
+    plots.dots(rest, 0, q, column(rows, "coin"), column(rows, "coin ±"), "independent, simulated")
     plots.dots(
-        rest, 1, q, column(rows, "selective"), column(rows, "selective ±"), "chosen, with rare shocks, simulated"
+        rest, 1, q, column(rows, "selective"), column(rows, "selective ±"), "selective, with rare shocks, simulated"
     )
     best = np.asarray(bounds.asynchronous_best_mse(fine, 1.0, DRIFT, adaptive=False))
     plots.curve(line, 0, fine.tolist(), best.tolist(), "best EMA (T10, exact)")
@@ -82,10 +82,9 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "Rare visits do not add noise, they add drift",
-    "A region that is visited by chance has the same noise F = σ²b/(2−b) however rarely it is visited: an average "
-    "of its last visits is as good as before, only older. Its error grows to F/q only where the error itself keeps "
-    "visits away. What rare visits do cost is drift: D/q of it between two visits, and an error that grows as q to "
-    "the power −2/3.",
+    "With independent visits the noise is F = σ²b/(2−b), however rare they are: the average of the last visits is as "
+    "accurate as before, only older. The error grows to F/q only if large errors themselves prevent visits. Rare "
+    "visits do cost accuracy through drift: D/q between two visits, and an error that grows as q to the power −2/3.",
     measure,
     paint,
     panels=2,

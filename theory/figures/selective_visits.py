@@ -1,4 +1,4 @@
-"""A tracker whose estimates decide who is visited estimates too low."""
+"""A tracker whose estimates decide the visits estimates too low."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS, BURN = 600, 200
 
 
 def measure(seed: int, size: float) -> Rows:
-    """Mean error of two equal regions at rest, of level 1, drawn by a softmax of their own estimates."""
+    """Mean error of two equal regions of level 1 without drift, visited according to a softmax of their estimates."""
     rows = []
     for temperature in TEMPERATURES:
         # q = floor/2 + (1-floor)/(1 + exp((m' - m)/T)): at m = m' it is 1/2 and its slope (1-floor)/(4T)
@@ -48,10 +48,10 @@ def measure(seed: int, size: float) -> Rows:
 
 
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
-    """Mean error by how strongly visits follow estimates, in per cent of the level."""
+    """Mean error (% of the level) as a function of how strongly visits depend on estimates."""
     (panel,) = panels
     panel.set(
-        title=f"Two equal regions at rest, noise {SIGMA:g} of their level",
+        title=f"Two equal regions without drift, noise {SIGMA:g} of their level",
         xlabel="how visits follow the estimate, d ln q/dμ (1/level)",
         ylabel="mean error (% of the level)",
     )
@@ -70,9 +70,9 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "Selective visits bias estimates low",
-    "An allocator that prefers what looks large comes back late to what looks small by chance, so too-low estimates "
-    "live longer than too-high ones. Averaged over time the estimate is low; averaged over visits, or with residual "
-    "importance weights (T14), it is not.",
+    "An allocator that prefers large estimates returns late to regions whose estimate is too low by chance, so low "
+    "estimates last longer than high ones. Averaged over time the estimate is too low; averaged over visits, or with "
+    "residual importance weights (T14), it is not.",
     measure,
     paint,
 )

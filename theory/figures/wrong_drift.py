@@ -1,4 +1,4 @@
-"""A filter tuned for one kind of drift under the other."""
+"""A filter tuned for one kind of drift, used with the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from aria import plots
 from aria.trackers import EMA, Kalman
 from theory import bounds
-from theory.endpoint import synchronous
+from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Drift, Linear, RandomWalk, Regime
 from theory.verdict import mean_interval
@@ -47,7 +47,7 @@ def _rates(drift: float) -> tuple[float, float]:
 
 def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """One panel for each kind of drift."""
-    x, y = "drift a step over noise, D/σ or τ/σ", "mean squared error (σ²)"
+    x, y = "drift per step over noise, D/σ or τ/σ", "mean squared error (σ²)"
     fine = np.geomspace(DRIFTS[0], DRIFTS[-1], 60)
     gains = np.asarray(bounds.kalman_steady(1.0, fine).gain)
     best = np.asarray(bounds.ema_best_rate(1.0, fine, adaptive=False))
@@ -58,7 +58,7 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
                 if course == "line"
                 else bounds.ema_mse_random_walk(rates, 1.0, fine)
             )
-            label = ("Kalman, told τ = D", "EMA, best for a line")[index]
+            label = ("Kalman with τ = D", "EMA, best for a line")[index]
             plots.curve(panel, index, fine.tolist(), np.asarray(exact).tolist(), f"{label} (exact)")
             half = column(rows, f"{course}, {name} ±")
             plots.dots(
@@ -70,9 +70,9 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 
 PICTURE = Picture(
     "A Kalman filter tuned to the wrong kind of drift",
-    "“Moves by at most D a step” and “takes random steps of size D” are different contracts. A random walk's moves "
-    "cancel, so its filter averages long; on a line the same filter lags so far behind that its error is nearly "
-    "that of a single observation. The other mistake, an average for a line on a walk, costs less.",
+    "“Moves by at most D per step” and “takes random steps of size D” are different assumptions. The steps of a random "
+    "walk cancel, so its filter averages over a long time; on a line the same filter lags so far behind that its error "
+    "is nearly that of a single observation. The opposite mistake, an average for a line on a walk, costs less.",
     measure,
     paint,
     panels=2,

@@ -1,4 +1,4 @@
-"""Regimes: how the truth moves, what hides it, what is seen of it. Exporting a class here is all a new one takes."""
+"""Regimes: how the truth moves, what noise is added, and when it is observed. To add a part, export its class here."""
 
 from theory.regimes.base import Drift, Noise, Past, Path, Process, Seen, Visits
 from theory.regimes.conformance import check_process
@@ -15,13 +15,14 @@ from theory.regimes.drift import (
     Sinusoid,
     Stationary,
 )
-from theory.regimes.named import NAMED
+from theory.regimes.named import DESCRIBED, NAMED
 from theory.regimes.noise import Gaussian, Heteroscedastic, Rademacher, Sparse, StudentT, TwoPoint
 from theory.regimes.randomness import Random
 from theory.regimes.regime import Regime
 from theory.regimes.visits import Allocated, Bernoulli, Binomial, EveryStep, Selective
 
 __all__ = [
+    "DESCRIBED",
     "NAMED",
     "Allocated",
     "Bernoulli",

@@ -1,4 +1,4 @@
-"""How the truth moves: along known lines, at random, in answer to effort, or against the tracker."""
+"""How the truth moves: on a fixed path, at random, in response to training, or against the tracker."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def _zero_words(shape: tuple[int, int], device: Device) -> State:
     return {"word": torch.zeros(shape, dtype=torch.int64, device=device)}
 
 
-# ------------------------------------------------------------------------------------------------- known beforehand
+# ------------------------------------------------------------------------------------------------- fixed in advance
 
 
 @dataclass(frozen=True)
 class Stationary(Path):
-    """A truth that stays where it is.
+    """A truth that does not move.
 
     >>> Stationary().bound()
     0.0
@@ -44,7 +44,7 @@ class Stationary(Path):
 
 @dataclass(frozen=True)
 class Linear(Path):
-    r"""The worst oblivious drift, at which T1 holds with equality: :math:`d_t = slope`.
+    r"""The worst oblivious drift, for which T1 holds with equality: :math:`d_t = slope`.
 
     >>> Linear(slope=-0.5).bound()
     0.5
@@ -68,7 +68,7 @@ class Linear(Path):
 
 @dataclass(frozen=True)
 class Sinusoid(Path):
-    r"""A wave: :math:`\mu_t = level + A\sin\omega t`.
+    r"""A sine wave: :math:`\mu_t = level + A\sin\omega t`.
 
     So :math:`|d_t| \le 2A\sin(\omega/2)` for :math:`\omega\le\pi`.
 
@@ -98,7 +98,7 @@ class Sinusoid(Path):
 
 @dataclass(frozen=True)
 class Decay(Path):
-    r"""A training curve that flattens: :math:`\mu_t = level + C r^t`, :math:`|d_t| \le C(1-r)`.
+    r"""Exponential decay, as of a training loss: :math:`\mu_t = level + C r^t`, :math:`|d_t| \le C(1-r)`.
 
     >>> decay = Decay(size=2.0, ratio=0.5)
     >>> decay.offset + decay.move(1) + decay.move(2)
@@ -129,7 +129,7 @@ class Decay(Path):
 
 @dataclass(frozen=True)
 class Jump(Path):
-    """One jump of ``size`` at step ``at``, and rest before and after: k visits later an EMA still errs by J·a^k.
+    """One jump of ``size`` at step ``at``, constant before and after: k visits later an EMA is still off by J·a^k.
 
     >>> Jump(size=3.0, at=10).move(10)
     3.0
@@ -158,9 +158,9 @@ class Jump(Path):
 
 @dataclass(frozen=True)
 class RandomWalk(Drift):
-    r"""Independent steps :math:`d_t = trend + \xi_t` of variance ``size``², at which T2 holds with equality.
+    r"""Independent steps :math:`d_t = trend + \xi_t` of variance ``size``², for which T2 holds with equality.
 
-    :math:`\xi = \pm size` with a fair coin, so that :math:`|d_t| \le |trend| + size`; or normal, without bound.
+    :math:`\xi = \pm size` with equal probability, so that :math:`|d_t| \le |trend| + size`; or normal, unbounded.
 
     >>> RandomWalk(size=0.1, trend=0.5).bound()
     0.6
@@ -200,7 +200,7 @@ class RandomWalk(Drift):
 
 @dataclass(frozen=True)
 class ReflectedWalk(Drift):
-    """A fair walk of steps ±``size``, reflected at level ± ``width``; it never strays, and |d| ≤ size still holds.
+    r"""A bounded random walk: steps of ±``size``, reflected at level ± ``width``; \|d\| ≤ size still holds.
 
     >>> ReflectedWalk(size=0.1, width=1.0).bound()
     0.1
@@ -222,7 +222,7 @@ class ReflectedWalk(Drift):
         word = next_word(state["word"], past.step, random)
         free = state["place"] + signed(word, self.size)
         inside = free.clamp(-self.width, self.width)
-        place = inside.mul_(2).sub_(free)  # as far inside the wall as the free step is behind it
+        place = inside.mul_(2).sub_(free)  # reflected: as far inside the wall as the free step is beyond it
         return place - state["place"], {"word": word, "place": place}
 
     def bound(self, level: float = 0.0) -> float:
@@ -235,7 +235,7 @@ class ReflectedWalk(Drift):
 
 @dataclass(frozen=True)
 class Jumps(Drift):
-    """Rest, and with probability ``chance`` a step a jump of ±``size``: independent moves of variance chance·size².
+    """Jumps of ±``size`` with probability ``chance`` per step, else constant: independent moves, variance chance·size².
 
     >>> round(Jumps(size=2.0, chance=0.01).variance, 4)
     0.0400
@@ -268,15 +268,15 @@ class Jumps(Drift):
         return cls(2.0, chance=0.02), cls(0.5, chance=1.0)
 
 
-# ------------------------------------------------------------------------------------- in answer to effort and error
+# ------------------------------------------------------------------------------- adaptive: depends on visits or errors
 
 
 @dataclass(frozen=True)
 class ClosedLoop(Drift):
     r"""Training lowers what it visits: :math:`\mu_t = \mu_{t-1}(1 - c\,q_t)` (T13').
 
-    It follows the visit probabilities, so it is as adaptive as they are. The truth starts at the regime's level and
-    :math:`|d_t| \le c\,|level|`.
+    It depends on the visit probabilities, so it is adaptive if they are. The truth starts at the level of the regime,
+    and :math:`|d_t| \le c\,|level|`.
 
     >>> ClosedLoop(rate=0.01).bound(level=2.0)
     0.02
@@ -300,7 +300,7 @@ class ClosedLoop(Drift):
 
 @dataclass(frozen=True)
 class EffortCoupled(Drift):
-    r"""The worst drift that only effort causes: :math:`d_t = -D_1 q_t\,\mathrm{sign}(e_{t-1})` (T13').
+    r"""The worst drift that is caused by training alone: :math:`d_t = -D_1 q_t\,\mathrm{sign}(e_{t-1})` (T13').
 
     >>> EffortCoupled(size=0.1).bound()
     0.1
@@ -325,10 +325,10 @@ class EffortCoupled(Drift):
 
 @dataclass(frozen=True)
 class SignAdversary(Drift):
-    r"""The drift that knows the error and runs from it: :math:`d_t = -D\,\mathrm{sign}(e_{t-1})`.
+    r"""The drift that always increases the error: :math:`d_t = -D\,\mathrm{sign}(e_{t-1})`.
 
     With the noise :class:`~theory.regimes.TwoPoint` it attains the adaptive bound T3-A exactly; with normal noise it
-    breaks the oblivious bound T1. Where the error is exactly 0 it runs upwards, so that it never rests.
+    exceeds the oblivious bound T1. If the error is exactly 0 it moves up, so that it never stops.
 
     >>> from aria.interfaces import Estimate
     >>> past = Past(1, torch.tensor([0.0, 2.0]), Estimate(torch.tensor([1.0, 1.0]), torch.zeros(2)))

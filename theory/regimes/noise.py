@@ -1,4 +1,4 @@
-"""What hides the truth: normal, one bit, heavy-tailed, rare, changing, and the noise of an adversary."""
+"""The noise of observations: normal, two-valued, heavy-tailed, sparse, of changing size, and adversarial."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from theory.regimes.randomness import Random, next_word, signed
 
 @dataclass(frozen=True)
 class Gaussian(Noise):
-    """Normal noise; ``sigma=0`` gives none.
+    """Normal noise; ``sigma=0`` means none.
 
     >>> Gaussian(sigma=0.5).sub_gaussian
     0.5
@@ -38,7 +38,7 @@ class Gaussian(Noise):
 
 @dataclass(frozen=True)
 class Rademacher(Noise):
-    """±sigma with a fair coin, one random bit a number: variance exactly sigma², so every equality is attained, fast.
+    """±sigma with equal probability, one random bit each: fast, and variance exactly sigma², so equalities hold.
 
     >>> Rademacher(sigma=0.5).reach
     0.5
@@ -65,7 +65,7 @@ class Rademacher(Noise):
 class StudentT(Noise):
     r"""Heavy tails: Student's distribution scaled to variance sigma². With ``freedom=3`` there is no third moment.
 
-    Bounds on the mean square hold, sub-Gaussian confidence radii do not.
+    Bounds on the mean squared error hold; sub-Gaussian confidence radii do not.
 
     >>> StudentT(freedom=3.0).sub_gaussian
     inf
@@ -77,7 +77,7 @@ class StudentT(Noise):
     def __post_init__(self) -> None:
         checks.positive("sigma", self.sigma)
         if not 2 < self.freedom < math.inf:
-            raise ValueError(f"freedom must be finite and above 2, or the variance is not, got {self.freedom!r}")
+            raise ValueError(f"freedom must be finite and above 2 (finite variance), got {self.freedom!r}")
 
     def step(self, state: State, past: Past, random: Random) -> tuple[Tensor, State]:
         return random.student(self.freedom).mul_(self.sigma * math.sqrt((self.freedom - 2) / self.freedom)), state
@@ -89,7 +89,7 @@ class StudentT(Noise):
 
 @dataclass(frozen=True)
 class Sparse(Noise):
-    r"""Silence, and with probability ``chance`` a shock of :math:`\pm\sigma/\sqrt{chance}`: variance sigma².
+    r"""Zero, except with probability ``chance`` a shock of :math:`\pm\sigma/\sqrt{chance}`: variance sigma².
 
     >>> Sparse(sigma=1.0, chance=0.01).reach
     10.0
@@ -118,11 +118,11 @@ class Sparse(Noise):
 
 @dataclass(frozen=True)
 class Heteroscedastic(Noise):
-    r"""Normal noise whose deviation goes up and down between ``low`` and ``sigma``.
+    r"""Normal noise whose standard deviation oscillates between ``low`` and ``sigma``.
 
     .. math:: s_t = low + (\sigma - low)\,\sin^2(\pi t/period)
 
-    The variance of a linear tracker is :math:`\sum_j w_j^2 s_{t-j}^2`, below what the largest deviation would give.
+    The variance of a linear tracker is :math:`\sum_j w_j^2 s_{t-j}^2`, less than with the largest standard deviation.
 
     >>> noise = Heteroscedastic(sigma=1.0, low=0.2, period=10)
     >>> round(noise.scale(5), 3), round(noise.scale(10), 3)
@@ -153,15 +153,15 @@ class Heteroscedastic(Noise):
 
 @dataclass(frozen=True)
 class TwoPoint(Noise):
-    r"""The noise that keeps an adversary's error as large as noise of variance sigma² can, whatever the coin says.
+    r"""The noise that keeps the error under an adversary as large as noise of variance sigma² can, at every step.
 
-    Against an EMA of ``rate`` b visited every step, with prediction error :math:`p` and gain
+    Against an EMA of ``rate`` b visited at every step, with prediction error :math:`p` and gain
     :math:`r = b/(1-(1-b)^t)`,
 
     .. math:: A = (1-r)\,p, \quad c = \sqrt{A^2 + r^2\sigma^2}, \quad
               \epsilon = (\pm c - A)/r \ \text{ with } P(+) = (1 + A/c)/2
 
-    has mean 0 and variance :math:`\sigma^2`, and the new error is :math:`\pm c` surely. With the drift
+    has mean 0 and variance :math:`\sigma^2`, and the new error is :math:`\pm c` with certainty. With the drift
     :class:`~theory.regimes.SignAdversary` the size of the error follows T3-A with equality and settles at its fixed
     point.
 

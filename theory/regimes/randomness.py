@@ -1,6 +1,7 @@
-"""Random numbers for one block of replicas, and random signs at one bit each.
+"""Random numbers for one block of replicas, and random signs that take one bit each.
 
-On a CPU they come from NumPy's SFC64, whose normals take half the time of torch's; on an accelerator from torch.
+On a CPU they come from NumPy's SFC64, which draws normal numbers in half the time of torch; on an accelerator from
+torch.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Random:
         return out
 
     def uniform(self, columns: int | None = None) -> Tensor:
-        """(R, K) numbers uniform in [0, 1); (R, columns) if told."""
+        """(R, K) numbers uniform in [0, 1); (R, columns) if ``columns`` is given."""
         out = self._empty(columns)
         if self._host is None:
             return out.uniform_(generator=self._device)
@@ -58,7 +59,7 @@ class Random:
         return out
 
     def words(self) -> Tensor:
-        """(R, K) int64 of 64 independent fair bits each."""
+        """(R, K) int64, each with 64 independent fair bits."""
         if self._host is None:
             halves = torch.empty((2, *self.shape), dtype=torch.int64, device=self.device)
             high, low = halves.random_(0, 1 << 32, generator=self._device).unbind()
@@ -82,12 +83,12 @@ class Random:
 
 
 def next_word(word: Tensor, step: int, random: Random) -> Tensor:
-    """(R, K) the word whose highest bit is fresh at this ``step`` (1, 2, …): a word serves for 64 steps."""
+    """(R, K) the word whose highest bit is unused at this ``step`` (1, 2, …): a word lasts 64 steps."""
     return random.words() if step % 64 == 1 else word << 1
 
 
 def signed(word: Tensor, magnitude: float) -> Tensor:
-    """(R, K) ±magnitude, its sign bit being the highest bit of the word.
+    """(R, K) ±magnitude, whose sign bit is the highest bit of the word.
 
     >>> signed(torch.tensor([-1, 5]), 0.5)
     tensor([-0.5000,  0.5000], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""A regime: one part of each kind, and where the truth starts."""
+"""A regime: a drift, a noise and a visit process, and where the truth starts."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ class Regime:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The level of each region, or the one of all."""
+        """The level of each region, or the one that all share."""
         return self.level if isinstance(self.level, tuple) else (float(self.level),)
 
     @property
     def regions(self) -> int | None:
-        """The number of regions, where the levels fix it."""
+        """The number of regions if the levels determine it."""
         return len(self.level) if isinstance(self.level, tuple) else None
 
     @property
     def bound(self) -> float:
-        """D: no move of the truth is larger; ``inf`` where there is no bound."""
+        """D, the largest move of the truth; ``inf`` if there is no bound."""
         return max(self.drift.bound(level) for level in self.levels)
 
     @property
@@ -60,12 +60,12 @@ class Regime:
 
     @property
     def least(self) -> float:
-        """q: no visit probability is smaller."""
+        """q, the smallest visit probability."""
         return self.visits.least
 
     @property
     def adaptive(self) -> bool:
-        """Whether any part looks at past estimates, so that bounds for oblivious regimes do not hold."""
+        """Whether any part depends on past estimates, so that bounds for oblivious regimes do not hold."""
         return self.drift.adaptive or self.noise.adaptive or self.visits.adaptive
 
     def start(self, regions: int, device: Device = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which regions are observed when: always, by chance, in batches, where the tracker errs, or where effort is sent."""
+"""Which regions are observed when: always, at random, in random batches, depending on errors, or by an allocator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _row(shape: tuple[int, int], value: float, device: Device) -> Tensor:
 
 @dataclass(frozen=True)
 class EveryStep(Visits):
-    """Every region at every step, ``batch`` observations each.
+    """Every region at every step, with ``batch`` observations each.
 
     >>> EveryStep(batch=4).least
     1.0
@@ -52,7 +52,7 @@ class EveryStep(Visits):
 
 @dataclass(frozen=True)
 class Bernoulli(Visits):
-    """One observation with ``probability`` q a step, independently: gaps are geometric and T10 holds with equality.
+    """One observation with ``probability`` q per step, independently: gaps are geometric and T10 holds with equality.
 
     >>> Bernoulli(0.2).least
     0.2
@@ -111,10 +111,10 @@ class Binomial(Visits):
 
 @dataclass(frozen=True)
 class Selective(Visits):
-    """Always where the last error is smaller than ``inside``, with ``probability`` q elsewhere: errors are left alone.
+    """Always if the last error is smaller than ``inside``, otherwise with ``probability`` q: large errors persist.
 
-    With rare shocks (:class:`~theory.regimes.Sparse`) and inside² = s²b/(2-b) an EMA's mean square error rises to that
-    value over q, which is T12; the visit-weighted error of T13 does not rise.
+    With rare shocks (:class:`~theory.regimes.Sparse`) and inside² = s²b/(2-b) the mean squared error of an EMA rises to
+    that value over q, which is T12; the visit-weighted error of T13 does not rise.
 
     >>> Selective(inside=0.2, probability=0.1).least
     0.1
@@ -144,14 +144,14 @@ class Selective(Visits):
 
 @dataclass(frozen=True)
 class Allocated(Visits):
-    r"""Visits by an allocator, as the sampler makes them: every step ``batch`` draws from
+    r"""Visits decided by an allocator, as in the sampler: at every step ``batch`` draws from
 
     .. math:: q = \epsilon\,p + (1-\epsilon)\,a(\hat\mu, p)/\sum a(\hat\mu, p)
 
     with the allocator :math:`a`, the floor :math:`\epsilon` and the ``mass`` :math:`p` (uniform if None). Draws are
-    systematic (each count within one of batch·q) or independent.
+    stratified (each count within one of batch·q) or independent.
 
-    >>> Allocated(batch=2, floor=0.5, mass=(0.4, 0.6)).least  # at least 2 · 0.5 · 0.4 of a visit a step
+    >>> Allocated(batch=2, floor=0.5, mass=(0.4, 0.6)).least  # at least 2 · 0.5 · 0.4 of a visit per step
     0.4
     """
 
@@ -179,7 +179,7 @@ class Allocated(Visits):
 
     def step(self, state: State, past: Past, random: Random) -> tuple[Seen, State]:
         mass = state["mass"]  # (1, K)
-        weights = self.allocator(past.believed, mass[0]) * mass.sign()  # (R, K)
+        weights = self.allocator(past.last_estimate, mass[0]) * mass.sign()  # (R, K)
         probs = weights.mul_((1 - self.floor) / weights.sum(-1, keepdim=True)).add_(mass, alpha=self.floor)
         probs = probs.expand(random.shape)
         if self.stratified:
@@ -203,6 +203,6 @@ class Allocated(Visits):
 
 
 def _ends(probs: Tensor) -> Tensor:
-    """(R, K) where each region's interval of [0, 1] ends; the last ends at 1 exactly."""
+    """(R, K) end of each region's interval of [0, 1]; the last one is exactly 1."""
     ends = probs.cumsum(-1)
     return ends / ends[:, -1:]

@@ -1,4 +1,4 @@
-"""``aria bench``: ways to allocate, compared in pairs on distillations whose teacher is exact."""
+"""``aria bench``: allocation methods, compared seed by seed on small distillations."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aria import whole_file
-from aria.cli.command_line import Mistake, bar, mistakes
+from aria import checks, files
+from aria.cli import options
+from aria.cli.errors import Refusal, refusals
+from aria.progress import Bar, bar, silent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,52 +25,54 @@ if TYPE_CHECKING:
     from aria.bench.arms import Arm
     from aria.bench.compare import Comparison, Record
     from aria.bench.queue import Queue
-    from aria.distill.data.cache import Bar
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
-PLOTS = (".png", ".svg", ".pdf")
 QUICK_SEEDS, SEEDS = "3", "8"
 
 
 @click.command()
-@click.option("--task", "spec", metavar="SPEC", help="What is distilled: default, homogeneous, unskewed, unlearnable, "
-              "long, wide, unet, or a spec such as digits or 'concepts(skew=0)'.  [default: default]")  # fmt: skip
-@click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: an allocator's spec, "
-              "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'; may be repeated.")  # fmt: skip
-@click.option("--arms", "standard", metavar="A,B,…", help="The standard arms to run, rc always among them.  "
-              "[default: all]")  # fmt: skip
-@click.option("--no-standard", is_flag=True, help="Of the standard arms rc alone.")
-@click.option("--lookahead", is_flag=True, help="Greedy lookahead over all arms as well: what a rule could gain that "
-              "knew the worth of each arm's next steps.")  # fmt: skip
-@click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="The arm that changes are told "
-              "against.")  # fmt: skip
-@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of tasks that take a process for each.")
-@click.option("--device", metavar="cpu|cuda", help="Where models compute.  [default: cuda where there is one, else "
-              "cpu]")  # fmt: skip
-@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="What all arms share: random "
-              "conditioning as published, or a larger random share and velocity weighting.")  # fmt: skip
-@click.option("--seeds", metavar="N|A-B", help="N seeds from 0 on, or those from A to B.  [default: 8]")
-@click.option("--steps", type=int, help="Length of every run.  [default: the task's]")
+@click.option("--task", "spec", metavar="SPEC",
+              help="The task: default, homogeneous, unskewed, unlearnable, long, wide, unet, or a spec such as digits "
+                   "or 'concepts(skew=0)'.  [default: default]")
+@click.option("--variants", multiple=True, metavar="ARM",
+              help="An arm of your own: the spec of an allocator, such as 'greedy.py:Greedy(top=3)', or 'name: "
+                   "allocator=…; tracker=…; floor=…'; may be repeated.")
+@click.option("--arms", "standard", metavar="A,B,…",
+              help="The standard arms to run; rc (random conditioning) always runs.  [default: all]")
+@click.option("--no-standard", is_flag=True, help="Run none of the standard arms except rc.")
+@click.option("--lookahead", is_flag=True,
+              help="Also run greedy lookahead, which tries every arm for the next steps and continues with the best: "
+                   "an estimate of what a perfect rule could gain.")
+@click.option("--baseline", default="rc", show_default=True, metavar="ARM",
+              help="The arm that all others are compared with.")
+@click.option("--jobs", default=1, show_default=True,
+              help="Number of runs at a time, for tasks that need one process per run.")
+@click.option("--device", metavar="cpu|cuda",
+              help="Device on which the models run.  [default: cuda if available, else cpu]")
+@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned",
+              help="Settings that all arms share: rc is random conditioning as published, tuned replaces more "
+                   "conditions and uses velocity weighting.")
+@click.option("--seeds", metavar="N|A-B",
+              help="Number of seeds, counted from 0, or a range of them such as 0-7.  [default: 8]")
+@click.option("--steps", type=int, help="Number of optimiser steps of every run.  [default: as the task defines]")
 @click.option("--out", default="aria-bench", show_default=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Runs are kept there: a killed comparison goes on, what has ended is not redone.")  # fmt: skip
-@click.option("--json", "to", metavar="FILE", help="The result once more in a file, or - to print it instead of the "
-              "table.")  # fmt: skip
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="Curves and head against tail as "
-              "PNG, SVG or PDF.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="A smaller world, 800 steps and 3 seeds, unless these are given.")
-@click.option("--quiet", is_flag=True, help="No progress.")
+              help="Folder of the results; finished runs in it are not repeated, so a killed comparison continues.")
+@click.option("--json", "to", metavar="FILE",
+              help="Also write the result as JSON to FILE, or with - print it instead of the table.")
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
+              help="Draw learning curves, and frequent against rare conditions, to a PNG, SVG or PDF file.")
+@click.option("--quick", is_flag=True, help="Use a smaller task, 800 steps and 3 seeds, except where given otherwise.")
+@click.option("--quiet", is_flag=True, help="Show no progress bars.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
             plot: Path | None, baseline: str, jobs: int, quiet: bool, **settings: Any) -> None:  # fmt: skip
-    """Compare ways to allocate: every arm distils the same worlds from the same start with the same numbers.
+    """Compare allocation methods: every arm distils the same task, from the same weights and with the same seeds.
 
-    Prints by how many per cent each arm changes the generation gap against random conditioning (rc), by group of
+    Prints the generation gap of each arm relative to random conditioning (rc) with the same seed (%), by group of
     conditions, and writes DIR/report.html and DIR/results.json.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise Mistake(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
-    with mistakes(out):
-        from aria.distill.data.cache import silent
-
+        raise Refusal(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
+    with refusals(out):
         _writable(out, to, plot)
         comparison = _comparison(spec, seeds, steps, quick, **settings)
         _known("--baseline", baseline, [arm.name for arm in comparison.arms])
@@ -93,7 +97,7 @@ def _comparison(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
 ) -> Comparison | Queue:  # fmt: skip
-    """What the options ask for: runs in memory, all of a few seeds at once, or runs of the engine one by one."""
+    """The experiment that the options describe: runs in memory, many at once, or runs of the engine one by one."""
     from aria.bench import device as devices
     from aria.bench.arms import SETTINGS
     from aria.bench.compare import Comparison
@@ -119,8 +123,8 @@ def _comparison(
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
-    """The standard arms asked for in their own order, rc among them, and the user's; unless told, the oracle is one
-    only where discrepancies are known exactly."""
+    """The chosen standard arms in their usual order, with rc, and then the user's; by default the oracle is one of them
+    only if the task computes discrepancies exactly."""
     from aria.bench import arms
     from aria.bench.table import BASELINE, ORACLE
 
@@ -133,43 +137,41 @@ def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list
 
 
 def _seeds(text: str) -> range:
-    """``N`` seeds from 0 on, or those from ``A`` to ``B``."""
-    told = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    """The seeds that ``8`` (0 to 7) or ``2-5`` means."""
+    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     seeds = range(0)
-    if told is not None:
-        seeds = range(int(told[1])) if told[2] is None else range(int(told[1]), int(told[2]) + 1)
+    if match is not None:
+        seeds = range(int(match[1])) if match[2] is None else range(int(match[1]), int(match[2]) + 1)
     if not seeds:
         raise ValueError(f"--seeds must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
     return seeds
 
 
 def _known(what: str, name: str, known: list[str]) -> None:
-    """Refuse a name that is not among those known, and say which one was nearly given."""
-    from aria import registry
-
+    """Refuse an unknown name, with a hint."""
     if name not in known:
-        raise ValueError(f"unknown {what} {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
+        raise ValueError(f"unknown {what} {name!r}{checks.hint(name, known)}; there are: {', '.join(known)}")
 
 
 def _compare(
     comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str, shown: Bar
 ) -> dict[str, Any]:
-    """Run what is missing, then write the result and its page."""
+    """Run what is missing, then write the result and the report."""
     from aria import files
     from aria.bench import report, result
 
     out.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
+    started = time.monotonic()
     records = _run(comparison, out / "cells", jobs, shown)
-    seconds = time.monotonic() - begun
-    told = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
-    files.write_text(out / "results.json", json.dumps(told, indent=1) + "\n")
-    files.write_text(out / "report.html", report.page(told))
-    return told
+    seconds = time.monotonic() - started
+    collected = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
+    files.write_text(out / "results.json", json.dumps(collected, indent=1) + "\n")
+    files.write_text(out / "report.html", report.page(collected))
+    return collected
 
 
 def _run(comparison: Comparison | Queue, folder: Path, jobs: int, shown: Bar) -> list[Record]:
-    """The records of all cells: tasks in memory are trained as stacked models, tasks on disk by the engine."""
+    """Run all cells: tasks in memory as stacked models, tasks on disk by the engine."""
     from aria.bench.queue import CellFailed, Queue
 
     if isinstance(comparison, Queue):
@@ -182,13 +184,13 @@ def _run(comparison: Comparison | Queue, folder: Path, jobs: int, shown: Bar) ->
 
 
 def _writable(out: Path, to: str | None, plot: Path | None) -> None:
-    """Refuse what cannot be written before anything is trained."""
+    """Refuse output that cannot be written, before anything is trained."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, {out} is a file")
-    if plot is not None and plot.suffix.lower() not in PLOTS:
-        raise ValueError(f"--plot must end in {' or '.join(PLOTS)}, got {str(plot)!r}")
+    if plot is not None and plot.suffix.lower() not in options.FIGURES:
+        raise ValueError(f"--plot must end in {' or '.join(options.FIGURES)}, got {str(plot)!r}")
     for path in filter(None, (Path(to) if to not in (None, "-") else None, plot)):
-        whole_file.check_writable(path)
+        files.check_writable(path)
 
 
 def _typed(context: click.Context) -> str:

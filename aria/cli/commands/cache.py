@@ -1,4 +1,4 @@
-"""``aria cache``: everything that a distillation reads from its teacher again and again, computed once."""
+"""``aria cache``: encoded prompts and latents, computed once for many runs."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli import options
+from aria.cli.errors import refusals
+from aria.distill.settings import local
+from aria.progress import bar
 
 
 @click.command()
-@click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
-              help="The teacher: a pipeline's folder or its name on the hub.")  # fmt: skip
+@options.teacher(required=True, help="The teacher: the folder of a diffusers pipeline, or its name on the hub.")
 @click.option("--prompts", required=True, type=click.Path(exists=True, path_type=Path), metavar="P",
-              help="The pool: a .txt, .csv, .jsonl or .parquet file, or a folder saved by datasets. For a teacher of "
-                   "classes, their numbers or names.")  # fmt: skip
-@click.option("--caption_column", "column", metavar="NAME",
-              help="The column of the prompts; else text, prompt, caption or label.")  # fmt: skip
+              help="The pool of prompts: a txt, csv, jsonl or parquet file, or a folder saved by the datasets library. "
+                   "For a class-conditional teacher, the numbers or names of classes.")  # fmt: skip
+@options.caption_column
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="C",
-              help="The folder of the cache; an unfinished one is continued.")  # fmt: skip
+              help="Folder of the cache; an unfinished one is continued.")  # fmt: skip
 @click.option("--num_images", default=0, show_default=True, type=click.IntRange(0, 10**9), metavar="M",
-              help="Images to sample from the teacher, of conditions drawn without replacement.")  # fmt: skip
-@click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
-@click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
+              help="Number of images that the teacher generates, of prompts drawn without replacement.")  # fmt: skip
+@options.inference_steps
+@options.guidance_scale
 @click.option("--train_data_dir", "data", type=click.Path(exists=True, path_type=Path), metavar="D",
-              help="Images with metadata.jsonl or a .txt beside each; new captions join the pool.")  # fmt: skip
-@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Pixels a side; the teacher's own unless given.")
+              help="Folder of images to encode, with captions in metadata.jsonl or in a txt file beside each image; "
+                   "captions that are not in the pool are added to it.")  # fmt: skip
+@options.resolution
 @click.option("--dtype", default="fp16", show_default=True, type=click.Choice(["fp16", "bf16", "fp32"]),
-              help="What is stored; on a GPU the teacher runs in it as well.")  # fmt: skip
+              help="Precision in which encodings and latents are stored; on a GPU the teacher also runs in it.")
 @click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16),
-              help="Images at a time; texts are encoded 8 times as many.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="Number of images per forward pass; prompts are encoded 8 times as many at a time.")  # fmt: skip
+@options.seed
+@options.as_json
 def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: Any) -> None:
-    """Encode the prompts, sample or encode images, and keep it all for `aria distill`.
+    """Encode prompts, generate or encode images, and store both for `aria distill`.
 
-    C/conditions has one row for each distinct prompt, C/latents the images, C/cache.json what it was made from. Run the
-    same command again after an interruption: it goes on where it stopped.
+    C/conditions has one row for each distinct prompt, C/latents the images, and C/cache.json records what the cache was
+    made from. Run the same command again after an interruption: it continues where it stopped.
     """
-    with mistakes(output):
+    with refusals(output):
+        local.check_pipeline(teacher)
+        _check_folder(output)
         import torch
 
         from aria.distill.data.cache import DTYPES, fill
         from aria.distill.models.pipelines import open_pipeline
 
-        _own(output)
         gpu = torch.cuda.is_available()
         pipeline = open_pipeline(teacher, dtype=DTYPES[dtype] if gpu else torch.float32).to("cuda" if gpu else "cpu")
         try:
             record = fill(output, pipeline, dtype=dtype, bar=bar, **settings)
         except torch.OutOfMemoryError as error:
             size = settings["batch_size"]
-            raise click.ClickException(f"out of memory with --batch_size {size}: a smaller one goes on here") from error
+            raise click.ClickException(
+                f"out of memory with --batch_size {size}: run the same command with a smaller one to continue"
+            ) from error
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(output, record))
 
 
-def _own(output: Path) -> None:
+def _check_folder(output: Path) -> None:
     """Refuse a folder that holds something else, such as the teacher."""
     held = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
     if held and not held & {"cache.json", "conditions"}:
-        raise ValueError(f"{output} is not empty and no cache: choose another folder")
+        raise ValueError(f"{output} is neither empty nor a cache: choose another folder")
 
 
 def _table(output: Path, record: dict[str, Any]) -> str:
@@ -73,6 +78,8 @@ def _table(output: Path, record: dict[str, Any]) -> str:
         f"{conditions['distinct']} distinct{joined}{skipped}",
         f"latents     {latents['rows']:>9}  {_size(latents['bytes']):>9}",
     ]
+    if conditions["unused"]:
+        lines.append(f"{conditions['unused']} rows of removed prompts stay on the disk; a new folder is without them")
     if prompts["left_out"]:
         lines.append(f"columns left out, since they hold more than labels: {', '.join(prompts['left_out'])}")
     return "\n".join([*lines, f"written to {output}"])

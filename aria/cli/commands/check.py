@@ -1,4 +1,4 @@
-"""``aria check``: does a plug-in keep the contract?"""
+"""``aria check``: whether a plug-in keeps its contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import click
 
-from aria.cli.command_line import mistakes
+from aria import specs
+from aria.cli.errors import refusals
 
 
 @click.command()
@@ -17,13 +18,14 @@ def command(kind: str, spec: str) -> None:
 
     Exits with 0 if every check holds, 1 if one fails, 2 if SPEC names nothing.
     """
+    specs.check(spec, kind)
     from aria import registry, testing
     from aria.distill.objectives import Objective
     from aria.interfaces import Allocator, Partitioner, Tracker
 
     bases = {"allocator": Allocator, "objective": Objective, "partitioner": Partitioner, "tracker": Tracker}
     check_part: Callable[[object], None] = getattr(testing, f"check_{kind}")
-    with mistakes():
+    with refusals():
         part = registry.resolve(spec, bases[kind])
     try:
         check_part(part)

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from aria import whole_file
-from aria.cli.command_line import bar, mistakes
+from aria import files, specs
+from aria.cli import options
+from aria.cli.errors import refusals
+from aria.distill.settings import local
+from aria.distill.settings.choices import AUTO, PARTITION_FILE
+from aria.progress import bar
 
 if TYPE_CHECKING:
     from aria.distill.data.prompts import Prompts
@@ -21,27 +25,48 @@ BATCH = 64
 
 @click.command()
 @click.option("--prompts", "path", required=True, type=click.Path(path_type=Path), metavar="P",
-              help="The pool: a .txt, .csv, .jsonl or .parquet file, or a folder saved by datasets.")  # fmt: skip
-@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt, caption or label.")
+              help="The pool of prompts: a txt, csv, jsonl or parquet file, or a folder saved by the datasets library.")
+@options.caption_column
 @click.option("--partitioner", "spec", required=True, metavar="SPEC",
-              help="Such as 'kmeans(64)' or 'labels(\"style\")'; `aria plugins` lists them.")  # fmt: skip
-@click.option("--pretrained_model_name_or_path", "teacher", metavar="T",
-              help="The teacher whose encoder gives the embeddings, where the partitioner needs them.")  # fmt: skip
+              help="Rule that groups prompts into regions, such as 'kmeans(64)' or 'labels(\"style\")'; auto is the "
+                   "one that `aria distill` uses by default, `aria plugins` lists all.")  # fmt: skip
+@options.teacher(required=False, help="The teacher whose text encoder embeds the prompts, if the partitioner needs it.")
 @click.option("--cache_dir", "cache", type=click.Path(path_type=Path), metavar="C",
-              help="A folder of `aria cache` that has them already; its captions are divided too.")  # fmt: skip
-@click.option("--examples", default=3, show_default=True, type=click.IntRange(0), help="Prompts shown of each region.")
+              help="Folder written by `aria cache`, whose encodings are used instead of a teacher; prompts that it "
+                   "took from captions are grouped as well.")  # fmt: skip
+@click.option("--examples", default=3, show_default=True, type=click.IntRange(0),
+              help="Number of prompts shown for each region.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write the partition, for aria.partitioners.load.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="A .safetensors file to write the partition to, for `aria distill --partitioner FILE`.")  # fmt: skip
+@options.as_json
 def command(path: Path, column: str | None, spec: str, teacher: str | None, cache: Path | None, examples: int,
             output: Path | None, as_json: bool) -> None:  # fmt: skip
-    """Divide a prompt file into regions and describe each: its size, its share, its words and some of its prompts.
+    """Group the prompts of a file into regions and describe each: size, share, typical words and some prompts.
 
-    The prompts shown are those nearest to the region's middle. Text-only partitioners such as labels need no teacher.
+    The prompts shown are those nearest to the center of the region. A partitioner that only uses columns of the file,
+    such as labels, needs no teacher.
     """
-    with mistakes(output or path):
+    with refusals(output or path):
+        _check(path, spec, teacher, cache, output)
         record = divide(path, column, spec, teacher=teacher, cache=cache, examples=examples, output=output)
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
+
+
+def _check(path: Path, spec: str, teacher: str | None, cache: Path | None, output: Path | None) -> None:
+    """Refuse what can be refused before torch is loaded."""
+    if output is not None:
+        files.check_writable(output)
+        if output.suffix != PARTITION_FILE:
+            raise ValueError(f"--output must be a {PARTITION_FILE} file, got {output}")
+    if spec != AUTO:
+        specs.check(spec, "partitioner")
+    if teacher is not None and cache is not None:
+        raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")
+    local.check_prompts(path)
+    if teacher is not None:
+        local.check_pipeline(teacher)
+    if cache is not None:
+        local.check_folder(cache / "conditions", "cache_dir")
 
 
 def divide(
@@ -57,27 +82,24 @@ def divide(
     """Fit the partitioner and return what is in each region."""
     from aria import partitioners, registry
     from aria.distill.data.prompt_files import read_prompts
+    from aria.distill.runs import regions
 
-    if output is not None:
-        whole_file.check_writable(output)
-        if output.suffix != ".safetensors":  # by which `aria distill --partitioner` knows it
-            raise ValueError(f"--output must be a .safetensors file, got {output}")
-    partitioner = registry.partitioner(spec)
-    if teacher is not None and cache is not None:
-        raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")
+    if spec != AUTO:
+        registry.partitioner(spec)  # refuses its arguments before the prompts are encoded
     pool = _pool(read_prompts(path, column=column), path, teacher, cache)
+    partitioner = registry.partitioner(regions.spec(spec, len(pool)))
     try:
         partition = partitioner.fit(pool)
     except ValueError as error:
         if pool.embeddings is None and "embeddings" in str(error):
             raise ValueError(
-                f"{spec} divides embeddings: say whose, with --pretrained_model_name_or_path T or --cache_dir C"
+                f"{spec} groups prompts by their embeddings: give --pretrained_model_name_or_path T or --cache_dir C"
             ) from error
         raise
     if output is not None:
         partitioners.save(partition, output)
-    regions = _regions(partition, pool, examples)
-    return {"partitioner": registry.spec(partitioner), "prompts": len(pool), "regions": regions}
+    rows = _regions(partition, pool, examples)
+    return {"partitioner": registry.spec(partitioner), "prompts": len(pool), "regions": rows}
 
 
 def _pool(given: Prompts, path: Path, teacher: str | None, cache: Path | None) -> Pool:
@@ -87,7 +109,7 @@ def _pool(given: Prompts, path: Path, teacher: str | None, cache: Path | None) -
 
         conditions = Conditions(cache / "conditions", residency="disk")
         if not conditions.prompts.texts.starts_with(given.texts):
-            raise ValueError(f"{cache} was not made from {path}: its prompts are others")
+            raise ValueError(f"{cache} was not made from {path}: its prompts are different")
         return conditions.pool()
     return given.pool() if teacher is None else given.pool(_embedded(given, teacher))
 
@@ -96,7 +118,7 @@ def _embedded(prompts: Prompts, teacher: str) -> Any:
     """(N, D) float32 features of the prompts as `aria cache` keeps them; each distinct text is encoded once."""
     import torch
 
-    from aria.distill.data.encode import distinct
+    from aria.distill.data.keys import distinct
     from aria.distill.models import denoisers
     from aria.distill.models.pipelines import open_pipeline
 
@@ -125,19 +147,19 @@ def _regions(partition: Any, pool: Pool, examples: int) -> list[dict[str, Any]]:
     words = typical_words(pool.texts or (), members.row.tolist(), members.rows)
     rows = []
     for one in describe(partition, pool, nearest=examples):
-        told = {"region": one.region, "name": one.name, "size": one.size, "mass": one.mass}
-        rows.append({**told, "words": words[cells[one.region]], "examples": list(one.texts)})
+        row = {"region": one.region, "name": one.name, "size": one.size, "mass": one.mass}
+        rows.append({**row, "words": words[cells[one.region]], "examples": list(one.texts)})
     return rows
 
 
 def _table(record: dict[str, Any]) -> str:
-    """Two lines a region at most: the numbers with the words, and the examples."""
+    """One line for each region, with its typical words, and one for each of its examples."""
     regions = record["regions"]
     width = max(len(row["name"]) for row in regions)
     lines = [f"{'region':>6}  {'size':>8}  {'mass':>7}  {'name':<{width}}  words"]
     for row in regions:
         words = " ".join(row["words"])
-        told = f"{row['region']:>6}  {row['size']:>8}  {row['mass']:>7.4f}  {row['name']:<{width}}  {words}"
-        lines.append(told.rstrip())
+        line = f"{row['region']:>6}  {row['size']:>8}  {row['mass']:>7.4f}  {row['name']:<{width}}  {words}"
+        lines.append(line.rstrip())
         lines += [f"{'':>6}    {' '.join(text.split())}" for text in row["examples"]]
     return "\n".join([*lines, f"{len(regions)} regions of {record['prompts']} prompts by {record['partitioner']}"])

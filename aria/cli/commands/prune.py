@@ -8,30 +8,36 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import Mistake, mistakes
+from aria.cli import options
+from aria.cli.errors import Refusal, refusals
+from aria.distill.settings import local
 
 
 @click.command()
-@click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
-              help="The teacher: a pipeline's folder, or the folder of its UNet or transformer.")  # fmt: skip
+@options.teacher(required=True, help="The teacher: the folder of a pipeline, or of its UNet or transformer.")
 @click.option("--output_dir", "output", required=True, type=click.Path(path_type=Path), metavar="S",
-              help="The student's folder; must be absent or empty.")  # fmt: skip
+              help="Folder of the student, which must not exist or be empty.")  # fmt: skip
 @click.option("--preset", metavar="NAME",
-              help="bk-base, bk-small or bk-tiny: the students of BK-SDM. Of a transformer half, third or quarter of "
-                   "its blocks, evenly from the first to the last.")  # fmt: skip
+              help="For a UNet the students of BK-SDM: bk-base, bk-small or bk-tiny. For a transformer the share of "
+                   "its blocks that is kept, evenly spaced: half, third or quarter.")  # fmt: skip
 @click.option("--block_map", type=click.Path(path_type=Path), metavar="FILE",
-              help="A JSON or YAML file that says which blocks of a UNet stay.")  # fmt: skip
-@click.option("--blocks", metavar="N,N,…", help="The blocks of a transformer that stay, counted from 0.")
+              help="A JSON or YAML file that lists the blocks of a UNet to keep.")  # fmt: skip
+@click.option("--blocks", metavar="N,N,…", help="Blocks of a transformer to keep, counted from 0.")
 @click.option("--width", type=float, metavar="FACTOR",
-              help="Scale the width of every stage of a UNet, or the heads of a transformer, e.g. 0.75.")  # fmt: skip
-@click.option("--block_out_channels", "channels", metavar="C,C,…", help="The width of every stage that stays.")
-@click.option("--num_attention_heads", "heads", type=int, metavar="H", help="The heads of a transformer.")
-@click.option("--attention_head_dim", "head_width", type=int, metavar="D", help="The width of each of them.")
+              help="Factor by which the width of every stage of a UNet, or the number of heads of a transformer, is "
+                   "multiplied, such as 0.75.")  # fmt: skip
+@click.option("--block_out_channels", "channels", metavar="C,C,…",
+              help="Width of every stage of the UNet that is kept.")  # fmt: skip
+@click.option("--num_attention_heads", "heads", type=int, metavar="H",
+              help="Number of attention heads of the transformer.")  # fmt: skip
+@click.option("--attention_head_dim", "head_width", type=int, metavar="D",
+              help="Width of each attention head of the transformer.")  # fmt: skip
 @click.option("--init", default="slice", show_default=True, metavar="HOW",
-              help="slice: copy matching weights, cut wider ones; copy: only matching ones; fresh: none.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="For the weights that are drawn afresh.")
+              help="Where the weights of the student come from: slice copies weights of equal shape and cuts larger "
+                   "ones, copy copies only weights of equal shape, fresh initialises all of them.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Seed of the weights that are initialised.")
 @click.option("--overwrite", is_flag=True, help="Replace a student that is already in the folder.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+@options.as_json
 def command(
     teacher: str,
     output: Path,
@@ -47,19 +53,20 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make a smaller student from a teacher's UNet or transformer: fewer blocks, narrower ones, or both.
+    """Make a smaller student from the UNet or transformer of a teacher: fewer blocks, narrower ones, or both.
 
-    The student is a plain diffusers model folder. Its student.json says where it comes from, how large it is and which
-    of its modules correspond to the teacher's; inheritance.json says where each of its weights comes from.
+    The student is the folder of a plain diffusers model. Its student.json records the teacher, the sizes and which of
+    its modules correspond to the teacher's; inheritance.json records where each weight comes from.
     """
     if {preset, block_map, blocks, width, channels, heads, head_width} == {None}:
-        raise Mistake(
-            "say what to remove: --preset, --block_map, --width or --block_out_channels; of a transformer --preset, "
-            "--blocks, --width, --num_attention_heads or --attention_head_dim"
+        raise Refusal(
+            "nothing is removed; give --preset, --block_map, --width or --block_out_channels, or for a transformer "
+            "--preset, --blocks, --width, --num_attention_heads or --attention_head_dim"
         )
-    from aria.distill.students import prune
+    with refusals(output):
+        local.check_model(teacher, "pretrained_model_name_or_path")
+        from aria.distill.students import prune
 
-    with mistakes(output):
         record = prune(
             teacher,
             output,

@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 
-from aria.cli.command_line import bar, mistakes
+from aria.cli import options
+from aria.cli.errors import refusals
+from aria.distill.settings import local
+from aria.progress import bar
 
 WORST = 5
 """Regions in the table; JSON has all."""
@@ -17,30 +20,33 @@ WORST = 5
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--output_dir", "output", type=click.Path(path_type=Path), metavar="Q",
-              help="The quantised model's folder; by default RUN/quantised, where `aria report` looks.")  # fmt: skip
-@click.option("--pretrained_model_name_or_path", "teacher", metavar="T", help="The teacher, if it is elsewhere now.")
-@click.option("--partitioner", "spec", metavar="SPEC",
-              help="The run's, if it is a class of your own: file.py:Class.")  # fmt: skip
+              help="Folder of the quantised model; by default RUN/quantised, where `aria report` finds it.")
+@options.teacher(required=False, help="The teacher; needed only if it has been moved since the run.")
+@options.own_partitioner
 @click.option("--samples", default=512, show_default=True, type=click.IntRange(1, 10**9),
-              help="Drawn evenly over the run's regions, to measure on.")  # fmt: skip
-@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="Number of samples to measure on, drawn evenly over the regions of the run.")  # fmt: skip
+@click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16),
+              help="Number of samples per forward pass.")  # fmt: skip
+@options.seed
+@options.as_json
 def command(run: Path, output: Path | None, spec: str | None, as_json: bool, **settings: Any) -> None:
-    """Turn the weights of a finished run's student into 8-bit integers and measure what changes.
+    """Store the weights of a finished run's student as 8-bit integers and measure what that costs.
 
-    RUN is an output folder of `aria distill`; nothing in it is changed. The quantised model is a quarter as large. It
-    is opened by aria.distill.evaluation.quantise.open_quantised, not by diffusers alone.
+    RUN is the output folder of `aria distill`; nothing in it is changed. The quantised model is a quarter of the size.
+    Open it with aria.distill.open_quantised; diffusers alone cannot.
     """
     target = output or run / "quantised"
-    with mistakes(target):
+    with refusals(target):
+        local.check_run(run)
+        if (teacher := settings["teacher"]) is not None:
+            local.check_pipeline(teacher)
         from aria import registry
         from aria.distill.evaluation.quantise import quantise_run, read_record
 
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             read_record(target)  # an earlier quantised model is replaced, nothing else is
         if spec is not None:
-            registry.partitioner(spec)  # makes its kind of partition known
+            registry.partitioner(spec)  # registers its kind of partition
         record = quantise_run(run, target, bar=bar, **settings)
     click.echo(json.dumps(record) if as_json else _table(record))
 

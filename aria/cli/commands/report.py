@@ -1,4 +1,4 @@
-"""``aria report``: a run's folder as one page."""
+"""``aria report``: a run as one HTML page."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from pathlib import Path
 
 import click
 
-from aria import whole_file
-from aria.cli.command_line import Mistake, mistakes
+from aria import files
+from aria.cli import options
+from aria.cli.errors import Refusal, refusals
+from aria.distill.settings import local
 
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), metavar="FILE")
-@click.option("--partitioner", "spec", metavar="SPEC", help="The run's, if it is a class of your own: file.py:Class.")
+@click.option("--output", default="report.html", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="The HTML file to write.")  # fmt: skip
+@options.own_partitioner
 def command(run: Path, output: Path, spec: str | None) -> None:
-    """Write what happened in RUN, an output folder of `aria distill`, to one HTML file.
+    """Write a report on RUN, an output folder of `aria distill`, to one HTML file.
 
-    Losses, what was spent on which regions, how far student and teacher still differ there, validation grids and
-    settings. The run may still be going on or have been killed. The page runs no script and needs no network.
+    It shows the losses, how the steps were spread over the regions, how far student and teacher still differ in each,
+    validation images and settings. The run may still be going on, or have been killed. The page contains no scripts and
+    loads nothing from the network.
     """
     if find_spec("matplotlib") is None:
-        raise Mistake("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
-    with mistakes(output):
-        from aria import registry
-        from aria.distill.evaluation.report import Record, page
-        from aria.files import write_text
-
-        whole_file.check_writable(output)
+        raise Refusal("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
+    with refusals(output):
+        files.check_writable(output)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--output must be an .html file, got {output}")
+        local.check_run(run)
+        from aria import registry
+        from aria.distill.evaluation.report import Record, page
+
         if spec is not None:
-            registry.partitioner(spec)  # makes its kind of partition known
-        write_text(output, page(Record(run)))
+            registry.partitioner(spec)  # registers its kind of partition
+        files.write_text(output, page(Record(run)))
     click.echo(output)

@@ -1,4 +1,4 @@
-"""``aria sample``: what teacher and student make of the same prompts and the same noise."""
+"""``aria sample``: images of teacher and student from the same prompts and the same noise."""
 
 from __future__ import annotations
 
@@ -9,41 +9,49 @@ from typing import Any
 
 import click
 
-from aria import whole_file
-from aria.cli.command_line import bar, mistakes
+from aria import files
+from aria.cli import options
+from aria.cli.errors import refusals
+from aria.distill.settings import local
+from aria.progress import bar
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")
 """Where a pipeline's folder has its scheduler."""
 
 
 @click.command()
-@click.option("--pretrained_model_name_or_path", "teacher", required=True, metavar="T",
-              help="The teacher: a pipeline's folder or its name on the hub.")  # fmt: skip
+@options.teacher(required=True, help="The teacher: the folder of a diffusers pipeline, or its name on the hub.")
 @click.option("--student", required=True, metavar="O",
-              help="A pipeline's folder, as `aria distill` writes it, or a model's, as `aria prune` does.")  # fmt: skip
-@click.option("--prompt", "prompt", multiple=True, metavar="TEXT", help="A prompt; may be repeated.")
-@click.option("--prompts", "path", type=click.Path(path_type=Path), metavar="P", help="A file of prompts instead.")
-@click.option("--caption_column", "column", metavar="NAME", help="Its column; else text, prompt, caption or label.")
+              help="The student: the folder of a pipeline, as written by `aria distill`, or of a model, as written by "
+                   "`aria prune`.")  # fmt: skip
+@click.option("--prompt", "prompt", multiple=True, metavar="TEXT",
+              help="A prompt to generate images of; may be repeated.")  # fmt: skip
+@click.option("--prompts", "path", type=click.Path(path_type=Path), metavar="P",
+              help="A file of prompts, instead of --prompt.")  # fmt: skip
+@options.caption_column
 @click.option("--num_prompts", "count", default=8, show_default=True, type=click.IntRange(1),
-              help="How many of the file's prompts are shown: the first.")  # fmt: skip
-@click.option("--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1))
-@click.option("--student_steps", type=click.IntRange(1), help="Those of the student, if it takes fewer.")
-@click.option("--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0))
-@click.option("--resolution", type=click.IntRange(1, 1 << 14), help="Pixels a side; the teacher's own unless given.")
-@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]))
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of the noise to begin from.")
+              help="Number of prompts to take from the beginning of the file.")  # fmt: skip
+@options.inference_steps
+@click.option("--student_steps", type=click.IntRange(1),
+              help="Number of sampling steps of the student; by default as many as the teacher's.")  # fmt: skip
+@options.guidance_scale
+@options.resolution
+@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
+              help="Precision in which both models run.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
+              help="Seed of the noise that both models start from.")  # fmt: skip
 @click.option("--output", default="samples.png", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="The picture: a row for each prompt, the teacher's image beside the student's.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object instead of the table.")
+              help="The PNG file to write: one row for each prompt, the teacher's image beside the student's.")
+@options.as_json
 def command(prompt: tuple[str, ...], path: Path | None, column: str | None, count: int, output: Path, as_json: bool,
             **settings: Any) -> None:  # fmt: skip
-    """Show what teacher and student make of the same prompts from the same noise, and print how far apart they are.
+    """Generate images of teacher and student from the same prompts and noise, and print how far apart they are.
 
-    The generation gap is the mean squared difference between the two final latents. It tells how well the student
-    follows its teacher's whole path; it is no measure of how good an image is.
+    The generation gap is the mean squared difference between the two final latents. It measures how well the student
+    follows the teacher over the whole trajectory, not how good an image is.
     """
-    with mistakes(output):
-        _writable(output)
+    with refusals(output):
+        _check(output, teacher=settings["teacher"], student=settings["student"], prompt=prompt, path=path)
         prompts = _prompts(prompt, path, column, count)
         record = {"output": str(output), **compare(prompts, output, **settings)}
     click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
@@ -83,13 +91,13 @@ def compare(
     same_latents(own, model)
     noise = grids.starting_noise(denoiser, pipeline, len(prompts), seed, resolution).to(device, stored)
     conditions, null = grids.encoded(pipeline, denoiser, prompts)
-    told: dict[str, Any] = {"guidance": guidance, "seed": seed}
-    ours: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(Path(student), pipeline)}
+    shared: dict[str, Any] = {"guidance": guidance, "seed": seed}
+    own_steps: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(Path(student), pipeline)}
     latents, columns = {}, {}
-    for name, shown, how in (("teacher", own, {"steps": steps}), ("student", model, ours)):
+    for name, shown, how in (("teacher", own, {"steps": steps}), ("student", model, own_steps)):
         with bar(name) as progress:
             latents[name] = grids.generated(
-                pipeline, denoiser, shown, conditions, null, noise, progress=progress, **told, **how
+                pipeline, denoiser, shown, conditions, null, noise, progress=progress, **shared, **how
             )
         columns[name] = grids.pictures(pipeline, denoiser, latents[name])
     grids.write_png(grids.grid(prompts, columns), output)
@@ -101,8 +109,6 @@ def compare(
 def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, count: int) -> list[str]:
     from aria.distill.data.prompt_files import read_prompts
 
-    if bool(given) == (path is not None):
-        raise ValueError("say what to show: --prompt TEXT, which may be repeated, or --prompts FILE")
     return list(given) if path is None else read_prompts(path, column=column).texts[:count]
 
 
@@ -121,15 +127,15 @@ def _read(path: Path) -> Any:
     import diffusers
 
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        kind: Any = getattr(diffusers, told.get("_class_name", ""), None)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind: Any = getattr(diffusers, config.get("_class_name", ""), None)
     except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON object: {error}") from None
     known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
     if not known:
-        raise ValueError(f"{path} names no scheduler of diffusers: {told.get('_class_name')!r}")
+        raise ValueError(f"{path} names no scheduler of diffusers: {config.get('_class_name')!r}")
     try:
-        return kind.from_config(told)
+        return kind.from_config(config)
     except Exception as error:  # diffusers checks no types, so that a foreign value fails wherever it is used
         raise ValueError(f"{path} describes no {kind.__name__}: {type(error).__name__}: {error}") from error
 
@@ -155,19 +161,25 @@ def _trained_with(folder: Path, pipeline: Any) -> Any:
 
 
 def _ended(student: Path) -> None:
-    """Answer a run that has not ended by the newest model it holds."""
+    """Refuse a run that has not ended, and name the newest model of its checkpoints."""
     from aria.distill.runs import checkpoint
 
     if found := [] if (student / "model_index.json").is_file() else checkpoint.folders(student):
         model = [found[-1], *sorted(path.parent for path in found[-1].glob("*/config.json"))][-1]  # *_ema is last
-        raise ValueError(f"{student} is a run that has not ended; show a model of a checkpoint, such as {model}")
+        raise ValueError(f"{student} is a run that has not ended; give a model of a checkpoint, such as {model}")
 
 
-def _writable(output: Path) -> None:
-    """Refuse a file that cannot be written before anything is made."""
+def _check(output: Path, *, teacher: str, student: str, prompt: tuple[str, ...], path: Path | None) -> None:
+    """Refuse what can be refused before torch is loaded."""
     if output.suffix.lower() != ".png":
         raise ValueError(f"--output must be a .png file, got {output}")
-    whole_file.check_writable(output)
+    files.check_writable(output)
+    if bool(prompt) == (path is not None):
+        raise ValueError("give either --prompt TEXT, which may be repeated, or --prompts FILE")
+    if path is not None:
+        local.check_prompts(path)
+    local.check_pipeline(teacher)
+    local.check_model(student, "student")
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,30 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.data import Conditions, build_conditions
+from aria.distill.data import Conditions, build_conditions, truncation
 from aria.distill.data.images import read_images
-from aria.distill.data.latents import IMAGES, SAMPLES, Latents, encode_images, sample_latents
+from aria.distill.data.latents import (
+    IMAGES,
+    SAMPLES,
+    Latents,
+    encode_images,
+    follow,
+    kept_images,
+    sample_latents,
+    withdraw,
+)
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
 from aria.distill.models.denoisers import of
 from aria.files import read_json, write_json
+from aria.progress import Bar
 
-Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
-"""Opens a progress bar of a name; what it gives is called with (done, total)."""
+log = logging.getLogger(__name__)
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 RECORD = "cache.json"
 TEXTS_PER_IMAGE = 8
 """How many texts are encoded in the place of one image: an encoder is that much lighter than a denoiser, and more."""
-
-
-def silent(label: str) -> AbstractContextManager[Callable[[int, int], None]]:
-    """No progress bar. Fits :data:`Bar`."""
-
-    def ignore(done: int, total: int) -> None:
-        pass
-
-    return nullcontext(ignore)
 
 
 def fill(
@@ -57,26 +56,38 @@ def fill(
     checks.non_negative("guidance_scale", guidance)
     given = read_prompts(prompts, column=column)
     images = [] if data is None else read_images(data, column=column)
-    pool, shown = given.joined([image.caption for image in images])
+    pool, captions = given.joined([image.caption for image in images])
     denoiser = of(pipeline)
     denoiser.latent_shape(pipeline, resolution)  # a resolution that cannot be is refused before the work begins
     pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
     common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
-    texts = batch_size * TEXTS_PER_IMAGE
+    sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
+
+    def withdraw_images() -> None:
+        for folder in sources.values():
+            withdraw(folder)
+
+    encoding: dict[str, Any] = common | {"batch_size": batch_size * TEXTS_PER_IMAGE, "before_change": withdraw_images}
     with bar("prompts") as progress:
-        folder = output / "conditions"
-        build_conditions(pipeline, denoiser, pool, folder, batch_size=texts, progress=progress, **common)
+        encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
     common |= {"resolution": resolution, "seed": seed, "batch_size": batch_size}
+    conditions = Conditions(output / "conditions", residency="disk")
+    long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
+    if long is not None:
+        log.warning(long)
     if num_images:
-        index = chosen(len(given), num_images, seed)
-        told: dict[str, Any] = common | {"steps": steps, "guidance": guidance}
+        _, kept = kept_images(sources[SAMPLES], conditions)
+        index = chosen(len(given), num_images, seed, kept)
+        sampling: dict[str, Any] = common | {"steps": steps, "guidance": guidance}
         with bar("samples") as progress:
-            conditions, folder = Conditions(output / "conditions", residency="disk"), output / "latents" / SAMPLES
-            sample_latents(pipeline, denoiser, conditions, index, folder, progress=progress, **told)
+            sample_latents(pipeline, denoiser, conditions, index, sources[SAMPLES], progress=progress, **sampling)
+    elif sources[SAMPLES].is_dir():
+        follow(sources[SAMPLES], conditions)
     if images:
         with bar("images") as progress:
-            folder = output / "latents" / IMAGES
-            encode_images(pipeline, denoiser, images, shown, folder, progress=progress, **common)
+            encode_images(pipeline, denoiser, images, captions, sources[IMAGES], progress=progress, **common)
+    elif sources[IMAGES].is_dir():
+        follow(sources[IMAGES], conditions)
     settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
     settings |= {"resolution": resolution, "dtype": dtype, "batch_size": batch_size, "seed": seed}
     record = {
@@ -109,21 +120,32 @@ def kept(folder: Path, *, seed: int) -> dict[str, Any]:
 def held(output: Path) -> dict[str, Any]:
     """How much a cache holds."""
     conditions = Conditions(output / "conditions", residency="disk")
-    texts = {"rows": len(conditions), "distinct": len(conditions.store), "bytes": conditions.store.nbytes()}
+    stored, used = len(conditions.store), conditions.used()
+    texts = {"rows": len(conditions), "distinct": used, "unused": stored - used, "bytes": conditions.store.nbytes()}
     if not (output / "latents").is_dir():
         return {"conditions": texts, "latents": {"rows": 0, "bytes": 0}}
     latents = Latents(output / "latents", residency="disk")
-    shown = {"rows": len(latents), "bytes": latents.store.nbytes(), "shape": list(latents.shape)}
-    return {"conditions": texts, "latents": shown}
+    images = {"rows": len(latents), "bytes": latents.store.nbytes(), "shape": list(latents.shape)}
+    return {"conditions": texts, "latents": images}
 
 
-def chosen(conditions: int, images: int, seed: int) -> Tensor:
-    """(M,) conditions to be shown: a random order, begun anew where there are more images than conditions.
+def chosen(conditions: int, images: int, seed: int, kept: Tensor | None = None) -> Tensor:
+    """(M,) conditions to be shown: those of images that are ``kept``, then others.
 
-    A longer list begins with a shorter one of the same seed, so that a cache can grow.
+    The others come in a random order of the conditions that is repeated for as long as it takes, from which every kept
+    image takes away one place of its condition. So a list begins with every shorter one of the same seed, and what is
+    kept of it changes nothing.
+
+    >>> chosen(3, 5, seed=0).tolist(), chosen(3, 5, seed=0, kept=torch.tensor([1])).tolist()
+    ([2, 0, 1, 2, 0], [1, 2, 0, 2, 0])
     """
+    kept = torch.empty(0, dtype=torch.int64) if kept is None else kept[:images]
+    shown = torch.bincount(kept, minlength=conditions)[:conditions]  # (N,) images that there are of each
     order = torch.randperm(conditions, generator=torch.Generator().manual_seed(seed))
-    return order.repeat(-(-images // conditions))[:images]
+    rounds = int(shown.max()) + -(-images // conditions)
+    repeat = torch.arange(rounds).repeat_interleave(conditions)
+    places = order.repeat(rounds)
+    return torch.cat([kept, places[repeat >= shown[places]]])[:images]
 
 
 def _counts(given: Prompts, pool: Prompts) -> dict[str, Any]:

@@ -9,13 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aria.distill.data.encode import FEATURES, NULL, PROMPTS, ROWS, conditions_fingerprint
+from aria.distill.data.encode import CUT, FEATURES, NULL, PROMPTS, TEXT, conditions_fingerprint
+from aria.distill.data.keys import hashes, numbered
+from aria.distill.data.prompts import Prompts, Texts
 from aria.distill.data.saved_prompts import load_prompts
 from aria.distill.data.store import Store, refuse_other
 from aria.distill.data.table import DEVICE_BUDGET, Pending, Table
 from aria.distill.data.tensor_files import map_tensors
 from aria.distill.models.denoisers import Condition, Denoiser, of
 from aria.pool import Pool
+
+SOME = 16
+"""Prompts that are compared with their rows when a cache is opened."""
 
 
 class Conditions:
@@ -40,14 +45,13 @@ class Conditions:
         self.store = Store(folder)
         if pipeline is not None:
             self.check(pipeline, denoiser or of(pipeline))
-        self.prompts = load_prompts(self.folder / PROMPTS)
+        self.prompts, self._row = load_prompts(self.folder / PROMPTS)
+        _check_rows(self.folder, self.prompts, self._row, self.store)
         null, _ = map_tensors(self.folder / NULL)
         self._null = {name: x.to(self.device, copy=True) for name, x in null.items()}
-        names = [name for name in self.store.names if name != FEATURES]
+        names = [name for name in self.store.names if name not in (FEATURES, TEXT, CUT)]
         if set(names) != set(null):
             raise ValueError(f"{self.folder}: its null condition has {sorted(null)}, its conditions have {names}")
-        rows, _ = map_tensors(self.folder / ROWS)
-        self._row = _checked(self.folder, rows, len(self.prompts), len(self.store))
         self.table = Table(
             self.store,
             names,
@@ -79,6 +83,18 @@ class Conditions:
         """The null condition ``n`` times, without copies, exactly as the pipeline guides with it."""
         return {name: x.expand(n, *x.shape[1:]) for name, x in self._null.items()}
 
+    def used(self) -> int:
+        """Rows of the store that a prompt is encoded in: as many as there are distinct texts."""
+        return len(torch.unique(self._row))
+
+    def cut(self) -> Tensor:
+        """(N,) bool: whether each prompt was longer than the text encoder takes."""
+        return self.store.gather(self._row, [CUT])[CUT]
+
+    def keys(self) -> Tensor:
+        """(N, 3) int64: the hash of each prompt and how many equal ones come before it, by which images find theirs."""
+        return numbered(hashes(self.prompts.texts))
+
     def pool(self) -> Pool:
         """These conditions for a partitioner: features on the disk, columns, texts and weights."""
         return self.prompts.pool(Features(self.store, self._row))
@@ -107,9 +123,13 @@ class Features:
         return found.reshape(*wanted.shape, self.shape[1])
 
 
-def _checked(folder: Path, rows: dict[str, Tensor], prompts: int, stored: int) -> Tensor:
-    """(N,) the row of each prompt, refused if it is not of these prompts and this store."""
-    row = rows.get("row", torch.empty(0, dtype=torch.int32))
-    if len(row) != prompts or not 0 <= int(row.min()) <= int(row.max()) < stored:
-        raise ValueError(f"{folder / ROWS} does not fit {prompts} prompts in {stored} rows: cache them again")
-    return row
+def _check_rows(folder: Path, prompts: Prompts, row: Tensor, store: Store) -> None:
+    """Refuse rows that the store does not have, or that hold other texts; a few prompts stand for all."""
+    if TEXT not in store.names:
+        raise ValueError(f"{folder} was cached by an earlier version of ARIA: use another folder")
+    if len(row) != len(prompts) or not 0 <= int(row.min()) <= int(row.max()) < len(store):
+        raise ValueError(f"{folder / PROMPTS} does not fit the {len(store)} rows beside it: use another folder")
+    some = torch.linspace(0, len(prompts) - 1, min(len(prompts), SOME)).long()
+    expected = hashes(Texts.of([prompts.texts[i] for i in some.tolist()]))
+    if not torch.equal(store.gather(row[some], [TEXT])[TEXT], expected):
+        raise ValueError(f"{folder / PROMPTS} holds other texts than the rows beside it: use another folder")

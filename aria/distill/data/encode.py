@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.data import fingerprint
-from aria.distill.data.prompts import Prompts, Texts
+from aria.distill.data import fingerprint, truncation
+from aria.distill.data.keys import distinct, find, hashes
+from aria.distill.data.prompts import Prompts
 from aria.distill.data.saved_prompts import load_prompts, save_prompts
-from aria.distill.data.store import Writer
+from aria.distill.data.store import Writer, written
 from aria.distill.data.tensor_files import write_tensors
 from aria.distill.models.denoisers import Denoiser
 
 Progress = Callable[[int, int], None]
 """Called with how many rows are done, and of how many."""
-PROMPTS, ROWS, NULL = "prompts.safetensors", "rows.safetensors", "null.safetensors"
-FEATURES = "features"
-"""The name, beside those of the condition's tensors, of the vectors that regions are made of."""
+PROMPTS, NULL = "prompts.safetensors", "null.safetensors"
+FORMAT = 2
+"""Of what the rows of a cache hold; since 2 each is stored with the hash of its text."""
+FEATURES, TEXT, CUT = "features", "text", "cut"
+"""Stored beside the condition's tensors: the vectors that regions are made of, the hash of each text, and whether the
+text was longer than the text encoder takes."""
 
 
 def build_conditions(
@@ -36,68 +38,59 @@ def build_conditions(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
     progress: Progress | None = None,
-) -> None:
-    """Write the embeddings of all prompts, their features and the null condition into ``folder``.
+    before_change: Callable[[], None] | None = None,
+) -> int:
+    """Write the embeddings of all prompts, their features and the null condition into ``folder``; return how many texts
+    were encoded for that.
 
-    A folder that was left unfinished is continued. One made from the beginning of these prompts is extended; one made
-    from other prompts or with another encoder is refused.
+    A text that the folder already holds is not encoded again, whatever the prompts were when it was: prompts may be
+    added, removed and reordered. The rows of removed prompts stay in the folder, unused, until it is deleted. A folder
+    made with another encoder is refused. ``before_change`` is called before the prompts in the folder are replaced by
+    others, so that what refers to them by number can be withdrawn.
     """
     checks.whole("batch_size", batch_size, least=1)
     folder = Path(folder)
-    first, rows = distinct(prompts.texts)
-    with Writer(folder, conditions_fingerprint(pipeline, denoiser, dtype), len(first)) as writer:
-        _keep_prompts(folder, prompts)
-        write_tensors(folder / ROWS, {"row": [rows]})
+    first, which = distinct(prompts.texts)  # (U,), (N,)
+    keys = hashes(prompts.texts)[first]  # (U, 2)
+    limit = denoiser.token_limit(pipeline)
+    made_with = conditions_fingerprint(pipeline, denoiser, dtype)
+    with Writer(folder, made_with) as writer, truncation.without_library_warnings(pipeline):
+        place = find(keys, written(folder, TEXT, 2))  # (U,) the row of each text, or −1
+        new = (place < 0).nonzero().flatten()
+        place[new] = writer.rows + torch.arange(len(new))
+        total = writer.rows + len(new)
+        if before_change is not None and not _holds(folder / PROMPTS, prompts):
+            before_change()
+        if len(new):
+            writer.expect(total)  # from here to the last row readers refuse the folder
         null = denoiser.null(pipeline, device)
         write_tensors(folder / NULL, {name: [_stored(x, dtype)] for name, x in null.items()})
-        while (done := writer.rows + writer.pending) < len(first):
+        save_prompts(prompts, place[which], folder / PROMPTS)
+        writer.expect(total)
+        for begin in range(0, len(new), batch_size):
             if progress:
-                progress(done, len(first))
-            texts = [prompts.texts[i] for i in first[done : done + batch_size].tolist()]
+                progress(len(first) - len(new) + begin, len(first))
+            batch = new[begin : begin + batch_size]
+            texts = [prompts.texts[i] for i in first[batch].tolist()]
             condition = denoiser.encode(pipeline, texts, device)
             stored = {name: _stored(x, dtype) for name, x in condition.items()}
-            writer.append(stored | {FEATURES: denoiser.features(condition).float()})
+            about = {FEATURES: denoiser.features(condition).float(), TEXT: keys[batch]}
+            writer.append(stored | about | {CUT: truncation.are_cut(texts, limit)})
     if progress:
         progress(len(first), len(first))
+    return len(new)
+
+
+def _holds(path: Path, prompts: Prompts) -> bool:
+    """Whether a file of prompts holds these, in this order."""
+    return path.is_file() and load_prompts(path)[0].texts.digest() == prompts.texts.digest()
 
 
 def conditions_fingerprint(pipeline: Any, denoiser: Denoiser, dtype: torch.dtype) -> dict[str, str | int | None]:
-    """What embeddings depend on; the size of the latents is among it because some models are told it."""
+    """What embeddings depend on. The size of the latents is part of it because some models take it as an input."""
     size = "x".join(map(str, denoiser.latent_shape(pipeline)))
-    return fingerprint.encoders(pipeline, dtype) | {"latent size": size} | denoiser.depends_on(pipeline)
-
-
-def distinct(texts: Texts) -> tuple[Tensor, Tensor]:
-    """(U,) int64 where each distinct text is first, in that order, and (N,) int32 which of them each text is.
-
-    Texts are compared by 128 bits of a hash: fewer bytes to sort than the texts have.
-
-    >>> distinct(Texts.of(["b", "a", "b"]))
-    (tensor([0, 1]), tensor([0, 1, 0], dtype=torch.int32))
-    """
-    hashed = b"".join(hashlib.blake2b(text, digest_size=16).digest() for text in texts.raw())
-    keys = np.frombuffer(hashed, np.uint64).reshape(-1, 2)
-    order = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: of equal texts the first comes first
-    new = np.ones(len(order), bool)
-    new[1:] = (keys[order[1:]] != keys[order[:-1]]).any(1)
-    first = order[new]  # (U,) where each text is first, in order of the keys
-    rank = np.empty(len(first), np.int32)
-    rank[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-    row = np.empty(len(order), np.int32)
-    row[order] = rank[np.cumsum(new) - 1]
-    return torch.from_numpy(np.sort(first)), torch.from_numpy(row)
-
-
-def _keep_prompts(folder: Path, prompts: Prompts) -> None:
-    """Save the prompts; if there are some already, these must begin with them."""
-    path = folder / PROMPTS
-    if path.exists():
-        old = load_prompts(path).texts
-        if not prompts.texts.starts_with(old):
-            i = next((i for i, (a, b) in enumerate(zip(old, prompts.texts)) if a != b), len(prompts))
-            now = repr(prompts.texts[i]) if i < len(prompts) else "missing"
-            raise ValueError(f"{folder} was made with prompt {i} = {old[i]!r}, which is {now} now: use another folder")
-    save_prompts(prompts, path)
+    parts = fingerprint.encoders(pipeline, dtype) | {"cache format": FORMAT, "latent size": size}
+    return parts | denoiser.depends_on(pipeline)
 
 
 def _stored(x: Tensor, dtype: torch.dtype) -> Tensor:

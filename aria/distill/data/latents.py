@@ -10,17 +10,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import checks
+from aria import checks, files
 from aria.distill.data import Conditions, fingerprint
+from aria.distill.data.encode import FORMAT
 from aria.distill.data.images import Image, pixels
-from aria.distill.data.store import Store, Writer
+from aria.distill.data.keys import find, hashes, numbered
+from aria.distill.data.prompts import Texts
+from aria.distill.data.store import Store, Writer, written
 from aria.distill.data.table import DEVICE_BUDGET, Pending, Table
+from aria.distill.data.tensor_files import map_tensors, write_tensors
 from aria.distill.models.denoisers import Condition, Denoiser, of
 from aria.samplers.draws import step_seed
 
 Progress = Callable[[int, int], None]
 SAMPLES, IMAGES = "samples", "images"
 """The folders of the two sources within a folder of latents."""
+KEY, SERVED = "key", "served.safetensors"
+"""What each image is stored with, the key of its prompt; and the file that says which images are served, and with which
+conditions."""
 
 
 def sample_latents(
@@ -42,8 +49,8 @@ def sample_latents(
 ) -> None:
     """Write the teacher's own image of each condition in ``indices`` (M,), as latents that its denoiser sees.
 
-    The noise of row i is a function of (seed, i), so neither the batch size nor a kill changes an image. More
-    ``indices`` that begin with those of a finished folder extend it.
+    Images that the folder already holds for the same prompts are kept, whatever number their conditions had then. The
+    noise of row i is a function of (seed, i), so neither the batch size nor a kill changes an image.
     """
     checks.whole("steps", steps, least=1)
     checks.non_negative("guidance", guidance)
@@ -52,15 +59,19 @@ def sample_latents(
     made_with = _scaling(pipeline, shape, dtype) | fingerprint.model(pipeline, model, dtype)
     made_with |= {"source": SAMPLES, "steps": steps, "guidance": float(guidance), "seed": seed}
     null = conditions.null(1) if null is None else null
+    indices = indices.cpu()
 
-    def made(rows: range) -> tuple[Tensor, Tensor]:
-        index = indices[rows.start : rows.stop]
+    def places(known: Tensor) -> Tensor:
+        return find(numbered(keys), numbered(known))  # the nth image of a prompt is the nth there is of it
+
+    def make(rows: range, batch: Tensor) -> Tensor:
         noise = torch.stack([torch.randn(shape, generator=generator(seed, row)) for row in rows])
         noise = noise.to(device, model.dtype)
-        told = {name: x.to(device) for name, x in conditions.gather(index).items()}
-        return denoiser.generate(pipeline, told, null, noise, steps=steps, guidance=guidance), index
+        condition = {name: x.to(device) for name, x in conditions.gather(indices[batch]).items()}
+        return denoiser.generate(pipeline, condition, null, noise, steps=steps, guidance=guidance)
 
-    _write(folder, made_with, indices, made, batch_size, dtype, progress)
+    keys = conditions.keys()[indices]
+    _write(Path(folder), made_with, indices, keys, places, make, batch_size, dtype, progress)
 
 
 def encode_images(
@@ -80,20 +91,45 @@ def encode_images(
     """Write the latents of ``images``, whose captions are the conditions ``indices`` (M,).
 
     Images are scaled so that they cover a square of ``resolution`` and cut to its middle. The autoencoder's latents
-    are random; that of row i is a function of (seed, i).
+    are random; that of image i is a function of (seed, i).
     """
     shape = denoiser.latent_shape(pipeline, resolution)
-    side = shape[1] * denoiser.scale(pipeline)
+    side = shape[-1] * denoiser.scale(pipeline)
     names = hashlib.sha256("\n".join(image.path.name for image in images).encode()).hexdigest()[:16]
     made_with = _scaling(pipeline, shape, dtype) | {"source": IMAGES, "seed": seed, "files": names}
     made_with |= {"vae weights": fingerprint.weights(pipeline.vae, dtype)}
 
-    def made(rows: range) -> tuple[Tensor, Tensor]:
-        shown = torch.stack([pixels(images[row].path, side) for row in rows]).to(device)
-        noise: Any = [generator(seed, row) for row in rows]  # diffusers takes one for each image
-        return denoiser.encode_images(pipeline, shown, noise), indices[rows.start : rows.stop]
+    def places(known: Tensor) -> Tensor:
+        return torch.arange(len(images)).masked_fill(torch.arange(len(images)) >= len(known), -1)
 
-    _write(folder, made_with, indices, made, batch_size, dtype, progress)
+    def make(rows: range, batch: Tensor) -> Tensor:
+        stacked = torch.stack([pixels(images[i].path, side) for i in batch.tolist()]).to(device)
+        noise: Any = [generator(seed, row) for row in rows]  # diffusers takes one for each image
+        return denoiser.encode_images(pipeline, stacked, noise)
+
+    captions = hashes(Texts.of(image.caption for image in images))
+    keys = torch.cat([captions, torch.zeros(len(captions), 1, dtype=torch.int64)], 1)  # the first prompt of that text
+    _write(Path(folder), made_with, indices.cpu(), keys, places, make, batch_size, dtype, progress)
+
+
+def kept_images(folder: Path, conditions: Conditions) -> tuple[Tensor, Tensor]:
+    """(M,) rows of the images in ``folder`` whose prompts are among ``conditions``, and (M,) which those are."""
+    place = find(written(folder, KEY, 3), conditions.keys())
+    rows = (place >= 0).nonzero().flatten()
+    return rows, place[rows]
+
+
+def follow(folder: Path, conditions: Conditions) -> None:
+    """Match images that are not to be added to with ``conditions``, if they were withdrawn because those changed."""
+    if not (folder / SERVED).exists():
+        _save_served(folder, *kept_images(folder, conditions))
+
+
+def withdraw(folder: Path) -> None:
+    """Have readers refuse the images in ``folder`` until they are matched with the prompts again."""
+    if (folder / SERVED).exists():
+        (folder / SERVED).unlink()
+        files.sync(folder)
 
 
 def generator(seed: int, row: int) -> torch.Generator:
@@ -104,46 +140,65 @@ def generator(seed: int, row: int) -> torch.Generator:
 def _scaling(pipeline: Any, shape: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
     """What a reader must know of latents: their size, and that both factors are applied."""
     size = "x".join(map(str, shape))
-    return fingerprint.vae(pipeline) | {"scaled": "yes", "size": size, "dtype": str(dtype).removeprefix("torch.")}
+    parts = {"cache format": FORMAT, "scaled": "yes", "size": size, "dtype": str(dtype).removeprefix("torch.")}
+    return fingerprint.vae(pipeline) | parts
 
 
 def _write(
-    folder: str | Path,
+    folder: Path,
     made_with: dict[str, Any],
     indices: Tensor,
-    made: Callable[[range], tuple[Tensor, Tensor]],
+    keys: Tensor,
+    places: Callable[[Tensor], Tensor],
+    make: Callable[[range, Tensor], Tensor],
     batch_size: int,
     dtype: torch.dtype,
     progress: Progress | None,
 ) -> None:
-    """Write what ``made`` makes of each batch of rows, going on where the last writer stopped."""
+    """Serve M images, of the conditions ``indices`` with the ``keys`` (M, 3): first make those that are not there.
+
+    ``places`` gives, for the keys (R, 3) of the rows there are, the (M,) row of each image, or −1. ``make`` is called
+    with rows of the store and which of the M images (B,) are to be in them.
+    """
     checks.whole("batch_size", batch_size, least=1)
     total = len(indices)
     if total == 0:
         raise ValueError(f"{folder}: there is nothing to write: no condition was given")
-    with Writer(folder, made_with, total) as writer:
-        _same_conditions(writer, indices)
-        while (done := writer.rows + writer.pending) < total:
+    with Writer(folder, made_with) as writer:
+        _check_no_fewer(folder, total, writer.rows)
+        place = places(written(folder, KEY, 3))
+        new = (place < 0).nonzero().flatten()
+        place[new] = writer.rows + torch.arange(len(new))
+        rows = writer.rows + len(new)
+        if len(new):
+            writer.expect(rows)  # from here to the last row readers refuse the folder
+        _save_served(folder, place, indices)
+        writer.expect(rows)
+        while (done := writer.rows + writer.pending) < rows:
             if progress:
-                progress(done, total)
-            latents, index = made(range(done, min(done + batch_size, total)))
-            stored = latents.to(dtype)
+                progress(total - (rows - done), total)
+            batch = new[len(new) - (rows - done) :][:batch_size]
+            stored = make(range(done, done + len(batch)), batch).to(dtype)
             bad = (~stored.flatten(1).isfinite().all(1)).nonzero()
             if len(bad):
                 raise ValueError(f"{folder}: latent {done + int(bad[0])} is not finite in {dtype}: try another dtype")
-            writer.append({"x0": stored, "condition": index.long()})
+            writer.append({"x0": stored, KEY: keys[batch]})
     if progress:
         progress(total, total)
 
 
-def _same_conditions(writer: Writer, indices: Tensor) -> None:
-    """Refuse to continue images of other conditions than ``indices``."""
-    had = writer.written("condition")
-    differ = (had != indices[: len(had)].cpu()).nonzero()
-    if len(differ):
-        row = int(differ[0])
-        now = f"image {row} is of condition {int(had[row])}, not {int(indices[row])}"
-        raise ValueError(f"{writer.folder} was made with other conditions: {now}: use another folder")
+def _check_no_fewer(folder: Path, total: int, rows: int) -> None:
+    """Refuse fewer images than are served already, to whoever else reads the folder."""
+    if (folder / SERVED).is_file():
+        had = int((map_tensors(folder / SERVED)[0]["row"] < rows).sum())
+        if had > total:
+            raise ValueError(
+                f"{folder} holds {had} images, more than the {total} asked for: ask for as many, or use another folder"
+            )
+
+
+def _save_served(folder: Path, row: Tensor, condition: Tensor) -> None:
+    write_tensors(folder / SERVED, {"row": [row], "condition": [condition.long()]})
 
 
 class Latents:
@@ -166,11 +221,18 @@ class Latents:
         host_budget: int | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.store = _opened(self.folder)
+        self.store, row, self._condition = _opened(self.folder)
         if pipeline is not None:
             self.check(pipeline, denoiser or of(pipeline), resolution)
         self.table = Table(
-            self.store, device=device, residency=residency, device_budget=device_budget, host_budget=host_budget
+            self.store,
+            ["x0"],
+            row=row,
+            entries={"condition": self._condition},
+            device=device,
+            residency=residency,
+            device_budget=device_budget,
+            host_budget=host_budget,
         )
         self.residency = self.table.residency
 
@@ -179,19 +241,19 @@ class Latents:
         shape = denoiser.latent_shape(pipeline, resolution)
         for name, expected in _scaling(pipeline, shape, torch.float16).items():
             had = self.store.fingerprint.get(name)
-            if name != "dtype" and had != expected:
+            if name not in ("dtype", "cache format") and had != expected:
                 raise ValueError(f"{self.folder} has latents of {name} {had}, the teacher's have {expected}")
 
     def __len__(self) -> int:
-        return len(self.store)
+        return len(self._condition)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, H, W) of one latent."""
+        """The shape of one latent, as the denoiser takes it: (C, H, W) of an image."""
         return self.store.names["x0"][1]
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) latents and (B,) conditions of ``rows`` (B,), on the device."""
+        """(B, …) latents and (B,) conditions of ``rows`` (B,), on the device."""
         found = self.table.gather(rows)
         return found["x0"], found["condition"]
 
@@ -201,23 +263,41 @@ class Latents:
 
     def conditions(self) -> Tensor:
         """(M,) the condition of every latent."""
-        return self.store.gather(torch.arange(len(self)), ["condition"])["condition"]
+        return self._condition
 
     def close(self) -> None:
         """End background reading."""
         self.table.close()
 
 
-def _opened(folder: Path) -> Store:
-    """The store in a folder, or the stores of both sources one after the other."""
-    parts = [Store(folder / name) for name in (SAMPLES, IMAGES) if (folder / name).is_dir()]
-    if not parts:
-        return Store(folder)
-    first, *more = parts
-    for part in more:
+def _opened(folder: Path) -> tuple[Store, Tensor, Tensor]:
+    """The store in a folder, or the stores of both sources one after the other; and of each image that is served its
+    row and its condition, (M,) each."""
+    folders = [folder / name for name in (SAMPLES, IMAGES) if (folder / name).is_dir()] or [folder]
+    store, row, condition = _served(folders[0])
+    for other in folders[1:]:
+        part, more, of_more = _served(other)
         for name in ("size", "dtype", "scaling_factor", "shift_factor", "scaled"):
-            had, has = first.fingerprint.get(name), part.fingerprint.get(name)
+            had, has = store.fingerprint.get(name), part.fingerprint.get(name)
             if had != has:
-                raise ValueError(f"{part.folder} has {name} {has}, {first.folder} has {had}: they cannot be mixed")
-        first = first.followed_by(part)
-    return first
+                raise ValueError(f"{part.folder} has {name} {has}, {store.folder} has {had}: they cannot be mixed")
+        row, condition = torch.cat([row, more + len(store)]), torch.cat([condition, of_more])
+        store = store.followed_by(part)
+    if not len(row):
+        raise ValueError(f"{folder} has no image of any prompt in the pool: make some (--num_images)")
+    return store, row, condition
+
+
+def _served(folder: Path) -> tuple[Store, Tensor, Tensor]:
+    """The store of one source, and the rows and conditions of the images that are served from it."""
+    store = Store(folder)
+    if KEY not in store.names:
+        raise ValueError(f"{folder} was cached by an earlier version of ARIA: use another folder")
+    if not (folder / SERVED).is_file():
+        raise ValueError(f"{folder} is unfinished, its images are not matched with the prompts: "
+                         "run what writes it again to go on")  # fmt: skip
+    served, _ = map_tensors(folder / SERVED)
+    row, condition = served.get("row"), served.get("condition")
+    if row is None or condition is None or len(row) != len(condition) or (len(row) and int(row.max()) >= len(store)):
+        raise ValueError(f"{folder / SERVED} does not fit the {len(store)} images beside it: run what writes it again")
+    return store, row, condition

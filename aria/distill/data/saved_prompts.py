@@ -13,12 +13,15 @@ from torch import Tensor
 from aria.distill.data.prompts import Column, Prompts, Texts
 from aria.distill.data.tensor_files import map_tensors, write_tensors
 
-FORMAT = "aria-prompts-1"
+FORMAT = "aria-prompts-2"
 
 
-def save_prompts(prompts: Prompts, path: Path) -> None:
-    """Write texts, columns and weights, whole or not at all."""
-    tensors = {"data": _tensor(prompts.texts.data), "ends": _tensor(prompts.texts.ends)}
+def save_prompts(prompts: Prompts, row: Tensor, path: Path) -> None:
+    """Write texts, columns, weights and the (N,) ``row`` in which each prompt is encoded, in one file.
+
+    One file is replaced in one step, so rows never belong to other prompts, whenever the process is killed.
+    """
+    tensors = {"data": _tensor(prompts.texts.data), "ends": _tensor(prompts.texts.ends), "row": row}
     if prompts.weight is not None:
         tensors["weight"] = prompts.weight
     names = list(prompts.columns)
@@ -31,8 +34,8 @@ def save_prompts(prompts: Prompts, path: Path) -> None:
     write_tensors(path, {name: [x] for name, x in tensors.items()}, {"format": FORMAT, "about": json.dumps(about)})
 
 
-def load_prompts(path: Path) -> Prompts:
-    """The prompts in a file; texts and columns stay on the disk until they are read."""
+def load_prompts(path: Path) -> tuple[Prompts, Tensor]:
+    """The prompts in a file and their (N,) rows; texts and columns stay on the disk until they are read."""
     tensors, metadata = map_tensors(path)
     if metadata.get("format") != FORMAT:
         raise ValueError(f"{path} holds no prompts: its format is {metadata.get('format')!r}, not {FORMAT!r}")
@@ -42,7 +45,8 @@ def load_prompts(path: Path) -> Prompts:
             name: Column(values, tensors[f"column.{i}"].numpy()) for i, (name, values) in enumerate(about["columns"])
         }
         texts = Texts(tensors["data"].numpy(), tensors["ends"].numpy())
-        return Prompts(texts, columns, tensors.get("weight"), int(about["skipped"]), tuple(about["left_out"]))
+        weight, skipped, left_out = tensors.get("weight"), int(about["skipped"]), tuple(about["left_out"])
+        return Prompts(texts, columns, weight, skipped, left_out), tensors["row"]
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} holds no prompts: {error!r}") from None
 

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Mapping
 from copy import copy
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from aria.distill.data.tensor_files import DTYPES, NAMES, map_tensors, write_tensors
-from aria.files import lock, read_json, write_json
+from aria.files import Lock, lock, read_json, write_json
 
 FORMAT, VERSION = "aria-store", 1
 INDEX = "index.json"
@@ -54,18 +54,21 @@ class Writer:
         self,
         folder: str | Path,
         fingerprint: Fingerprint,
-        total: int,
+        total: int | None = None,
         *,
         shard_bytes: int | None = None,
         seconds: float | None = None,
     ) -> None:
-        self.folder, self.total = Path(folder), total
+        """``total`` may be given later, by :meth:`expect`: once it is known which rows the store already has."""
+        self.folder, self.total = Path(folder), total or 0
         self.shard_bytes = SHARD_BYTES if shard_bytes is None else shard_bytes
         self.seconds = SECONDS if seconds is None else seconds
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
         try:
             self._index = self._opened(dict(fingerprint))
+            if total is not None:
+                self.expect(total)
         except BaseException:
             self._lock.close()
             raise
@@ -73,22 +76,25 @@ class Writer:
         self._bytes, self._since = 0, time.monotonic()
 
     def _opened(self, fingerprint: dict[str, Any]) -> dict[str, Any]:
-        """The index of the store that is there, or a fresh one, in either case with this writer's total."""
-        if (self.folder / INDEX).exists():
-            index = _read_index(self.folder)
-            refuse_other(self.folder, index["fingerprint"], fingerprint)
-            if index["rows"] > self.total:
-                raise ValueError(
-                    f"{self.folder} holds {index['rows']} rows, more than the {self.total} asked for: "
-                    "ask for as many, or use another folder"
-                )
-        else:
-            index = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
-            index |= {"rows": 0, "names": {}, "shards": []}
-        if index.get("total") != self.total:
-            index["total"] = self.total
-            write_json(self.folder / INDEX, index)
+        """The index of the store that is there, or a fresh one."""
+        if not (self.folder / INDEX).exists():
+            head: dict[str, Any] = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint}
+            return head | {"rows": 0, "names": {}, "shards": []}
+        index = _read_index(self.folder)
+        refuse_other(self.folder, index["fingerprint"], fingerprint)
         return index
+
+    def expect(self, total: int) -> None:
+        """The store is finished once it holds ``total`` rows, and refused by readers until then."""
+        if self.rows > total:
+            raise ValueError(
+                f"{self.folder} holds {self.rows} rows, more than the {total} asked for: "
+                "ask for as many, or use another folder"
+            )
+        self.total = total
+        if self._index.get("total") != total:
+            self._index["total"] = total
+            write_json(self.folder / INDEX, self._index)
 
     @property
     def rows(self) -> int:
@@ -99,11 +105,6 @@ class Writer:
     def pending(self) -> int:
         """Rows appended and not yet safe."""
         return sum(_rows(chunk) for chunk in self._pending)
-
-    def written(self, name: str) -> Tensor:
-        """What is safely in the store of one tensor, all of it in memory."""
-        parts = [map_tensors(self.folder / shard["file"])[0][name] for shard in self._index["shards"]]
-        return torch.cat(parts) if parts else torch.empty(0)
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
         """Add rows: tensors (n, …) of the names, types and shapes that the store has."""
@@ -188,14 +189,18 @@ class Store:
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
+    def row_bytes(self, names: Iterable[str] | None = None) -> int:
+        """Bytes of one row of some names."""
+        kept = [self.names[name] for name in (self.names if names is None else names)]
+        return sum(dtype.itemsize * math.prod(shape) for dtype, shape in kept)
+
     def nbytes(self, names: Iterable[str] | None = None) -> int:
         """Bytes of all rows of some names."""
-        kept = [self.names[name] for name in (self.names if names is None else names)]
-        return len(self) * sum(dtype.itemsize * math.prod(shape) for dtype, shape in kept)
+        return len(self) * self.row_bytes(names)
 
     def gather(self, rows: Tensor, names: Iterable[str] | None = None, *, pin: bool = False) -> dict[str, Tensor]:
         """The tensors (B, …) of ``rows`` (B,), in page-locked memory if ``pin``."""
-        rows = rows.long().cpu()
+        rows = rows.long().cpu().contiguous()
         outside = (rows < 0) | (rows >= len(self))
         if bool(outside.any()):
             raise ValueError(f"{self.folder} has rows 0 to {len(self) - 1}, got {int(rows[outside][0])}")
@@ -220,6 +225,13 @@ class Store:
         names = list(names)
         for begin, shard in zip(self._begins.tolist(), self._shards):
             yield begin, {name: shard[name] for name in names}
+
+
+def written(folder: Path, name: str, width: int) -> Tensor:
+    """(R, width) int64: one tensor of all rows that are safely in a store, finished or not; R = 0 without a store."""
+    shards = _read_index(folder)["shards"] if (folder / INDEX).exists() else ()
+    parts = [map_tensors(folder / shard["file"])[0][name] for shard in shards]
+    return torch.cat([torch.empty((0, width), dtype=torch.int64), *parts])
 
 
 def _rows(chunk: Mapping[str, Tensor]) -> int:
@@ -258,7 +270,7 @@ def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtyp
         raise ValueError(f"{folder / INDEX} is damaged: {error!r} in what it says of tensors") from None
 
 
-def _locked(folder: Path) -> IO[str]:
+def _locked(folder: Path) -> Lock:
     """An open file that keeps other writers out until it is closed, by whatever ends this process."""
     try:
         return lock(folder / ".lock")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -42,10 +42,12 @@ class Pending:
 
 
 class Table:
-    """Rows of a store, on ``device`` when asked for; with ``row`` (N,), entry i is row ``row[i]``.
+    """Rows of a store, on ``device`` when requested; with ``row`` (N,), entry i is row ``row[i]``.
 
-    ``residency`` says where they are meanwhile: all of them on the device; in RAM, from which batches pass through
-    page-locked buffers where there is CUDA; or on the disk. Left open, it is the first of these that fits its budget.
+    Rows that no entry refers to are not loaded. ``entries`` are further tensors by name, one value an entry instead of
+    one a row. ``residency`` is where the rows are meanwhile: all of them on the device; in RAM, from which batches pass
+    through page-locked buffers where there is CUDA; or on the disk. By default it is the first of these that fits its
+    budget.
 
     >>> import tempfile
     >>> from aria.distill.data.store import Writer
@@ -63,6 +65,7 @@ class Table:
         names: Iterable[str] | None = None,
         *,
         row: Tensor | None = None,
+        entries: Mapping[str, Tensor] | None = None,
         device: torch.device | str = "cpu",
         residency: str | None = None,
         device_budget: int = DEVICE_BUDGET,
@@ -71,29 +74,45 @@ class Table:
         self.store = store
         self.names = tuple(store.names if names is None else names)
         self.device = torch.device(device)
-        self.nbytes = store.nbytes(self.names)
+        self._row, self._live, self._entries = row, None, dict(entries or {})
+        if row is not None and len(live := torch.unique(row)) < len(store):
+            self._live = live  # (L,) the rows that entries refer to
+        rows = len(store) if self._live is None else len(self._live)
+        self.nbytes = rows * store.row_bytes(self.names)
         host_budget = half_of_memory() if host_budget is None else host_budget
         if residency is None:
             fits = (self.nbytes <= device_budget, self.nbytes <= host_budget, True)
             residency = RESIDENCIES[fits.index(True)]
         checks.one_of("residency", residency, RESIDENCIES)
         self.residency = residency
-        self._held = None if residency == "disk" else self._load(self.device if residency == "device" else "cpu")
-        self._row = row.to(self.device) if row is not None and residency == "device" else row
+        self._held = None
+        if residency != "disk":
+            self._held = self._load(self.device if residency == "device" else "cpu")
+            if row is not None and self._live is not None:
+                self._row = torch.searchsorted(self._live, row)
+        if residency == "device":
+            self._row = None if self._row is None else self._row.to(self.device)
+            self._entries = {name: x.to(self.device) for name, x in self._entries.items()}
         self._cuda = self.device.type == "cuda"
         self._stream: Any = torch.cuda.Stream(self.device) if self._cuda else None  # type: ignore[no-untyped-call]
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="aria-read")  # its thread starts when first used
 
     def _load(self, device: torch.device | str) -> Rows:
-        """All rows in one tensor for each name, copied a shard at a time."""
+        """All rows that entries refer to, in one tensor for each name, copied a shard at a time."""
+        live = self._live
         held = {
-            name: torch.empty((len(self.store), *shape), dtype=dtype, device=device)
+            name: torch.empty((len(self.store) if live is None else len(live), *shape), dtype=dtype, device=device)
             for name, (dtype, shape) in self.store.names.items()
             if name in self.names
         }
+        done = 0
         for begin, shard in self.store.chunks(self.names):
+            end = begin + len(next(iter(shard.values())))
+            within = None if live is None else live[(live >= begin) & (live < end)] - begin
+            rows = end - begin if within is None else len(within)
             for name, x in shard.items():
-                held[name][begin : begin + len(x)].copy_(x)
+                held[name][done : done + rows].copy_(x if within is None else x.index_select(0, within))
+            done += rows
         return held
 
     def __len__(self) -> int:
@@ -139,18 +158,22 @@ class Table:
         assert self._held is not None
         index = index.to(self.device, non_blocking=True)
         rows = index if self._row is None else self._row.index_select(0, index)
-        return {name: x.index_select(0, rows) for name, x in self._held.items()}
+        found = {name: x.index_select(0, rows) for name, x in self._held.items()}
+        return found | {name: x.index_select(0, index) for name, x in self._entries.items()}
 
     def _read(self, index: Tensor) -> Rows:
         """Entries in RAM, page-locked where there is CUDA; ``index`` is on the CPU."""
         rows = index.long() if self._row is None else self._row.index_select(0, index).long()
         if self._held is None:
-            return self.store.gather(rows, self.names, pin=self._cuda)
-        out = {
-            name: torch.empty((len(rows), *x.shape[1:]), dtype=x.dtype, pin_memory=self._cuda)
-            for name, x in self._held.items()
-        }
-        return {name: torch.index_select(x, 0, rows, out=out[name]) for name, x in self._held.items()}
+            found = self.store.gather(rows, self.names, pin=self._cuda)
+        else:
+            found = {name: self._selected(x, rows) for name, x in self._held.items()}
+        return found | {name: self._selected(x, index) for name, x in self._entries.items()}
+
+    def _selected(self, x: Tensor, index: Tensor) -> Tensor:
+        """``x[index]`` in memory from which it can be copied to the device."""
+        out = torch.empty((len(index), *x.shape[1:]), dtype=x.dtype, pin_memory=self._cuda)
+        return torch.index_select(x, 0, index, out=out)
 
     def _fetch(self, index: Tensor, known: torch.cuda.Event) -> tuple[Rows, Any]:
         """In the background: entries on the device, and the event after which they are there."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria import whole_file
+from aria import files
 
 DTYPES = {
     "F64": torch.float64,
@@ -49,7 +49,7 @@ def write_tensors(
         header[name] = {"dtype": NAMES[first.dtype], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % 64)
-    with whole_file.replacing(path) as unfinished, unfinished.open("wb") as file:
+    with files.replacing(path) as unfinished, unfinished.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name in order:
             for piece in tensors[name]:

@@ -10,19 +10,19 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from aria import checks, registry
-from aria.distill.engine import optimiser as optimiser_module
-from aria.distill.engine import sharding
-from aria.distill.engine.batches import Batch, Batches, Encodings, Images
-from aria.distill.engine.learner import HALF, Learner, compile_blocks, freeze, projections, same_latents
+from aria import checks
+from aria.checks import InvalidSetting
+from aria.distill.engine import optimiser, sharding
+from aria.distill.engine.batch import Batch, Encodings, Images
+from aria.distill.engine.learner import HALF, Learner, check_pair, compile_blocks, freeze, projections
 from aria.distill.engine.moving_average import MovingAverage
-from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.engine.replacement import Replacement
+from aria.distill.engine.plan import Plan, named
+from aria.distill.engine.source import Source, State
+from aria.distill.engine.state import Part, TrainState, check_alike
 from aria.distill.engine.tally import Tally
+from aria.distill.engine.weights import Weights
 from aria.distill.models.denoisers import Ask, keep_labels
-from aria.distill.objectives import Answer, Objective, Pairs, Shown, Weighting
-from aria.distill.settings.choices import PREDICTIONS
-from aria.distill.settings.config import AdamW
+from aria.distill.objectives import Answer, Objective, Shown
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Certificate
 from aria.samplers import Sampler, signals
@@ -47,7 +47,7 @@ class Callback:
         """Before the first step."""
 
     def step(self, distiller: Distiller) -> None:
-        """After every step. Do not look at the device here more often than you must."""
+        """After every step. Reading values from the device here makes every step wait for it."""
 
     def end(self, distiller: Distiller) -> None:
         """After the last step, unless an error ended the run."""
@@ -57,7 +57,7 @@ class Callback:
 
 
 class Distiller:
-    """Trains a student to answer as its teacher does, on conditions that a sampler allocates.
+    """Trains a student to reproduce its teacher's outputs, on conditions that a sampler allocates.
 
     ``step`` is one optimiser step for people with a loop of their own; ``fit`` is ours.
     """
@@ -69,137 +69,89 @@ class Distiller:
         sampler: Sampler,
         images: Images,
         conditions: Encodings,
+        plan: Plan | None = None,
         *,
-        objective: Sequence[Objective | str] = ("output",),
-        weighting: Weighting | str = "uniform",
-        signal: str | None = None,
-        replacement: Replacement | str = "exponential",
-        null_probability: float = 0.1,
-        student_prediction: str | None = None,
-        guidance: tuple[float, float] | None = None,
-        on_policy: OnPolicy | None = None,
-        pairs: Pairs = (),
-        optimiser: AdamW | None = None,
-        steps: int = 1000,
-        batch_size: int = 16,
-        accumulation: int = 1,
-        ema_decay: float = 0.9999,
-        ahead: int = 0,
-        seed: int = 0,
-        fsdp: bool = False,
-        compiled: bool = False,
         accelerator: Accelerator | None = None,
     ) -> None:
         """
         Args:
             teacher: a diffusers pipeline, or a :class:`Teacher`; it is frozen.
             student: the model to train.
-            sampler: decides which conditions replace the images' own, and is told the discrepancies.
+            sampler: decides which conditions replace the images' own, and observes the discrepancies.
             images: the latents and their own conditions.
             conditions: the encoded pool.
-            objective: terms of the loss, or their specs.
-            weighting: how much each noise level counts in the terms on outputs.
-            signal: the term whose loss the sampler is told; the first by default.
-            replacement: how often the own condition is replaced, by timestep.
-            null_probability: how often a condition is then replaced by the null condition.
-            student_prediction: what the student predicts, if something else than the teacher.
-            guidance: the least and the largest guidance scale, where both models are told one as ``"guidance"``.
-            on_policy: rows of every batch whose images the student makes; none by default.
-            pairs: layers the feature objective compares unless it names its own.
-            optimiser: settings of AdamW and its learning rate.
-            steps: length of the run, which some learning rate schedules need.
-            batch_size: samples of one rank in one forward pass.
-            accumulation: forward passes in one step.
-            ema_decay: of the moving average of the student's weights; 0 keeps none.
-            ahead: steps drawn ahead, so that conditions on disk are read behind the running step.
-            seed: of everything random but the sampler, which has its own.
-            fsdp: divide the student, its gradients and the optimiser's memory among the ranks.
-            compiled: compile the blocks that both models repeat.
+            plan: what is trained, how and for how long.
             accelerator: precision and ranks; a plain one by default.
         """
-        checks.whole("steps", steps, least=1)
-        checks.whole("batch_size", batch_size, least=1)
-        checks.whole("accumulation", accumulation, least=1)
+        self.plan = plan = plan or Plan()
         self.accelerator = accelerator or Accelerator()
         self.device = self.accelerator.device
-        self.sampler, self.steps, self.seed = sampler, steps, seed
-        self.accumulation, self.batch_size = accumulation, batch_size
+        self.sampler, self.student = sampler, student
         teacher = teacher if isinstance(teacher, Teacher) else Teacher.of(teacher)
         self.denoiser: Ask = teacher.denoiser
         self.prediction, self.component = teacher.prediction, teacher.component
+        self.student_prediction = plan.student_prediction or self.prediction
         self.schedule = teacher.schedule.to(self.device)
-        terms = [registry.resolve(term, Objective) for term in objective]
-        self.objective = _named([*terms, *(teacher.terms if teacher.plain else ())])
-        self.signal = signal if signal is not None else next(iter(self.objective))
-        checks.one_of("signal", self.signal, tuple(self.objective))
-        self.weighting = registry.resolve(weighting, Weighting)
-        self.replacement = registry.resolve(replacement, Replacement)
-        self.optimiser = optimiser or AdamW()
-        self.batches = Batches(
+        self.objective = named((*plan.objective, *(teacher.terms if teacher.plain else ())))
+        checks.one_of("signal", plan.signal, tuple(self.objective))
+        self.layers = check_pair(teacher, student, self.objective.values(), plan)
+        self.source = Source(
             images,
             conditions,
             sampler,
             self.schedule,
-            size=batch_size * accumulation,
-            replacement=self.replacement.over(self.schedule),
-            null_probability=null_probability,
-            guidance=guidance,
+            size=plan.samples,
+            replacement=plan.replacement.over(self.schedule),
+            null_probability=plan.null_probability,
+            guidance=plan.guidance,
             timesteps=teacher.timesteps,
-            on_policy=on_policy,
-            ahead=ahead,
-            seed=seed,
+            on_policy=plan.on_policy,
+            ahead=plan.ahead,
+            seed=plan.seed,
             device=self.device,
         )
-        self.student = student
-        self.student_prediction = student_prediction or self.prediction
-        self._compare(teacher, pairs, self.student_prediction)
-        if compiled:  # only now: nothing is made for the one sample with which both models were tried
+        self.flow = State()
+        self._connect(teacher)
+        if plan.compile:  # only now: nothing is compiled for the one sample with which both models were tried
             compile_blocks(student, teacher.model)
-        self._prepare(ema_decay, fsdp)
-        self.step_count = 0
+        self._prepare()
+        self.step_count, self.stop, self.stopped_by = 0, False, 0
 
     # Set up -------------------------------------------------------------------------------------------------------
 
-    def _compare(self, teacher: Teacher, pairs: Pairs, student_prediction: str) -> None:
-        """Both models with the layers that are compared, tried once so that what does not fit is said now."""
-        same_latents(teacher.model, self.student)
-        if self.batches.guidance is not None and not getattr(self.denoiser, "takes_guidance", True):
-            raise ValueError(f"{type(self.student).__name__} cannot take the guidance scale as an input")
-        if not teacher.plain:
-            self._only_outputs()
-        self.layers = {name: term.pairs(pairs) for name, term in self.objective.items()}
-        self.pairs = tuple(pair for layers in self.layers.values() for pair in layers)
-        names = [name for name, _ in self.pairs], [name for _, name in self.pairs]
-        checks.one_of("student_prediction", student_prediction, PREDICTIONS)
-        self.schedule.check_conversion(student_prediction, self.prediction)
-        same = student_prediction == self.prediction
-        convert = None if same else (self.schedule, student_prediction, self.prediction)
+    @property
+    def steps(self) -> int:
+        """Length of the run."""
+        return self.plan.steps
+
+    def _connect(self, teacher: Teacher) -> None:
+        """Both models with the layers that are compared, tried on one sample."""
+        pairs = [pair for layers in self.layers.values() for pair in layers]
+        theirs, ours = [name for name, _ in pairs], [name for _, name in pairs]
+        same = self.student_prediction == self.prediction
+        convert = None if same else (self.schedule, self.student_prediction, self.prediction)
         model = freeze(teacher.model).to(self.device)
         half = HALF.get(str(self.accelerator.mixed_precision))
-        self.teacher = Learner(teacher.ask or self.denoiser, model.to(half) if half else model, names[0])
-        learner = Learner(self.denoiser, self.student.to(self.device), names[1], convert=convert)
-        theirs, ours = self._features(self.teacher), self._features(learner)
+        self.teacher = Learner(teacher.ask or self.denoiser, model.to(half) if half else model, theirs)
+        learner = Learner(self.denoiser, self.student.to(self.device), ours, convert=convert)
+        teacher_features, student_features = self._features(self.teacher), self._features(learner)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(step_seed(self.seed, 0))  # every rank makes the same new layers
-            learner.projections = nn.ModuleList(projections(ours, theirs, self.pairs)).to(self.device)
+            torch.manual_seed(step_seed(self.plan.seed, 0))  # every rank makes the same new layers
+            made = projections(student_features, teacher_features, pairs)
+        learner.projections = nn.ModuleList(made).to(self.device)
         self.learner: Any = learner
-        self.level_weight = self.weighting.table(self.schedule, self.prediction).to(self.device)  # (T,)
-
-    def _only_outputs(self) -> None:
-        """Refuse terms that have no meaning where the teacher's answer is more than one look at what is shown."""
-        for term in self.objective.values():
-            term.check_asked_twice()
+        self.level_weight = self.plan.weighting.table(self.schedule, self.prediction).to(self.device)  # (T,)
 
     def _features(self, learner: Learner) -> tuple[Tensor, ...]:
-        null = self.batches.probe()
-        clean, _ = self.batches.images.gather(torch.zeros(1, dtype=torch.long))
+        """The tapped features of one sample; latents and conditions that do not fit the model are refused."""
+        clean, _ = self.source.images.gather(torch.zeros(1, dtype=torch.long))
         noisy = clean.to(self.device, next(learner.model.parameters()).dtype)
-        told = {name: value.to(self.device) for name, value in null.items()}
+        condition = {name: value.to(self.device) for name, value in self.source.probe().items()}
         timestep = torch.zeros(1, dtype=torch.long, device=self.device)
-        timestep = timestep if self.batches.timesteps is None else self.batches.timesteps[:1]
+        timestep = timestep if self.source.timesteps is None else self.source.timesteps[:1]
         try:
             with torch.no_grad():
-                output, features = learner(noisy, timestep, told)
+                output, features = learner(noisy, timestep, condition)
         except RuntimeError as error:
             name, why = type(learner.model).__name__, str(error).split("\n")[0]
             raise ValueError(f"{name} does not take these latents and conditions: {why}") from error
@@ -208,31 +160,72 @@ class Distiller:
             raise ValueError(f"{type(learner.model).__name__} answers latents of shape {shapes}")
         return tuple(features)
 
-    def _prepare(self, ema_decay: float, fsdp: bool) -> None:
+    def _prepare(self) -> None:
         """Optimiser, learning rate, moving average; and the wrapping for precision and ranks."""
+        plan = self.plan
         self.student.train()
         keep_labels(self.student)
-        self._bare = self._shard() if fsdp else None
-        self.average = MovingAverage(self.student, ema_decay) if ema_decay else None
-        trained = [value for value in self.learner.parameters() if value.requires_grad]
-        if not trained:
+        self._bare = self._shard() if plan.fsdp else None
+        self.average = MovingAverage(self.student, plan.ema_decay) if plan.ema_decay else None
+        self._trained = [value for value in self.learner.parameters() if value.requires_grad]
+        if not self._trained:
             raise ValueError("the student has no parameter that trains: all have requires_grad=False")
-        optimizer = optimiser_module.adamw(self.optimiser, trained)
-        self.learning_rate = optimiser_module.learning_rate(self.optimiser, optimizer, self.steps)
-        # of a divided student, precision alone is left to wrap
-        self.learner = self.accelerator.prepare_model(self.learner, evaluation_mode=fsdp)
+        optimizer = optimiser.adamw(plan.optimiser, self._trained)
+        self.learning_rate = optimiser.learning_rate(plan.optimiser, optimizer, plan.steps)
+        # of a sharded student, precision alone is left to wrap
+        self.learner = self.accelerator.prepare_model(self.learner, evaluation_mode=plan.fsdp)
         self.optimizer = self.accelerator.prepare_optimizer(optimizer)
-        self._trained = trained
         self._random_layers = any(isinstance(layer, nn.Dropout) and layer.p > 0 for layer in self.student.modules())
         self._fault = signals.no_fault(self.device)
         self.tally = Tally(self.sampler.num_regions, self.objective, self.accelerator)
 
     def _shard(self) -> nn.Module:
-        """Divide the student among the ranks; what is left of it without weights."""
+        """Shard the student across ranks; returns its structure without weights."""
         sharding.check(self.accelerator)
         bare = sharding.skeleton(self.student)
         sharding.shard(self.learner, self.student, self.device)
         return bare
+
+    # Save ---------------------------------------------------------------------------------------------------------
+
+    def state(self) -> TrainState:
+        """Everything a resumed run needs to continue bit for bit. A new stateful object is one line here."""
+        averaged = {}
+        if self.average is not None:
+            averaged["ema"] = Weights(f"{self.component}_ema", self.student, self.whole_student, self.average)
+        scaler, scaled = self.accelerator.scaler, {}
+        if scaler is not None:
+            scaled["scaler"] = Part(scaler.state_dict, self._load_scaler)
+        return {
+            "student": Weights(self.component, self.student, self.whole_student),
+            **averaged,
+            "projections": sharding.Sharded(self.accelerator.unwrap_model(self.learner).projections),
+            "optimiser": optimiser.Optimiser(self.optimizer.optimizer, self.learning_rate),
+            **scaled,
+            "sampler": self.sampler,
+            "source": Part(self._pack_flow, self._unpack_flow),
+            "tally": self.tally,
+            "progress": Part(lambda: {"step": self.step_count}, self._continue_at),
+        }
+
+    def _load_scaler(self, state: Any) -> None:
+        check_alike("scaler", dict(state), self.accelerator.scaler.state_dict())
+        self.accelerator.scaler.load_state_dict(state)
+
+    def _pack_flow(self) -> dict[str, Tensor]:
+        return self.source.pack(self.flow, self.accelerator.gather)
+
+    def _unpack_flow(self, state: Any) -> None:
+        self.flow = self.source.unpack(state)
+
+    def _continue_at(self, state: Any) -> None:
+        if not 0 <= state["step"] <= self.steps:
+            raise InvalidSetting(
+                "max_train_steps",
+                "range",
+                f"it was written at step {state['step']}, beyond max_train_steps={self.steps}: no run gets shorter",
+            )
+        self.step_count = state["step"]
 
     # Train --------------------------------------------------------------------------------------------------------
 
@@ -254,10 +247,10 @@ class Distiller:
 
     def step(self) -> None:
         """One optimiser step; nothing on the way waits for the device."""
-        batch = self.batches.next()
-        done = [self._backward(part, last=n == self.accumulation) for n, part in enumerate(self._parts(batch), 1)]
-        losses, outputs = zip(*done)
-        self.batches.remember(batch, torch.cat(outputs), self.prediction)
+        batch, pending = self.source.next(self.flow)
+        parts = enumerate(self._parts(batch), 1)
+        losses, outputs = zip(*(self._backward(part, last=n == self.plan.accumulation) for n, part in parts))
+        self.flow = self.source.advance(pending, torch.cat(outputs), self.prediction)
         self._observe(batch, {name: torch.cat([part[name] for part in losses]) for name in self.objective})
         self._update()
         self.step_count += 1
@@ -267,10 +260,10 @@ class Distiller:
 
         Its place among all passes of the step, on whichever rank: what is dropped depends on the size of a pass alone.
         """
-        first = self.accelerator.process_index * self.accumulation
-        for place, part in enumerate(batch.parts(self.accumulation), first):
+        first = self.accelerator.process_index * self.plan.accumulation
+        for place, part in enumerate(batch.parts(self.plan.accumulation), first):
             if self._random_layers:
-                torch.manual_seed(step_seed(step_seed(self.seed, self.step_count), place))
+                torch.manual_seed(step_seed(step_seed(self.plan.seed, self.step_count), place))
             yield part
 
     def _backward(self, batch: Batch, *, last: bool) -> tuple[dict[str, Tensor], Tensor]:
@@ -278,7 +271,7 @@ class Distiller:
         with nullcontext() if last else self.accelerator.no_sync(self.learner):
             theirs, ours = self.answers(batch)
             losses = self.judge(batch, theirs, ours)
-            total = (batch.weight * self.total(losses, batch.timestep)).mean() / self.accumulation
+            total = (batch.weight * self.total(losses, batch.timestep)).mean() / self.plan.accumulation
             self.accelerator.backward(total * self.accelerator.gradient_accumulation_steps)  # which it divides by
         return {name: value.detach() for name, value in losses.items()}, ours.output.detach()
 
@@ -310,21 +303,27 @@ class Distiller:
         return torch.stack(parts).sum(0)
 
     def _observe(self, batch: Batch, losses: dict[str, Tensor]) -> None:
-        """Tell the sampler what was seen, and keep count of it for the log."""
-        signal = losses[self.signal]
+        """Report the discrepancies to the sampler, and count them for the log."""
+        signal = losses[self.plan.signal]
         finite = torch.stack(list(losses.values())).isfinite().all(0)  # (B,)
         self._fault = signals.record_fault(self._fault, finite, batch.region, self.step_count)
-        told = finite & (batch.own if self.objective[self.signal].matched_only else ~batch.null)
-        timestep = batch.timestep if self.sampler.normaliser else None
-        before = self.sampler.updates
-        self.sampler.observe(batch.region, torch.where(told, signal, 0.0), timestep=timestep, where=told)
-        self.tally.add(batch.region, signal, told, losses)
-        if self.sampler.updates > before:
+        own_only = self.objective[self.plan.signal].matched_only
+        counted = finite & (batch.own if own_only else ~batch.null)
+        moved = self.sampler.observe(
+            batch.region,
+            torch.where(counted, signal, 0.0),
+            timestep=batch.timestep if self.sampler.normaliser else None,
+            where=counted,
+            # images' own conditions do not depend on the draw: what is observed of them alone is visited for certain
+            visit=torch.ones_like(self.sampler.mass) if own_only else batch.visit,
+        )
+        self.tally.add(batch.region, signal, counted, losses)
+        if moved:
             self.tally.add_update(self.sampler.visited)
 
     def _update(self) -> None:
         """Clip, step, average. Where a gradient is not finite the weights stay as they are."""
-        norm = sharding.whole(self.accelerator.clip_grad_norm_(self._trained, self.optimiser.max_grad_norm))
+        norm = sharding.whole(self.accelerator.clip_grad_norm_(self._trained, self.plan.optimiser.max_grad_norm))
         if self.accelerator.scaler is None:  # a scaler tries scales that overflow, and skips those steps itself
             fine, nowhere = norm.isfinite(), torch.full((1,), -1, device=self.device)
             self._fault = signals.record_fault(self._fault, fine.view(1), nowhere, self.step_count)
@@ -369,16 +368,7 @@ class Distiller:
         known = self.sampler.certificate()
         if known is None:
             return None
-        return known._replace(lag=known.lag + (self.batches.ahead + self.batches.held_for) / self.sampler.every)
-
-
-def _named(terms: Sequence[Objective]) -> dict[str, Objective]:
-    """The terms by the name of their class, as specs write it."""
-    named = {registry.spec(term).split("(")[0].split(":")[-1].lower(): term for term in terms}
-    if len(named) != len(terms) or not terms:
-        told = ", ".join(map(registry.spec, terms)) or "none"
-        raise ValueError(f"an objective is one or more different terms, got {told}")
-    return named
+        return known._replace(lag=known.lag + (self.source.delay) / self.sampler.every)
 
 
 def _per_sample(term: Objective, loss: Tensor, like: Tensor) -> Tensor:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from aria.distill.engine.plan import Plan, named
+from aria.distill.models import taps
 from aria.distill.models.denoisers import Ask, Condition
 from aria.distill.models.schedule import NoiseSchedule
-from aria.distill.models.taps import taps
+from aria.distill.objectives import Objective, Pairs
+from aria.distill.teachers.teacher import Teacher
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """The type of frozen models by the run's mixed precision; without one they stay as they are."""
@@ -40,7 +43,7 @@ class Learner(nn.Module):
 
     def forward(self, noisy: Tensor, timestep: Tensor, condition: Condition) -> tuple[Tensor, tuple[Tensor, ...]]:
         """(B, …) output and tapped features."""
-        with taps(self.model, self.names) as seen:
+        with taps.taps(self.model, self.names) as seen:
             output = self.denoiser(self.model, noisy, timestep, condition)
         if self.convert is not None:
             schedule, given, wanted = self.convert
@@ -113,6 +116,27 @@ def _expect(kinds: int) -> None:
 
 _EACH = 8
 """How often the compiler makes one piece of code anew before it gives up, by its own default."""
+
+
+def check_pair(
+    teacher: Teacher, student: Any, terms: Iterable[Objective], plan: Plan
+) -> dict[str, Pairs]:
+    """Refuse a student that cannot be compared with the teacher as planned; else the layers that each term compares."""
+    same_latents(teacher.model, student)
+    if plan.compile:
+        check_repeats(teacher.model, student)
+    if plan.guidance is not None and not getattr(teacher.denoiser, "takes_guidance", True):
+        raise ValueError(f"{type(student).__name__} cannot take the guidance scale as an input")
+    teacher.schedule.check_conversion(plan.student_prediction or teacher.prediction, teacher.prediction)
+    plan.weighting.table(teacher.schedule, teacher.prediction)
+    layers = {name: term.pairs(plan.layers) for name, term in named(tuple(terms)).items()}
+    for theirs, ours in (pair for pairs in layers.values() for pair in pairs):
+        taps.find(teacher.model, theirs)
+        taps.find(student, ours)
+    if not teacher.plain:
+        for term in terms:
+            term.check_asked_twice()
+    return layers
 
 
 def freeze(model: nn.Module) -> nn.Module:

@@ -49,8 +49,10 @@ class MovingAverage:
         finally:
             self._into(model, own)
 
-    def load(self, model: nn.Module, held: Mapping[str, Tensor]) -> None:
-        """Take up whole averages of the model's weights."""
+    def load(self, model: nn.Module, held: Mapping[str, Tensor], steps: int) -> None:
+        """Continue from whole averages of the model's weights after so many steps."""
+        checks.whole("steps of the moving average", steps, least=0)
+        self.steps = steps
         for name, value in model.named_parameters():
             if value.requires_grad:
                 self.weights[name].copy_(sharding.local(sharding.divided_as(held[name], value)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from aria.distill.engine import sharding
+from aria.distill.engine.state import check_alike
 from aria.distill.settings.config import AdamW
 
 
@@ -30,6 +31,23 @@ def learning_rate(settings: AdamW, optimizer: torch.optim.Optimizer, steps: int)
     return get_scheduler(
         settings.lr_scheduler, optimizer, num_warmup_steps=settings.lr_warmup_steps, num_training_steps=steps
     )
+
+
+class Optimiser:
+    """The optimiser and its learning rate as one stateful object. The settings stay those it was made with."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, learning_rate: Any) -> None:
+        self.optimizer, self.learning_rate = optimizer, learning_rate
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**state_tensors(self.optimizer), "learning_rate": self.learning_rate.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        check_alike("learning_rate", state["learning_rate"], self.learning_rate.state_dict())
+        load_state_tensors(self.optimizer, {name: x for name, x in state.items() if isinstance(x, Tensor)})
+        self.learning_rate.load_state_dict(state["learning_rate"])
+        for group, rate in zip(self.optimizer.param_groups, self.learning_rate.get_last_lr(), strict=True):
+            group["lr"] = rate
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aria import checks, registry
+from aria import checks
 from aria.distill.models.schedule import NoiseSchedule
 
 
@@ -111,4 +111,3 @@ class Constant(Replacement):
 
 __all__ = ["Constant", "Exponential", "Replacement", "Sigmoid", "TwoSided"]
 
-registry.add_kind(Replacement, "replacement", __name__)

@@ -8,6 +8,7 @@ step. Everything here does nothing to a model that is not divided.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -116,3 +117,23 @@ def put_together(bare: Model, model: nn.Module, *, keep: bool) -> Model | None:
             parent, _, last = name.rpartition(".")
             made.get_submodule(parent).register_buffer(last, value.cpu(), persistent=False)
     return made
+
+
+class Sharded:
+    """A module that may be sharded, as a stateful object of whole tensors. Every rank must call its methods."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {name: whole(value) for name, value in self.module.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        load_whole(self.module, state)
+
+
+def load_whole(module: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load whole tensors, of which a rank of a sharded module keeps its part."""
+    now = module.state_dict()
+    own = {name: divided_as(value, now.get(name, value)) for name, value in tensors.items()}
+    module.load_state_dict(own, strict=strict)

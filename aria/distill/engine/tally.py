@@ -1,13 +1,15 @@
-"""What has been seen since the log last looked."""
+"""What has been observed since the last line of the log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from aria import checks
 from aria.statistics import sum_by_region
 
 
@@ -38,10 +40,10 @@ class Tally:
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.accelerator.device)
 
-    def add(self, region: Tensor, signal: Tensor, told: Tensor, losses: Mapping[str, Tensor]) -> None:
-        """One step: (B,) regions and discrepancies, of which those ``told`` count, and (B,) losses by term."""
-        kept = torch.where(told, signal, 0.0).double()
-        by_region = sum_by_region(region, (told.double(), kept, kept * kept), self.regions)
+    def add(self, region: Tensor, signal: Tensor, counted: Tensor, losses: Mapping[str, Tensor]) -> None:
+        """One step: (B,) regions and discrepancies, of which those ``counted`` count, and (B,) losses by term."""
+        kept = torch.where(counted, signal, 0.0).double()
+        by_region = sum_by_region(region, (counted.double(), kept, kept * kept), self.regions)
         for running, now in zip(self.seen, by_region, strict=True):
             running += now
         for name, value in losses.items():
@@ -52,9 +54,20 @@ class Tally:
         """The tracker has moved, and saw (K,) regions on some rank."""
         self.visits += visited
 
-    def sums(self) -> dict[str, Tensor]:
-        """All that is summed, over all ranks: what a checkpoint holds. Every rank must ask."""
-        return self.seen_so_far() | {f"loss.{name}": value for name, value in self.losses_so_far().items()}
+    def state_dict(self) -> dict[str, Any]:
+        """All that is summed, over all ranks, every one of which must call this."""
+        sums = self.seen_so_far() | {f"loss.{name}": value for name, value in self.losses_so_far().items()}
+        return {**sums, "steps": self.steps, "since": self.since}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue adding to saved sums; those over all ranks are kept by the first one."""
+        for name in ("steps", "since"):
+            checks.whole(name, state[name], least=0)
+        device, share = self.accelerator.device, 1.0 if self.accelerator.is_main_process else 0.0
+        self.seen = tuple(state[name].to(device) * share for name in ("n", "total", "square"))
+        self.losses = {name: state[f"loss.{name}"].to(device) for name in self.terms}
+        self.steps, self.since = state["steps"], state["since"]
+        self.visits = state["visits"].to(device)
 
     def seen_so_far(self) -> dict[str, Tensor]:
         """(K,) each, over all ranks. Every rank must ask."""
@@ -65,11 +78,3 @@ class Tally:
     def losses_so_far(self) -> dict[str, Tensor]:
         """Each term over the steps, its mean over ranks. Every rank must ask."""
         return {name: self.accelerator.reduce(value, "mean") for name, value in self.losses.items()}
-
-    def load(self, sums: Mapping[str, Tensor], steps: int, since: int) -> None:
-        """Go on adding to saved sums; of those over all ranks the first rank takes care."""
-        device, mine = self.accelerator.device, 1.0 if self.accelerator.is_main_process else 0.0
-        self.seen = tuple(sums[name].to(device) * mine for name in ("n", "total", "square"))
-        self.losses = {name: sums[f"loss.{name}"].to(device) for name in self.terms}
-        self.steps = steps
-        self.visits, self.since = sums["visits"].to(device), since

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from aria import whole_file
+from aria import files
 from aria.distill.data.latents import generator
 from aria.distill.models.denoisers import Condition, Denoiser
 
@@ -127,7 +127,7 @@ def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Imag
 
 def write_png(image: Image, path: Path) -> None:
     """Write an image whole or not at all."""
-    with whole_file.replacing(path) as unfinished:
+    with files.replacing(path) as unfinished:
         image.save(unfinished, format="PNG")
 
 

@@ -27,11 +27,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import aria
-from aria import checks, files, whole_file
-from aria.distill.data import Conditions, cache
+from aria import checks, files, progress
+from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
-from aria.distill.engine.batches import Batches, Encodings, Images
+from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.learner import Learner, freeze
+from aria.distill.engine.source import Source, State
 from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
 from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher
@@ -55,7 +56,7 @@ def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = 
     layers = _quanto().quantization_map(model)
     if not layers:
         raise ValueError(f"{type(model).__name__} has no quantised layer")
-    with files.replacing_folder(folder) as fresh, whole_file.system_errors(fresh):
+    with files.replacing_folder(folder) as fresh, files.system_errors(fresh):
         model.save_config(fresh)
         files.write_tensors(fresh / WEIGHTS, _tensors(model))
         told = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}
@@ -92,7 +93,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 def quantise_run(
     run: Path, output: Path, *, teacher: str | None = None, samples: int = 512, batch_size: int = 16, seed: int = 0,
-    bar: cache.Bar = cache.silent,
+    bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:  # fmt: skip
     """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
 
@@ -141,7 +142,7 @@ def discrepancies(
     batch_size: int = 16,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    bar: cache.Bar = cache.silent,
+    bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:
     """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
 
@@ -149,21 +150,22 @@ def discrepancies(
     ``device``.
     """
     sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
-    batches = Batches(
+    source, state = Source(
         images, conditions, sampler, teacher.schedule, size=batch_size, replacement=torch.ones(len(teacher.schedule)),
         null_probability=0.0, seed=seed, device=device,
-    )  # fmt: skip
+    ), State()  # fmt: skip
     converted = prediction is not None and prediction != teacher.prediction
-    convert = (batches.schedule, str(prediction), teacher.prediction) if converted else None
+    convert = (source.schedule, str(prediction), teacher.prediction) if converted else None
     asked = Learner(teacher.ask or teacher.denoiser, freeze(teacher.model))
     answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
     count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
     total = {name: torch.zeros_like(count) for name in students}
     steps = -(-samples // batch_size)
-    with bar("comparing") as progress, torch.no_grad():
+    with bar("comparing") as report, torch.no_grad():
         for step in range(steps):
-            progress(step, steps)
-            batch = batches.next()
+            report(step, steps)
+            batch, pending = source.next(state)
+            state = source.advance(pending, batch.noisy, teacher.prediction)
             shown = batch.noisy, batch.timestep, batch.condition
             wanted = asked(*shown)[0]
             apart = [_apart(learner(*shown)[0], wanted) for learner in answering.values()]
@@ -171,7 +173,7 @@ def discrepancies(
             count += seen
             for running, now in zip(total.values(), sums, strict=True):
                 running += now
-        progress(steps, steps)
+        report(steps, steps)
     return _told(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
 
 

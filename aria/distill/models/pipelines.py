@@ -1,4 +1,4 @@
-"""Opening what lies on disk or on the hub: whole pipelines and their denoising models, with answers in one line."""
+"""Opening pipelines and denoising models, from disk or from the hub; whatever is wrong is an error of one line."""
 
 from __future__ import annotations
 
@@ -12,21 +12,38 @@ from diffusers import DiffusionPipeline, ModelMixin
 from safetensors import SafetensorError
 from torch import nn
 
+from aria import files
+from aria.distill.models.hub import is_reachable
+from aria.distill.models.weights import check_weights
+
 COMPONENTS = ("unet", "transformer")
 """What a pipeline may call its denoising model."""
+INDEX = "model_index.json"
+"""The file that names the parts of a pipeline."""
 
 
 def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **options: Any) -> DiffusionPipeline:
-    """A pipeline through ``DiffusionPipeline.from_pretrained``; a folder that is none is refused by name."""
+    """A pipeline through ``DiffusionPipeline.from_pretrained``; a folder that is none is refused by name.
+
+    A hub that cannot be reached is no obstacle to a model that has been downloaded before.
+    """
     folder = Path(path)
-    if folder.is_dir() and not (folder / "model_index.json").is_file():
-        raise ValueError(f"{path} is no pipeline folder: it has no model_index.json{_instead(folder)}")
-    if not folder.exists() and (folder.is_absolute() or str(path).startswith(".")):
-        raise ValueError(f"there is no folder {path}")
+    if folder.is_file():
+        raise ValueError(f"{path} is a file, not the folder of a pipeline")
+    if folder.is_dir() and not (folder / INDEX).is_file():
+        raise ValueError(f"{path} is no pipeline folder: it has no {INDEX}{files.contents(folder)}")
+    if not folder.is_dir():
+        if folder.is_absolute() or str(path).startswith("."):
+            raise ValueError(f"there is no folder {path}")
+        if not is_reachable(str(path), file=INDEX, revision=options.get("revision")):
+            options["local_files_only"] = True
     try:
-        index = DiffusionPipeline.load_config(str(path), revision=options.get("revision"))
-        told = _absent(index) | options | {"use_safetensors": True}  # other weights are pickled, and could run code
-        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **told)
+        of_index = {name: options[name] for name in ("revision", "local_files_only") if name in options}
+        index = DiffusionPipeline.load_config(str(path), **of_index)
+        for name in index if folder.is_dir() else ():
+            check_weights(folder / name, options.get("variant"))
+        kwargs = _absent(index) | options | {"use_safetensors": True}  # other weights are pickled, and could run code
+        pipeline = DiffusionPipeline.from_pretrained(str(path), dtype=dtype or torch.float32, **kwargs)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the pipeline {path}: {_first_line(error)}") from error
     for name, part in pipeline.components.items():
@@ -39,7 +56,7 @@ def open_pipeline(path: str | Path, *, dtype: torch.dtype | None = None, **optio
 
 
 def _absent(index: dict[str, Any]) -> dict[str, None]:
-    """Text encoders, and their tokenizers, that a pipeline was saved without: diffusers wants to be told so."""
+    """Text encoders, and their tokenizers, that a pipeline was saved without: diffusers wants them passed as None."""
     names = [name for name, kind in index.items() if isinstance(kind, list | tuple) and list(kind) == [None, None]]
     return {name: None for name in names if name.startswith(("text_encoder", "tokenizer"))}
 
@@ -57,9 +74,10 @@ def open_model(path: str | Path, *, dtype: torch.dtype | None = None) -> ModelMi
     folder = _model_folder(path)
     config = folder / "config.json"
     if not config.is_file():
-        raise ValueError(f"{path} is no model folder: it has no config.json{_instead(folder)}")
+        raise ValueError(f"{path} is no model folder: it has no config.json{files.contents(folder)}")
     cls = model_class(config)
     try:
+        check_weights(folder)
         model: ModelMixin = cls.from_pretrained(str(folder), dtype=dtype or torch.float32, use_safetensors=True)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ValueError(f"cannot open the model {path}: {_first_line(error)}") from error
@@ -79,7 +97,7 @@ def digest(path: str | Path) -> str:
 def _model_folder(path: str | Path) -> Path:
     """A model's own folder, or that of a pipeline's model."""
     folder = Path(path)
-    if not (folder / "model_index.json").is_file():
+    if not (folder / INDEX).is_file():
         return folder
     for name in COMPONENTS:
         if (folder / name).is_dir():
@@ -104,15 +122,6 @@ def model_class(config: Path) -> Any:
     if not (isinstance(cls, type) and issubclass(cls, ModelMixin)):
         raise ValueError(f"{config} names the class {name!r}, which is no model of diffusers")
     return cls
-
-
-def _instead(folder: Path) -> str:
-    if folder.is_file():
-        return " (it is a file)"
-    if not folder.is_dir():
-        return " (there is no such folder)"
-    found = sorted(entry.name for entry in folder.iterdir())
-    return f" (it holds {', '.join(found[:6])}{', …' if len(found) > 6 else ''})" if found else " (it is empty)"
 
 
 def _first_line(error: BaseException) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
+
+from aria import checks
 
 
 @contextmanager
@@ -39,8 +40,8 @@ def find(model: nn.Module, name: str) -> nn.Module:
         if name:
             return model.get_submodule(name)
     known = [path for path, _ in model.named_modules() if path]
-    close = difflib.get_close_matches(name, known, n=1)
-    have = f"did you mean {close[0]!r}?" if close else f"it has: {', '.join(n for n, _ in model.named_children())}"
+    close = checks.closest(name, known)
+    have = f"did you mean {close!r}?" if close else f"it has: {', '.join(n for n, _ in model.named_children())}"
     raise ValueError(f"{type(model).__name__} has no module {name!r}; {have}")
 
 

@@ -1,27 +1,5 @@
-"""Objectives and weightings. A new one is one file and one line here."""
+"""Objectives and weightings. A new one is one file and one line in ``__init__.pyi``."""
 
-from aria import registry
-from aria.distill.objectives.base import Answer, Objective, Pairs, Shown, per_sample
-from aria.distill.objectives.feature import Feature
-from aria.distill.objectives.output import Output
-from aria.distill.objectives.task import Task
-from aria.distill.objectives.weighting import MinSNR, TruncatedSNR, Uniform, Velocity, Weighting
+from lazy_loader import attach_stub
 
-registry.add_kind(Objective, "objective", __name__)
-registry.add_kind(Weighting, "weighting", __name__)
-
-__all__ = [
-    "Answer",
-    "Feature",
-    "MinSNR",
-    "Objective",
-    "Output",
-    "Pairs",
-    "Shown",
-    "Task",
-    "TruncatedSNR",
-    "Uniform",
-    "Velocity",
-    "Weighting",
-    "per_sample",
-]
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)

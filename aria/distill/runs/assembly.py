@@ -1,8 +1,7 @@
-"""The parts of a run, made from its settings."""
+"""The parts of a run, made from its plan."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,35 +14,29 @@ from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
 from aria.distill.engine import sharding
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.learner import check_repeats, same_latents
-from aria.distill.engine.on_policy import OnPolicy
-from aria.distill.models import taps
-from aria.distill.models.denoisers import Condition
 from aria.distill.models.denoisers.guidance import take_guidance
-from aria.distill.models.pipelines import component_of, open_model
-from aria.distill.objectives import Objective
+from aria.distill.models.pipelines import open_model
 from aria.distill.runs import checkpoint, regions
 from aria.distill.runs.callbacks import Callback, Checkpoints, Grids, Log
-from aria.distill.settings.config import Config, student_steps, teacher_steps
-from aria.distill.students import add_low_rank, factorise, read_feature_pairs
-from aria.distill.teachers.guidance import guided
-from aria.distill.teachers.halving import halved
-from aria.distill.teachers.teacher import Teacher
+from aria.distill.runs.plan import RunPlan
+from aria.distill.students import add_low_rank, factorise
 from aria.interfaces import Partition
 from aria.pool import Pool
+from aria.progress import Bar
 
 
-def open_accelerator(config: Config, target: Path, terms: Sequence[Objective]) -> Accelerator:
+def open_accelerator(plan: RunPlan) -> Accelerator:
     """Processes, devices and precision."""
-    training, told = config.training, config.run
+    training, run = plan.config.training, plan.config.run
     torch.backends.cuda.matmul.allow_tf32 = training.allow_tf32
-    partly = not any(term.by_level for term in terms)  # the layers after the last one compared are then not trained
+    # without a term on outputs, the layers after the last one compared are not trained
+    partly = not any(term.by_level for term in plan.loop.objective)
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        raise ValueError("the student is divided among processes by --fsdp; launch without accelerate's --use_fsdp")
+        raise ValueError("--fsdp shards the student across processes: launch without accelerate's --use_fsdp")
     accelerator = Accelerator(
         mixed_precision=training.mixed_precision,
-        log_with=told.report_to,
-        project_dir=target / told.logging_dir,
+        log_with=run.report_to,
+        project_dir=plan.output / run.logging_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partly)],
     )
     if training.fsdp:
@@ -51,91 +44,74 @@ def open_accelerator(config: Config, target: Path, terms: Sequence[Objective]) -
     return accelerator
 
 
-def teaching(config: Config, pipeline: Any, null: Condition) -> Teacher:
-    """The teacher as it is asked: with guidance, two steps at a time, both, or plainly."""
-    teacher, halve_from = Teacher.of(pipeline), config.models.halve_from
-    if config.conditioning.guidance is not None:
-        teacher = guided(teacher, null)
-    if halve_from is not None:
-        teacher = halved(teacher, pipeline.scheduler, halve_from, prediction=config.models.student_prediction)
-    return teacher
+def open_student(plan: RunPlan) -> Any:
+    """The student as it will be delivered."""
+    return open_model(plan.config.models.student)
 
 
-def open_student(config: Config, pipeline: Any, terms: Sequence[Objective]) -> Any:
-    """The student, refused if it cannot be compared with the teacher."""
-    models = config.models
-    student, teacher = open_model(models.student), getattr(pipeline, component_of(pipeline))
-    same_latents(teacher, student)
-    if config.training.compile:
-        check_repeats(teacher, student)
-    for theirs, ours in (pair for term in terms for pair in term.pairs(_pairs(models.student))):
-        taps.find(teacher, theirs)
-        taps.find(student, ours)
+def make_trainable(plan: RunPlan, student: Any) -> Any:
+    """The student with the layers it trains in: adapters, factors, an input for the guidance scale."""
+    models = plan.config.models
     if models.low_rank:
         add_low_rank(student, models.low_rank)
     if models.rank_ratio:
         factorise(student, models.rank_ratio)
-    if config.conditioning.guidance is not None:
+    if plan.loop.guidance is not None:
         take_guidance(student)
     if models.gradient_checkpointing:
         student.enable_gradient_checkpointing()
     return student
 
 
-def _pairs(student: str) -> Sequence[tuple[str, str]]:
-    return read_feature_pairs(student) if (Path(student) / "student.json").is_file() else ()
+def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar) -> None:
+    """Encode the prompts and make or encode the images, unless the cache has them."""
+    data = plan.config.data
+    cache.fill(
+        plan.cache,
+        pipeline,
+        prompts=Path(data.prompts),
+        bar=bar,
+        **cache.kept(plan.cache, seed=plan.loop.seed),
+        column=data.caption_column,
+        num_images=0 if data.train_data_dir else data.num_images,
+        steps=plan.teacher_steps,
+        guidance=data.guidance_scale,
+        data=Path(data.train_data_dir) if data.train_data_dir else None,
+        resolution=data.resolution,
+    )
 
 
-def open_data(config: Config, pipeline: Any, accelerator: Accelerator, bar: cache.Bar) -> tuple[Conditions, Latents]:
-    """The cached conditions and images, made first where they are missing."""
-    data, target = config.data, Path(config.run.output_dir)
-    folder = Path(data.cache_dir) if data.cache_dir else target / "cache"
+def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) -> tuple[Conditions, Latents]:
+    """The cached conditions and images; the first rank fills the cache."""
+    data = plan.config.data
     if accelerator.is_main_process:
-        cache.fill(
-            folder,
-            pipeline,
-            prompts=Path(data.prompts),
-            bar=bar,
-            **cache.kept(folder, seed=config.training.seed),
-            column=data.caption_column,
-            num_images=0 if data.train_data_dir else data.num_images,
-            steps=teacher_steps(config),
-            guidance=data.guidance_scale,
-            data=Path(data.train_data_dir) if data.train_data_dir else None,
-            resolution=data.resolution,
-        )
+        fill_cache(plan, pipeline, bar)
     accelerator.wait_for_everyone()
-    told: dict[str, Any] = {
+    where: dict[str, Any] = {
         "pipeline": pipeline,
         "device": accelerator.device,
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
-    return Conditions(folder / "conditions", **told), Latents(folder / "latents", resolution=data.resolution, **told)
+    return (
+        Conditions(plan.cache / "conditions", **where),
+        Latents(plan.cache / "latents", resolution=data.resolution, **where),
+    )
 
 
-def divide(config: Config, pool: Pool, target: Path, accelerator: Accelerator) -> Partition:
+def divide(plan: RunPlan, pool: Pool, accelerator: Accelerator) -> Partition:
     """The regions of this run: those it began with, or new ones."""
-    path = target / "partition.safetensors"
-    if accelerator.is_main_process and not (path.is_file() and checkpoint.folders(target)):
-        divided = regions.divide(config.allocation.partitioner, pool, seed=config.training.seed)
-        aria.partitioners.save(divided, path)
+    path = plan.output / "partition.safetensors"
+    if accelerator.is_main_process and not (path.is_file() and checkpoint.folders(plan.output)):
+        aria.partitioners.save(regions.divide(plan.config.allocation.partitioner, pool, seed=plan.loop.seed), path)
     accelerator.wait_for_everyone()
     return aria.partitioners.load(path).to(accelerator.device)
 
 
-def build_distiller(
-    config: Config,
-    pipeline: Any,
-    student: Any,
-    partition: Partition,
-    conditions: Conditions,
-    images: Latents,
-    accelerator: Accelerator,
-) -> Distiller:
-    """The engine, ready for its first step."""
-    models, allocation, training = config.models, config.allocation, config.training
-    sampler = aria.Sampler(
+def build_sampler(plan: RunPlan, partition: Partition, timesteps: int) -> aria.Sampler:
+    """The sampler over these regions, for a noise schedule of this length."""
+    allocation = plan.config.allocation
+    return aria.Sampler(
         partition,
         tracker=allocation.tracker,
         allocator=allocation.allocator,
@@ -144,58 +120,33 @@ def build_distiller(
         warmup=-(-allocation.warmup // allocation.every),  # the sampler counts its updates
         every=allocation.every,
         stratified=allocation.stratified,
-        timesteps=pipeline.scheduler.config.num_train_timesteps if allocation.normalise else None,
-        seed=training.seed,
-    )
-    return Distiller(
-        teaching(config, pipeline, conditions.null(1)),
-        student,
-        sampler,
-        images,
-        conditions,
-        objective=config.loss.objective,
-        weighting=config.loss.weighting,
-        signal=config.loss.signal,
-        replacement=config.conditioning.replacement,
-        null_probability=config.conditioning.null_probability,
-        student_prediction=models.student_prediction,
-        guidance=config.conditioning.guidance,
-        on_policy=OnPolicy(config.conditioning.on_policy or 0.0, config.conditioning.on_policy_hops),
-        pairs=_pairs(models.student),
-        optimiser=config.optimiser,
-        steps=training.max_train_steps,
-        batch_size=training.train_batch_size,
-        accumulation=training.gradient_accumulation_steps,
-        ema_decay=training.ema_decay if training.use_ema else 0.0,
-        ahead=config.data.ahead if conditions.residency != "device" else 0,
-        seed=training.seed,
-        fsdp=training.fsdp,
-        compiled=training.compile,
-        accelerator=accelerator,
+        timesteps=timesteps if allocation.normalise else None,
+        seed=plan.loop.seed,
     )
 
 
 def build_callbacks(
-    config: Config, pipeline: Any, distiller: Distiller, target: Path, settings: dict[str, Any], quiet: bool
+    plan: RunPlan, pipeline: Any, distiller: Distiller, settings: dict[str, Any], quiet: bool
 ) -> list[Callback]:
-    """The log, checkpoints, and grids where prompts for them are given."""
-    told = config.run
-    saved = Checkpoints(
-        target, every=told.checkpointing_steps, limit=told.checkpoints_total_limit, settings=settings
+    """The log, checkpoints, and validation images where there are prompts for them."""
+    run, data = plan.config.run, plan.config.data
+    trackers = run.report_to is not None
+    checkpoints = Checkpoints(
+        plan.output, every=run.checkpointing_steps, limit=run.checkpoints_total_limit, settings=settings
     )
-    logs = Log(target, every=told.logging_steps, trackers=told.report_to is not None, quiet=quiet)
-    if not told.validation_prompts:
-        return [logs, saved]
+    log = Log(plan.output, every=run.logging_steps, trackers=trackers, quiet=quiet)
+    if not run.validation_prompts:
+        return [log, checkpoints]
     grids = Grids(
         pipeline,
-        told.validation_prompts,
-        target,
-        every=told.validation_steps,
-        steps=teacher_steps(config),
-        student_steps=student_steps(config),
-        guidance=config.data.guidance_scale,
-        resolution=config.data.resolution,
-        seed=config.training.seed,
-        trackers=told.report_to is not None,
+        run.validation_prompts,
+        plan.output,
+        every=run.validation_steps,
+        steps=plan.teacher_steps,
+        student_steps=plan.student_steps,
+        guidance=data.guidance_scale,
+        resolution=data.resolution,
+        seed=plan.loop.seed,
+        trackers=trackers,
     )
-    return [logs, grids, saved]
+    return [log, grids, checkpoints]

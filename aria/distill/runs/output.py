@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from aria import files, whole_file
+from aria import files
 
 _LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
 _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
@@ -64,7 +64,7 @@ def deliver(
     before = {name: getattr(pipeline, name) for name in now}
     try:
         pipeline.register_modules(**now)
-        with whole_file.system_errors(part):
+        with files.system_errors(part):
             pipeline.save_pretrained(part)
     finally:
         pipeline.register_modules(**before)
@@ -77,7 +77,7 @@ def deliver(
         if target.is_dir():
             shutil.rmtree(target)
         os.replace(entry, target)
-    whole_file.sync(output)
+    files.sync(output)
     part.rmdir()
 
 

@@ -2,40 +2,65 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from aria import partitioners, registry
+from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 
-ENDING = ".safetensors"
-"""What ends so is a file, not a spec."""
-AUTO, PER_REGION, MOST = "auto", 8, 256
-"""Left to itself a run uses k-means: a region for so many conditions, and at most so many regions."""
+PER_REGION, MOST = 8, 256
+"""``auto`` is k-means with one region per so many conditions, and at most so many regions."""
 STRAY = 0.01
-"""The share of conditions that may be assigned elsewhere now: near a border, rounding decides."""
+"""Share of conditions that may be assigned to another region than before: near a border, rounding decides."""
 
 
-def check(told: str) -> None:
-    """Refuse what names neither a partitioner nor a file, before anything takes long."""
-    if told.endswith(ENDING):
-        if not Path(told).is_file():
-            raise ValueError(f"there is no partition file {told}")
-        partitioners.load(told)
-    elif told != AUTO:
-        registry.partitioner(told)
+def check(setting: str) -> None:
+    """Refuse a setting that names neither a partitioner nor a file, before anything takes long."""
+    if setting.endswith(PARTITION_FILE):
+        partitioners.load(setting)
+    elif setting != AUTO:
+        registry.partitioner(setting)
 
 
-def divide(told: str, pool: Pool, *, seed: int = 0) -> Fitted:
-    """The pool's regions as ``told``: a spec, ``auto``, or a file."""
-    if told.endswith(ENDING):
-        return _read(told, pool)
-    if told == AUTO:
-        regions = min(MOST, len(pool) // PER_REGION)
-        told = f"kmeans({regions}, seed={seed})" if regions > 1 else "one_region"
-    return registry.partitioner(told).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
+def coordinates(setting: str) -> tuple[str, ...]:
+    """What the regions are divided by besides conditions: ``"timestep"`` or ``"guidance"``.
+
+    >>> coordinates("product(labels('style'), bins('timestep'))"), coordinates("auto")
+    (('timestep',), ())
+    """
+    if setting.endswith(PARTITION_FILE):
+        return partitioners.load(setting).coordinates
+    return () if setting == AUTO else registry.partitioner(setting).coordinates
+
+
+def spec(setting: str, conditions: int, *, seed: int = 0) -> str:
+    """The partitioner that a setting stands for, given the number of conditions.
+
+    >>> spec("auto", 4000), spec("auto", 5), spec("labels('style')", 5)
+    ('kmeans(256, seed=0)', 'one_region', "labels('style')")
+    """
+    if setting != AUTO:
+        return setting
+    count = min(MOST, conditions // PER_REGION)
+    return f"kmeans({count}, seed={seed})" if count > 1 else "one_region"
+
+
+def described(setting: str, conditions: int) -> str:
+    """The rule for regions, and what ``auto`` chooses.
+
+    >>> described("auto", 4000)
+    'auto = kmeans(256, seed=0)'
+    """
+    chosen = spec(setting, conditions)
+    return setting if chosen == setting else f"{setting} = {chosen}"
+
+
+def divide(setting: str, pool: Pool, *, seed: int = 0) -> Fitted:
+    """The pool's regions, by a spec, by ``auto``, or from a file."""
+    if setting.endswith(PARTITION_FILE):
+        return _read(setting, pool)
+    return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
 
 
 def _read(path: str, pool: Pool) -> Fitted:

@@ -1,4 +1,4 @@
-"""What a run must share with the one it goes on from."""
+"""Continuing a run: what must be as before, and from which checkpoint."""
 
 from __future__ import annotations
 
@@ -8,65 +8,79 @@ from typing import Any
 
 import torch
 
+from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, fingerprint
 from aria.distill.data.latents import Latents
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models.pipelines import component_of
 from aria.distill.runs import checkpoint
-from aria.distill.settings.config import Config, setting_names
+from aria.distill.runs.plan import RunPlan
+from aria.distill.settings.config import setting_names
 
 log = logging.getLogger(__name__)
 
 
-def go_on(config: Config, distiller: Distiller, target: Path, shared: dict[str, Any]) -> None:
-    """Take up the checkpoint that the settings name, if there is one; what it did not share is refused."""
-    told = config.run.resume_from_checkpoint or "none"
-    if told == "none":
-        if checkpoint.folders(target):
+def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> None:
+    """Load the checkpoint that the settings name, if there is one; ``settings`` must be as they were."""
+    wanted, output = plan.config.run.resume_from_checkpoint or "none", plan.output
+    if wanted == "none":
+        if checkpoint.folders(output):
             raise ValueError(
-                f"{target} holds checkpoints of an earlier run: resume it (--resume_from_checkpoint latest), "
+                f"{output} holds checkpoints of an earlier run: resume it (--resume_from_checkpoint latest), "
                 "remove them or choose another folder"
             )
         return
-    found = checkpoint.latest(target) if told == "latest" else _named(told, target)
-    if found is None:
+    _check_length(plan, output / wanted if wanted != "latest" else output)
+    if wanted == "latest":
+        found = checkpoint.load_newest(distiller.state(), output, settings=settings)
+    else:
+        found = _named(wanted, output)
+        checkpoint.load(distiller.state(), found, settings=settings)
+        if newer := [each for each in checkpoint.folders(output) if checkpoint.step_of(each) > distiller.step_count]:
+            raise ValueError(f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder")
+    if found is not None:
+        log.info("resuming from %s", found)
+
+
+def _check_length(plan: RunPlan, place: Path) -> None:
+    """Refuse a run that is shorter than its checkpoint already is."""
+    newest = (checkpoint.folders(place) or [place])[-1]
+    if not newest.is_dir():
         return
-    checkpoint.load(distiller, found, settings=shared)
-    newer = [folder for folder in checkpoint.folders(target) if checkpoint.step_of(folder) > distiller.step_count]
-    if newer and told != "latest":
-        raise ValueError(f"{newer[-1]} is newer than {told}: remove it first, or go on elsewhere")
-    log.info("going on from %s", found)
+    if checkpoint.step_of(newest) > plan.loop.steps:
+        raise InvalidSetting(
+            "max_train_steps",
+            "range",
+            f"{newest} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another folder",
+        )
 
 
-def _named(told: str, target: Path) -> Path:
+def _named(wanted: str, output: Path) -> Path:
     """A checkpoint by its path, or by its name in the output folder."""
-    return target / told if (target / told).is_dir() else Path(told)
+    return output / wanted if (output / wanted).is_dir() else Path(wanted)
 
 
-def identity(pipeline: Any) -> dict[str, Any]:
-    """The teacher's, before the engine turns it to the precision of the run."""
+def teacher_identity(pipeline: Any) -> dict[str, Any]:
+    """Fingerprint of the teacher, before the engine converts it to the precision of the run."""
     return fingerprint.model(pipeline, getattr(pipeline, component_of(pipeline)), torch.float32)
 
 
-def shared(config: Config, distiller: Distiller, conditions: Conditions, images: Latents) -> dict[str, Any]:
-    """The settings that enter the arithmetic, and the conditions and images, wherever they lie."""
-    return _settings(config, distiller) | _cached(conditions, images)
-
-
-def _settings(config: Config, distiller: Distiller) -> dict[str, Any]:
-    ranks = distiller.accelerator.num_processes
-    told = {name: value for name, value in config.flat().items() if name not in setting_names(may_change=True)}
+def shared(plan: RunPlan, distiller: Distiller, conditions: Conditions, images: Latents) -> dict[str, Any]:
+    """What a resumed run must share with the one it continues: settings that enter the arithmetic, and the data."""
+    config, accelerator = plan.config, distiller.accelerator
+    settings = {name: value for name, value in config.flat().items() if name not in setting_names(may_change=True)}
     if not config.optimiser.lr_scheduler.startswith("constant"):
-        told["max_train_steps"] = distiller.steps  # the learning rate falls towards the last step
-    told["mixed_precision"] = distiller.accelerator.mixed_precision
-    told["samples of a step"] = distiller.batch_size * distiller.accumulation * ranks
-    told["ahead"] = distiller.batches.ahead
-    told["layers compared"] = [list(pair) for pair in distiller.pairs]
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+        settings["max_train_steps"] = distiller.steps  # the learning rate falls towards the last step
+    settings["mixed_precision"] = accelerator.mixed_precision
+    settings["samples of a step"] = plan.loop.samples * accelerator.num_processes
+    settings["ahead"] = distiller.source.ahead
+    settings["layers compared"] = [list(pair) for layers in distiller.layers.values() for pair in layers]
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    return settings | _data(conditions, images)
 
 
-def _cached(conditions: Conditions, images: Latents) -> dict[str, Any]:
-    told = {"prompts with captions": len(conditions), "their texts": conditions.prompts.texts.digest()}
-    told["images"] = len(images)
+def _data(conditions: Conditions, images: Latents) -> dict[str, Any]:
+    counts = {"prompts with captions": len(conditions), "their texts": conditions.prompts.texts.digest()}
     stores = {"conditions": conditions.store, "images": images.store}
-    return told | {f"{name}: {part}": value for name, s in stores.items() for part, value in s.fingerprint.items()}
+    prints = {f"{name}: {part}": value for name, s in stores.items() for part, value in s.fingerprint.items()}
+    return counts | {"images": len(images)} | prints

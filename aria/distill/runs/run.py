@@ -2,85 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from aria import files, registry, whole_file
-from aria.distill.data import cache
+from accelerate import Accelerator
+
+from aria import files
+from aria.distill.data.prompt_files import read_prompts
+from aria.distill.data.prompts import Prompts
 from aria.distill.engine.distiller import Distiller
-from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.weights import plain
 from aria.distill.models.pipelines import open_pipeline
-from aria.distill.objectives import Objective
-from aria.distill.runs import assembly, card, checkpoint, output, refusals, resume
+from aria.distill.runs import assembly, card, output
+from aria.distill.runs.checks import check, check_allocation
+from aria.distill.runs.plan import RunPlan, resolve
+from aria.distill.runs.resume import resume, shared, teacher_identity
+from aria.distill.runs.summary import memory, summary
+from aria.distill.settings import local
 from aria.distill.settings.config import Config
-from aria.distill.teachers.halving import deterministic
-from aria.interfaces import Partition
+from aria.progress import Bar
+
+Show = Callable[[str], None]
+"""Shows some lines to whoever started the run."""
 
 
-def run(config: Config, *, bar: cache.Bar, quiet: bool = False) -> Distiller:
-    """Open, cache, divide, train, deliver; resumed where the output folder says so."""
-    refusals.check_settings(config)
-    config = _with_objective(config)
-    terms = [registry.resolve(term, Objective) for term in config.loss.objective]
-    target = Path(config.run.output_dir)
-    output.check_own(target)
-    accelerator = assembly.open_accelerator(config, target, terms)
-    with output.locked(target, accelerator.is_main_process), whole_file.system_errors(target):
-        if accelerator.is_main_process:
-            files.sweep(target)
-        path, models = config.models.pretrained_model_name_or_path, config.models
-        pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(accelerator.device)
-        _stage(config, pipeline, terms)
-        student, teacher = assembly.open_student(config, pipeline, terms), resume.identity(pipeline)
-        conditions, images = assembly.open_data(config, pipeline, accelerator, bar)
-        partition = assembly.divide(config, conditions.pool(), target, accelerator)
-        config = _with_on_policy(config, partition)
-        distiller = assembly.build_distiller(config, pipeline, student, partition, conditions, images, accelerator)
-        shared = resume.shared(config, distiller, conditions, images) | teacher
-        resume.go_on(config, distiller, target, shared)
-        if accelerator.is_main_process:
-            config.save(target / "config.json")
-        if config.run.report_to:
-            accelerator.init_trackers("aria", config=_plain(config))
-        distiller.fit(assembly.build_callbacks(config, pipeline, distiller, target, shared, quiet))
+def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = False) -> Distiller:
+    """Open, cache, divide, train, deliver; resumed where the output folder holds a checkpoint."""
+    plan = decide(config)
+    accelerator = assembly.open_accelerator(plan)
+    first = accelerator.is_main_process
+    with output.locked(plan.output, first), files.system_errors(plan.output):
+        if first:
+            files.sweep(plan.output)
+        pipeline, student = open_models(plan, accelerator)
+        if first and show is not None:
+            show(summary(plan, pipeline, student, _prompts(plan), accelerator))
+        identity = teacher_identity(pipeline)
+        conditions, images = assembly.open_data(plan, pipeline, accelerator, bar)
+        partition = assembly.divide(plan, conditions.pool(), accelerator)
+        sampler = assembly.build_sampler(plan, partition, pipeline.scheduler.config.num_train_timesteps)
+        teacher = plan.teacher(pipeline, conditions.null(1))
+        distiller = Distiller(teacher, student, sampler, images, conditions, plan.loop, accelerator=accelerator)
+        settings = shared(plan, distiller, conditions, images) | identity
+        resume(plan, distiller, settings)
+        if first:
+            plan.config.save(plan.output / "config.json")
+        if plan.config.run.report_to:
+            accelerator.init_trackers("aria", config=_plain(plan.config))
+        distiller.fit(assembly.build_callbacks(plan, pipeline, distiller, settings, quiet))
         if distiller.step_count == distiller.steps:
-            _deliver(config, pipeline, distiller, target)
+            _deliver(plan, pipeline, distiller)
         accelerator.wait_for_everyone()
         accelerator.end_training()
     return distiller
 
 
-def _with_objective(config: Config) -> Config:
-    """The settings with the terms of the loss: inner layers are compared unless the teacher is asked twice."""
-    if config.loss.objective:
-        return config
-    twice = config.conditioning.guidance is not None or config.models.halve_from is not None
-    return config.with_values({"objective": ("output",) if twice else ("output", "feature")})
+def dry_run(config: Config) -> str:
+    """What the run would do and the memory it would take; nothing is written."""
+    plan = decide(config)
+    accelerator = assembly.open_accelerator(plan)
+    pipeline, student = open_models(plan, accelerator)
+    prompts = _prompts(plan)
+    lines = summary(plan, pipeline, student, prompts, accelerator)
+    return f"{lines}\n\n{memory(plan, pipeline, student, prompts, accelerator)}"
 
 
-def _with_on_policy(config: Config, partition: Partition) -> Config:
-    """The settings with the share of on-policy rows: some, unless timesteps are not theirs to choose."""
-    if config.conditioning.on_policy is not None:
-        return config
-    free = config.models.halve_from is None and "timestep" not in getattr(partition, "coordinates", ())
-    return config.with_values({"on_policy": OnPolicy.share if free else 0.0})
+def decide(config: Config) -> RunPlan:
+    """The plan of a run, after everything is refused that can be refused without opening a model."""
+    local.check(config)
+    plan = resolve(config)
+    check_allocation(plan)
+    output.check_own(plan.output)
+    return plan
 
 
-def _stage(config: Config, pipeline: Any, terms: list[Objective]) -> None:
-    """Make the pipeline ready to be halved, and refuse what cannot be taught before anything takes long."""
-    refusals.check_terms(config, terms)
-    refusals.check_scales(config, pipeline)
-    refusals.check_halving(config)
-    if config.models.halve_from is not None:
-        pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
-    refusals.check_schedule(config, assembly.teaching(config, pipeline, {}))
+def open_models(plan: RunPlan, accelerator: Accelerator) -> tuple[Any, Any]:
+    """The teacher's pipeline and the student, checked against the plan and each other."""
+    models = plan.config.models
+    pipeline = open_pipeline(
+        models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant
+    ).to(accelerator.device)
+    plan.with_scheduler(pipeline)
+    student = assembly.open_student(plan)
+    check(plan, pipeline, student)
+    return pipeline, assembly.make_trainable(plan, student)
+
+
+def _prompts(plan: RunPlan) -> Prompts:
+    return read_prompts(Path(plan.config.data.prompts), column=plan.config.data.caption_column)
 
 
 def _plain(config: Config) -> dict[str, int | float | str]:
     return {name: value for name, value in config.flat().items() if isinstance(value, int | float | str)}
 
 
-def _deliver(config: Config, pipeline: Any, distiller: Distiller, target: Path) -> None:
+def _deliver(plan: RunPlan, pipeline: Any, distiller: Distiller) -> None:
     """The finished pipeline, with the averaged weights where there are any."""
     with distiller.averaged():
         student = distiller.whole_student()
@@ -88,8 +105,8 @@ def _deliver(config: Config, pipeline: Any, distiller: Distiller, target: Path) 
             output.deliver(
                 pipeline,
                 distiller.component,
-                checkpoint.plain(student),
-                target,
-                card.write(config, distiller, target),
-                prediction=config.models.student_prediction,
+                plain(student),
+                plan.output,
+                card.write(plan, distiller),
+                prediction=plan.loop.student_prediction,
             )

@@ -6,5 +6,9 @@ SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant
 """diffusers' names for learning rate schedules that need no further arguments."""
 PRECISIONS = ("no", "fp16", "bf16")
 """accelerate's names for mixed precision."""
+AUTO = "auto"
+"""The partitioner that is chosen by the size of the pool."""
+PARTITION_FILE = ".safetensors"
+"""Suffix by which a partitioner is the file of a partition, not a spec."""
 LOGGERS = ("tensorboard", "wandb")
 """Where accelerate can report to."""

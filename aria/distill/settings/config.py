@@ -7,7 +7,6 @@ one. Importing this module loads neither torch nor diffusers, so that ``--help``
 
 from __future__ import annotations
 
-import difflib
 import json
 import typing
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replac
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aria import checks, whole_file
+from aria import checks, files
 from aria.checks import InvalidSetting
 from aria.distill.settings import config_file, setting
 from aria.distill.settings.choices import LOGGERS, PRECISIONS, PREDICTIONS, SCHEDULES
@@ -51,6 +50,7 @@ class Models:
     student_prediction: str | None = _declare(
         None,
         "What the student predicts (epsilon, v_prediction, sample or flow_prediction), if different from the teacher.",
+        choices=PREDICTIONS,
     )
     halve_from: int | None = _declare(
         None, "Train the student to do in half as many sampling steps what the teacher does in this many."
@@ -134,6 +134,7 @@ class Conditioning:
         "Probability, by timestep, that an image's own condition is replaced by one from the pool: "
         "exponential(steepness=5.0), sigmoid, two_sided, or constant(probability=1.0) to replace every condition.",
         by_benchmark=True,
+        part="replacement",
     )
     null_probability: float = _declare(
         0.1, "Probability that a condition is dropped, that is, replaced by the empty prompt."
@@ -183,17 +184,20 @@ class Allocation:
         "Rule that turns estimates into sampling probabilities; `pool` draws as random conditioning does, "
         "`aria plugins` lists all.",
         by_benchmark=True,
+        part="allocator",
     )
     tracker: str = _declare(
         "bank",
         "Rule that turns noisy losses into one estimate per region; `aria plugins` lists all.",
         by_benchmark=True,
+        part="tracker",
     )
     partitioner: str = _declare(
         "auto",
         "Rule that groups conditions into regions, or a file written by `aria partition --output`; auto is k-means "
         "with one region per 8 prompts and at most 256 regions.",
         by_benchmark=True,
+        part="partitioner",
     )
     floor: float = _declare(
         0.2,
@@ -224,11 +228,13 @@ class Loss:
         (),
         "A term of the loss: output, feature or task; repeat the flag for several. By default output and feature, or "
         "output alone with guidance_max or halve_from.",
+        part="objective",
     )
     weighting: str = _declare(
         "uniform",
         "Weight of each noise level in the loss: uniform, min_snr(gamma=5.0), truncated_snr or velocity.",
         by_benchmark=True,
+        part="weighting",
     )
     signal: str | None = _declare(None, "Term of the loss that the tracker follows; by default the first one.")
 
@@ -238,7 +244,7 @@ class AdamW:
     """Optimiser and learning rate, named as in diffusers' training scripts."""
 
     learning_rate: float = _declare(5e-5, "Peak learning rate.")
-    lr_scheduler: str = _declare("constant", f"Learning rate schedule: {', '.join(SCHEDULES)}.")
+    lr_scheduler: str = _declare("constant", f"Learning rate schedule: {', '.join(SCHEDULES)}.", choices=SCHEDULES)
     lr_warmup_steps: int = _declare(0, "Number of steps over which the learning rate rises to its peak.")
     adam_beta1: float = _declare(0.9, "Decay rate of Adam's first-moment estimate.")
     adam_beta2: float = _declare(0.999, "Decay rate of Adam's second-moment estimate.")
@@ -270,7 +276,7 @@ class Training:
         1, "Number of forward passes per optimiser step.", may_change=True
     )
     mixed_precision: str | None = _declare(
-        None, "Mixed precision: no, fp16 or bf16; by default as accelerate is configured."
+        None, "Mixed precision: no, fp16 or bf16; by default as accelerate is configured.", choices=PRECISIONS
     )
     use_ema: bool = _declare(True, "Keep an exponential moving average of the weights and deliver that.")
     ema_decay: float = _declare(0.9999, "Decay rate of the moving average of the weights.")
@@ -318,7 +324,10 @@ class Run:
     )
     logging_steps: int = _declare(10, "Number of steps between two lines of the log.", may_change=True)
     report_to: str | None = _declare(
-        None, "Experiment tracker to report to besides the log files: tensorboard or wandb.", may_change=True
+        None,
+        "Experiment tracker to report to besides the log files: tensorboard or wandb.",
+        may_change=True,
+        choices=LOGGERS,
     )
     logging_dir: str = _declare("logs", "Folder for report_to, inside the output folder.", place="run")
     validation_prompts: tuple[str, ...] = _declare(
@@ -364,8 +373,7 @@ class Config:
         changes: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
+                hint = checks.hint(str(name), known)
                 raise InvalidSetting(str(name), "unknown", f"unknown setting {name!r}{hint}")
             one = known[name]
             changes.setdefault(one.section, {})[one.name] = setting.typed(one.name, one.kind, value)
@@ -377,7 +385,7 @@ class Config:
 
     def save(self, path: Path) -> None:
         """Write the settings as JSON, in sections, as :meth:`read` takes them."""
-        with whole_file.replacing(path) as unfinished:
+        with files.replacing(path) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
@@ -422,16 +430,15 @@ def help_of(name: str) -> str:
     return next(one.about.help for one in settings() if one.name == name)
 
 
+def sections() -> dict[str, str]:
+    """The sections of the settings, and what each is about, the most used first.
+
+    >>> next(iter(sections().items()))
+    ('models', 'Teacher and student.')
+    """
+    return {section.name: str(_factory(section).__doc__).partition("\n")[0] for section in fields(Config)}
+
+
 def _factory(section: Field[Any]) -> Any:
     assert section.default_factory is not MISSING
     return section.default_factory
-
-
-def teacher_steps(config: Config) -> int:
-    """Number of sampling steps in which the teacher makes an image."""
-    return config.models.halve_from or config.data.num_inference_steps
-
-
-def student_steps(config: Config) -> int:
-    """Number of sampling steps in which the student does."""
-    return teacher_steps(config) // 2 if config.models.halve_from else teacher_steps(config)

@@ -24,6 +24,10 @@ class About:
     """``"input"``: names a folder, a file or a model on the hub that is read. ``"run"``: says where this run writes."""
     by_benchmark: bool
     """Whether ``aria bench`` decides it, through the task, the arm, the seed or the schedule of evaluations."""
+    choices: tuple[str, ...] = ()
+    """The only values, if there are few."""
+    part: str | None = None
+    """The kind of part that it names by a spec, such as ``"tracker"``."""
 
 
 def setting(
@@ -33,9 +37,11 @@ def setting(
     may_change: bool = False,
     place: Place | None = None,
     by_benchmark: bool = False,
+    choices: tuple[str, ...] = (),
+    part: str | None = None,
 ) -> Any:
     """A dataclass field that declares a setting. A setting that names a place may always change on resume."""
-    about = About(help, may_change or place is not None, place, by_benchmark)
+    about = About(help, may_change or place is not None, place, by_benchmark, choices, part)
     return field(default=default, metadata={"about": about})
 
 

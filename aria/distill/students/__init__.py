@@ -5,13 +5,15 @@ from aria.distill.students.folder import read_feature_pairs, read_record, write_
 from aria.distill.students.inherit import Inheritance
 from aria.distill.students.low_rank import add_low_rank, merge
 from aria.distill.students.make import prune
+from aria.distill.students.measure import Size, count_macs
+from aria.distill.students.plan import Plan, build_student
 from aria.distill.students.presets import PRESETS, preset
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_inputs, transformer_size
-from aria.distill.students.transformer.plan import TransformerPlan, build_transformer, plan_transformer
+from aria.distill.students.transformer.plan import plan_transformer
 from aria.distill.students.unet.block_map import BlockMap, read_map
-from aria.distill.students.unet.measure import Size, count_macs, example_inputs, size
-from aria.distill.students.unet.plan import Plan, build_student, plan_student
+from aria.distill.students.unet.measure import example_inputs, size
+from aria.distill.students.unet.plan import plan_student
 
 __all__ = [
     "PRESETS",
@@ -20,10 +22,8 @@ __all__ = [
     "Inheritance",
     "Plan",
     "Size",
-    "TransformerPlan",
     "add_low_rank",
     "build_student",
-    "build_transformer",
     "count_macs",
     "example_inputs",
     "factorise",

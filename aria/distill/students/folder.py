@@ -16,10 +16,9 @@ from typing import Any
 
 from diffusers import ModelMixin
 
-from aria import files, whole_file
+from aria import files
+from aria.distill.students.config import Config, public
 from aria.distill.students.inherit import Inheritance
-from aria.distill.students.unet.block_map import public
-from aria.distill.students.unet.stages import Config
 
 FORMAT = "aria-student/1"
 RECORD = "student.json"
@@ -59,7 +58,7 @@ def write_student(
     target = Path(folder).resolve()
     check_output(target, overwrite=overwrite)
     try:
-        with files.replacing_folder(target) as fresh, whole_file.system_errors(fresh):
+        with files.replacing_folder(target) as fresh, files.system_errors(fresh):
             student.save_pretrained(fresh)
             files.write_json(fresh / RECORD, {"format": FORMAT, **record})
             files.write_json(fresh / INHERITANCE, inheritance.as_json())

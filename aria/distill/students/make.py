@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks
+from aria.distill.students.config import public
 from aria.distill.students.folder import check_output, config_digest, write_student
 from aria.distill.students.inherit import INITS, Inheritance, Init
+from aria.distill.students.measure import Size
+from aria.distill.students.plan import build_student
 from aria.distill.students.teacher import open_teacher
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_size
-from aria.distill.students.transformer.plan import build_transformer, plan_transformer
-from aria.distill.students.unet.block_map import public
-from aria.distill.students.unet.measure import TOKENS, Size, size
-from aria.distill.students.unet.plan import build_student, plan_student
+from aria.distill.students.transformer.plan import plan_transformer
+from aria.distill.students.unet.measure import TOKENS, size
+from aria.distill.students.unet.plan import plan_student
 
 
 def prune(
@@ -89,7 +91,7 @@ def _transformer(
 ) -> _Made:
     plan = plan_transformer(family, config, **given)
     sizes = {"teacher": transformer_size(family, config), "student": transformer_size(family, plan.config)}
-    student, inheritance = build_transformer(plan, model, init=init, seed=seed)
+    student, inheritance = build_student(plan, model, init=init, seed=seed)
     width = {name: plan.config[name] for name in ("num_attention_heads", "attention_head_dim")}
     blocks = {"kept": list(plan.blocks.blocks)}
     return _Made(student, inheritance, sizes, family.tokens, blocks, width, plan.feature_pairs)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from aria.distill.students.unet.stages import Config, read_stages
+from aria.distill.students.config import Config
+from aria.distill.students.unet.stages import read_stages
 
 PRESETS = ("bk-base", "bk-small", "bk-tiny")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,16 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aria import checks, files, whole_file
+from aria import checks, files
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.optimiser import adamw, load_state_tensors, state_tensors
 from aria.distill.settings.config import AdamW
+from aria.progress import Report
 from aria.samplers import checkpoint
 from aria.samplers.draws import step_seed
-
-Progress = Callable[[int, int], None]
-Bar = Callable[[str], AbstractContextManager[Progress]]
-"""Opens a progress bar of a name; what it gives is called with (done, total)."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ def fit(
     course: Course,
     *,
     seed: int,
-    progress: Progress,
+    progress: Report,
     saved: Path | None = None,
     every: int = 200,
     half: bool = False,
@@ -95,7 +91,7 @@ def _save(path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimi
     tensors: dict[str, Tensor] = {f"model.{name}": value for name, value in model.named_parameters()}
     tensors |= {f"average.{name}": value for name, value in average.weights.items()}
     tensors |= {f"optimizer.{name}": value for name, value in state_tensors(optimizer).items()}
-    with whole_file.replacing(path) as part:
+    with files.replacing(path) as part:
         files.write_tensors(part, tensors | {"step": torch.tensor(step)})
 
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aria import files
-from aria.tasks.shapes.course import Course, Progress, fit
+from aria.progress import Report
+from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.render import render
 from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes
 
@@ -45,7 +46,7 @@ class Reader(nn.Module):
         return Facts(layout, shape, colour, size)
 
 
-def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, progress: Progress) -> Reader:
+def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, progress: Report) -> Reader:
     """A reader of ``scenes``, which has seen drawings blurred and noised as generated images are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from aria import checks, files, registry
-from aria.distill.data.cache import Bar
 from aria.distill.data.latents import generator
 from aria.distill.students import PRESETS, prune
+from aria.progress import Bar
 from aria.tasks.on_disk import OnDisk, Questions
 from aria.tasks.shapes.reader import ATTRIBUTES, Reader, load_reader, marks
 from aria.tasks.shapes.recipe import RECIPES, Recipe

@@ -4,26 +4,11 @@ where it stopped."""
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
-from aria.tasks.shapes.course import Progress
+from aria.progress import bar
 from aria.tasks.shapes.recipe import RECIPES
 from aria.tasks.shapes.train import make_teacher
-
-
-@contextmanager
-def shown(name: str) -> Iterator[Progress]:
-    """A progress bar on standard error."""
-    from tqdm.auto import tqdm
-
-    with tqdm(desc=name, mininterval=1.0) as told:
-
-        def progress(done: int, total: int) -> None:
-            told.total = total
-            told.update(done - told.n)
-
-        yield progress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output_dir", required=True, help="where the pipeline is saved")
     told = parser.parse_args(arguments)
     try:
-        make_teacher(told.output_dir, RECIPES[told.preset], bar=shown)
+        make_teacher(told.output_dir, RECIPES[told.preset], bar=bar)
     except (ValueError, OSError) as error:
         parser.error(" ".join(str(error).split()))
     return 0

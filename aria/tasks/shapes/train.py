@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria import files, whole_file
+from aria import files
 from aria.distill.data.latents import generator as row_generator
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs.output import locked
 from aria.files import read_json
+from aria.progress import Bar
 from aria.tasks.shapes import words
-from aria.tasks.shapes.course import Bar, Course, fit
+from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.reader import save_reader, train_reader
 from aria.tasks.shapes.recipe import Recipe
 from aria.tasks.shapes.render import SIDE, render
@@ -45,7 +46,7 @@ def make_teacher(folder: str | Path, recipe: Recipe, *, bar: Bar, device: str | 
             reader = train_reader(recipe.scenes, recipe.reader, seed=recipe.seed, device=device, progress=progress)
         save_reader(reader, folder / READER)
         pipeline = _pipeline(recipe, vae.cpu(), unet.cpu(), text_encoder.cpu())
-        with whole_file.system_errors(folder):
+        with files.system_errors(folder):
             pipeline.save_pretrained(folder)
         files.write_json(folder / RECORD, {"digest": recipe.digest(), "recipe": recipe.record()})
         shutil.rmtree(folder / _PART)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,8 +15,8 @@ from aria.distill.data import Conditions
 from aria.distill.data.cache import chosen
 from aria.distill.data.latents import Latents
 from aria.distill.models.pipelines import open_pipeline
+from tests.processes import run_script
 
-ROOT = Path(__file__).resolve().parents[3]
 PROMPTS = [f"{animal} {i}" for i in range(6) for animal in ("cat", "dog")]
 
 
@@ -127,9 +124,9 @@ print(kills)
 def test_a_cache_that_is_killed_again_and_again_is_the_same(sd_folder, prompts, tmp_path):
     settings = ["--num_images", 6, "--num_inference_steps", 1, "--batch_size", 1]
     told = ["--pretrained_model_name_or_path", sd_folder, "--prompts", prompts, "--output_dir", tmp_path / "killed"]
-    process = [sys.executable, "-c", KILLED, *map(str, told + settings)]
-    run = subprocess.run(process, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert run.returncode == 0, run.stderr
+    (tmp_path / "killed.py").write_text(KILLED)
+    run = run_script(tmp_path / "killed.py", *told, *settings, output=tmp_path / "said")
+    assert run.code == 0, run.stderr
     assert int(run.stdout.split()[-1]) >= 2, "it was hardly ever killed"
     done(sd_folder, prompts, tmp_path / "whole", *settings)
     killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
@@ -164,8 +161,16 @@ def test_other_settings_are_refused(sd_folder, sdxl_folder, prompts, tmp_path):
     refused("was made with steps = 1, this is 2", sd_folder, prompts, tmp_path / "c",
             "--num_images", 1, "--num_inference_steps", 2)  # fmt: skip
     refused("use another folder", sdxl_folder, prompts, tmp_path / "c")
-    prompts.write_text("something else")
-    refused("more than the 1 asked for", sd_folder, prompts, tmp_path / "c")
+
+
+def test_a_cache_follows_its_prompts(sd_folder, prompts, tmp_path):
+    done(sd_folder, prompts, tmp_path / "c", "--num_images", 13, "--num_inference_steps", 1)
+    prompts.write_text("\n".join(["a fox", *PROMPTS[:3]]))
+    result = done(sd_folder, prompts, tmp_path / "c", "--num_images", 4, "--num_inference_steps", 1)
+    assert "4 distinct" in result.stdout and "9 rows of removed prompts" in result.stdout
+    conditions, latents = Conditions(tmp_path / "c" / "conditions"), Latents(tmp_path / "c" / "latents")
+    assert list(conditions.prompts.texts) == ["a fox", *PROMPTS[:3]]
+    assert sorted(latents.conditions().tolist()) == [0, 1, 2, 3]
 
 
 def test_a_full_disk_is_told_in_one_line(sd_folder, prompts, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aria.distill.data import Conditions, build_conditions, store
-from aria.distill.data.encode import distinct
+from aria.distill.data.keys import distinct
 from aria.distill.data.prompts import Column, Prompts, Texts
 from aria.distill.data.store import Store
 from aria.distill.data.tensor_files import write_tensors
@@ -90,19 +90,6 @@ def interrupt_at(row):
     return progress
 
 
-def test_other_prompts_are_refused(pipeline, tmp_path):
-    build(pipeline, tmp_path)
-    with pytest.raises(ValueError, match=r"made with prompt 1 = 'a dog', which is 'a fox' now: use another folder"):
-        build(pipeline, tmp_path, ["a cat", "a fox", *TEXTS])
-    with pytest.raises(ValueError, match="holds 4 rows, more than the 1 asked for"):
-        build(pipeline, tmp_path, TEXTS[:1])
-    with pytest.raises(ValueError, match="made with prompt 4 = 'a dog', which is 'ein Bär' now"):
-        build(pipeline, tmp_path, [*TEXTS[:4], TEXTS[5]])
-    build(pipeline, tmp_path / "b", [*TEXTS, "a cat"])
-    with pytest.raises(ValueError, match="made with prompt 6 = 'a cat', which is missing now"):
-        build(pipeline, tmp_path / "b", TEXTS)
-
-
 def test_an_embedding_beyond_the_type_is_refused(tmp_path, sd_folder):
     pipeline = open_pipeline(sd_folder)
     pipeline.text_encoder.final_layer_norm = torch.nn.Linear(8, 8)
@@ -145,13 +132,17 @@ def test_other_pipelines_and_types_are_refused(made, sd_folder, sdxl_folder):
 
 
 def test_files_of_another_cache_are_refused(pipeline, tmp_path):
-    build(pipeline, tmp_path / "a")
-    build(pipeline, tmp_path / "b", TEXTS[:2])
-    write_tensors(tmp_path / "b" / "null.safetensors", {"other": [torch.zeros(1)]})
-    for name, sentence in [("null", "its null condition has"), ("rows", "does not fit 6 prompts in 4 rows")]:
+    for name, texts in (("a", TEXTS), ("few", TEXTS[::-1][:2]), ("many", [*TEXTS, "a fox"])):
+        build(pipeline, tmp_path / name, texts)
+    write_tensors(tmp_path / "few" / "null.safetensors", {"other": [torch.zeros(1)]})
+    for name, other, sentence in [
+        ("null", "few", "its null condition has"),
+        ("prompts", "few", "holds other texts than the rows beside it"),
+        ("prompts", "many", "does not fit the 4 rows beside it"),
+    ]:
         path = tmp_path / "a" / f"{name}.safetensors"
         kept = path.read_bytes()
-        path.write_bytes((tmp_path / "b" / path.name).read_bytes())
+        path.write_bytes((tmp_path / other / path.name).read_bytes())
         with pytest.raises(ValueError, match=sentence):
             Conditions(tmp_path / "a")
         path.write_bytes(kept)

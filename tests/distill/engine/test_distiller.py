@@ -11,11 +11,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from aria.distill.engine.batches import _NUMBERS
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.learner import compile_blocks
 from aria.distill.engine.optimiser import state_tensors
+from aria.distill.engine.plan import Plan
 from aria.distill.engine.replacement import Exponential
+from aria.distill.engine.source import _NUMBERS
 from aria.distill.models.denoisers import StableDiffusion
 from aria.distill.objectives import Feature
 from aria.distill.runs.callbacks import Callback
@@ -38,12 +40,12 @@ def same(one, other):
 def test_it_is_plain_random_conditioning_bit_for_bit():
     """Three steps written out: images in order of a permutation, π(t), null conditions, MSE, clipping, AdamW, EMA."""
     distiller = tiny.make(ema_decay=0.9, optimiser=AdamW(learning_rate=1e-2))
-    images, pool, schedule = tiny.images(), distiller.batches.conditions, tiny.schedule()
+    images, pool, schedule = tiny.images(), distiller.source.conditions, tiny.schedule()
     teacher, student = tiny.net(0), tiny.net(1)
     average = weights(student)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2, fused=True)
     drawn, size = tiny.sampler(), 8
-    order = torch.cat([distiller.batches._rows(step, size) for step in range(3)])
+    order = torch.cat([distiller.source._image_rows(step) for step in range(3)])
     for step in range(3):
         generator = torch.Generator().manual_seed(step_seed(step_seed(3, _NUMBERS), step))
         timestep = torch.randint(tiny.TIMESTEPS, (size,), generator=generator)
@@ -73,8 +75,8 @@ def test_it_is_plain_random_conditioning_bit_for_bit():
 
 def test_the_loss_falls_on_a_fixed_batch():
     distiller = tiny.make(objective=EVERYTHING, optimiser=AdamW(learning_rate=1e-2), null_probability=0.0)
-    batch = distiller.batches.next()
-    distiller.batches.next = lambda: batch
+    batch = tiny.first_batch(distiller)
+    tiny.always(distiller, batch)
     history = []
     for _ in range(30):
         with torch.no_grad():
@@ -86,7 +88,7 @@ def test_the_loss_falls_on_a_fixed_batch():
 @pytest.mark.parametrize("width", [6, 4])
 def test_a_change_in_one_sample_changes_its_own_losses_only(width):
     distiller = tiny.make(objective=EVERYTHING, width=width)
-    batch = distiller.batches.next()
+    batch = tiny.first_batch(distiller)
     before = distiller.losses(batch)
     batch.noisy[2] += 0.5
     after = distiller.losses(batch)
@@ -110,8 +112,8 @@ def test_a_change_in_one_sample_changes_its_own_losses_only(width):
 )
 def test_a_gradient_reaches_every_parameter_but_those_after_the_last_layer_compared(objective, untouched, width):
     distiller = tiny.make(objective=objective, width=width, null_probability=0.0, replacement="constant(0)")
-    batch = distiller.batches.next()
-    distiller.losses(batch)[distiller.signal].sum().backward()
+    batch = tiny.first_batch(distiller)
+    distiller.losses(batch)[distiller.plan.signal].sum().backward()
     for name, value in distiller.learner.named_parameters():
         reached = value.grad is not None and bool(value.grad.abs().sum() > 0)
         assert reached != any(name.startswith(part) for part in untouched), name
@@ -141,7 +143,7 @@ def test_the_teacher_stays_as_it_was_and_no_hook_is_left():
 
 def test_the_task_counts_only_under_the_images_own_condition():
     distiller = tiny.make(objective=("task", "output"), null_probability=0.3, replacement="constant(0.5)")
-    batch = distiller.batches.next()
+    batch = tiny.first_batch(distiller)
     losses = distiller.losses(batch)
     assert torch.equal(losses["task"] > 0, batch.own) and 0 < int(batch.own.sum()) < 8
     assert bool((losses["output"] > 0).all())
@@ -154,8 +156,7 @@ def test_null_conditions_are_not_reported_and_own_ones_are():
     distiller.sampler.observe = lambda region, signal, **more: (
         told.append((region, signal, more["where"])), observe(region, signal, **more)
     )
-    batches, take = [], distiller.batches.next
-    distiller.batches.next = lambda: batches.append(take()) or batches[-1]
+    batches = tiny.recorded(distiller)
     for _ in range(20):
         distiller.step()
     counted = sum(int(where.sum()) for _, _, where in told)
@@ -166,9 +167,9 @@ def test_null_conditions_are_not_reported_and_own_ones_are():
 
 def test_the_reported_signal_is_the_chosen_term():
     distiller = tiny.make(objective=EVERYTHING, signal="task", null_probability=0.0)
-    batch = distiller.batches.next()
+    batch = tiny.first_batch(distiller)
     expected = distiller.losses(batch)["task"].double()
-    distiller.batches.next = lambda: batch
+    tiny.always(distiller, batch)
     distiller.step()
     total = torch.zeros(3, dtype=torch.float64).index_add(0, batch.region, expected)
     torch.testing.assert_close(distiller.tally.seen[1], total)
@@ -181,7 +182,7 @@ def test_terms_levels_and_importance_weights_multiply():
     timestep = torch.tensor([0, 19])
     snr = tiny.schedule().snr(timestep)
     torch.testing.assert_close(distiller.total(losses, timestep), 32.0 * snr.clamp(max=1) / snr)
-    batch = distiller.batches.next()
+    batch = tiny.first_batch(distiller)
     plain = distiller.total(distiller.losses(batch), batch.timestep)
     batch.weight[:] = torch.arange(8.0)
     distiller._backward(batch, last=True)
@@ -217,7 +218,7 @@ def test_an_accelerator_set_to_accumulate_changes_nothing():
     from accelerate import Accelerator
 
     one, two = tiny.make(), tiny.make(accelerator=Accelerator(cpu=True, gradient_accumulation_steps=4))
-    batch = one.batches.next()
+    batch = tiny.first_batch(one)
     for distiller in (one, two):
         distiller._backward(batch, last=True)
     grads = [[value.grad for value in distiller.student.parameters()] for distiller in (one, two)]
@@ -227,7 +228,7 @@ def test_an_accelerator_set_to_accumulate_changes_nothing():
 @pytest.mark.parametrize("prediction", ["v_prediction", "sample", "flow_prediction"])
 def test_a_student_of_another_prediction_is_compared_in_the_teachers(prediction):
     distiller = tiny.make(student_prediction=prediction, null_probability=0.0)
-    batch = distiller.batches.next()
+    batch = tiny.first_batch(distiller)
     schedule = tiny.schedule()
     told = batch.condition["embeds"] + batch.condition["pooled"][:, None]
     ours = distiller.student(batch.noisy, batch.timestep, told)
@@ -294,17 +295,17 @@ class Poison(Callback):
         self.at, self.closed = at, False
 
     def begin(self, distiller):
-        prefetch, seen = distiller.batches.conditions.prefetch, []
+        prefetch, seen = distiller.source.conditions.prefetch, []
 
         def spoiled(index):
             seen.append(index)
             gone = prefetch(index)
             if len(seen) == self.at + 1:
-                gone.told["embeds"][2] = math.nan
+                gone.tensors["embeds"][2] = math.nan
                 self.region = int(distiller.sampler.partition.locate(index)[2])
             return gone
 
-        distiller.batches.conditions.prefetch = spoiled
+        distiller.source.conditions.prefetch = spoiled
 
     def step(self, distiller):
         if distiller.step_count % 4 == 0:
@@ -377,11 +378,11 @@ def test_callbacks_are_told_of_begin_steps_and_end_in_order_and_may_stop():
 
 def test_certificates_are_later_by_what_is_drawn_ahead():
     of = {"tracker": "ema(rate=0.1)"}
-    now, ahead = tiny.make(of=of), tiny.make(of=of, ahead=3)
+    now, ahead = tiny.make(of=of), tiny.make(of=of, ahead=3, residency="disk")
     now.step(), ahead.step()
     gap = ahead.certificate().lag - now.certificate().lag
     assert torch.equal(gap, torch.full_like(gap, 3))
-    seldom, early = (tiny.make(of=of | {"every": 2}, ahead=ahead) for ahead in (0, 3))
+    seldom, early = (tiny.make(of=of | {"every": 2}, ahead=ahead, residency="disk") for ahead in (0, 3))
     seldom.step(), early.step(), seldom.step(), early.step()
     gap = early.certificate().lag - seldom.certificate().lag
     assert torch.equal(gap, torch.full_like(gap, 1.5))  # the tracker moves once in two steps
@@ -391,7 +392,7 @@ def test_certificates_are_later_by_what_is_drawn_ahead():
 def test_a_signal_that_has_no_answer_on_replaced_conditions_is_told_of_own_ones_alone():
     """The task loss of a replaced condition is 0 for want of an answer, which is not a discrepancy of 0."""
     distiller = tiny.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
-    own = distiller.batches.next().own.sum()
+    own = tiny.first_batch(distiller).own.sum()
     again = tiny.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
     again.step()
     n, total, _ = again.tally.seen
@@ -426,9 +427,7 @@ def test_a_student_without_trained_parameters_is_refused():
     student = tiny.net(1).requires_grad_(False)
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="no parameter that trains"):
-        Distiller(
-            teacher, student, tiny.sampler(), tiny.images(), tiny.Encoded.numbered(12)
-        )
+        Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
 
 def test_a_student_that_does_not_take_the_conditions_is_refused():
@@ -436,26 +435,25 @@ def test_a_student_that_does_not_take_the_conditions_is_refused():
     student.told = torch.nn.Linear(5, 6)
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="Net does not take these latents and conditions"):
-        Distiller(
-            teacher, student, tiny.sampler(), tiny.images(), tiny.Encoded.numbered(12)
-        )
+        Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # the compiler looks at what it is given
+@pytest.mark.slow
 def test_all_blocks_of_all_widths_are_compiled_and_none_for_the_probe(monkeypatch):
     """Beyond its limit the compiler would leave blocks uncompiled and the run slow; here it fails instead."""
     monkeypatch.setattr("aria.distill.engine.distiller.compile_blocks", partial(compile_blocks, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     told = {"prompt_embeds": torch.randn(12, 5, 8)}
-    conditions = tiny.Encoded(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
-    images = tiny.Shown(torch.randn(10, 4, 8, 8), 12)
+    conditions = EncodingsInMemory(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
+    images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
     teacher, student = (pipelines.unet(block_out_channels=widths) for widths in ((4, 8, 12, 16), (4, 6, 10, 14)))
     strict = {"fail_on_recompile_limit_hit": True, "recompile_limit": 2, "accumulated_recompile_limit": 256}
     with torch._dynamo.config.patch(strict):
         distiller = Distiller(
             Teacher(teacher, StableDiffusion(), tiny.schedule(), "epsilon"), student, tiny.sampler(), images,
-            conditions, batch_size=2, compiled=True, accelerator=Accelerator(cpu=True),
+            conditions, Plan(batch_size=2, compile=True), accelerator=Accelerator(cpu=True),
         )  # fmt: skip
         assert not torch._dynamo.utils.counters["frames"]
         for _ in range(2):

@@ -3,31 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import aria
-from aria.distill.engine.batches import Batches
 from aria.distill.engine.on_policy import Held, OnPolicy, Rows
 from aria.distill.engine.replacement import Constant, Exponential
+from aria.distill.engine.source import Source
 from aria.distill.models.schedule import NoiseSchedule
-from aria.distill.runs import run as run_module
+from aria.distill.runs.plan import resolve
 from aria.distill.settings.config import AdamW, Config
 from tests.distill import tiny
 
 SIZE = 12
 
 
-def batches(share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, schedule=None, **settings):
+def batches(
+    share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, schedule=None, residency="device", **settings
+):
     schedule = schedule or tiny.schedule()
     sampler = tiny.sampler()
     if place is not None:
         sampler.ranks = SimpleNamespace(place=lambda: place)
-    return Batches(
+    pool = tiny.numbered(12)
+    pool.residency = residency
+    source = Source(
         tiny.images(),
-        tiny.Encoded.numbered(12),
+        pool,
         sampler,
         schedule,
         size=size,
@@ -36,6 +41,7 @@ def batches(share=0.5, hops=3, *, size=SIZE, place=None, replacement=None, sched
         seed=7,
         **settings,
     )
+    return tiny.Stream(source)
 
 
 def painted(batch, step):
@@ -47,9 +53,7 @@ def painted(batch, step):
 def run(made, steps, first=0, paint=painted):
     seen = []
     for step in range(first, first + steps):
-        batch = made.next()
-        made.remember(batch, paint(batch, step), "sample")
-        seen.append(batch)
+        seen.append(made.next(partial(paint, step=step)))
     return seen
 
 
@@ -101,7 +105,7 @@ def test_a_condition_stays_while_its_noise_falls_by_bands(hops):
 
 def test_they_go_on_from_what_the_student_made_and_others_from_the_data():
     made, mask = batches(), OnPolicy(0.5, 3).rows(SIZE)
-    data, before = tiny.images().clean.flatten(1), None
+    data, before = tiny.images().latents.flatten(1), None
     nth = mask.cumsum(0) - 1
     for step, batch in enumerate(run(made, 9)):
         goes_on = mask & ((nth + step) % 3 > 0) if step else torch.zeros_like(mask)
@@ -135,11 +139,11 @@ def test_noise_levels_are_met_equally_often():
 
 @pytest.mark.parametrize("ahead", [0, 2])
 def test_resumed_is_uninterrupted(ahead):
-    whole = run(batches(ahead=ahead), 9)
-    half, resumed = batches(ahead=ahead), batches(ahead=ahead)
+    whole = run(batches(ahead=ahead, residency="disk"), 9)
+    half, resumed = batches(ahead=ahead, residency="disk"), batches(ahead=ahead, residency="disk")
     run(half, 4)
     resumed.sampler.load_state_dict(half.sampler.state_dict())
-    resumed.load_state_dict(half.state_dict())
+    resumed.state = resumed.unpack(half.pack(half.state))
     for one, other in zip(whole[4:], run(resumed, 5, first=4)):
         for name in ("clean", "noisy", "timestep", "index", "region", "null", "weight"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name
@@ -149,22 +153,22 @@ def test_two_ranks_share_what_one_has():
     alone = run(batches(), 6)
     halves = [batches(size=SIZE // 2, place=(rank, 2)) for rank in range(2)]
     for step, whole in enumerate(alone):
-        parts = [made.next() for made in halves]
+        cuts = slice(0, 6), slice(6, 12)
+        outputs = [painted(whole, step)[cut] for cut in cuts]
+        parts = [made.next(lambda _, output=output: output) for made, output in zip(halves, outputs)]
         for name in ("clean", "noisy", "timestep", "index", "null"):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name)), (step, name)
-        for made, part, cut in zip(halves, parts, (slice(0, 6), slice(6, 12))):
-            made.remember(part, painted(whole, step)[cut], "sample")
 
 
 def test_the_engine_goes_on_from_its_students_answers():
     distiller = tiny.make(on_policy=OnPolicy(0.5, 2), optimiser=AdamW(learning_rate=1e-2))
     mask = OnPolicy(0.5, 2).rows(8)
     nth = mask.cumsum(0) - 1
-    draw, before = distiller.batches.next, []
+    draw, before = distiller.source.next, []
     checked = []
 
-    def next_and_answer():
-        batch = draw()
+    def next_and_answer(state):
+        batch, pending = draw(state)
         if before:
             goes_on = mask & ((nth + len(before)) % 2 > 0)
             for one, other in zip((batch.clean, batch.noise), before[-1]):
@@ -174,9 +178,9 @@ def test_the_engine_goes_on_from_its_students_answers():
             _, ours = distiller.answers(batch)
         told = ours.output, "epsilon", batch.noisy, batch.timestep
         before.append((distiller.schedule.clean(*told), distiller.schedule.noise(*told)))
-        return batch
+        return batch, pending
 
-    distiller.batches.next = next_and_answer
+    distiller.source.next = next_and_answer
     for _ in range(5):
         distiller.step()
     assert sum(checked) >= 6
@@ -184,7 +188,7 @@ def test_the_engine_goes_on_from_its_students_answers():
 
 def test_a_student_learns_from_them():
     distiller = tiny.make(on_policy=OnPolicy(1.0), optimiser=AdamW(learning_rate=1e-2))
-    batch = tiny.make(replacement="constant(1)").batches.next()
+    batch = tiny.first_batch(tiny.make(replacement="constant(1)"))
     with torch.no_grad():
         before = float(distiller.losses(batch)["output"].mean())
     for _ in range(60):
@@ -196,7 +200,7 @@ def test_a_student_learns_from_them():
 
 def test_an_importance_weight_stays_with_its_condition():
     made = batches(null_probability=0.0)
-    made.sampler.draw = _weighted(made.sampler.draw)
+    made.source.sampler.draw = _weighted(made.sampler.draw)
     mask = OnPolicy(0.5, 3).rows(SIZE)
     nth = mask.cumsum(0) - 1
     seen = run(made, 7)
@@ -217,20 +221,20 @@ def test_a_guidance_scale_stays_with_its_condition():
         assert torch.equal(now[stays], before[stays]) and not bool((now == before)[~stays].any())
 
 
-def test_what_a_run_leaves_open_is_settled_and_so_written_down():
-    pool = aria.Pool(columns={"label": [0, 1]})
-    plain, timed = (
-        aria.registry.partitioner(spec).fit(pool)
-        for spec in ("labels('label')", "product(labels('label'), bins('timestep', 0, 20, 2))")
-    )
-    for told, partition, share in (
-        ({}, plain, 0.375),
-        ({}, timed, 0.0),
-        ({"halve_from": 4}, plain, 0.0),
-        ({"on_policy": 0.25}, plain, 0.25),
-        ({"on_policy": 0.0}, plain, 0.0),
-    ):
-        assert run_module._with_on_policy(Config().with_values(told), partition).conditioning.on_policy == share
+@pytest.mark.parametrize(
+    ("settings", "share"),
+    [
+        ({}, 0.375),
+        ({"partitioner": "labels('label')"}, 0.375),
+        ({"partitioner": "product(labels('label'), bins('timestep', 0, 20, 2))"}, 0.0),
+        ({"halve_from": 4}, 0.0),
+        ({"on_policy": 0.25}, 0.25),
+        ({"on_policy": 0.0}, 0.0),
+    ],
+)
+def test_the_share_that_a_run_leaves_open_is_decided_and_written_down(settings, share):
+    plan = resolve(Config().with_values(settings))
+    assert plan.loop.on_policy.share == plan.config.conditioning.on_policy == share
 
 
 def test_what_is_held_makes_the_certificate_older():
@@ -242,8 +246,8 @@ def test_what_is_held_makes_the_certificate_older():
 
 
 def _weighted(draw):
-    def drawn(n):
-        told = draw(n)
+    def drawn(n, **options):
+        told = draw(n, **options)
         return replace(told, weight=torch.arange(n) + 100.0 * told.step)
 
     return drawn
@@ -254,15 +258,11 @@ def test_what_cannot_be_is_said():
         OnPolicy(2.0)
     with pytest.raises(ValueError, match="hops must be .* 2.*got 1"):
         OnPolicy(hops=1)
-    made = batches()
-    made.next()
-    with pytest.raises(RuntimeError, match="call remember"):
-        made.next()
     pool = aria.Pool(columns={"label": [row % 3 for row in range(12)]})
     partition = aria.registry.partitioner(f"product(labels('label'), bins('timestep', 0, {tiny.TIMESTEPS}, 2))")
-    with pytest.raises(ValueError, match="a partition that draws timesteps does not go with them"):
+    with pytest.raises(ValueError, match="do not go with a partition that draws timesteps"):
         tiny.make(on_policy=OnPolicy(), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
-    with pytest.raises(ValueError, match="a teacher of some timesteps does not go with them"):
+    with pytest.raises(ValueError, match="do not go with a teacher of some timesteps"):
         batches(timesteps=torch.tensor([19, 9]))
 
 
@@ -273,7 +273,7 @@ def test_settings_that_are_not_told_and_that_stay():
 
 
 def test_bands_reach_from_the_noisiest_level_to_the_least():
-    rows = Rows(OnPolicy(1.0, 2), slice(0, 2), 2, torch.tensor([30, 10, 0, 20]), torch.device("cpu"))
+    rows = Rows(OnPolicy(1.0, 2), 2, torch.tensor([30, 10, 0, 20]), torch.device("cpu"))
     for offset, wanted in ((0.0, [30, 20]), (0.5, [30, 10]), (1 - 2**-24, [20, 0])):
         held = Held(*[torch.zeros(2)] * 4, offset=torch.full((2,), offset), guidance=torch.zeros(2))
         assert rows.timestep(0, held).tolist() == wanted

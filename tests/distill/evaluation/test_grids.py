@@ -74,7 +74,7 @@ def test_training_does_not_notice(distil, watched):
     plain = distil("plain", validation_prompts=())
     assert not (plain / "samples").exists() and not (plain / "validation.jsonl").exists()
     files = sorted(path.relative_to(plain) for path in plain.glob("checkpoint-4/**/*.safetensors"))
-    assert len(files) >= 7
+    assert len(files) >= 6
     for file in files:
         ours, theirs = load_file(watched / file), load_file(plain / file)
         assert ours.keys() == theirs.keys()

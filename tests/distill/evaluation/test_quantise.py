@@ -117,7 +117,7 @@ def test_a_model_that_is_not_quantised_is_not_saved(tmp_path):
 def test_the_discrepancy_of_a_region_is_that_of_its_samples():
     """A student that is off by a known amount in one region alone."""
     teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
-    pool, shown = tiny.Encoded.numbered(12), tiny.images()
+    pool, shown = tiny.numbered(12), tiny.images()
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [row % 3 for row in range(12)]}))
 
     class Off(torch.nn.Module):
@@ -224,7 +224,7 @@ def test_mistakes_are_one_line(run, tmp_path):
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "thing").touch()
     for told, sentence in (
-        ([str(tmp_path)], "is no finished run of `aria distill`: it has no config.json"),
+        ([str(tmp_path)], "is no folder of a run: it has no config.json"),
         ([str(run), "--output_dir", str(tmp_path / "else")], "is no quantised model"),
         ([str(run), "--pretrained_model_name_or_path", str(tmp_path / "none")], "there is no folder"),
     ):

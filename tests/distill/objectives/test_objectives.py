@@ -102,10 +102,9 @@ def test_the_weighting_by_noise_level_is_of_errors_of_the_output(term, weighed):
 def test_the_sampler_is_told_of_the_samples_for_which_a_term_has_an_answer(signal, own_only):
     objective = ("output", "task", LAYERS)
     distiller = tiny.make(objective=objective, signal=signal, replacement="constant(0.5)", null_probability=0.3)
-    told, batches = [], []
-    observe, draw = distiller.sampler.observe, distiller.batches.next
+    told, batches = [], tiny.recorded(distiller)
+    observe = distiller.sampler.observe
     distiller.sampler.observe = lambda *said, **where: told.append(where["where"]) or observe(*said, **where)
-    distiller.batches.next = lambda: batches.append(draw()) or batches[-1]
     for _ in range(3):
         distiller.step()
     own, null = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("own", "null"))

@@ -7,7 +7,8 @@ import re
 import pytest
 from torch import nn
 
-from aria.distill.runs import card
+from aria.distill.runs import card, summary
+from aria.distill.runs.plan import resolve
 from aria.distill.settings.config import Config
 
 
@@ -21,12 +22,12 @@ from aria.distill.settings.config import Config
     ],
 )
 def test_one_call_says_all_that_matters(settings, calls):
-    said = "\n".join(card._use(Config().with_values(settings)))
-    assert re.findall(r"`(pipeline\(.*?\))`", said) == calls
-    assert ("without guidance" in said) == (settings == {"halve_from": 8})
+    text = "\n".join(card._use(resolve(Config().with_values(settings))))
+    assert re.findall(r"`(pipeline\(.*?\))`", text) == calls
+    assert ("without guidance" in text) == (settings == {"halve_from": 8})
 
 
-def test_parameters_are_said_in_units_that_show_them():
-    assert card._parameters(nn.Linear(100, 121)) == "12.2 k"
-    assert card._parameters(nn.Linear(2, 3)) == "9"
-    assert [card._count(number) for number in (999, 1000, 859_520_964)] == ["999", "1.0 k", "859.5 M"]
+def test_parameters_are_counted_in_units_that_show_them():
+    assert summary.count(nn.Linear(100, 121)) == "12.2 k"
+    assert summary.count(nn.Linear(2, 3)) == "9"
+    assert [summary.in_units(number) for number in (999, 1000, 859_520_964)] == ["999", "1.0 k", "859.5 M"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -15,8 +16,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from aria import files
-from aria.distill.engine import optimiser
-from aria.distill.engine.distiller import Distiller, NonFiniteLoss
+from aria.distill.data.memory import EncodingsInMemory
+from aria.distill.engine import optimiser, weights
+from aria.distill.engine.distiller import NonFiniteLoss
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.runs import checkpoint
 from aria.distill.runs.callbacks import Callback, Checkpoints, Log
@@ -28,6 +30,7 @@ from tests.distill import pipelines, tiny
 from tests.distill.broken_disk import Killed, broken
 
 SETTINGS = {"a": 1}
+WEIGHED = "ema(rate=0.1, importance=True)"
 ADAPTIVE = {"allocator": "proportional", "timesteps": tiny.TIMESTEPS}
 EVERYTHING = ("output", "feature(layers=[('mid', 'mid')])", "task")
 
@@ -40,8 +43,8 @@ def state(distiller):
         found |= {f"average.{name}": value for name, value in distiller.average.weights.items()}
     found |= {f"optimizer.{name}": x for name, x in optimiser.state_tensors(distiller.optimizer.optimizer).items()}
     found |= {f"sampler.{name}": value for name, value in distiller.sampler.state_dict().items()}
-    found |= {f"batches.{name}": value for name, value in distiller.batches.state_dict().items()}
-    found |= {f"sums.{name}": value for name, value in distiller.tally.sums().items()}
+    found |= {f"source.{name}": value for name, value in distiller.source.pack(distiller.flow).items()}
+    found |= {f"tally.{name}": torch.as_tensor(value) for name, value in distiller.tally.state_dict().items()}
     rate = distiller.learning_rate.get_last_lr() + [group["lr"] for group in distiller.optimizer.param_groups]
     return {name: value.clone() for name, value in found.items()} | {"rate": torch.tensor(rate, dtype=torch.float64)}
 
@@ -55,11 +58,14 @@ CASES = {
     "plain": {},
     "everything": {"objective": EVERYTHING, "width": 4, "of": ADAPTIVE, "weighting": "min_snr"},
     "accumulation": {"batch_size": 4, "accumulation": 2, "of": ADAPTIVE},
-    "ahead": {"ahead": 2, "of": ADAPTIVE},
+    "ahead": {"ahead": 2, "residency": "disk", "of": ADAPTIVE},
     "every": {"of": ADAPTIVE | {"every": 3, "warmup": 1}},
     "importance": {"of": ADAPTIVE | {"correction": "importance", "stratified": False}},
     "no average": {"ema_decay": 0.0},
-    "on policy": {"on_policy": OnPolicy(), "ahead": 1, "of": ADAPTIVE, "batch_size": 4, "accumulation": 2},
+    "on policy": {
+        "on_policy": OnPolicy(), "ahead": 1, "residency": "disk", "of": ADAPTIVE, "batch_size": 4, "accumulation": 2,
+    },
+    "visits": {"on_policy": OnPolicy(), "ahead": 1, "residency": "disk", "of": ADAPTIVE | {"tracker": WEIGHED}},
     "warm-up": {"optimiser": AdamW(learning_rate=1e-2, lr_scheduler="cosine", lr_warmup_steps=2), "steps": 8},
 }
 
@@ -74,9 +80,9 @@ def test_resumed_is_uninterrupted(case, tmp_path):
         whole.step()
     for _ in range(4):
         half.step()
-    folder = checkpoint.save(half, tmp_path, settings=SETTINGS)
+    folder = tiny.save(half, tmp_path, SETTINGS)
     resumed = make()
-    checkpoint.load(resumed, folder, settings=SETTINGS)
+    checkpoint.load(resumed.state(), folder, settings=SETTINGS)
     assert_same(state(half), state(resumed))
     for _ in range(3):
         resumed.step()
@@ -93,7 +99,7 @@ def test_every_learning_rate_schedule_is_resumed(kind, tmp_path):
     for _ in range(3):
         half.step()
     resumed = tiny.make(**settings)
-    checkpoint.load(resumed, checkpoint.save(half, tmp_path, settings={}), settings={})
+    checkpoint.load(resumed.state(), tiny.save(half, tmp_path, {}), settings={})
     for _ in range(2):
         resumed.step()
     assert_same(state(whole), state(resumed))
@@ -111,10 +117,10 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
         teacher = Teacher(tiny.net(0), ask, tiny.schedule(), "epsilon", "unet")
         tensors, null = ({"embeds": torch.zeros(n, 3), "pooled": torch.zeros(n)} for n in (4, 1))
         told = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
-        pool = tiny.Encoded(tensors | told[0], null | told[1])
+        pool = EncodingsInMemory(tensors | told[0], null | told[1])
         told = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
         student = change(student)
-        return Distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **told)
+        return tiny.distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **told)
 
     def ask(model, noisy, timestep, condition):
         if isinstance(model, tiny.Net):
@@ -126,25 +132,26 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
         whole.step()
     for _ in range(2):
         half.step()
-    folder = checkpoint.save(half, tmp_path, settings={})
+    folder = tiny.save(half, tmp_path, {})
     resumed = make()
-    checkpoint.load(resumed, folder, settings={})
+    checkpoint.load(resumed.state(), folder, settings={})
     for _ in range(2):
         resumed.step()
     assert_same(state(whole), state(resumed))
     config = json.loads((folder / "unet" / "config.json").read_text())
     assert config["_class_name"] == "UNet2DConditionModel" and not any("lora" in name for name in config)
-    assert not any(mark in name for name in load_file(folder / "unet" / checkpoint.WEIGHTS))
+    assert not any(mark in name for name in load_file(folder / "unet" / weights.FILE))
     held = load_file(folder / "unet.adapters.safetensors")
     assert any(mark in name for name in held) and (mark != "lora" or all(mark in name for name in held))
     name = sorted(held)[0]
     held["other"] = held.pop(name)
     files.write_tensors(folder / "unet.adapters.safetensors", held)
     stated = json.loads((folder / "state.json").read_text())
-    stated["files"] = {key: size for key, size in files.sizes(folder).items() if key != "state.json"}
+    stated["files"] = checkpoint._hashes(folder)
+    del stated["files"]["state.json"]
     files.write_json(folder / "state.json", stated)
-    with pytest.raises(ValueError, match="does not hold this student: 'other adapters: "):
-        checkpoint.load(make(), folder, settings={})
+    with pytest.raises(ValueError, match="does not hold this run's student: it lacks 'other adapters: "):
+        checkpoint.load(make().state(), folder, settings={})
 
 
 def run(output, *, limit=1, every=1, steps=4, logging=1, **more):
@@ -152,9 +159,7 @@ def run(output, *, limit=1, every=1, steps=4, logging=1, **more):
     distiller = tiny.make(steps=steps, optimiser=AdamW(learning_rate=1e-2), of=ADAPTIVE, batch_size=4, **more)
     output.mkdir(exist_ok=True)
     files.sweep(output)
-    found = checkpoint.latest(output)
-    if found is not None:
-        checkpoint.load(distiller, found, settings=SETTINGS)
+    checkpoint.load_newest(distiller.state(), output, settings=SETTINGS)
     saved = Checkpoints(output, every=every, limit=limit, settings=SETTINGS)
     distiller.fit([Log(output, every=logging, quiet=True), saved])
     return distiller
@@ -193,14 +198,15 @@ def test_checkpoints_are_sorted_by_number(tmp_path):
     for name in ("checkpoint-10", "checkpoint-9", "checkpoint-x", ".checkpoint-11.part"):
         (tmp_path / name).mkdir()
     assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["checkpoint-9", "checkpoint-10"]
-    assert checkpoint.folders(tmp_path / "none") == [] and checkpoint.latest(tmp_path / "none") is None
+    assert checkpoint.folders(tmp_path / "none") == []
+    assert checkpoint.load_newest(tiny.make().state(), tmp_path / "none", settings={}) is None
 
 
 def test_the_student_and_its_average_are_kept_apart(tmp_path):
     distiller = run(tmp_path, ema_decay=0.5)
-    folder = checkpoint.latest(tmp_path)
-    mine = load_file(folder / "student" / checkpoint.WEIGHTS)
-    averaged = load_file(folder / "student_ema" / checkpoint.WEIGHTS)
+    folder = checkpoint.folders(tmp_path)[-1]
+    mine = load_file(folder / "student" / weights.FILE)
+    averaged = load_file(folder / "student_ema" / weights.FILE)
     assert_same(mine, dict(distiller.student.state_dict()))
     assert_same(averaged, distiller.average.weights)
     assert not torch.equal(mine["out.bias"], averaged["out.bias"])
@@ -213,7 +219,7 @@ def test_nothing_a_checkpoint_holds_is_a_pickle(tmp_path):
 
 
 def spoil_missing(folder):
-    (folder / "optimizer.safetensors").unlink()
+    (folder / "optimiser.safetensors").unlink()
 
 
 def spoil_short(folder):
@@ -237,27 +243,40 @@ def spoil_no_state(folder):
     (folder / "state.json").unlink()
 
 
-def spoil_header(folder):
-    path = folder / "projections.safetensors"
-    path.write_bytes(b"\xff" * path.stat().st_size)
+def spoil_bit(folder):
+    path = folder / "student" / weights.FILE
+    content = bytearray(path.read_bytes())
+    content[-3] ^= 1
+    path.write_bytes(content)
 
 
-def spoil_counters(folder):
-    told = json.loads((folder / "state.json").read_text())
-    del told["steps_seen"]
-    files.write_json(folder / "state.json", told)
+def spoil_part(folder):
+    index = json.loads((folder / "state.json").read_text())
+    del index["values"]["tally"]
+    files.write_json(folder / "state.json", index)
 
 
 def spoil_deep(folder):
     (folder / "state.json").write_text("[" * 20_000)
 
 
-def saying(**told):
+def with_index(**changes):
     def spoil(folder):
-        state = json.loads((folder / "state.json").read_text())
-        for name, value in told.items():
-            state[name] = state[name] | value if isinstance(value, dict) else value
-        files.write_json(folder / "state.json", state)
+        index = json.loads((folder / "state.json").read_text())
+        files.write_json(folder / "state.json", index | changes)
+
+    return spoil
+
+
+def with_values(part, **changes):
+    """Other values of a part; a dictionary changes some of those there."""
+
+    def spoil(folder):
+        index = json.loads((folder / "state.json").read_text())
+        held = index["values"][part]
+        for name, value in changes.items():
+            held[name] = held[name] | value if isinstance(value, dict) else value
+        files.write_json(folder / "state.json", index)
 
     return spoil
 
@@ -265,45 +284,47 @@ def saying(**told):
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
-        (spoil_missing, "is torn: optimizer.safetensors should have .* bytes and has none"),
-        (spoil_short, "is torn: sampler.safetensors should have .* bytes"),
-        (spoil_state, "state.json is torn or foreign"),
-        (spoil_list, "state.json is torn or foreign"),
-        (spoil_format, "checkpoint format 99, this version reads 2"),
+        (spoil_missing, "is damaged: optimiser.safetensors is missing"),
+        (spoil_short, "is damaged: sampler.safetensors is not as it was written"),
+        (spoil_bit, "is damaged: student/diffusion_pytorch_model.safetensors is not as it was written"),
+        (spoil_state, "state.json is damaged or foreign"),
+        (spoil_list, "state.json is damaged or foreign"),
+        (spoil_format, "checkpoint format 99, this version reads 3 only"),
         (spoil_no_state, "is no checkpoint: it has no state.json"),
-        (spoil_header, "does not hold this student"),
-        (spoil_counters, "state.json is torn or foreign: it lacks steps_seen"),
-        (spoil_deep, "state.json is torn or foreign: maximum recursion depth"),
-        (saying(settings=[1]), r"state.json is torn or foreign: settings is no object: \[1\]"),
-        (saying(step="4"), "foreign: step must be a whole number of at least 0, got '4'"),
-        (saying(steps_seen=-1), "foreign: steps_seen must be a whole number of at least 0, got -1"),
-        (saying(average_steps=True), "foreign: average_steps must be a whole number of at least 0, got True"),
-        (saying(learning_rate=0.1), "foreign: learning_rate is not as this run has it: 0.1"),
-        (saying(learning_rate={"step": 3}), "foreign: learning_rate is not as this run has it: {"),
-        (saying(learning_rate={"_last_lr": [0.1, 0.1]}), "foreign: learning_rate is not as this run has it: {"),
-        (saying(learning_rate={"_last_lr": [float("inf")]}), "foreign: learning_rate is not as this run has it: {"),
-        (saying(learning_rate={"last_epoch": 1.5}), "foreign: learning_rate is not as this run has it: {"),
-        (saying(scaler=2.0), "foreign: scaler is not as this run has it: 2.0"),
+        (spoil_part, "does not hold this run's tally: it lacks 'tally'"),
+        (spoil_deep, "state.json is damaged or foreign: maximum recursion depth"),
+        (with_index(settings=[1]), r"state.json is damaged or foreign: settings is no object: \[1\]"),
+        (with_index(values={"tally": 3}), "state.json is damaged or foreign: values of tally are no object: 3"),
+        (with_index(step="4"), "foreign: step must be a whole number of at least 0, got '4'"),
+        (with_values("tally", steps=-1), "this run's tally: steps must be a whole number of at least 0, got -1"),
+        (with_values("ema", steps=True), "this run's ema: steps .* must be a whole number of at least 0, got True"),
+        (with_values("progress", step=2000), "progress: it was written at step 2000, beyond max_train_steps=1000"),
+        (with_values("optimiser", learning_rate=0.1), "learning_rate is not as this run has it: 0.1"),
+        (with_values("optimiser", learning_rate={"step": 3}), "learning_rate is not as this run has it"),
+        (with_values("optimiser", learning_rate={"_last_lr": [0.1, 0.1]}), "learning_rate is not as this run has it"),
+        (with_values("optimiser", learning_rate={"_last_lr": [math.inf]}), "learning_rate is not as this run has it"),
+        (with_values("optimiser", learning_rate={"last_epoch": 1.5}), "learning_rate is not as this run has it"),
     ],
 )
 def test_torn_and_foreign_checkpoints_are_refused(spoil, sentence, tmp_path):
     run(tmp_path)
-    folder = checkpoint.latest(tmp_path)
+    folder = checkpoint.folders(tmp_path)[-1]
     spoil(folder)
     with pytest.raises(ValueError, match=sentence) as caught:
-        checkpoint.load(tiny.make(of=ADAPTIVE), folder, settings=SETTINGS)
+        checkpoint.load(tiny.make(of=ADAPTIVE).state(), folder, settings=SETTINGS)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
 def test_a_torn_one_is_passed_over_but_not_if_there_is_no_other(tmp_path, caplog):
     run(tmp_path, limit=2)
     spoil_short(tmp_path / "checkpoint-4")
+    state = tiny.make(of=ADAPTIVE, batch_size=4, optimiser=AdamW(learning_rate=1e-2)).state()
     with caplog.at_level(logging.WARNING):
-        assert checkpoint.latest(tmp_path).name == "checkpoint-3"
-    assert "checkpoint-4 is torn: sampler.safetensors" in caplog.text
+        assert checkpoint.load_newest(state, tmp_path, settings=SETTINGS).name == "checkpoint-3"
+    assert "checkpoint-4 is damaged: sampler.safetensors" in caplog.text
     spoil_state(tmp_path / "checkpoint-3")
-    with pytest.raises(ValueError, match="checkpoint-3/state.json is torn"):
-        checkpoint.latest(tmp_path)
+    with pytest.raises(ValueError, match="checkpoint-3/state.json is damaged"):
+        checkpoint.load_newest(state, tmp_path, settings=SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -317,16 +338,16 @@ def test_a_torn_one_is_passed_over_but_not_if_there_is_no_other(tmp_path, caplog
 def test_other_settings_are_refused(settings, sentence, tmp_path):
     run(tmp_path)
     with pytest.raises(ValueError, match=sentence):
-        checkpoint.load(tiny.make(of=ADAPTIVE), checkpoint.latest(tmp_path), settings=settings)
+        checkpoint.load(tiny.make(of=ADAPTIVE).state(), checkpoint.folders(tmp_path)[-1], settings=settings)
 
 
 def test_another_student_or_sampler_is_refused(tmp_path):
     run(tmp_path)
-    folder = checkpoint.latest(tmp_path)
-    with pytest.raises(ValueError, match="does not hold this student: .*size mismatch"):
-        checkpoint.load(tiny.make(of=ADAPTIVE, width=4), folder, settings=SETTINGS)
+    folder = checkpoint.folders(tmp_path)[-1]
+    with pytest.raises(ValueError, match="does not hold this run's student: .*size mismatch"):
+        checkpoint.load(tiny.make(of=ADAPTIVE, width=4).state(), folder, settings=SETTINGS)
     with pytest.raises(ValueError, match="the state was saved with floor=0.2, this sampler has 0.5"):
-        checkpoint.load(tiny.make(of=ADAPTIVE | {"floor": 0.5}), folder, settings=SETTINGS)
+        checkpoint.load(tiny.make(of=ADAPTIVE | {"floor": 0.5}).state(), folder, settings=SETTINGS)
 
 
 class Asks(Callback):
@@ -365,26 +386,26 @@ def test_a_thread_of_its_own_can_train(tmp_path):
     distiller = tiny.make(steps=2)
     thread = threading.Thread(target=lambda: done.append(distiller.fit([Checkpoints(tmp_path, settings={})])))
     thread.start(), thread.join()
-    assert done == [None] and checkpoint.latest(tmp_path).name == "checkpoint-2"
+    assert done == [None] and checkpoint.folders(tmp_path)[-1].name == "checkpoint-2"
 
 
 def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
     """The checkpoint before stays, and the run resumed from it comes to the same step again."""
+
     def attempt():
         calls = count()
         distiller = tiny.make(steps=9)
-        if (found := checkpoint.latest(tmp_path)) is not None:
-            checkpoint.load(distiller, found, settings={})
-        plan = distiller.batches._plan
+        checkpoint.load_newest(distiller.state(), tmp_path, settings={})
+        plan = distiller.source._plan
 
-        def poisoned(draw):
-            made = plan(draw)
+        def poisoned(draw, *rest):
+            made = plan(draw, *rest)
             next(calls)
             if draw.step == 5:
                 made.noise[0] = float("inf")
             return made
 
-        distiller.batches._plan = poisoned
+        distiller.source._plan = poisoned
         with pytest.raises(NonFiniteLoss, match="not finite at step 5"):
             distiller.fit([Log(tmp_path, every=7, quiet=True), Checkpoints(tmp_path, every=4, settings={})])
         return distiller
@@ -393,7 +414,7 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
     assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["checkpoint-4"]
     again = attempt()
     assert again.step_count == 7
-    held = load_file(tmp_path / "checkpoint-4" / "student" / checkpoint.WEIGHTS)
+    held = load_file(tmp_path / "checkpoint-4" / "student" / weights.FILE)
     assert all(bool(value.isfinite().all()) for value in held.values())
     assert all(bool(value.isfinite().all()) for value in again.student.state_dict().values())
 

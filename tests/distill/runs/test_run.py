@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import time
 
 import pytest
@@ -20,14 +19,17 @@ import aria
 from aria.cli import main
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
-from aria.distill.engine.distiller import Distiller
+from aria.distill.engine.weights import FILE
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.distill.runs import checkpoint
 from aria.distill.settings.config import AdamW
 from aria.distill.students import prune
+from tests.distill import tiny
 from tests.distill.forks import Forks, wait_for
 from tests.distill.runs.test_checkpoint import assert_same, state
+from tests.processes import rendezvous
 
+pytestmark = pytest.mark.slow
 PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
 TEACHERS = ("sd", "sdv", "sdxl")
 
@@ -81,7 +83,7 @@ def same_runs(one, other, step):
     assert logs(one) == logs(other)
     assert (one / "discrepancies.jsonl").read_text() == (other / "discrepancies.jsonl").read_text()
     names = sorted(path.relative_to(one) for path in (one / f"checkpoint-{step}").rglob("*.safetensors"))
-    assert len(names) >= 6
+    assert len(names) >= 5
     for name in [*names, "unet/diffusion_pytorch_model.safetensors"]:
         assert_same(load_file(one / name), load_file(other / name))
 
@@ -113,8 +115,8 @@ def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, 
     ended = forks.done(*told(place, other, teacher, **more))
     assert ended.stdout.strip() == str(other) and "%|" not in ended.stderr
     same_runs(one, other, steps)
-    delivered = load_file(one / "unet" / checkpoint.WEIGHTS)
-    saved = {name: load_file(one / f"checkpoint-{steps}" / name / checkpoint.WEIGHTS)
+    delivered = load_file(one / "unet" / FILE)
+    saved = {name: load_file(one / f"checkpoint-{steps}" / name / FILE)
              for name in ("unet", "unet_ema") if (one / f"checkpoint-{steps}" / name).exists()}  # fmt: skip
     assert_same(delivered, saved["unet" if "no_use_ema" in more else "unet_ema"])
     assert len(saved) == (1 if "no_use_ema" in more else 2)
@@ -140,7 +142,6 @@ def opens_or_is_none(output):
         DiffusionPipeline.from_pretrained(output)
 
 
-@pytest.mark.slow
 def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
     told_more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
     forks.done(*told(place, tmp_path / "one", **told_more))
@@ -174,7 +175,7 @@ def test_a_run_has_its_folder_alone_and_stops_when_asked(place, forks, tmp_path)
     ended = forks.wait(pid)
     assert ended.code == 128 + signal.SIGTERM, ended.stderr
     step = checkpoint.step_of(checkpoint.folders(output)[-1])
-    assert f"stopped at step {step} of 5000; the same command goes on" in ended.stderr
+    assert f"stopped at step {step} of 5000; run the same command to resume" in ended.stderr
     assert not (output / "model_index.json").exists()
     again = forks.done(*told(place, output, max_train_steps=step + 1))
     assert again.stdout.strip() == str(output)
@@ -184,17 +185,10 @@ def logs_text(output):
     return (output / "losses.jsonl").read_text().splitlines()
 
 
-def port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 def on_two_ranks(forks, arguments):
     """As torchrun starts them."""
-    common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port()}
-    ranks = [forks.start(*arguments, env=common | {"RANK": str(i), "LOCAL_RANK": str(i)}) for i in range(2)]
-    ended = [forks.wait(pid) for pid in ranks]
+    with rendezvous(2) as places:
+        ended = [forks.wait(pid) for pid in [forks.start(*arguments, env=env) for env in places]]
     assert [one.code for one in ended] == [0, 0], [one.stderr[-2000:] for one in ended]
     return ended
 
@@ -243,7 +237,8 @@ def test_conditions_read_from_the_disk_ahead_are_resumed(place, forks, tmp_path)
         sampler = aria.Sampler(partition, timesteps=1000)
         student, images = open_model(place / "sd-student"), Latents(cache / "latents", residency="disk")
         optimiser = AdamW(learning_rate=1e-3)
-        return Distiller(pipeline, student, sampler, images, conditions, batch_size=4, ahead=2, optimiser=optimiser)
+        data = sampler, images, conditions
+        return tiny.distiller(pipeline, student, *data, batch_size=4, ahead=2, optimiser=optimiser)
 
     whole, half = make(), make()
     for _ in range(5):
@@ -251,7 +246,7 @@ def test_conditions_read_from_the_disk_ahead_are_resumed(place, forks, tmp_path)
     for _ in range(2):
         half.step()
     resumed = make()
-    checkpoint.load(resumed, checkpoint.save(half, tmp_path, settings={}), settings={})
+    checkpoint.load(resumed.state(), tiny.save(half, tmp_path, {}), settings={})
     for _ in range(3):
         resumed.step()
     assert_same(state(whole), state(resumed))

@@ -156,7 +156,7 @@ def test_mistakes_exit_with_2_and_one_line(two_stages, tmp_path):
     AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, sample_size=8).save_pretrained(tmp_path / "vae")
     new = tmp_path / "new"
     cases = [
-        ((two_stages, new), "say what to remove: --preset, --block_map, --width or --block_out_channels"),
+        ((two_stages, new), "nothing is removed; give --preset, --block_map, --width or --block_out_channels"),
         ((two_stages, new, "--preset", "bk-huge"), "there is no preset 'bk-huge'; there are bk-base, bk-small"),
         ((two_stages, new, "--preset", "bk-tiny"), "bk-tiny needs at least 3 stages, this UNet has 2"),
         ((tmp_path / "vae", new, "--preset", "bk-base"), "vae holds a AutoencoderKL; a student is made from a UNet2D"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from aria.checks import InvalidSetting
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.settings.config import Config
 from aria.distill.students import factorise, unfactorise
@@ -81,8 +82,9 @@ def test_only_pointwise_convolutions_and_both_factors_train():
 def test_refusals():
     with pytest.raises(ValueError, match=r"rank_ratio must lie in \(0, 1\), got 1"):
         factorise(layers(), 1.0)
-    with pytest.raises(ValueError, match="rank_ratio other weights: take one"):
+    with pytest.raises(InvalidSetting) as caught:
         Config().with_values({"low_rank": 2, "rank_ratio": 0.5})
+    assert (caught.value.setting, caught.value.kind) == ("rank_ratio", "conflict")
     with pytest.raises(ValueError, match="factorised already"):
         factorise(factorise(layers(), 0.5), 0.5)
     with pytest.raises(ValueError, match="ReLU has no linear layer to factorise"):

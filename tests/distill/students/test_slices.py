@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aria.distill.students.unet.slices import Slicer
+from aria.distill.students.unet.slices import UNetSlicer
 
 from .unets import SMALL_SD, SMALL_SD2, SMALL_SDXL, full, inputs, unet
 
@@ -51,7 +51,7 @@ def temper(slicer, name, tensor, shape):
 def pair(request):
     config, changes = request.param
     narrow, wide = full(config), full(config | changes)
-    return Slicer.between(wide, narrow), unet(narrow), unet(wide)
+    return UNetSlicer.between(wide, narrow), unet(narrow), unet(wide)
 
 
 @torch.no_grad()
@@ -86,7 +86,7 @@ def test_its_slice_is_the_narrow_unet(pair):
 
 def test_parts_written_out():
     wide, narrow = full(SMALL_SD), full(SMALL_SD | {"block_out_channels": [6, 12, 24, 24]})
-    slicer, rows = Slicer.between(wide, narrow), torch.arange(8.0)
+    slicer, rows = UNetSlicer.between(wide, narrow), torch.arange(8.0)
     assert slicer("conv_norm_out.weight", rows, (6,)).tolist() == [0, 1, 2, 4, 5, 6]  # two groups of four
     heads = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_k.weight"
     assert slicer(heads, rows[:, None], (6, 1)).flatten().tolist() == [0, 1, 2, 4, 5, 6]  # two heads of four
@@ -96,14 +96,14 @@ def test_parts_written_out():
 
 
 def test_what_comes_from_below_and_over_the_skip_connection_is_cut_apart():
-    slicer = Slicer.between(full(SMALL_SD), full(SMALL_SD | {"block_out_channels": [8, 8, 32, 32]}))
+    slicer = UNetSlicer.between(full(SMALL_SD), full(SMALL_SD | {"block_out_channels": [8, 8, 32, 32]}))
     rows = torch.arange(24.0)  # 16 channels from below become 8; the 8 over the skip connection stay
     assert slicer("up_blocks.3.resnets.0.norm1.weight", rows, (16,)).tolist() == [*range(0, 16, 2), *range(16, 24)]
 
 
 def test_fewer_heads_stay_whole():
     narrow = SMALL_SD2 | {"block_out_channels": [8, 12, 32, 32], "attention_head_dim": [2, 3, 8, 8]}
-    slicer = Slicer.between(full(SMALL_SD2), full(narrow))
+    slicer = UNetSlicer.between(full(SMALL_SD2), full(narrow))
     heads = "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_k.weight"
     assert slicer(heads, torch.arange(16.0)[:, None], (12, 1)).flatten().tolist() == list(range(12))
     out = heads.replace("to_k", "to_out.0")

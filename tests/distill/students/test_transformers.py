@@ -17,7 +17,7 @@ from aria.cli.commands.prune import command
 from aria.distill.models import taps
 from aria.distill.models.pipelines import open_model
 from aria.distill.students import (
-    build_transformer,
+    build_student,
     count_macs,
     family_of,
     plan_transformer,
@@ -25,8 +25,8 @@ from aria.distill.students import (
     read_record,
     transformer_size,
 )
+from aria.distill.students.axis import Run
 from aria.distill.students.transformer.blocks import evenly
-from aria.distill.students.unet.slices import Run
 
 from .transformers import ALL, family, full, inputs, small
 from .unets import TWO_STAGES, teacher_unet
@@ -48,7 +48,7 @@ def planned(kind, **told):
 def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     teacher = small(kind)
     plan = planned(kind, blocks=KEPT)
-    student, inheritance = build_transformer(plan, teacher)
+    student, inheritance = build_student(plan, teacher)
     told = inputs(kind, plan.config)
     with torch.no_grad():
         answer = student.eval()(**told).sample
@@ -64,17 +64,17 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
 @pytest.mark.parametrize("told", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
 def test_a_narrower_student_works_and_is_all_inherited(kind, told):
     plan = planned(kind, preset="half", **told)
-    student, inheritance = build_transformer(plan, small(kind))
+    student, inheritance = build_student(plan, small(kind))
     counts = inheritance.counts()
     assert counts["fresh"] == 0 and counts["sliced"] > 0
     assert counts["copied"] + counts["sliced"] == student.num_parameters() == transformer_size(
-        plan.family, plan.config
+        family(kind), plan.config
     ).parameters  # fmt: skip
     with torch.no_grad():
         assert bool(student(**inputs(kind, plan.config)).sample.isfinite().all())
-    _, nothing = build_transformer(plan, small(kind), init="fresh")
+    _, nothing = build_student(plan, small(kind), init="fresh")
     assert nothing.counts()["fresh"] == student.num_parameters()
-    _, some = build_transformer(plan, small(kind), init="copy")
+    _, some = build_student(plan, small(kind), init="copy")
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
@@ -95,7 +95,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, told):
                 if tensor.ndim > axis:
                     places = torch.arange(tensor.shape[axis], dtype=tensor.dtype)
                     tensor.copy_(places.view([-1 if i == axis else 1 for i in range(tensor.ndim)]).expand(tensor.shape))
-        student, inheritance = build_transformer(plan, teacher)
+        student, inheritance = build_student(plan, teacher)
         for name in inheritance.sliced:
             tensor = student.state_dict()[name]
             if tensor.ndim <= axis or tensor.shape[axis] == teacher.state_dict()[name].shape[axis]:
@@ -117,7 +117,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, told):
 def test_kept_heads_do_what_they_did():
     """What the student's attention adds is what the teacher's does with those heads alone, where both look."""
     plan, teacher = planned("pixart", num_attention_heads=2), small("pixart")
-    student, _ = build_transformer(plan, teacher)
+    student, _ = build_student(plan, teacher)
     kept = Run(32, 16).index()
     ours, theirs = student.transformer_blocks[1].attn1, teacher.transformer_blocks[1].attn1
     narrow = torch.randn(2, 5, 16)
@@ -130,7 +130,7 @@ def test_kept_heads_do_what_they_did():
 def test_positions_keep_their_frequencies():
     """Half the width is every second entry of the sines and cosines of both axes, so positions are embedded alike."""
     plan, teacher = planned("pixart", width=0.5), small("pixart")
-    student, _ = build_transformer(plan, teacher)
+    student, _ = build_student(plan, teacher)
     kept = Run(32, 16).index()
     torch.testing.assert_close(student.pos_embed.pos_embed, teacher.pos_embed.pos_embed[..., kept])
 
@@ -138,7 +138,7 @@ def test_positions_keep_their_frequencies():
 @pytest.mark.parametrize("kind", KINDS)
 def test_feature_pairs_name_layers_of_one_output_each(kind):
     teacher, plan = small(kind), planned(kind, blocks=KEPT)
-    student, _ = build_transformer(plan, teacher)
+    student, _ = build_student(plan, teacher)
     assert [pair[0].split(".")[1] for pair in plan.feature_pairs] == ["0", "1", "4"]
     told = inputs(kind, plan.config)
     theirs, ours = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
 
 from aria.distill.students import Family, family_of, transformer_inputs
-from aria.distill.students.unet.block_map import public
+from aria.distill.students.config import public
 
 DIT_XL = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels": 4, "out_channels": 8, "num_layers": 28,
           "sample_size": 32, "patch_size": 2, "num_embeds_ada_norm": 1000}  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from diffusers import UNet2DConditionModel
 
-from aria.distill.students.unet.block_map import public
+from aria.distill.students.config import public
 
 SD14 = {
     "sample_size": 64,

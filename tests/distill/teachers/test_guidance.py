@@ -10,9 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 import aria
-from aria.distill.engine.batches import Batches
-from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.replacement import Constant
+from aria.distill.engine.source import Source
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE, embedding, take_guidance, width_of
 from aria.distill.models.pipelines import open_pipeline
@@ -162,8 +161,9 @@ def batches(partition, size=400, allocator="pool", guidance=(1.0, 8.0), ranks=No
     if ranks is not None:
         sampler.ranks = At(ranks)
     told = {"replacement": Constant(0.5).table(tiny.TIMESTEPS), "seed": 7} | settings
-    images, pool = tiny.images(conditions=12), tiny.Encoded.numbered(12)
-    return Batches(images, pool, sampler, tiny.schedule(), size=size, guidance=guidance, **told)
+    images, pool = tiny.images(conditions=12), tiny.numbered(12)
+    pool.residency = told.pop("residency", "device")
+    return tiny.Stream(Source(images, pool, sampler, tiny.schedule(), size=size, guidance=guidance, **told))
 
 
 def labels(spec="labels('label')"):
@@ -213,9 +213,9 @@ def test_a_partition_of_captions_and_scales_decides_both():
 
 
 def test_steps_drawn_ahead_are_resumed_with_their_scales():
-    made, resumed = batches(labels(PRODUCT), size=8, ahead=2), batches(labels(PRODUCT), size=8, ahead=2)
+    made, resumed = (batches(labels(PRODUCT), size=8, ahead=2, residency="disk") for _ in range(2))
     made.next()
-    resumed.load_state_dict(made.state_dict())
+    resumed.state = resumed.unpack(made.pack(made.state))
     resumed.sampler.load_state_dict(made.sampler.state_dict())
     for _ in range(4):
         assert torch.equal(made.next().condition[GUIDANCE], resumed.next().condition[GUIDANCE])
@@ -262,7 +262,7 @@ def ask(model, noisy, timestep, condition):
 
 
 def pair(steps=10, **settings):
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     pool.tensors["pooled"] = pool.tensors["pooled"] / 12
     pool._null = {"embeds": torch.zeros(1, tiny.WIDTH), "pooled": torch.zeros(1)}
     net = tiny.net(0, WIDTH)
@@ -276,7 +276,7 @@ def pair(steps=10, **settings):
     told |= {"replacement": "constant(1.0)"}
     told |= {"optimiser": AdamW(learning_rate=2e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "ema_decay": 0.9}
     sampler = aria.Sampler(labels(), allocator="proportional", seed=1)
-    return Distiller(teacher, student, sampler, tiny.images(), pool, **(told | {"steps": steps} | settings))
+    return tiny.distiller(teacher, student, sampler, tiny.images(), pool, **(told | {"steps": steps} | settings))
 
 
 @torch.no_grad()
@@ -287,7 +287,7 @@ def error(distiller, scale):
     timestep = torch.randint(tiny.TIMESTEPS, (480,), generator=generator)
     clean, _ = tiny.images().gather(torch.arange(480) % 10)
     noisy = tiny.schedule().add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
-    told = distiller.batches.conditions.prefetch(index).result() | {GUIDANCE: torch.full((480,), scale)}
+    told = distiller.source.conditions.prefetch(index).result() | {GUIDANCE: torch.full((480,), scale)}
     wanted, plain = (
         distiller.teacher(noisy, timestep, told | {GUIDANCE: torch.full((480,), w)})[0] for w in (scale, 1.0)
     )
@@ -324,7 +324,7 @@ def test_a_family_that_cannot_be_told_is_refused():
     class Deaf(denoisers.StableDiffusion):
         takes_guidance = False
 
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     teacher = Teacher(tiny.net(0), Deaf(), tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="Told cannot take the guidance scale as an input"):
-        Distiller(teacher, Told(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))
+        tiny.distiller(teacher, Told(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))

@@ -9,7 +9,7 @@ from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler, PNDMScheduler
 
 import aria
-from aria.distill.engine.distiller import Distiller
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.models.pipelines import open_pipeline
@@ -179,7 +179,7 @@ def pair(steps=10, halve_from=4, partition="labels('label')", **settings):
     net = tiny.net(0, 16)
     with torch.no_grad():
         net.out.weight.mul_(3)
-    pool = tiny.Encoded.numbered(12)
+    pool = tiny.numbered(12)
     pool.tensors["pooled"] = pool.tensors["pooled"] / 12
     plain = Teacher(net, tiny.ask, NoiseSchedule.of(small()), "v_prediction")
     student = tiny.Net(16)
@@ -190,12 +190,13 @@ def pair(steps=10, halve_from=4, partition="labels('label')", **settings):
     told |= {"optimiser": AdamW(learning_rate=1e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "steps": steps}
     told |= {"accelerator": Accelerator(cpu=True), "replacement": "constant(1.0)"}
     made = halved(plain, small(), halve_from)
-    return plain, Distiller(made, student, sampler, tiny.images(), pool, **(told | settings))
+    return plain, tiny.distiller(made, student, sampler, tiny.images(), pool, **(told | settings))
 
 
 def test_batches_hold_the_students_timesteps_and_no_others():
     _, distiller = pair()
-    seen = torch.cat([distiller.batches.next().timestep for _ in range(20)])
+    stream = tiny.Stream(distiller.source)
+    seen = torch.cat([stream.next().timestep for _ in range(20)])
     scheduler = small()
     scheduler.set_timesteps(2)
     assert sorted(seen.unique().tolist()) == sorted(scheduler.timesteps.tolist()) == [9, 19]
@@ -221,7 +222,7 @@ def test_a_student_of_half_the_steps_is_nearer_than_the_teacher_in_as_few():
     plain, distiller = pair(steps=250)
     distiller.fit()
     distiller.check()
-    told = distiller.batches.conditions.prefetch(torch.arange(48) % 12).result()
+    told = distiller.source.conditions.prefetch(torch.arange(48) % 12).result()
     whole, fewer = walked(plain.model, told, 4), walked(plain.model, told, 2)
     with distiller.averaged():
         ours = walked(distiller.student, told, 2)
@@ -242,16 +243,16 @@ def test_pipelines_of_stable_diffusion_are_guided_and_halved_in_half_precision(s
     pipeline = open_pipeline(sd_folder)
     pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
     adapter = denoisers.of(pipeline)
-    pool = tiny.Encoded(adapter.encode(pipeline, ["a cat", "a dog"], "cpu"), adapter.null(pipeline, "cpu"))
+    pool = EncodingsInMemory(adapter.encode(pipeline, ["a cat", "a dog"], "cpu"), adapter.null(pipeline, "cpu"))
     made = halved(guided(Teacher.of(pipeline), pool.null(1)), pipeline.scheduler, 8, prediction="v_prediction")
     partition = aria.partitioners.Bins("guidance", 1.0, 5.0, 2).fit(aria.Pool(size=2))
-    shown = tiny.Shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), 2)
+    shown = tiny.shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), 2)
     told = {"batch_size": 4, "objective": ["output"], "guidance": (1.0, 5.0), "weighting": "truncated_snr"}
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
         told["accelerator"] = Accelerator(cpu=True, mixed_precision="bf16")
         student = take_guidance(pipelines.unet())
-        distiller = Distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
+        distiller = tiny.distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
         for _ in range(3):
             distiller.step()
         distiller.check()

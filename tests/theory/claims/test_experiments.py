@@ -1,4 +1,4 @@
-"""The instruments: intervals of quantiles, trackers that are watched, and the foils."""
+"""What experiments are made of: intervals of quantiles, probes around trackers, and the foils."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from aria.statistics import one_each
 from aria.trackers import EMA, Window
 from theory import moments
 from theory.bounds import triangular_profile
-from theory.claims.experiments import quantile_interval
 from theory.claims.foils import BayesRule, Triangular, WeightedEMA
+from theory.claims.probes import Apart, Radius, Recent
 from theory.claims.stories.limits import Ramp
-from theory.claims.watched import Apart, Radius, Recent
 from theory.regimes import Gaussian, Regime
+from theory.verdict import quantile_interval
 
 
 def run(tracker, observations, visit=1.0):
@@ -30,7 +30,7 @@ def run(tracker, observations, visit=1.0):
     return values, state
 
 
-def test_a_quantile_s_interval_misses_as_rarely_as_it_says():
+def test_quantile_intervals_miss_as_rarely_as_promised():
     generator, misses, true = torch.Generator().manual_seed(3), 0, -math.log(0.1)
     for _ in range(2000):
         x = torch.empty(300, dtype=torch.float64).exponential_(generator=generator)
@@ -45,14 +45,14 @@ def test_a_quantile_beyond_the_sample_has_an_open_interval(level, end):
     assert math.isinf(getattr(band, end)) and math.isfinite(band.value)
 
 
-def test_what_is_watched_does_not_change_what_is_estimated():
+def test_a_probe_estimates_as_the_tracker_it_wraps():
     ys = [1.0, 4.0, 2.0, 8.0]
     expected, _ = run(EMA(0.5), ys)
-    for watched in (Radius(EMA(0.5)), Recent(EMA(0.5)), Apart(EMA(0.5), EMA(0.25))):
-        assert run(watched, ys)[0] == pytest.approx(expected)
+    for probe in (Radius(EMA(0.5)), Recent(EMA(0.5)), Apart(EMA(0.5), EMA(0.25))):
+        assert run(probe, ys)[0] == pytest.approx(expected)
 
 
-def test_what_is_watched():
+def test_what_probes_expose():
     ys = [1.0, 4.0, 2.0, 8.0]
     fast, slow = (run(EMA(rate), ys)[0] for rate in (0.5, 0.25))
     gaps = [abs(a - b) for a, b in zip(fast, slow)]

@@ -68,7 +68,7 @@ def small(checks, *mutants):
     )
 
 
-def test_mutants_are_told_apart_from_noise():
+def test_mutants_are_distinguished_from_noise():
     mutants = (
         Mutant("hair", {("mse", "equal"): 0.2552}),
         Mutant("mile", {("mse", "equal"): 0.5}),
@@ -87,9 +87,9 @@ def test_a_mutant_that_a_lax_bound_lets_pass_survives():
 
 
 def test_a_mutant_changes_one_thing():
-    with pytest.raises(ValueError, match="one of them"):
+    with pytest.raises(ValueError, match="exactly one of references"):
         Mutant("nothing")
-    with pytest.raises(ValueError, match="one of them"):
+    with pytest.raises(ValueError, match="exactly one of references"):
         Mutant("two things", {("mse", "equal"): 1.0}, EMA())
     with pytest.raises(KeyError):
         judge(small([Check("mse", "equal", 0.25513)], Mutant("not checked", {("bias", "equal"): 0.0})))

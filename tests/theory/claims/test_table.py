@@ -1,4 +1,4 @@
-"""The claims hold, their mutants die, and nothing shipped is left out."""
+"""The claims hold, their mutants are detected, and everything shipped is covered."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_claim_holds_and_its_mutants_die(index):
     assert found.names("killed"), "nothing makes this claim fall"
 
 
-def test_most_mutants_can_be_told():
+def test_most_mutants_can_be_detected():
     fates = [mutant.fate for index in range(len(QUICK)) for mutant in verdict(index).mutants]
     assert fates.count("survived") == 0
     assert fates.count("killed") > 20 * fates.count("underpowered")
@@ -55,20 +55,20 @@ def test_every_tracker_of_the_mean_is_covered_and_measured_by_the_limit():
     assert any(isinstance(claim.subject, EMA) and claim.subject.importance for claim in QUICK)
 
 
-def test_claims_can_be_told_apart():
+def test_claims_can_be_distinguished():
     keys = [(claim.statement, claim.name, claim.subject) for claim in CLAIMS]
     assert len(set(keys)) == len(keys)
     assert all(len({mutant.name for mutant in claim.mutants}) == len(claim.mutants) for claim in CLAIMS)
 
 
-def test_every_story_is_told():
+def test_every_story_is_in_the_table():
     """Found by itself, in the order of statements."""
     from theory.claims.stories import detector
 
     assert all(claim in CLAIMS for claim in detector.CLAIMS)
     numbers = [claim.statement for claim in CLAIMS]
     assert numbers.index("T9") < numbers.index("T10") < numbers.index("RICE")
-    told = {number for statement in numbers for number in statement.split(", ")}
+    stated = {number for statement in numbers for number in statement.split(", ")}
     whole = {"T1", "T2", "T4", "T5", "T6", "T7", "T8", "T9", "T10", "T11", "T12", "T13", "T14", "T15", "T18"}
     parts = {"T3-A", "T3-O", "T6'", "T13'", "T15-lin", *(f"T16-{part}" for part in range(1, 7))}
-    assert whole | parts | {"T20", "T21", "T22", "T23", "T24", "PATH-1", "RICE", "detector"} <= told
+    assert whole | parts | {"T20", "T21", "T22", "T23", "T24", "PATH-1", "RICE", "detector"} <= stated

@@ -1,8 +1,9 @@
-"""``aria-sim verify``: a table of what holds, and exit codes for who reads no tables."""
+"""``aria-sim verify``: a table of the claims, and exit codes for scripts."""
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -14,7 +15,7 @@ from theory import claims, regimes
 from theory.claims import CLAIMS, Check, Mutant
 from theory.claims.experiments import Final
 from theory.claims.foils import BayesRule
-from theory.commands.verify import command
+from theory.cli import main
 from theory.regimes import Linear, Regime
 
 
@@ -28,7 +29,7 @@ ADVERSARY = named("T3-A", "two-point adversary", EMA)
 
 
 class Hasty(EMA):
-    """Says it has one rate and works with another, 10 % higher."""
+    """States one rate and uses another, 10 % higher."""
 
     def update(self, state, stats):
         return EMA(rate=1.1 * self.rate).update(state, stats)
@@ -42,12 +43,12 @@ def small(checks, *mutants):
 
 
 def run(*arguments):
-    return CliRunner().invoke(command, arguments)
+    return CliRunner().invoke(main, ["verify", *arguments])
 
 
 @pytest.fixture
 def table(monkeypatch):
-    """Puts other claims into the table."""
+    """Replace the claims of the table."""
     return lambda *chosen: monkeypatch.setattr(claims, "CLAIMS", chosen)
 
 
@@ -87,7 +88,18 @@ def test_what_is_shown_is_short(table):
     assert "foil BayesRule(width=" in found.stdout and "top_fraction(fraction=0.25" in found.stdout
 
 
-def test_json_says_all(table):
+@pytest.mark.parametrize("arguments", [(), ("--tracker", "ema")])
+def test_help_explains_every_column(arguments, table, monkeypatch):
+    table(LINE)
+    monkeypatch.setattr(regimes, "NAMED", {"linear": regimes.NAMED["linear"]})
+    lines = run(*arguments).stdout.splitlines()
+    heads = lines[next(i for i, line in enumerate(lines) if set(line) == {"-", " "}) - 1]
+    section = run("--help").stdout.split("\nColumns:\n")[1]
+    explained = {re.split(r"  +", line[2:])[0] for line in section.splitlines() if re.match(r"  \S.*  +\S", line)}
+    assert set(re.split(r"  +", heads)) <= explained
+
+
+def test_json_has_everything(table):
     table(replace(ADVERSARY, subject=EMA(rate=0.11)))
     found = run("--json", "--seed", "7")
     assert found.exit_code == 1

@@ -1,4 +1,4 @@
-"""Drift that knows the error and runs from it (T1-A, T3-A, T4)."""
+"""Drift that depends on the error and increases it (T1-A, T3-A, T4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an allocation is worth, and what errors of its estimates cost, by the shipped allocators and sampler (T20-T24).
+"""The value of an allocation and the cost of errors in its estimates, for shipped allocators and sampler (T20-T24).
 
 The truth of a region is its level; an observation Y of it has normal noise, so its magnitude is m² = level² + s².
 """
@@ -42,15 +42,15 @@ def _partition() -> Partition:
     return Labels("region").fit(Pool(columns={"region": names}))
 
 
-def _sampler(allocator: Allocator, told: Tensor, floor: float, correction: str = "importance") -> Sampler:
-    """A sampler whose tracker has seen each region once and takes what it saw, (K,), for the truth."""
+def _sampler(allocator: Allocator, estimates: Tensor, floor: float, correction: str = "importance") -> Sampler:
+    """A sampler whose tracker has observed each region once, so that its estimates are those observations, (K,)."""
     sampler = Sampler(_partition(), EMA(rate=1.0), allocator, floor=floor, correction=correction, stratified=False)
-    sampler.observe(torch.arange(len(told)), told)
+    sampler.observe(torch.arange(len(estimates)), estimates)
     return sampler
 
 
 def _surely(value: float) -> Interval:
-    """No chance in it, but a sampler reads signals as float32."""
+    """An interval for a deterministic number; a sampler stores signals as float32."""
     return Interval(value, value - 1e-6, value + 1e-6)
 
 
@@ -63,15 +63,15 @@ def _floored(q: Array, floor: float) -> Array:
 
 @dataclass(frozen=True)
 class Reweighted(Experiment):
-    """``mean`` and ``square`` of Z = (p/q)Y, drawn by the sampler while its allocator believes ``told``."""
+    """``mean`` and ``square`` of Z = (p/q)Y, drawn by the sampler with the given ``estimates``."""
 
-    told: tuple[float, ...]
+    estimates: tuple[float, ...]
     draws: int = 400_000
     floor: float = FLOOR
     correction: str = "importance"
 
     def measure(self, subject: Allocator, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
-        sampler = _sampler(subject, torch.tensor(self.told, dtype=torch.float64), self.floor, self.correction)
+        sampler = _sampler(subject, torch.tensor(self.estimates, dtype=torch.float64), self.floor, self.correction)
         sampler.seed = trial.seed
         draw = sampler.draw(trial.count(self.draws))
         noise = torch.randn(len(draw.region), generator=torch.Generator().manual_seed(trial.seed), dtype=torch.float64)
@@ -86,7 +86,7 @@ BEST = float(bounds.best_second_moment(MASS, MAGNITUDE))
 
 
 def _moments() -> list[Claim]:
-    """T20: unbiased wherever there is a floor. T21: the second moment of every allocation, and which is best."""
+    """T20: unbiased with any floor. T21: the second moment of every allocation, and the best one."""
     regime, claims = Regime(noise=Gaussian(SIGMA), level=LEVELS), []
     rules: tuple[tuple[str, Allocator, Array, tuple[float, ...]], ...] = (
         ("T21", Neyman(), MASS * MAGNITUDE, SQUARES),
@@ -95,14 +95,14 @@ def _moments() -> list[Claim]:
         ("T20, T21", Uniform(), np.ones(4), LEVELS),
         ("T20, T21", ByMass(), MASS, LEVELS),
     )
-    for statement, rule, weights, told in rules:
+    for statement, rule, weights, estimates in rules:
         for floor in (0.0, FLOOR) if statement == "T21" else (FLOOR,):
             q = _floored(weights, floor)
             square = BEST * (1 + float(bounds.allocation_loss(MASS, q, MAGNITUDE)))
             drawn = float((q * LEVELS).sum())
             others = [wrong("no weights", "mean", drawn)] if abs(drawn - GOAL) > 0.05 else []
             claims.append(
-                Claim(statement, f"four regions, floor {floor:g}", regime, rule, Reweighted(told, floor=floor), (
+                Claim(statement, f"four regions, floor {floor:g}", regime, rule, Reweighted(estimates, floor=floor), (
                     Check("square", "equal", square), Check("mean", "equal", GOAL),
                 ), (
                     wrong("variance for square", "square", square - GOAL**2), *others,
@@ -120,7 +120,7 @@ def _moments() -> list[Claim]:
 
 
 def _misled() -> list[Claim]:
-    """T22: estimates of m wrong by a factor 1 ± ε, half of the weight p·m up and half of it down."""
+    """T22: estimates of m off by a factor 1 ± ε, half of the weight p·m up and half of it down."""
     error = 0.4
     # Magnitudes that put half of p·m on the first region: 1·m₀ = 2 + 2 + 5 at m = 1.
     level, wrongly = (9.0, 1.0, 1.0, 1.0), np.array([1 + error, *[1 - error] * 3])
@@ -153,21 +153,21 @@ def _misled() -> list[Claim]:
 
 
 Bound = Callable[[Array, Array], Array]
-"""What two estimates, (N, K) each, may move an allocation by, (N,), without a floor."""
+"""Largest shift (N,) of an allocation between two estimates, (N, K) each, without a floor."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moved(Experiment):
-    """Total variation between what the sampler makes of two estimates, in units of what it is ``bound`` by.
+    """Total variation between the sampler's allocations for two estimates, in units of its ``bound``.
 
-    ``sharp`` for the pair told, ``largest`` over random pairs near and far.
+    ``sharp`` for the pair given, ``largest`` over random pairs near and far.
     """
 
     first: tuple[float, ...]
     second: tuple[float, ...]
     bound: Bound
     weight: tuple[float, ...]
-    """What the estimates are divided by: the base measure of rules that multiply by it."""
+    """Divisor of the estimates: the base measure, for rules that multiply by it."""
     relative: float | None = None
     """Largest relative change of the random pairs; None lets them change in any way."""
     pairs: int = 20_000
@@ -185,7 +185,7 @@ class Moved(Experiment):
         return {"sharp": _surely(sharp), "largest": _surely(float(np.max(ratio)))}
 
     def _probs(self, allocator: Allocator, value: Array) -> Array:
-        """(N, K), as the sampler makes them; a replica each."""
+        """(N, K) probabilities as the sampler computes them, one row for each estimate."""
         estimate = torch.tensor(value)
         return _floored(allocator(Estimate(estimate, torch.zeros_like(estimate)), torch.tensor(MASS)).numpy(), FLOOR)
 
@@ -196,7 +196,7 @@ def _by_total(first: Array, second: Array) -> Array:
 
 
 def _by_factor(first: Array, second: Array) -> Array:
-    """As if every region had changed by the largest relative change."""
+    """The bound if every region changed by the largest relative change."""
     return np.asarray(bounds.relative_shift(np.abs(second / first - 1).max(-1)))
 
 
@@ -205,18 +205,18 @@ def _by_largest(first: Array, second: Array) -> Array:
 
 
 def _balanced(odds: float) -> Array:
-    """(4,) estimates at which a change of the first one's odds by a factor ``odds``² moves a proportional rule most."""
+    """(4,) estimates at which changing the odds of the first one by ``odds``² moves a proportional rule most."""
     return np.array([1.0, *[odds / 3] * 3])
 
 
 def _shifts() -> list[Claim]:
-    regime, mass, alike = Regime(level=LEVELS), tuple(float(p) for p in MASS), (1.0,) * 4
+    regime, mass, equal = Regime(level=LEVELS), tuple(float(p) for p in MASS), (1.0,) * 4
     up, eps, heat = np.array([1, -1, -1, -1]), 0.5, 0.7
     grown = Moved((0.0, 1.0, 1.0, 2.0), (3.0, 1.0, 1.0, 2.0), _by_total, mass)
     low = _balanced(((1 + eps) / (1 - eps)) ** 0.5)
     scaled = Moved(tuple(low), tuple(low * (1 + eps * up)), _by_factor, mass, relative=eps)
     cold = 9 + np.log(_balanced(float(np.exp(heat))))
-    heated = Moved(tuple(cold), tuple(cold + heat * up), _by_largest, alike)
+    heated = Moved(tuple(cold), tuple(cold + heat * up), _by_largest, equal)
     sharp = (Check("sharp", "equal", 1.0), Check("largest", "at most", 1.0))
     half, squared = wrong("half the bound", "largest", 0.5, "at most"), using("its square", Proportional(power=2.0))
     warm, cool = Softmax(scale=1.0, base=0.0), Softmax(temperature=0.5, scale=1.0, base=0.0)
@@ -240,7 +240,7 @@ def _shifts() -> list[Claim]:
 
 @dataclass(frozen=True)
 class Regret(Experiment):
-    """Utility lost at the next step to the oracle with the same floor, where the utility is the truth itself.
+    """Utility lost at the next step relative to the oracle with the same floor; the utility is the truth itself.
 
     ``regret``, the ``shift`` in total variation, and the ``largest`` regret of all replicas in units of the range of
     the truth times the shift.
@@ -274,7 +274,7 @@ class Regret(Experiment):
 
 @dataclass(frozen=True)
 class Floored(Experiment):
-    """``cost`` in utility of the sampler's floor, where the utility is the truth and the allocator knows it."""
+    """``cost`` of the sampler's floor in utility; the utility is the truth, which is given to the allocator."""
 
     def measure(self, subject: Allocator, regime: Regime, trial: Trial) -> Mapping[str, Interval]:
         truth = torch.tensor(regime.levels, dtype=torch.float64)
@@ -283,13 +283,13 @@ class Floored(Experiment):
 
 
 def _regrets() -> list[Claim]:
-    """T24, in a closed loop: estimates steer the visits that they are made from."""
+    """T24 in a closed loop: the estimates steer the visits from which they are computed."""
     rate, sigma, slope, steps, floor, claims = 0.3, 0.3, -0.005, 150, 0.5, []
     for levels, sense in (((2.0, 3.0, 5.0, 9.0), "at most"), ((2.0, 9.0), "equal")):
         mass = (1 / len(levels),) * len(levels)
         visits = Allocated(Proportional(), batch=2, floor=floor, mass=mass)
         truth = np.array(levels) + slope * steps
-        # Whatever the allocator does, and with what is drawn of each region only by the floor.
+        # For any allocator, with only the draws of each region that the floor guarantees.
         error = float(bounds.asynchronous_mse(rate, visits.least, sigma, abs(slope)))
         shift = (1 - floor) * float(bounds.expected_shift([error] * len(levels), float(truth.sum())))
         bound = float(bounds.allocation_regret(truth.max() - truth.min(), shift))

@@ -1,4 +1,4 @@
-"""Regions seen now and then, in batches of any size (T8, T10, T11)."""
+"""Regions that are not visited at every step, and batches of any size (T8, T10, T11)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def _rare_visits() -> list[Claim]:
     bias, floor = -drift * (1 / (b * q) - 1), b / (2 - b)
     batch, share, slow = 8, 0.15, 0.02
     often = float(bounds.random_visit_rate(batch, share))
-    alike = float(bounds.effective_batch(batch, share))
-    batches = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=alike, adaptive=False))
+    effective = float(bounds.effective_batch(batch, share))
+    batches = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=effective, adaptive=False))
     free = float(bounds.asynchronous_mse(b, often, 1.0, slow, adaptive=False))
     mean = float(bounds.asynchronous_mse(b, often, 1.0, slow, batch=batch * share / often, adaptive=False))
     tau = 0.05
@@ -42,15 +42,15 @@ def _rare_visits() -> list[Claim]:
         ), (
             erring("n ignored", free), erring("mean of n", mean), biased("lag 1/(bq)", -slow / (b * often)),
             using("b·1.2", EMA(1.2 * b)),
-        ), float(limits.times_limit(batches, 1.0, slow, often, alike))),
+        ), float(limits.times_limit(batches, 1.0, slow, often, effective))),
     ]  # fmt: skip
     return claims
 
 
 def _near_the_limit() -> list[Claim]:
-    """T18: no linear tracker has less than the limit for its visits, and those set for the drift not much more.
+    """T18: no linear tracker is below the limit for its visits, and trackers set for the drift are not far above it.
 
-    The line is the worst path of both, so what they have there is what they can be held to.
+    The line is the worst path of both, so their error on it is their worst case.
     """
     drift, claims = 0.01, []
     for q, most_ema, most_gain, replicas, quick in (

@@ -1,4 +1,4 @@
-"""The bank, which is told nothing: what it pays over the best fixed rate of all, which is (T9)."""
+"""The bank, which needs neither noise nor drift: its excess error over the best fixed rate (T9)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from theory.claims.experiments import Averaged
 from theory.regimes import Decay, Drift, Jumps, Linear, RandomWalk, Regime, Sinusoid, Stationary
 
 RATES = 2.0 ** np.linspace(-8, 0, 401)
-"""All rates there are, as far as 1 % of one matters."""
+"""All rates, about 1 % apart."""
 OWN = slice(None, None, 50)
-"""Which of them the bank has."""
+"""Those that the bank has."""
 EXCESS = 1.10
 WORTH = 0.05
-"""Best mean square error, in units of s², from which on the bank loses at most a tenth."""
+"""Smallest best mean squared error, in units of s², for which the bank loses at most a tenth."""
 STEPS, BURN = 1300, 556
 """Errors are averaged over 744 steps, six waves of 124."""
 
 
 class Cost(NamedTuple):
-    """(rates,) mean square errors of each fixed rate, exactly."""
+    """(rates,) exact mean squared errors of each fixed rate."""
 
     filtering: Array
     prediction: Array
@@ -39,7 +39,7 @@ def _line(drift: float) -> Cost:
 
 
 def _moves(variance: float) -> Cost:
-    """Independent moves of any law."""
+    """Independent moves with any distribution."""
     now = np.asarray(bounds.ema_mse_random_walk(RATES, 1.0, variance**0.5))
     return Cost(now, now + variance)
 
@@ -64,7 +64,7 @@ def _curve(size: float, ratio: float, steps: int, burn: int) -> Cost:
 
 
 def _claim(name: str, drift: Drift, cost: Cost, quick: bool, limit: float | None = None) -> Claim:
-    """Predictions, which the bank ranks its rates by, against all rates; estimates against those it has."""
+    """Predictions, by which the bank ranks its rates, against all rates; estimates against the rates it has."""
     ahead, own = float(cost.prediction.min()), float(cost.filtering[OWN].min())
     assert cost.filtering.min() > WORTH
     return Claim("T9", name, Regime(drift), Bank(), Averaged(STEPS, BURN, 300), (
@@ -92,7 +92,7 @@ def _claims() -> list[Claim]:
 
 
 def _decays() -> list[Claim]:
-    """A whole curve is as others; over its late part alone a fixed rate is better, since the bank remembers."""
+    """Over the whole curve the bank does as well as elsewhere; over its late part alone a fixed rate is better."""
     size, ratio, steps, burn = 20.0, 0.99, 500, 100
     curve = Regime(Decay(size, ratio))
     whole, late = (float(_curve(size, ratio, steps, first).prediction.min()) for first in (1, burn))
@@ -110,7 +110,7 @@ def _decays() -> list[Claim]:
 
 
 def _at_rest() -> Claim:
-    """Where nothing moves there is a price of having a memory of 1/forget visits only: 1.3 forget s²."""
+    """Without drift, the memory of only 1/forget visits costs 1.3 forget s²."""
     t = np.arange(BURN + 1.0, STEPS + 1)
     best = float(np.mean(np.asarray(bounds.corrected_ema_profile(RATES[OWN].min(), t).noise)))
     return Claim("T9", "stationary", Regime(Stationary()), Bank(), Averaged(STEPS, BURN, 300), (

@@ -1,4 +1,4 @@
-"""A detector of jumps: a fast average and a slow one of the same observations that should not come apart."""
+"""A detector of jumps: a fast and a slow average of the same observations, which should not differ much."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aria.trackers import EMA
 from theory import bounds
 from theory.claims.base import Check, Claim, Experiment, Mutant, Trial
 from theory.claims.common import using, wrong
-from theory.claims.watched import Apart
+from theory.claims.probes import Apart
 from theory.regimes import Gaussian, Jump, Linear, Regime, SignAdversary
 from theory.simulate import simulate
 from theory.verdict import Interval, mean_interval, proportion_interval, variance_interval
@@ -23,7 +23,7 @@ THRESHOLD = float(bounds.detector_threshold(FAST, SLOW, 1.0, DRIFT, DELTA, STEPS
 
 @dataclass(frozen=True)
 class Gap(Experiment):
-    """How far the subject is from an EMA of rate ``slow``: ``mean`` and ``variance`` now, ``alarms`` so far."""
+    """Difference from an EMA of rate ``slow``: its ``mean`` and ``variance``, and the share of ``alarms``."""
 
     steps: int
     replicas: int
@@ -63,7 +63,7 @@ def _alarms() -> list[Claim]:
 
 
 def _law() -> Claim:
-    """What the detector waits for: the gap after a jump, and its variance."""
+    """What the detector detects: the gap after a jump, and its variance."""
     jump, before = 2.0, 400
     visits = math.ceil(bounds.detector_best_delay(FAST, SLOW))
     mean = float(bounds.detector_gap(FAST, SLOW, jump, visits))

@@ -1,4 +1,4 @@
-"""Visits that look at the errors, and drift that follows visits (T12, T13)."""
+"""Visits that depend on the errors, and drift that depends on visits (T12, T13)."""
 
 from __future__ import annotations
 

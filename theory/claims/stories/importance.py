@@ -1,4 +1,4 @@
-"""Importance weights inside the tracker (T14): on the observations, where they pay for the level, or on residuals."""
+"""Importance weights inside the tracker (T14): on the observations, where the level adds variance, or on residuals."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _residual() -> list[Claim]:
 
 
 def _weighted() -> list[Claim]:
-    """The foil: its variance grows with the level, and at the break-even level it is the residual one's."""
+    """The foil: its variance grows with the level and equals that of residual weights at the break-even level."""
     level, slope, steps = 2.0, 0.02, 150
     even = float(bounds.weighted_break_even(B, SHARE, 1.0))
     bias = -slope * (1 / B - 1)

@@ -1,4 +1,4 @@
-"""The limit: two paths that no tracker tells apart in time (T15, T18), and the weights that attain it (T15-lin)."""
+"""The limit: two paths that no tracker can distinguish in time (T15, T18), and weights that attain it (T15-lin)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ LIMIT = float(limits.linear_limit(1.0, D))
 
 @dataclass(frozen=True)
 class Ramp(Path):
-    """Rest, and then one way to the end: ``slope`` (``width`` - age)_+ at step ``last`` - age.
+    """Constant, then a steady rise to the end: ``slope`` (``width`` - age)_+ at step ``last`` - age.
 
-    Trackers that treat y as -y err alike on the same path mirrored, so one of the two is enough.
+    Trackers that treat y as -y have the same error on the mirrored path, so one of the two is enough.
     """
 
     slope: float
@@ -45,7 +45,7 @@ class Ramp(Path):
 def _two_points(slope: float, rate: float) -> tuple[float, float]:
     """Width of the hardest ramp and the Bayes risk of its two signs, that of :class:`BayesRule`, noise of variance 1.
 
-    With visits of probability ``rate`` the mean evidence stands for random visits: the risk is convex in it.
+    With visits of probability ``rate`` the mean evidence is used for random visits: the risk is convex in it.
     """
     z, weight = np.polynomial.hermite_e.hermegauss(120)
     weight = weight / weight.sum()
@@ -83,7 +83,7 @@ def _attained() -> list[Claim]:
 
 
 def _never_beaten() -> list[Claim]:
-    """Shipped trackers, set as well as can be, against the paths that are the hardest for all of their kind."""
+    """Shipped trackers at their best settings on the hardest paths for all trackers of their kind."""
     width = float(limits.linear_limit_width(1.0, D))
     walk = float(bounds.kalman_steady(1.0, D).gain)
     gain = float(bounds.certificate_gain_rate(1.0, D))
@@ -108,18 +108,18 @@ def _never_beaten() -> list[Claim]:
         h, bound = _two_points(slope, q)
         visits = Bernoulli(q) if q < 1 else EveryStep()
         rate = float(bounds.asynchronous_best_rate(q, 1.0, slope, adaptive=False))
-        told = (using("Bayes rule", BayesRule(h, slope)),) if informed else ()
+        extra = (using("Bayes rule", BayesRule(h, slope)),) if informed else ()
         for tracker, replicas in ((EMA(rate), 20_000), (CertificateGain(1.0, slope), 20_000), (Bank(), 8000)):
             claims.append(
                 Claim(statement, f"hardest ramp, q={q:g}" if q < 1 else "hardest ramp of all",
                       Regime(Ramp(slope, h, steps), visits=visits), tracker, Final(steps, replicas),
-                      (Check("mse", "above", bound),), (erring("three times", 3 * bound, "above"), *told))
+                      (Check("mse", "above", bound),), (erring("three times", 3 * bound, "above"), *extra))
             )  # fmt: skip
     return claims
 
 
 def _small_drift() -> list[Claim]:
-    """The EMA set as T4 says loses 8 % to the best linear tracker as drift vanishes, and never more than 10 %."""
+    """The EMA with the rate of T4 is 8 % above the best linear tracker for small drift, and never more than 10 %."""
     claims = []
     for drift in (0.003, 0.03, 0.3):
         best = float(bounds.ema_best_rate(1.0, drift, adaptive=False))

@@ -1,4 +1,4 @@
-"""What every linear tracker owes, visited every step (T1, T4 to T8): drift times lag in bias, noise in variance."""
+"""Every linear tracker visited at every step (T1, T4 to T8): the bias is drift times lag, the variance is the noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from theory.regimes import EveryStep, Linear, Rademacher, RandomWalk, Regime
 def _on_a_line(
     statement: str, tracker: Tracker, profile: Certified, mutants: tuple[Mutant, ...], steps: int = SETTLED
 ) -> Claim:
-    """T1 holds with equality on a line; what is certified, as a multiple of the limit, is its worst case."""
+    """T1 holds with equality on a line, which is the worst case that is certified as a multiple of the limit."""
     limit = limits.times_limit(bounds.mse(profile, 1.0, D, adaptive=False), 1.0, D)
     checks = law(-D * float(profile.lag), float(profile.noise))
     all_ = (biased("no drift", 0.0), *mutants)
@@ -96,7 +96,7 @@ def _batches() -> list[Claim]:
 
 
 def _one_bit() -> Claim:
-    """T1 again through the step loop: two-sided noise attains it as normal noise does."""
+    """T1 by simulation: two-valued noise attains it as normal noise does."""
     value = float(bounds.corrected_ema_mse(B, 1.0, D, 150, adaptive=False))
     return Claim(
         "T1, T3-O", "line, one-bit noise", Regime(Linear(D), Rademacher()), EMA(B), Final(150, 100_000), (
@@ -109,7 +109,7 @@ def _one_bit() -> Claim:
 
 
 def _plain_mean() -> list[Claim]:
-    """T6', the foils: the mean of everything, which is a Kalman filter told that nothing moves, and a constant."""
+    """T6', for comparison: the mean of all observations, which is a Kalman filter without drift, and a constant."""
     claims, tau = [], 0.05
     for steps in (100, 400):
         profile = bounds.cumulative_profile(steps)

@@ -1,4 +1,4 @@
-"""Noise read from how observations differ (RICE): what drift adds to it, and how much an adversary can hide."""
+"""Noise estimated from differences of observations (RICE): what drift adds, and what an adversary can hide."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from aria.trackers import EMA
 from theory import bounds
 from theory.claims.base import Check, Claim, Experiment, Trial
 from theory.claims.common import wrong
-from theory.claims.watched import Recent
+from theory.claims.probes import Recent
 from theory.regimes import Drift, Gaussian, Linear, Past, Rademacher, Random, RandomWalk, Regime, SignAdversary
 from theory.simulate import simulate
 from theory.verdict import Interval, mean_interval
 
 D = 0.5
-"""The drift: large, so that it shows."""
+"""The drift: large, so that its effect is visible."""
 
 
 @dataclass(frozen=True)
 class Pursuer(Drift):
-    """Runs to where the tracker believes it is: the opposite of :class:`~theory.regimes.SignAdversary`."""
+    """Moves toward the estimate: the opposite of :class:`~theory.regimes.SignAdversary`."""
 
     adaptive = True
     size: float
@@ -37,7 +37,7 @@ class Pursuer(Drift):
 
 @dataclass(frozen=True)
 class Differences(Experiment):
-    """Noise as the ``first`` and the ``second`` differences of the last observations tell it: variances."""
+    """Variance of the noise estimated from ``first`` and ``second`` differences of the last observations."""
 
     steps: int
     replicas: int
@@ -57,7 +57,7 @@ class Differences(Experiment):
 def _claims() -> list[Claim]:
     low, high = (float(end) for end in bounds.rice_range(1.0, D, adaptive=False))
     least, most = (float(end) for end in bounds.rice_range(1.0, D))
-    # The last estimate of an EMA of rate 1 is the last observation: its error is the noise that drift may look at.
+    # The last estimate of an EMA of rate 1 is the last observation: its error is the noise, known to adaptive drift.
     last, read = EMA(1.0), Differences(5, 100_000)
     no_drift, twice = wrong("no drift", "first", low), wrong("D² for D²/2", "first", 1 + D**2)
     return [

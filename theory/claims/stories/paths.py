@@ -1,4 +1,4 @@
-"""Paths known beforehand: waves, jumps, curves that flatten, noise that changes, and what their length costs."""
+"""Paths fixed in advance: waves, jumps, decay, noise of changing size, and the cost of their length."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _known_paths() -> list[Claim]:
     h, worst = float(bounds.sinusoid_bias(B, amplitude, w)), float(bounds.sinusoid_drift(amplitude, w))
     steps, size, ratio = 20, 5.0, 0.98
     weight = 1 - A**steps
-    lost = size * (ratio**steps - 1)  # the corrected average forgets where it started
+    lost = size * (ratio**steps - 1)  # the bias-corrected average forgets where it started
     decay = float(bounds.decay_bias(B, size, ratio, steps, initial=lost)) / weight
     young = bounds.corrected_ema_profile(B, steps)
     noise = Heteroscedastic(low=0.2, period=50.0)
@@ -53,7 +53,7 @@ def _known_paths() -> list[Claim]:
 
 
 def _path_length() -> list[Claim]:
-    """PATH-1: what drift costs is bounded by how far the truth goes in all, whatever its single steps."""
+    """PATH-1: the cost of drift is bounded by the total path length, for any single steps."""
     gain, jump, span, size, ratio, steps = A / B, 3.0, 400, 5.0, 0.98, 1000
     went = size * (1 - ratio**steps) / steps  # mean |d|, l1
     squares = (size * (1 - ratio)) ** 2 * (1 - ratio ** (2 * steps)) / (1 - ratio**2) / steps  # mean d², l2

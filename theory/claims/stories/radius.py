@@ -45,7 +45,7 @@ def _radii() -> list[Claim]:
     rare = 1.05 * size * chance  # one shock among the last two is just beyond the radius
     shock = float(bounds.radius_chebyshev(bounds.window_profile(size), 1.0, 0.0, rare))
     fine, horizon, burn = 0.05, 500, 200
-    level = 1 / (1 - (1 - fine) ** burn)  # of the bias correction that is left after burn
+    level = 1 / (1 - (1 - fine) ** burn)  # bias correction that remains after burn
     uniform = level * float(bounds.radius_uniform(fine, 1.0, 0.0, 0.05, horizon))
     single = level * float(bounds.radius_sub_gaussian(bounds.ema_profile(fine), 1.0, 0.0, 0.05))
     return [
@@ -78,7 +78,7 @@ def _radii() -> list[Claim]:
 
 
 def _bernstein() -> Claim:
-    """T16-2: where noise is mostly small the radius is far below Hoeffding's, and the size term is needed."""
+    """T16-2: for noise that is mostly small the radius is far below Hoeffding's, and the size term is needed."""
     rate, chance, delta = 0.05, 0.005, 0.004
     size, profile = chance**-0.5, bounds.ema_profile(rate)
     radius = float(bounds.radius_bernstein(profile, 1.0, size, 0.0, delta, largest_weight=rate))
@@ -95,7 +95,7 @@ def _bernstein() -> Claim:
 
 
 def _selective() -> list[Claim]:
-    """T16-4: an error that is left alone stays, so a radius for a fixed number of visits is not one at a fixed step."""
+    """T16-4: large errors persist without visits, so a radius for a fixed number of visits is not enough."""
     rate, delta, steps = 0.3, 0.01, 300
     tracker, seen = EMA(rate, sigma=1.0), Regime(visits=Selective(1.3, 0.02))
     fixed = Beyond(steps, 12_000, times=(2 * math.log(2 / delta)) ** 0.5)
@@ -111,7 +111,7 @@ def _selective() -> list[Claim]:
 
 
 def _lag() -> Claim:
-    """T16-5: how old information gets by chance."""
+    """T16-5: the age of information under random visits."""
     q, delta = 0.2, 0.01
     bound, mean = float(bounds.lag_quantile(B, q, delta)), 1 / (B * q) - 1
     lag = Quantile(600, 15_000, delta, lag=True)

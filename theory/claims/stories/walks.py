@@ -1,4 +1,4 @@
-"""Random walks, where the Kalman filter is at home (T2, T7)."""
+"""Random walks, for which the Kalman filter is optimal (T2, T7)."""
 
 from __future__ import annotations
 

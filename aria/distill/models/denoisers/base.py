@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,14 @@ from aria.distill.objectives.base import Objective
 
 Condition = dict[str, Tensor]
 """What a denoiser is told, by name: tensors with one row per sample."""
+
+
+class TokenLimit(NamedTuple):
+    """How much of a text a family reads."""
+
+    tokenizer: Any
+    tokens: int
+    """Tokens, those of beginning and end included, after which a text is cut."""
 
 
 Ask = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
@@ -57,6 +65,13 @@ class Denoiser(ABC):
     def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
         """What the family knows of each text, as columns of the pool."""
         return {}
+
+    def token_limit(self, pipeline: Any) -> TokenLimit | None:
+        """The limit of the text encoder that takes the longest texts; None where conditions are no texts."""
+        for name in ("tokenizer", "tokenizer_2"):
+            if (tokenizer := getattr(pipeline, name, None)) is not None:
+                return TokenLimit(tokenizer, int(tokenizer.model_max_length))
+        return None
 
     def depends_on(self, pipeline: Any) -> dict[str, str]:
         """What conditions depend on besides the text encoders, by name."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 from diffusers.models.embeddings import LabelEmbedding
 from torch import Tensor, nn
 
+from aria import checks
 from aria.distill.models.denoisers.base import Condition, Denoiser
 from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
@@ -106,9 +106,9 @@ def class_of(pipeline: Any, text: str) -> int:
         raise ValueError(f"there is no class {text}; the teacher knows 0 to {classes - 1}")
     if text in pipeline.labels:
         return int(pipeline.labels[text])
-    close = difflib.get_close_matches(text, pipeline.labels, n=1)
+    close = checks.closest(text, pipeline.labels)
     known = f"0 to {classes - 1} and " + ("the names in its id2label" if pipeline.labels else "no names")
-    hint = f"did you mean {close[0]!r}?" if close else f"the teacher knows {known}"
+    hint = f"did you mean {close!r}?" if close else f"the teacher knows {known}"
     raise ValueError(f"there is no class {text!r}; {hint}")
 
 

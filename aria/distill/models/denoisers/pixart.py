@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit
 from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
 
@@ -65,6 +66,11 @@ class PixArt(Denoiser):
             "latents": noise,
             "use_resolution_binning": False,
         }
+
+    def token_limit(self, pipeline: Any) -> TokenLimit | None:
+        """As many tokens as the pipeline takes by default: 120 of PixArt-α, 300 of PixArt-Σ."""
+        tokens = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
+        return TokenLimit(pipeline.tokenizer, int(tokens))
 
     def terms(self, model: Any) -> tuple[Objective, ...]:
         return learned(model, "proj_out")

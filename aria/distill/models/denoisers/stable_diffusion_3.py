@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, with_pooled
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, with_pooled
 
 CLIP_TOKENS, T5_TOKENS = 77, 256
 """As the pipeline has them by default: of the CLIPs where neither is there to say, and of T5."""
@@ -54,6 +54,12 @@ class StableDiffusion3(Denoiser):
         """The CLIPs' pooled embeddings; without a CLIP they say nothing, and the mean of T5's tokens is taken."""
         pooled, tokens = condition["pooled"].float(), condition["prompt_embeds"].float()
         return pooled if bool(pooled.any()) else tokens.mean(1)
+
+    def token_limit(self, pipeline: Any) -> TokenLimit | None:
+        """T5's, which reads on where the CLIPs stop; without T5 theirs."""
+        if pipeline.text_encoder_3 is not None:
+            return TokenLimit(pipeline.tokenizer_3, T5_TOKENS)
+        return super().token_limit(pipeline)
 
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return with_pooled(condition, null, noise)

@@ -73,5 +73,12 @@ class Checkpoints(Callback):
 
     def _save(self, distiller: Distiller) -> None:
         distiller.check()
-        checkpoint.save(distiller, self.output, settings=self.settings, limit=self.limit)
+        checkpoint.save(
+            distiller.state(),
+            self.output,
+            distiller.step_count,
+            settings=self.settings,
+            accelerator=distiller.accelerator,
+            limit=self.limit,
+        )
         self._saved = distiller.step_count

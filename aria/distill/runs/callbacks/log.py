@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from aria import checks
 from aria.distill.engine.distiller import Callback, Distiller
 from aria.distill.runs.callbacks import lines
+from aria.progress import bar, silent
 
 LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
 
@@ -28,30 +28,21 @@ class Log(Callback):
     def __init__(self, output: Path, *, every: int = 10, trackers: bool = False, quiet: bool = False) -> None:
         checks.whole("logging_steps", every, least=1)
         self.output, self.every, self.trackers, self.quiet = output, every, trackers, quiet
-        self._bar: Any = None
+        self._progress = silent("steps")
 
     def begin(self, distiller: Distiller) -> None:
-        from tqdm.auto import tqdm
-
         self._clock, self._from = time.monotonic(), distiller.step_count
         main = distiller.accelerator.is_main_process
         if main:
             for name in (LOSSES, DISCREPANCIES):
                 lines.drop_after(self.output / name, distiller.step_count)
-        self._bar = tqdm(
-            total=distiller.steps,
-            initial=distiller.step_count,
-            file=sys.stderr,
-            disable=self.quiet or not main,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=0.1 if sys.stderr.isatty() else 15.0,
-        )
+        self._progress = bar("steps", hidden=self.quiet or not main)
+        self._progress(distiller.step_count, distiller.steps)
 
     def step(self, distiller: Distiller) -> None:
-        self._bar.update()
         if distiller.step_count % self.every == 0:
             self._write_losses(distiller)
+        self._progress(distiller.step_count, distiller.steps)
         if distiller.step_count // self.every > distiller.tally.since // self.every:
             self._write_regions(distiller)
 
@@ -63,8 +54,7 @@ class Log(Callback):
                 self._write_regions(distiller)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        self._progress.close()
 
     def _write_losses(self, distiller: Distiller) -> None:
         """Here, and where rows of regions are written, alone one waits for the device."""
@@ -74,7 +64,7 @@ class Log(Callback):
         losses = {name: float(value) / steps for name, value in sums.items()}
         rate = (distiller.step_count - self._from) / (time.monotonic() - self._clock)
         row = {"step": distiller.step_count, **losses, "lr": distiller.learning_rate.get_last_lr()[0]}
-        self._bar.set_postfix({**{name: f"{value:.4g}" for name, value in losses.items()}})
+        self._progress.show(**{name: f"{value:.4g}" for name, value in losses.items()})
         if distiller.accelerator.is_main_process:
             lines.append(self.output / LOSSES, [{**row, "steps_per_second": round(rate, 4)}])
         if self.trackers:

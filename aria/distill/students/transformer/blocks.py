@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from aria.distill.students.config import Config, numbers
 from aria.distill.students.transformer.family import Family
-from aria.distill.students.unet.block_map import numbers
-from aria.distill.students.unet.stages import Config
 
 PRESETS = {"half": Fraction(1, 2), "third": Fraction(1, 3), "quarter": Fraction(1, 4)}
 """The share of the blocks that stays."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
 
-from aria.distill.students.unet.stages import Config
+from aria.distill.students.config import Config
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""How large a transformer is, counted as :mod:`.measure` counts a UNet."""
+"""How large a transformer is, counted as :mod:`aria.distill.students.measure` says."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from typing import Any
 
 import torch
 
+from aria.distill.students.config import Config
+from aria.distill.students.measure import Size, measured
 from aria.distill.students.transformer.family import Family
-from aria.distill.students.unet.measure import Size, count_macs
-from aria.distill.students.unet.stages import Config
 
 
 def transformer_size(
     family: Family, config: Config, *, side: int | None = None, tokens: int | None = None, attention: bool = True
 ) -> Size:
     """The size of the model that ``config`` describes; ``side`` is the config's ``sample_size`` unless given."""
-    with torch.device("meta"):
-        model = family.model.from_config(dict(config)).eval()
-        inputs = transformer_inputs(family, config, side=side, tokens=tokens)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Size(parameters, count_macs(model, attention=attention, **inputs))
+    return measured(
+        family.model,
+        config,
+        lambda: transformer_inputs(family, config, side=side, tokens=tokens),
+        attention=attention,
+    )
 
 
 def transformer_inputs(

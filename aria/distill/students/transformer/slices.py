@@ -1,9 +1,9 @@
 r"""Which entries of a wide transformer's tensor become a narrow one's.
 
-Every axis but those of the heads is cut as in :mod:`.slices`: into the finest parts that both widths have, whose
-leading entries stay. All axes along the inner width then keep the same entries, also where several stand one after the
-other (shifts, scales and gates, or the sines and cosines of two axes). Of the heads, the leading ones stay, and of each
-the entries that the same rule leaves of its width.
+Every axis but those of the heads is cut as in :mod:`aria.distill.students.axis`: into the finest parts that both widths
+have, whose leading entries stay. All axes along the inner width then keep the same entries, also where several stand
+one after the other (shifts, scales and gates, or the sines and cosines of two axes). Of the heads, the leading ones
+stay, and of each the entries that the same rule leaves of its width.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aria.distill.students.unet.slices import Run
-from aria.distill.students.unet.stages import Config
+from aria.distill.students.axis import Run
+from aria.distill.students.config import Config
 
 INTO = re.compile(r"\.(?:to_[qkv]|add_[qkv]_proj)\.(?:weight|bias)$")
 """Axis 0 of these are the heads."""

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from aria import checks
+from aria.distill.students.config import Config
 from aria.distill.students.transformer.family import Family
-from aria.distill.students.unet.stages import Config
 
 
 def scaled(family: Family, config: Config, factor: float) -> int:

@@ -21,7 +21,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aria.distill.students.unet.stages import WITHOUT_ATTENTION, Config, Stage, Stages, read_stages
+from aria.distill.students.config import Config, numbers, public
+from aria.distill.students.unet.stages import WITHOUT_ATTENTION, Stage, Stages, read_stages
 
 KEYS = ("resnets", "attentions", "transformer_blocks")
 PER_STAGE = ("block_out_channels", "attention_head_dim", "cross_attention_dim", "only_cross_attention")
@@ -135,11 +136,6 @@ def read_map(spec: Mapping[str, Any], config: Config) -> BlockMap:
     return blocks
 
 
-def public(config: Config) -> dict[str, Any]:
-    """A config without what diffusers keeps for itself, such as the folder it came from."""
-    return {key: value for key, value in config.items() if not key.startswith("_")}
-
-
 # --------------------------------------------------------------------------------------------- reading a map's entries
 
 
@@ -218,15 +214,6 @@ def _kept(stage: Stage, told: Mapping[str, Any]) -> Kept:
 
 def _depth(stage: Stage, resnets: tuple[int, ...]) -> int:
     return min(stage.depth_of(j) for j in resnets)
-
-
-def numbers(name: str, value: Any, count: int) -> tuple[int, ...]:
-    """Ascending numbers below ``count``, at least one."""
-    whole = isinstance(value, Sequence) and all(isinstance(n, int) and not isinstance(n, bool) for n in value)
-    if not whole or not value or list(value) != sorted(set(value)) or not 0 <= value[0] <= value[-1] < count:
-        shown = value if isinstance(value, list) else repr(value)
-        raise ValueError(f"{name} must be ascending numbers from 0 to {count - 1}, at least one, got {shown}")
-    return tuple(value)
 
 
 # ------------------------------------------------------------------------------------- what a plain config can express

@@ -1,30 +1,14 @@
-r"""How large a UNet is: parameters, and multiply-adds of one forward pass.
-
-Counted without weights, by a forward pass on the meta device, for one sample of :math:`S \times S` latents and
-:math:`T` tokens of context:
-
-.. math::
-    \text{linear: } |y| \, C_{in}, \qquad
-    \text{convolution: } |y| \, \frac{C_{in}}{g} k_h k_w, \qquad
-    \text{attention: } 2 B N_q N_k D
-
-where :math:`|y|` is the number of entries in the output, :math:`g` the number of groups, :math:`N_q` and :math:`N_k`
-the number of queries and keys, and :math:`D` the width of all heads together; the 2 is for :math:`QK^\top` and for the
-weighted sum of values. Norms, activations, softmax and additions are not counted. Papers often leave the attention's
-products out as well: ``attention=False`` counts linear layers and convolutions only.
-"""
+"""How large a UNet is, counted as :mod:`aria.distill.students.measure` says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
-from torch import Tensor, nn
 
-from aria.distill.students.unet.stages import Config
+from aria.distill.students.config import Config
+from aria.distill.students.measure import Size, measured
 
 TOKENS = 77
 """Tokens of context: what CLIP's tokenizer pads a prompt to."""
@@ -32,21 +16,11 @@ SIDE = 64
 """Side of the latents where the config does not say."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """Parameters and multiply-adds."""
-
-    parameters: int
-    macs: int
-
-
 def size(config: Config, *, side: int | None = None, tokens: int = TOKENS, attention: bool = True) -> Size:
     """The size of the UNet that ``config`` describes; ``side`` is the config's ``sample_size`` unless given."""
-    with torch.device("meta"):
-        model = UNet2DConditionModel.from_config(dict(config))
-        inputs = example_inputs(config, side=side, tokens=tokens)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Size(parameters, count_macs(model, attention=attention, **inputs))
+    return measured(
+        UNet2DConditionModel, config, lambda: example_inputs(config, side=side, tokens=tokens), attention=attention
+    )
 
 
 def example_inputs(config: Config, *, side: int | None = None, tokens: int = TOKENS, batch: int = 1) -> dict[str, Any]:
@@ -69,48 +43,6 @@ def example_inputs(config: Config, *, side: int | None = None, tokens: int = TOK
         pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
         inputs["added_cond_kwargs"] = {"text_embeds": torch.zeros(batch, pooled), "time_ids": torch.zeros(batch, 6)}
     return inputs
-
-
-def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> int:
-    """Multiply-adds of ``model(**inputs)`` in its linear layers, convolutions and, if asked, attentions."""
-    total = 0
-
-    def layer(module: nn.Module, _: Any, output: Tensor) -> None:
-        nonlocal total
-        assert isinstance(module, nn.Linear | nn.Conv2d)
-        total += output.numel() * module.weight[0].numel()  # weight: (C_out, C_in / g, k_h, k_w)
-
-    def products(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        nonlocal total
-        assert isinstance(module, Attention)
-        queries = args[0] if args else kwargs["hidden_states"]
-        context = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
-        positions = _positions(queries)
-        keys = positions if context is None else _positions(context)
-        if context is not None and module.added_kv_proj_dim is not None and not module.only_cross_attention:
-            keys += positions  # this attention reads the context beside the image, not in its place
-            if getattr(module, "add_q_proj", None) is not None:
-                positions = keys  # and asks for both
-        total += 2 * queries.shape[0] * positions * keys * module.inner_dim
-
-    hooks = []
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            hooks.append(module.register_forward_hook(layer))
-        elif attention and isinstance(module, Attention):
-            hooks.append(module.register_forward_pre_hook(products, with_kwargs=True))
-    try:
-        with torch.no_grad():
-            model(**inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
-
-
-def _positions(states: Tensor) -> int:
-    """Positions in (batch, positions, channels) or (batch, channels, height, width)."""
-    return states.shape[1] if states.ndim == 3 else states.shape[2] * states.shape[3]
 
 
 def _side(sample_size: Any) -> int:

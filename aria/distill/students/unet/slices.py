@@ -1,17 +1,12 @@
 r"""Which entries of a wide tensor become a narrow one.
 
-An axis that shrinks from :math:`W` to :math:`N` entries is cut into :math:`\gcd(W, N)` equal parts, the finest that
-both have, and every part keeps its leading entries. So the groups of GroupNorm, the heads of an attention, the values
-and gates of a feed-forward layer, and the sines and cosines of the timestep, whose numbers divide both :math:`W` and
-:math:`N`, each keep entries of their own; sinusoids keep their frequencies to within one step.
-
-Two kinds of axes differ: the input of an up stage's resnet is two axes one after the other (what comes from below and
-what comes over the skip connection), and where a narrower stage has fewer heads, the leading heads stay whole.
+Every axis is cut as in :mod:`aria.distill.students.axis`. Two kinds of axes differ: the input of an up stage's resnet
+is two axes one after the other (what comes from below and what comes over the skip connection), and where a narrower
+stage has fewer heads, the leading heads stay whole.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aria.distill.students.unet.stages import Config, Stages, read_stages
+from aria.distill.students.axis import Run
+from aria.distill.students.config import Config
+from aria.distill.students.unet.stages import Stages, read_stages
 
 SLICEABLE = {"DownBlock2D", "CrossAttnDownBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"}
 PLAIN: dict[str, tuple[Any, ...]] = {
@@ -38,30 +35,7 @@ UP_INPUT = re.compile(r"^up_blocks\.(\d+)\.resnets\.(\d+)\.(?:norm1|conv1|conv_s
 
 
 @dataclass(frozen=True)
-class Run:
-    """A stretch of an axis that shrinks from ``wide`` to ``narrow`` entries."""
-
-    wide: int
-    narrow: int
-    whole: bool = False
-    """Whether it is one part."""
-
-    @property
-    def parts(self) -> int:
-        return 1 if self.whole else math.gcd(self.wide, self.narrow)
-
-    def index(self) -> Tensor:
-        """The entries that stay.
-
-        >>> Run(8, 6).index().tolist(), Run(8, 6, whole=True).index().tolist()
-        ([0, 1, 2, 4, 5, 6], [0, 1, 2, 3, 4, 5])
-        """
-        starts = torch.arange(self.parts)[:, None] * (self.wide // self.parts)
-        return (starts + torch.arange(self.narrow // self.parts)).flatten()  # (narrow,)
-
-
-@dataclass(frozen=True)
-class Slicer:
+class UNetSlicer:
     """Cuts the tensors of a UNet to those of a narrower one with the same blocks."""
 
     wide: Stages
@@ -70,7 +44,7 @@ class Slicer:
     """Whether narrower stages have fewer heads, of the same width, rather than as many narrower ones."""
 
     @classmethod
-    def between(cls, wide: Config, narrow: Config) -> Slicer:
+    def between(cls, wide: Config, narrow: Config) -> UNetSlicer:
         """For two configs that differ only in their widths."""
         advice = "use init='copy' or 'fresh'"
         for key, known in PLAIN.items():

@@ -7,11 +7,11 @@ what the stage before it handed down. A stage has an attention after every resne
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Config = Mapping[str, Any]
+from aria.distill.students.config import Config
 
 WITHOUT_ATTENTION = {
     "DownBlock2D": "DownBlock2D",

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from aria import checks
-from aria.distill.students.unet.stages import Config, read_stages
+from aria.distill.students.config import Config
+from aria.distill.students.unet.stages import read_stages
 
 
 def steps(config: Config) -> list[int]:

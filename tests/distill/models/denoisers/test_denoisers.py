@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 import aria
-from aria.distill.engine.distiller import Distiller
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.models import denoisers
 from aria.distill.models.pipelines import open_pipeline
 from tests.distill import pipelines, tiny
@@ -103,14 +103,14 @@ def test_an_unknown_family_is_answered_by_what_is_known():
 
 def distiller(pipeline, **settings):
     adapter, count = denoisers.of(pipeline), len(TEXTS)
-    pool = tiny.Encoded(adapter.encode(pipeline, TEXTS, "cpu"), adapter.null(pipeline, "cpu"))
+    pool = EncodingsInMemory(adapter.encode(pipeline, TEXTS, "cpu"), adapter.null(pipeline, "cpu"))
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [0, 1] * (count // 2)}))
-    shown = tiny.Shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), count)
+    shown = tiny.shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), count)
     make = pipelines.unet if "StableDiffusionPipeline" in adapter.pipelines else pipelines.sdxl_unet
     told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "null_probability": 0.3}
     told |= {"objective": ("output", "feature(layers=[('down_blocks.1','down_blocks.1')])", "task")}
     sampler = aria.Sampler(partition, timesteps=1000, correction="importance")
-    return Distiller(pipeline, make(), sampler, shown, pool, **(told | settings))
+    return tiny.distiller(pipeline, make(), sampler, shown, pool, **(told | settings))
 
 
 class Looked(AssertionError):

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 import aria
-from aria.distill.engine.distiller import Distiller
+from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.evaluation import grids
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.dit import class_of
@@ -236,22 +236,22 @@ def test_the_variance_half_is_matched_and_nothing_else():
 def distiller(teacher, student, kind="dit", of=None, **settings):
     pipeline = of or teacher
     adapter = denoisers.of(pipeline)
-    pool = tiny.Encoded(adapter.encode(pipeline, texts(kind), "cpu"), adapter.null(pipeline, "cpu"))
+    pool = EncodingsInMemory(adapter.encode(pipeline, texts(kind), "cpu"), adapter.null(pipeline, "cpu"))
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [0, 1, 0, 1]}))
-    shown = tiny.Shown(noise(5), 4)
+    shown = tiny.shown(noise(5), 4)
     told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "ema_decay": 0.0, **settings}
-    return Distiller(teacher, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
+    return tiny.distiller(teacher, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
 
 
 @pytest.mark.parametrize("kind", ["dit", "pixart"])
 def test_a_learned_variance_is_distilled_whatever_the_objective(kind, opened):
     torch.manual_seed(1)
     made = distiller(opened[kind], getattr(pipelines, kind)(), kind, optimiser=AdamW(learning_rate=1e-2))
-    assert list(made.objective) == ["output", "variance"] and made.signal == "output"
-    before = made.losses(made.batches.next())["variance"].mean().item()
+    assert list(made.objective) == ["output", "variance"] and made.plan.signal == "output"
+    before = made.losses(tiny.first_batch(made))["variance"].mean().item()
     for _ in range(15):
         made.step()
-    after = made.losses(made.batches.next())["variance"].mean().item()
+    after = made.losses(tiny.first_batch(made))["variance"].mean().item()
     assert after < 0.7 * before
 
 
@@ -261,7 +261,7 @@ def test_a_student_in_training_is_told_the_classes_that_were_drawn(opened):
     student = pipelines.dit()
     made = distiller(opened["dit"], student)
     assert student.training
-    batch = made.batches.next()
+    batch = tiny.first_batch(made)
     with torch.no_grad():
         answers = [made.learner(batch.noisy, batch.timestep, batch.condition)[0] for _ in range(12)]
     assert all(torch.equal(answer, answers[0]) for answer in answers)

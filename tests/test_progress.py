@@ -1,10 +1,12 @@
-"""Progress in plain lines: when there is one, and what it says."""
+"""Progress: plain lines where there is no terminal, and a bar on one."""
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from aria.cli.progress_lines import EVERY, lines
+from aria.progress import INTERVAL, Lines, bar
 
 
 class Clock:
@@ -19,7 +21,7 @@ class Clock:
 def told(*calls, total=100, wait=0.0):
     """The lines after calls at (seconds, done)."""
     clock, said = Clock(), []
-    with lines("steps", say=said.append, clock=clock) as progress:
+    with Lines("steps", write=said.append, clock=clock) as progress:
         clock.now += wait
         begun = clock.now
         for at, done in calls:
@@ -36,7 +38,7 @@ def test_a_line_at_once_then_now_and_then_and_at_the_end():
     steps = [(second, second) for second in range(101)]
     said = told(*steps)
     assert said[0] == "steps: 0 of 100 (0 %)"
-    assert said[1] == f"steps: 15 of 100 (15 %), {EVERY:.0f} s so far, about 85 s left"
+    assert said[1] == f"steps: 15 of 100 (15 %), {INTERVAL:.0f} s so far, about 85 s left"
     assert said[-1] == "steps: 100 of 100 (100 %), 100 s"
     assert len(said) == 1 + 100 // 15 + 1
 
@@ -54,3 +56,34 @@ def test_the_rest_is_estimated_from_the_work_alone(wait):
 
 def test_work_in_large_pieces_says_that_it_goes_on():
     assert told((0, 0), (5, 0), (16, 0), total=3)[-1] == "steps: 0 of 3 (0 %), 16 s so far"
+
+
+def test_progress_is_lines_where_there_is_no_terminal(capsys):
+    with bar("steps") as progress:
+        progress(0, 100), progress(20, 100), progress(100, 100)
+    assert capsys.readouterr() == ("", "steps: 0 of 100 (0 %)\nsteps: 100 of 100 (100 %)\n")
+    with bar("steps", hidden=True) as progress:
+        progress(50, 100)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_is_a_bar_on_a_terminal(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr("sys.stderr", shown := Terminal())
+    with bar("steps") as progress:
+        progress(20, 100)
+        progress.show(loss="0.5")
+        progress(100, 100)
+    assert "steps:  20%" in shown.getvalue() and "of 100" not in shown.getvalue()
+    assert "100/100" in shown.getvalue() and "loss=0.5" in shown.getvalue()
+
+
+def test_values_stand_beside_the_progress():
+    written = []
+    with Lines("steps", write=written.append) as progress:
+        progress.show(loss="0.5")
+        progress(0, 10)
+    assert written == ["steps: 0 of 10 (0 %), loss 0.5"]

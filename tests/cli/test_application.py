@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import subprocess
@@ -11,8 +10,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from aria.cli import command_line, main
-from aria.cli.command_line import Mistake, mistakes
+from aria.cli import main
+from aria.cli.errors import Refusal, refusals
 
 PLUG_IN = """
 from aria import Allocator
@@ -76,28 +75,8 @@ def test_what_a_spec_gets_wrong_is_said_in_one_line():
 
 def test_what_libraries_say_in_several_lines_is_said_in_one():
     for error in (OSError("torn:\n  no footer\n"), ValueError("torn:\n  no footer\n")):
-        with pytest.raises(Mistake, match="torn: no footer$"), mistakes("a file"):
+        with pytest.raises(Refusal, match="torn: no footer$"), refusals("a file"):
             raise error
-
-
-def test_progress_is_lines_where_there_is_no_terminal(capsys):
-    with command_line.bar("steps") as progress:
-        progress(0, 100), progress(20, 100), progress(100, 100)
-    assert capsys.readouterr() == ("", "steps: 0 of 100 (0 %)\nsteps: 100 of 100 (100 %)\n")
-    with command_line.bar("steps", hidden=True) as progress:
-        progress(50, 100)
-    assert capsys.readouterr() == ("", "")
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
-    monkeypatch.setattr("sys.stderr", shown := Terminal())
-    with command_line.bar("steps") as progress:
-        progress(20, 100)
-    assert "steps" in shown.getvalue() and " 20%" in shown.getvalue() and "of 100" not in shown.getvalue()
 
 
 def test_help_loads_nothing_heavy():

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import aria
-from aria.distill.engine.batches import Batches
 from aria.distill.engine.replacement import Exponential
+from aria.distill.engine.source import Source
 from tests.distill import tiny
 
 FALSE_ALARM = 1e-6
@@ -40,12 +40,17 @@ def partitions():
     }
 
 
-def batches(partition, *, size=SIZE, allocator="pool", null_probability=0.1, images=None, schedule=None, **settings):
+def batches(
+    partition, *, size=SIZE, allocator="pool", null_probability=0.1, images=None, schedule=None, residency="device",
+    **settings,
+):  # fmt: skip
     schedule = schedule or tiny.schedule()
     sampler = aria.Sampler(partition, "bank", allocator, floor=0.0, seed=1)
-    return Batches(
+    pool = tiny.numbered(CONDITIONS)
+    pool.residency = residency
+    source = Source(
         images or tiny.images(conditions=CONDITIONS),
-        tiny.Encoded.numbered(CONDITIONS),
+        pool,
         sampler,
         schedule,
         size=size,
@@ -54,6 +59,7 @@ def batches(partition, *, size=SIZE, allocator="pool", null_probability=0.1, ima
         seed=7,
         **settings,
     )
+    return tiny.Stream(source)
 
 
 def gathered(made, steps=STEPS):
@@ -99,7 +105,7 @@ def test_the_law_can_tell_another_allocation():
 def test_replaced_conditions_come_from_the_whole_pool_alike():
     """With every condition replaced, each is drawn equally often."""
     made = batches(partitions()["uneven regions"])
-    made.replacement = torch.ones(tiny.TIMESTEPS)
+    made.source.replacement = torch.ones(tiny.TIMESTEPS)
     seen = gathered(made)
     hits = torch.bincount(seen["index"], minlength=CONDITIONS)
     assert_shares(hits, torch.full_like(hits, len(seen["index"])), torch.full((CONDITIONS,), 1 / CONDITIONS))
@@ -123,7 +129,8 @@ def test_all_tensors_of_a_condition_are_told_together():
 
 def test_weights_are_of_drawn_conditions_only():
     made = batches(partitions()["uneven regions"], allocator="uniform")
-    made.sampler = aria.Sampler(partitions()["uneven regions"], "bank", "uniform", floor=0.0, correction="importance")
+    partition = partitions()["uneven regions"]
+    made.source.sampler = aria.Sampler(partition, "bank", "uniform", floor=0.0, correction="importance")
     batch = made.next()
     drawn = ~batch.own & ~batch.null & (batch.index >= 10)
     assert bool(drawn.any()) and bool((batch.weight[drawn] == 2.0).all())  # 8/12 of the pool, 1/3 of the draws
@@ -132,11 +139,12 @@ def test_weights_are_of_drawn_conditions_only():
 
 def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
     made = batches(partitions()["one region"], size=4)
-    rows = [made._rows(step, 4) for step in range(5)]  # two epochs of 10 images
+    rows = [made._image_rows(step) for step in range(5)]  # two epochs of 10 images
     epochs = torch.cat(rows).view(2, 10)
     assert torch.equal(epochs.sort(1).values, torch.arange(10).expand(2, 10))
     assert not torch.equal(epochs[0], epochs[1])
-    assert torch.equal(made._rows(0, 35)[:10], epochs[0])  # a batch larger than the images spans epochs
+    larger = batches(partitions()["one region"], size=35)
+    assert torch.equal(larger._image_rows(0)[:10], epochs[0])  # a batch larger than the images spans epochs
     assert len(gathered(batches(partitions()["one region"], size=35), 2)["own"]) == 70
 
 
@@ -162,14 +170,14 @@ def test_steps_drawn_ahead_are_saved(ahead):
     def report(made, batch):
         made.sampler.observe(batch.region, 1.0 + batch.index.float())
 
-    whole = batches(partition, size=6, allocator="proportional", ahead=ahead)
+    whole = batches(partition, size=6, allocator="proportional", ahead=ahead, residency="disk")
     for _ in range(3):
         report(whole, whole.next())
-    saved, sampled = whole.state_dict(), whole.sampler.state_dict()
+    saved, sampled = whole.pack(whole.state), whole.sampler.state_dict()
     assert len({name.split(".")[0] for name in saved}) == ahead
-    resumed = batches(partition, size=6, allocator="proportional", ahead=ahead)
+    resumed = batches(partition, size=6, allocator="proportional", ahead=ahead, residency="disk")
     resumed.sampler.load_state_dict(sampled)
-    resumed.load_state_dict(saved)
+    resumed.state = resumed.unpack(saved)
     for _ in range(4):
         one, other = whole.next(), resumed.next()
         assert equal(one, other)
@@ -178,7 +186,9 @@ def test_steps_drawn_ahead_are_saved(ahead):
 
 def test_drawing_ahead_uses_older_estimates():
     partition = partitions()["uneven regions"]
-    now, early = (batches(partition, size=60, allocator="proportional", ahead=ahead) for ahead in (0, 2))
+    now, early = (
+        batches(partition, size=60, allocator="proportional", ahead=ahead, residency="disk") for ahead in (0, 2)
+    )
     for made in (now, early):
         batch = made.next()
         made.sampler.observe(batch.region, 1.0 + 100.0 * (batch.region == 0))
@@ -208,7 +218,7 @@ def test_weights_are_of_every_sample_where_timesteps_are_drawn():
     pool = aria.Pool(size=CONDITIONS)
     partition = aria.partitioners.Bins("timestep", edges=[0, 15, tiny.TIMESTEPS], integer=True).fit(pool)
     made = batches(partition)
-    made.sampler = aria.Sampler(partition, "bank", "uniform", floor=0.0, correction="importance")
+    made.source.sampler = aria.Sampler(partition, "bank", "uniform", floor=0.0, correction="importance")
     batch = made.next()
     wanted = torch.where(batch.timestep < 15, 1.5, 0.5)  # 3/4 and 1/4 of the target, 1/2 each of the draws
     assert torch.allclose(batch.weight, wanted) and bool(batch.own.any()) and bool(batch.null.any())
@@ -238,6 +248,6 @@ def test_refusals(settings, sentence):
 def test_a_replacement_of_another_length_is_refused():
     made = batches(partitions()["one region"])
     with pytest.raises(ValueError, match="one probability for each of 20 timesteps"):
-        Batches(
+        Source(
             made.images, made.conditions, made.sampler, made.schedule, size=2, replacement=torch.ones(3)
         )

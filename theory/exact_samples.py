@@ -1,6 +1,7 @@
-r"""The law of the final error drawn at once, where it is known exactly: no steps, one normal number a replica.
+r"""Samples of the final error drawn directly from its exact distribution, where that is known, instead of simulated.
 
-Every function here draws what :func:`theory.simulate.simulate` would give as ``filtering``, thousands of times faster.
+Each function draws from the distribution of the ``filtering`` error of :func:`theory.simulate.simulate` without making
+any steps, which is thousands of times faster.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from theory.regimes import Gaussian, Heteroscedastic, Path, Random, RandomWalk, 
 from theory.simulate import BLOCK
 
 DEPTH = 1e-17
-"""Ages whose weight in the lag is below this are left out."""
+"""Ages whose weight in the lag is below this are ignored."""
 
 
 def synchronous(tracker: Tracker, regime: Regime, *, steps: int, replicas: int, seed: int = 0) -> Tensor:
-    r"""(R,) filtering errors :math:`e_T \sim N(E e_T, Var(e_T))` of a linear tracker visited every step.
+    r"""(R,) filtering errors :math:`e_T \sim N(E e_T, Var(e_T))` of a linear tracker visited at every step.
 
-    Exact for normal noise of any known scale over a path known beforehand or a normal random walk; the moments are
-    those of :func:`theory.moments.exact`, read off the shipped tracker.
+    Exact for normal noise of any known scale on a path fixed in advance or on a normal random walk. The moments are
+    those of :func:`theory.moments.exact`, computed from the shipped tracker.
 
     >>> from aria.trackers import EMA
     >>> from theory.regimes import Linear
@@ -47,7 +48,7 @@ def synchronous(tracker: Tracker, regime: Regime, *, steps: int, replicas: int, 
 def asynchronous(
     rate: float, slope: float, sigma: float, probability: float, *, replicas: int, seed: int = 0
 ) -> Tensor:
-    r"""(R,) steady filtering errors of an EMA seen through Bernoulli visits of a line with normal noise (T10).
+    r"""(R,) steady filtering errors of an EMA on a line, with Bernoulli visits and normal noise (T10).
 
     .. math:: e \mid L \sim N(-slope\,L,\ \sigma^2 b/(2-b)), \qquad L = A + \sum_{i\ge1} a^i G_i, \qquad a = 1 - b
 
@@ -71,7 +72,7 @@ def asynchronous(
 
 
 def _lag(keep: float, probability: float, random: Random) -> Tensor:
-    """(R, 1) ages of the information: L ← a(L + G) at each of many visits, then the age of the latest."""
+    """(R, 1) mean ages of the information: L ← a(L + G) at each of many visits, then the age of the latest visit."""
     lag = torch.zeros(random.shape, dtype=torch.float64, device=random.device)
     depth = math.ceil(math.log(DEPTH) / math.log(keep)) if keep > 0 else 1
     for _ in range(depth):

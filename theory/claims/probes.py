@@ -1,4 +1,7 @@
-"""Trackers, watched: in place of their certificate the simulator records something else that is to be known of them."""
+"""Probes: trackers that estimate as the one they wrap and expose some other quantity in place of its certificate.
+
+The simulator records certificates, so it records whatever a probe puts there.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from aria.interfaces import Certificate, Device, Estimate, RegionStats, State, T
 
 
 @dataclass(frozen=True)
-class Watched(Tracker):
-    """Works as ``of`` does. What is watched is recorded as ``start weight``, ``lag`` and ``noise``."""
+class Probe(Tracker):
+    """Wraps the tracker ``of``. The exposed quantity is recorded as ``start weight``, ``lag`` and ``noise``."""
 
     of: Tracker
 
@@ -32,12 +35,12 @@ class Watched(Tracker):
 
     @abstractmethod
     def certificate(self, state: State) -> Certificate:
-        """What is watched."""
+        """The exposed quantity."""
 
 
 @dataclass(frozen=True)
-class Radius(Watched):
-    """Its standard error, as ``start weight``."""
+class Radius(Probe):
+    """Exposes the tracker's standard error as ``start weight``."""
 
     def certificate(self, state: State) -> Certificate:
         radius = self.of.estimate(state).stderr
@@ -45,8 +48,8 @@ class Radius(Watched):
 
 
 @dataclass(frozen=True)
-class Recent(Watched):
-    """Its last three observations, the newest first; for regimes that show one at each step."""
+class Recent(Probe):
+    """Exposes the last three observations, the newest first; for regimes with one observation at each step."""
 
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
         zeros = torch.zeros(shape, dtype=torch.float64, device=device)
@@ -61,30 +64,30 @@ class Recent(Watched):
 
 
 @dataclass(frozen=True)
-class Apart(Watched):
-    """How far it is from an ``other`` tracker of the same observations: at most so far, and now."""
+class Apart(Probe):
+    """Exposes the difference from an ``other`` tracker of the same observations: the largest so far and the current."""
 
     other: Tracker
 
     def init(self, shape: tuple[int, ...], device: Device = None) -> State:
         peak = torch.zeros(shape, dtype=torch.float64, device=device)
-        return self.of.init(shape, device) | _named(self.other.init(shape, device)) | {"peak": peak}
+        return self.of.init(shape, device) | _prefixed(self.other.init(shape, device)) | {"peak": peak}
 
     def update(self, state: State, stats: RegionStats) -> State:
-        after = self.of.update(state, stats) | _named(self.other.update(_unnamed(state), stats))
+        after = self.of.update(state, stats) | _prefixed(self.other.update(_unprefixed(state), stats))
         return after | {"peak": torch.maximum(state["peak"], self._gap(after).abs())}
 
     def _gap(self, state: State) -> Tensor:
-        return self.of.estimate(state).value - self.other.estimate(_unnamed(state)).value
+        return self.of.estimate(state).value - self.other.estimate(_unprefixed(state)).value
 
     def certificate(self, state: State) -> Certificate:
         gap = self._gap(state)
         return Certificate(state["peak"], gap, torch.zeros_like(gap))
 
 
-def _named(state: State) -> State:
+def _prefixed(state: State) -> State:
     return {f"other {name}": tensor for name, tensor in state.items()}
 
 
-def _unnamed(state: State) -> State:
+def _unprefixed(state: State) -> State:
     return {name.removeprefix("other "): tensor for name, tensor in state.items() if name.startswith("other ")}

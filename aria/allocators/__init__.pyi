@@ -1,0 +1,11 @@
+from .exp3 import Exp3 as Exp3
+from .neyman import Neyman as Neyman
+from .oracle import Oracle as Oracle
+from .pool import Pool as Pool
+from .progress import Progress as Progress
+from .proportional import Proportional as Proportional
+from .softmax import Softmax as Softmax
+from .thompson import Thompson as Thompson
+from .top_fraction import TopFraction as TopFraction
+from .ucb import UCB as UCB
+from .uniform import Uniform as Uniform

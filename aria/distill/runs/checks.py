@@ -1,0 +1,64 @@
+"""What a run refuses once its teacher is open and before anything takes long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aria import registry
+from aria.checks import InvalidSetting
+from aria.distill.engine.learner import check_pair
+from aria.distill.models import denoisers
+from aria.distill.models.denoisers.guidance import width_of
+from aria.distill.models.pipelines import component_of
+from aria.distill.runs import regions
+from aria.distill.runs.plan import RunPlan
+from aria.interfaces import Allocator, Tracker
+
+
+def check_allocation(plan: RunPlan) -> None:
+    """Refuse a tracker, an allocator or a partitioner that does not exist."""
+    allocation = plan.config.allocation
+    registry.resolve(allocation.tracker, Tracker)
+    registry.resolve(allocation.allocator, Allocator)
+    regions.check(allocation.partitioner)
+
+
+def check(plan: RunPlan, pipeline: Any, student: Any) -> None:
+    """Refuse a teacher and a student that cannot be trained as planned."""
+    _check_scales(plan, pipeline)
+    teacher = plan.teacher(pipeline, {})
+    check_pair(teacher, student, plan.loop.objective, plan.loop)
+
+
+def _check_scales(plan: RunPlan, pipeline: Any) -> None:
+    """Refuse guidance that the models cannot take, and a scale for images that they are not trained for."""
+    config, scales = plan.config, plan.loop.guidance
+    data, takes = config.data, width_of(getattr(pipeline, component_of(pipeline))) is not None
+    drawn, sampled = bool(config.run.validation_prompts), not data.train_data_dir
+    what = f"guidance_scale={data.guidance_scale:g}, used for {'validation images' if drawn else 'training images'},"
+    if scales is None and takes:
+        raise InvalidSetting(
+            "guidance_max", "missing", "the teacher takes the guidance scale as an input: guidance_max is needed"
+        )
+    if scales is None and plan.halved and drawn and data.guidance_scale != 1:
+        raise InvalidSetting(
+            "guidance_scale",
+            "conflict",
+            f"{what} is none that the student of halve_from={config.models.halve_from} is trained for: without "
+            "guidance_max that is guidance_scale=1",
+        )
+    if scales is None:
+        return
+    if not denoisers.of(pipeline).takes_guidance:
+        raise InvalidSetting(
+            "guidance_max",
+            "conflict",
+            f"the models of a {type(pipeline).__name__} cannot take the guidance scale as an input",
+        )
+    if (drawn or (takes and sampled)) and not scales[0] <= data.guidance_scale <= scales[1]:
+        who = "student" if drawn else "teacher"
+        raise InvalidSetting(
+            "guidance_scale",
+            "conflict",
+            f"{what} is none that the {who} takes: guidance is from {scales[0]:g} to {scales[1]:g}",
+        )

@@ -1,0 +1,129 @@
+"""Everything that follows from the settings of a run, decided once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aria import registry
+from aria.checks import InvalidSetting
+from aria.distill.engine.on_policy import OnPolicy
+from aria.distill.engine.plan import Plan
+from aria.distill.models.denoisers import Condition
+from aria.distill.objectives import Objective
+from aria.distill.runs import regions
+from aria.distill.settings.config import ON_POLICY_SHARE, Config
+from aria.distill.students import read_feature_pairs
+from aria.distill.teachers.guidance import guided
+from aria.distill.teachers.halving import deterministic, halved
+from aria.distill.teachers.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run, decided: what is trained and how, and where everything lies."""
+
+    config: Config
+    """The settings, with every default that depends on other settings filled in."""
+    loop: Plan
+    """What the training loop does."""
+    output: Path
+    """The folder of the run."""
+    cache: Path
+    """The folder of encoded prompts and latents."""
+    teacher_steps: int
+    """Sampling steps in which the teacher makes an image."""
+    student_steps: int
+    """Sampling steps in which the student does."""
+
+    @property
+    def halved(self) -> bool:
+        """Whether the student takes half as many sampling steps as the teacher."""
+        return self.config.models.halve_from is not None
+
+    def with_scheduler(self, pipeline: Any) -> Any:
+        """The pipeline with the scheduler that the student will be delivered with: DDIM if steps are halved."""
+        if self.halved:
+            pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
+        return pipeline
+
+    def teacher(self, pipeline: Any, null: Condition) -> Teacher:
+        """The teacher as it is evaluated: plainly, with guidance, two steps at a time, or both."""
+        teacher, models = Teacher.of(pipeline), self.config.models
+        if self.loop.guidance is not None:
+            teacher = guided(teacher, null)
+        if models.halve_from is not None:
+            teacher = halved(teacher, pipeline.scheduler, models.halve_from, prediction=models.student_prediction)
+        return teacher
+
+
+def resolve(config: Config) -> RunPlan:
+    """The plan of a run; settings that contradict one another are refused."""
+    models, conditioning, training, data = config.models, config.conditioning, config.training, config.data
+    halve_from, twice = models.halve_from, models.halve_from is not None or conditioning.guidance is not None
+    objective = config.loss.objective or (("output",) if twice else ("output", "feature"))
+    terms = _terms(objective, twice)
+    config = config.with_values({"objective": objective, "on_policy": _on_policy_share(config)})
+    loop = Plan(
+        objective=terms,
+        weighting=config.loss.weighting,  # type: ignore[arg-type]  # specs are resolved by the plan
+        signal=config.loss.signal or "",
+        replacement=conditioning.replacement,  # type: ignore[arg-type]
+        null_probability=conditioning.null_probability,
+        student_prediction=models.student_prediction,
+        guidance=conditioning.guidance,
+        on_policy=OnPolicy(config.conditioning.on_policy or 0.0, conditioning.on_policy_hops),
+        layers=_feature_pairs(models.student),
+        optimiser=config.optimiser,
+        steps=training.max_train_steps,
+        batch_size=training.train_batch_size,
+        accumulation=training.gradient_accumulation_steps,
+        ema_decay=training.ema_decay if training.use_ema else 0.0,
+        ahead=data.ahead,
+        seed=training.seed,
+        fsdp=training.fsdp,
+        compile=training.compile,
+    )
+    output, steps = Path(config.run.output_dir), halve_from or data.num_inference_steps
+    return RunPlan(
+        config,
+        loop,
+        output,
+        Path(data.cache_dir) if data.cache_dir else output / "cache",
+        teacher_steps=steps,
+        student_steps=steps if halve_from is None else steps // 2,
+    )
+
+
+def _terms(specs: Sequence[str], twice: bool) -> tuple[Objective, ...]:
+    """The terms of the loss; only outputs can be compared where the teacher is evaluated twice for one of them."""
+    terms = tuple(registry.resolve(spec, Objective) for spec in specs)
+    for term in terms if twice else ():
+        term.check_asked_twice()
+    return terms
+
+
+def _on_policy_share(config: Config) -> float:
+    """The share of on-policy rows: none by default where rows cannot choose their own timesteps."""
+    share = config.conditioning.on_policy
+    if config.models.halve_from is not None and share:
+        raise InvalidSetting(
+            "on_policy",
+            "conflict",
+            "on_policy rows choose their own timesteps, which halve_from decides: give only one of them",
+        )
+    if share is not None:
+        return share
+    timesteps = "timestep" in regions.coordinates(config.allocation.partitioner)
+    return 0.0 if config.models.halve_from is not None or timesteps else ON_POLICY_SHARE
+
+
+def _feature_pairs(student: str) -> tuple[tuple[str, str], ...]:
+    """The layers that a pruned student's folder names."""
+    if not (Path(student) / "student.json").is_file():
+        return ()
+    return tuple((theirs, ours) for theirs, ours in read_feature_pairs(student))
+
+

@@ -1,0 +1,16 @@
+from .bins import Bins as Bins
+from .bins import log_snr_edges as log_snr_edges
+from .conformance import check_partitioner as check_partitioner
+from .describe import RegionSummary as RegionSummary
+from .describe import describe as describe
+from .describe import describe_table as describe_table
+from .fitted import Fitted as Fitted
+from .io import digest as digest
+from .io import load as load
+from .io import save as save
+from .kmeans import KMeans as KMeans
+from .labels import Labels as Labels
+from .one_region import OneRegion as OneRegion
+from .product import Product as Product
+from .refine import refine as refine
+from .tables import Members as Members

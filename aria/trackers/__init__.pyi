@@ -1,0 +1,11 @@
+from .bank import Bank as Bank
+from .certificate_gain import CertificateGain as CertificateGain
+from .constant import Constant as Constant
+from .discounted import Discounted as Discounted
+from .ema import EMA as EMA
+from .kalman import Kalman as Kalman
+from .progress import Progress as Progress
+from .second_moment import SecondMoment as SecondMoment
+from .ucb import DiscountedUCB as DiscountedUCB
+from .ucb import WindowUCB as WindowUCB
+from .window import Window as Window
