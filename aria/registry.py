@@ -35,7 +35,7 @@ __all__ = [
     "SpecError", "allocator", "available", "hint", "own_line", "partitioner", "resolve", "spec", "tracker",
 ]  # fmt: skip
 
-_FILES: dict[str, str] = {}
+_FILES: dict[str, Path] = {}
 """Names of modules loaded from files, and the file each came from."""
 
 _OWN: set[str] = set()
@@ -89,20 +89,23 @@ def allocator(given: str | Allocator) -> Allocator:
     return cast(Allocator, _resolve(given, Allocator))
 
 
-def spec(part: object) -> str:
+def spec(part: object, *, full_paths: bool = False) -> str:
     """The spec string that describes ``part``, every argument spelled out.
+
+    A class of a file is named by the file's name, which is the same on every machine, or with ``full_paths`` by its
+    path, which :func:`resolve` can load from any working directory.
 
     >>> from aria.trackers import EMA
     >>> spec(EMA(rate=0.5))
     'ema(rate=0.5, importance=False, sigma=None)'
     """
     cls = type(part)
-    name = _built_in_name(part) or f"{_FILES.get(cls.__module__, cls.__module__)}:{cls.__qualname__}"
+    name = _built_in_name(part) or f"{_home(cls, full_paths)}:{cls.__qualname__}"
     if dataclasses.is_dataclass(part):
         arguments = {field.name: getattr(part, field.name) for field in dataclasses.fields(part) if field.repr}
     else:
         arguments = dict(sorted(getattr(part, "__dict__", {}).items()))
-    return f"{name}({', '.join(f'{key}={_argument(value)}' for key, value in arguments.items())})"
+    return f"{name}({', '.join(f'{key}={_argument(value, full_paths)}' for key, value in arguments.items())})"
 
 
 def own_line(error: BaseException) -> str | None:
@@ -150,10 +153,18 @@ def _class(exported: str, kind: Kind) -> Any:
     return getattr(importlib.import_module(kind.home), exported)
 
 
-def _argument(value: object) -> str:
+def _home(cls: type, full_paths: bool) -> str:
+    """The module or file of a class outside this package."""
+    file = _FILES.get(cls.__module__)
+    if file is None:
+        return cls.__module__
+    return str(file) if full_paths else file.name
+
+
+def _argument(value: object, full_paths: bool) -> str:
     """One spelling for equal values, the same in every process."""
     if any(isinstance(value, _base(kind)) for kind in specs.KINDS):
-        return spec(value)
+        return spec(value, full_paths=full_paths)
     if isinstance(value, Real) and not isinstance(value, bool):
         number = float(value)
         return str(int(number)) if number.is_integer() else repr(number)
@@ -227,7 +238,7 @@ def _module(name: str) -> ModuleType:
             raise SpecError(f"cannot import {name!r}: {type(error).__name__}: {error}{more}") from error
     path = Path(name).expanduser()
     alias = f"aria_plugin_{path.stem}_{abs(hash(path.resolve()))}"
-    _FILES[alias] = path.name
+    _FILES[alias] = path.resolve()
     _OWN.add(alias)
     if alias in sys.modules:
         return sys.modules[alias]

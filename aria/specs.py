@@ -35,6 +35,8 @@ class Kind(NamedTuple):
     """The base class, and the module that defines it."""
     home: str
     """The package, or module, whose exported subclasses of ``base`` have names."""
+    through: tuple[str, ...] = ()
+    """Abstract subclasses of ``base`` from which built-in classes derive."""
 
 
 KINDS = (
@@ -44,8 +46,7 @@ KINDS = (
     Kind("objective", "aria.distill.objectives.base", "Objective", "aria.distill.objectives"),
     Kind("weighting", "aria.distill.objectives.weighting", "Weighting", "aria.distill.objectives"),
     Kind("replacement", "aria.distill.engine.replacement", "Replacement", "aria.distill.engine.replacement"),
-    Kind("task", "aria.tasks.base", "Task", "aria.tasks"),
-    Kind("on-disk task", "aria.tasks.on_disk", "OnDisk", "aria.tasks"),
+    Kind("task", "aria.tasks.base", "AnyTask", "aria.tasks", through=("Task", "OnDisk")),
 )
 
 
@@ -100,7 +101,8 @@ def built_in(kind: Kind) -> dict[str, Class]:
         files, exported = [Path(found.origin)], None
     else:
         files, exported = sorted(Path(found.origin).parent.rglob("*.py")), importlib.import_module(kind.home).__all__
-    classes = [one for path in files for one in _classes(path) if kind.base in one.bases]
+    bases = {kind.base, *kind.through}
+    classes = [one for path in files for one in _classes(path) if bases & {*one.bases} and one.name not in bases]
     return {_snake(one.name): one for one in classes if exported is None or one.name in exported}
 
 

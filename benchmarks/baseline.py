@@ -1,6 +1,6 @@
-"""What one would write by hand: the same arithmetic as an EMA tracker, a proportional allocator and a stratified draw.
+"""A hand-written sampler with the arithmetic of an EMA tracker, a proportional allocator and a stratified draw.
 
-One function, one fixed rule, no checks, nothing pluggable, nothing saved, every buffer allocated once and reused.
+One fixed rule without checks, plug-ins or saving; every buffer is allocated once and reused.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Bare:
         return region, index, torch.ones(n, device=device)
 
     def observe(self, region: Tensor, signal: Tensor) -> None:
-        """Move the EMA and its certificate."""
+        """Update the EMA and its error bound."""
         a, b, gain = self.a, self.b, self.gain
         signal = signal.double()
         n, total, square = self.sums.zero_().unbind()

@@ -1,17 +1,18 @@
-"""What a step of the engine costs, beside the same step in a hand-written loop.
+"""The cost of a step of the engine, compared with the same step in a hand-written loop.
 
     python benchmarks/engine.py                              # scaled-down models on the CPU, a few minutes
     python benchmarks/engine.py --preset sd1 --compile       # Stable Diffusion 1.x in its true size, on a GPU
     python benchmarks/engine.py --preset sd1 --student bk-small --batch 16 --batch 128
 
-Candidates train the same student from the same teacher at the same precision and batch. They take turns, round by
+Candidates train the same student from the same teacher at the same precision and batch size. They take turns, round by
 round, in one process, so that a machine that slows down slows all of them; ratios are medians over rounds of the ratio
-within a round. Then the engine's step is taken apart, its floating point operations are counted and set against what a
-matrix product reaches at the same precision; and each candidate's memory is measured in a process of its own.
+within a round. Then the script measures the parts of the engine's step, counts its floating point operations and
+compares their rate with that of a matrix product at the same precision, and measures the memory of each candidate in a
+process of its own.
 
-Since they take turns, all candidates are in memory at once. In the size of sd1 each holds about 11 GB between its turns
-(student, moments and moving average in float32, and a teacher of its own), three of them 33 GB and the five with
---compile 55 GB; whoever has its turn needs room for gradients and activations as well.
+Since they take turns, all candidates are in memory at once. At the size of sd1 each holds about 11 GB between its turns
+(student, moments and moving average in float32, and its own teacher): 33 GB for three candidates, 55 GB for the five
+with --compile. The candidate that runs needs memory for gradients and activations as well.
 """
 
 from __future__ import annotations
@@ -41,12 +42,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 RESULTS = Path(__file__).parent / "results"
 WARM, PARTS = 2, 4
-"""Steps before anything is timed, and steps that are taken apart."""
+"""Number of warm-up steps, and number of steps whose parts are timed."""
 Run = dict[str, Any]
 
 
 def tidy(device: torch.device) -> None:
-    """Give back the memory of what is no longer used, and forget what was compiled for it."""
+    """Free unused memory and compiled code."""
     torch._dynamo.reset()
     gc.collect()
     if device.type == "cuda":
@@ -59,7 +60,7 @@ def wait(device: torch.device) -> None:
 
 
 Times = dict[str, list[tuple[float, float]]]
-"""Of each candidate, one pair a round: seconds of a step by the clock, and seconds of processors' work."""
+"""For each candidate, one pair in each round: wall-clock seconds of a step, and seconds of processor time."""
 
 
 def rounds(field: dict[str, Any], count: int, steps: int, device: torch.device) -> Times:
@@ -103,7 +104,7 @@ def summary(seconds: Times, batch: int) -> list[Run]:
 
 
 class Clock:
-    """Seconds spent in parts of a step: by the device's own clock where it has one, so that nothing waits."""
+    """Seconds spent in parts of a step, by CUDA events on a GPU, so that there is no host sync."""
 
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
@@ -117,21 +118,21 @@ class Clock:
         return event
 
     def around(self, owner: Any, method: str, part: str) -> Callable[[], None]:
-        """Time every call of a method; the answer undoes it."""
+        """Time every call of a method; the returned function restores it."""
         inner = getattr(owner, method)
 
-        def timed(*told: Any, **more: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             start = self.now()
-            answer = inner(*told, **more)
+            result = inner(*args, **kwargs)
             self.marks[part].append((start, self.now()))
-            return answer
+            return result
 
         own = vars(owner).get(method)
         setattr(owner, method, timed)
         return lambda: delattr(owner, method) if own is None else setattr(owner, method, own)
 
     def seconds(self) -> dict[str, float]:
-        """All of a part's calls together."""
+        """Total seconds of each part's calls."""
         if self.cuda:
             torch.cuda.synchronize()
             return {part: sum(a.elapsed_time(b) for a, b in marks) / 1000 for part, marks in self.marks.items()}
@@ -139,7 +140,7 @@ class Clock:
 
 
 def apart(distiller: Any, steps: int, device: torch.device) -> Run:
-    """Shares of the parts of a step. What is left over is the loss, clearing gradients and the loop itself."""
+    """Shares of the parts of a step. The rest is the loss, clearing gradients and the loop itself."""
     clock = Clock(device)
     parts = [
         (distiller.source, "next", "data and draw"),
@@ -174,7 +175,7 @@ def operations(distiller: Any) -> int:
 
 
 def waits(distiller: Any) -> str | None:
-    """What in one step of the engine waits for the GPU, None if nothing does."""
+    """The first host sync in one step of the engine; None if there is none."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         distiller.step()
@@ -188,9 +189,9 @@ def waits(distiller: Any) -> str | None:
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations a second of a matrix product: the best of sides that double, up to one that takes a fifth of a second.
+    """Operations per second of a matrix product: the best over sizes that double until a product takes 0.2 seconds.
 
-    What is fast at float32 may not be at bfloat16: some processors take minutes for a product of side 2048.
+    A size that is fast in float32 may be slow in bfloat16: some processors take minutes for a product of size 2048.
     """
     best, side, least = 0.0, 128, 0.0
     while least < 0.2 and side <= 16384:
@@ -208,15 +209,15 @@ def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def peak_of(name: str, preset: Preset, student: str, device: torch.device) -> float:
-    """Peak memory of one candidate in its steps, in MB; all that it needs is there and nothing else.
+    """Peak memory of one candidate during its steps, in MB, with nothing else in memory.
 
-    On a CPU it is what the process has grown by.
+    On a CPU it is the growth of the process.
     """
     before = 0.0 if device.type == "cuda" else _in_use("VmRSS")
     here = world(preset, student, device)
     one = {**CANDIDATES, **COMPILED}[name](here)
     here.teacher = here.begun = None  # type: ignore[assignment]  # each candidate has its own
-    if name != "by hand":  # what was needed only to encode everything beforehand
+    if name != "by hand":  # needed only to encode everything beforehand
         here.text = here.vae = here.pixels = None  # type: ignore[assignment]
     gc.collect()
     one.step()
@@ -231,15 +232,15 @@ def peak_of(name: str, preset: Preset, student: str, device: torch.device) -> fl
 
 
 def _in_use(line: str) -> float:
-    """A line of what Linux says of this process' memory, in MB."""
+    """A line of Linux' memory statistics of this process, in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(text.split()[1]) for text in lines if text.startswith(line)) * 1024 / 1e6
 
 
 def in_a_process(name: str, preset: str, student: str, device: str, changes: dict[str, Any]) -> float:
     """:func:`peak_of` in a fresh process."""
-    told = [f"--{key}={value}" for key, value in changes.items() if value is not None]
-    command = [sys.executable, __file__, "--preset", preset, "--student", student, "--device", device, *told]
+    options = [f"--{key}={value}" for key, value in changes.items() if value is not None]
+    command = [sys.executable, __file__, "--preset", preset, "--student", student, "--device", device, *options]
     ended = subprocess.run([*command, "--memory_of", name], capture_output=True, text=True, check=False)
     if ended.returncode:
         raise click.ClickException(f"measuring the memory of {name!r} failed: {ended.stderr.strip()[-500:]}")
@@ -247,7 +248,7 @@ def in_a_process(name: str, preset: str, student: str, device: str, changes: dic
 
 
 def measure(here: World, student: str, compiled: bool) -> Run:
-    """Everything about one student that is measured in this process."""
+    """All measurements of one student that are made in this process."""
     preset, device = here.preset, here.device
     kinds = CANDIDATES | (COMPILED if compiled else {})
     field = {name: make(here) for name, make in kinds.items()}
@@ -275,7 +276,7 @@ def measure(here: World, student: str, compiled: bool) -> Run:
 
 
 def machine(device: torch.device) -> Run:
-    """What a reader needs to place the numbers."""
+    """The machine that the numbers were measured on."""
     return {
         "processor": platform.machine(),
         "cores": os.cpu_count(),
@@ -288,7 +289,7 @@ def machine(device: torch.device) -> Run:
 
 
 def render(record: Run) -> str:
-    """The record for people."""
+    """The record as a text table."""
     lines = []
     for one in record["students"]:
         lines.append(f"{one['student']}, {one['parameters'] / 1e6:.1f} M parameters, batch {one['batch']}")
@@ -315,7 +316,7 @@ def render(record: Run) -> str:
 
 
 def plot(record: Run, path: Path) -> None:
-    """Images a second of every candidate, with quarters, and the parts of the engine's step."""
+    """Images per second of every candidate, with quartiles, and the parts of the engine's step."""
     import matplotlib
 
     matplotlib.use("agg")
@@ -338,29 +339,34 @@ def plot(record: Run, path: Path) -> None:
 
 
 @click.command()
-@click.option("--preset", "name", default="cpu", show_default=True, type=click.Choice(list(PRESETS)))
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="By default cuda for sd1, else cpu.")
-@click.option("--student", help="One of bk-base, bk-small, bk-tiny; by default those of the preset.")
-@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, help="May be repeated; else the preset's.")
-@click.option("--rounds", type=click.IntRange(2))
-@click.option("--steps", type=click.IntRange(1), help="Of each candidate in a round.")
-@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]))
+@click.option("--preset", "name", default="cpu", show_default=True, type=click.Choice(list(PRESETS)),
+              help="Size of the models, batch and number of rounds.")  # fmt: skip
+@click.option("--device", type=click.Choice(["cpu", "cuda"]),
+              help="Device to measure; by default cuda for the preset sd1, else cpu.")  # fmt: skip
+@click.option("--student", help="Student to train: bk-base, bk-small or bk-tiny; by default those of the preset.")
+@click.option("--batch", "batches", type=click.IntRange(1), multiple=True,
+              help="Batch size; repeat the option for several. By default the preset's.")  # fmt: skip
+@click.option("--rounds", type=click.IntRange(2), help="Number of rounds; by default the preset's.")
+@click.option("--steps", type=click.IntRange(1), help="Number of steps of each candidate in a round.")
+@click.option("--precision", type=click.Choice(["no", "bf16", "fp16"]),
+              help="Mixed precision; by default the preset's.")  # fmt: skip
 @click.option("--compile", "compiled", is_flag=True, help="Time compiled candidates as well.")
-@click.option("--out", type=click.Path(path_type=Path), help="By default benchmarks/results/engine-PRESET.json.")
-@click.option("--plot", "picture", type=click.Path(path_type=Path), help="Draw the result to this file.")
+@click.option("--out", type=click.Path(path_type=Path),
+              help="File for the result; by default benchmarks/results/engine-PRESET.json.")  # fmt: skip
+@click.option("--plot", "picture", type=click.Path(path_type=Path), help="File for a plot of the result.")
 @click.option("--memory_of", hidden=True)
 def main(name: str, device: str | None, student: str | None, batches: tuple[int, ...], compiled: bool,
          out: Path | None, picture: Path | None, memory_of: str | None, **changes: Any) -> None:  # fmt: skip
-    """Time the engine beside hand-written loops.
+    """Compare the engine's speed and memory with hand-written loops.
 
-    All candidates are in memory at once: in the size of sd1 about 11 GB each between their turns, 33 GB in all or 55 GB
-    with --compile, and the gradients and activations of the one whose turn it is.
+    All candidates are in memory at once: at the size of sd1 about 11 GB each between their turns, 33 GB in total or
+    55 GB with --compile, plus the gradients and activations of the candidate that runs.
     """
     preset = PRESETS[name].with_values(**changes)
     kind = device or ("cuda" if name == "sd1" else "cpu")
     if kind == "cuda" and not torch.cuda.is_available():
         raise click.UsageError("there is no CUDA device here; --device cpu, or --preset cpu, works anywhere")
-    torch._dynamo.config.fail_on_recompile_limit_hit = True  # nothing that is called compiled shall be so in part
+    torch._dynamo.config.fail_on_recompile_limit_hit = True  # a candidate that is only partly compiled is an error
     where, students = torch.device(kind), (student,) if student else preset.students
     sizes = batches or (preset.batch,)
     if memory_of:
@@ -375,7 +381,7 @@ def main(name: str, device: str | None, student: str | None, batches: tuple[int,
     }
     for one, batch in itertools.product(students, sizes):
         found = measure(world(replace(preset, batch=batch), one, where), one, compiled)
-        tidy(where)  # whoever measures memory next finds the device empty
+        tidy(where)  # so that the device is empty when memory is measured next
         for row in found["rows"]:
             row["peak_mb"] = in_a_process(row["name"], name, one, kind, {**changes, "batch": batch})
         record["students"].append(found)
@@ -388,11 +394,11 @@ def main(name: str, device: str | None, student: str | None, batches: tuple[int,
 
 
 def _shown() -> list[str]:
-    """The options of the command but for the names of files."""
-    told = sys.argv[1:]
+    """The options of the command without file names."""
+    words = sys.argv[1:]
     files = "--out", "--plot"
-    hidden = {place + step for place, text in enumerate(told) if text in files for step in (0, 1)}
-    return [text for place, text in enumerate(told) if place not in hidden and text.split("=")[0] not in files]
+    hidden = {place + step for place, text in enumerate(words) if text in files for step in (0, 1)}
+    return [text for place, text in enumerate(words) if place not in hidden and text.split("=")[0] not in files]
 
 
 if __name__ == "__main__":

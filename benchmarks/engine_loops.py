@@ -1,8 +1,8 @@
-"""The candidates of ``engine.py``: ARIA's engine, and the loop that one would write by hand.
+"""The candidates of ``engine.py``: ARIA's engine, and the training loop that one would write by hand.
 
-The hand-written loop has the habits of public training scripts of its kind: text and images are encoded where they are
-needed, each sample's condition is chosen in Python, the value of the loss is read at every step, AdamW is made without
-options and the moving average is diffusers' own. ``cached=True`` takes away the first habit only.
+The hand-written loop does what public training scripts usually do: it encodes text and images at every step, chooses
+each sample's condition in Python, reads the value of the loss at every step, creates AdamW without options and uses
+diffusers' moving average. ``cached=True`` differs only in encoding everything beforehand.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from aria.distill.teachers.teacher import Teacher
 
 RATE, DECAY, NULL, STEEPNESS = 5e-5, 0.9999, 0.1, 5.0
 ENCODED = 8
-"""Images that pass the autoencoder at once: 64 of 512 pixels a side would make a layer of 2³¹ values."""
+"""Number of images that the autoencoder encodes at once: with 64 of 512 × 512 pixels one layer has 2³¹ values."""
 
 
 def accelerator(world: World) -> Accelerator:
@@ -40,7 +40,7 @@ def accelerator(world: World) -> Accelerator:
 
 
 def engine(world: World, *, compiled: bool = False) -> Distiller:
-    """ARIA's engine with its usual terms: outputs and features."""
+    """ARIA's engine with its default loss: output and feature terms."""
     latents, embeds = world.encoded()
     teacher = Teacher(
         copy.deepcopy(world.teacher), StableDiffusion(), NoiseSchedule.of(world.scheduler), "epsilon", component="unet"
@@ -64,7 +64,7 @@ def engine(world: World, *, compiled: bool = False) -> Distiller:
 
 
 class ByHand:
-    """One loop as scripts have it."""
+    """A hand-written training loop."""
 
     def __init__(self, world: World, *, cached: bool, compiled: bool = False) -> None:
         self.world, self.cached, self.teacher = world, cached, copy.deepcopy(world.teacher)
@@ -74,10 +74,10 @@ class ByHand:
         if compiled:
             compile_blocks(student, self.teacher)
         self.seen: dict[str, Tensor] = {}
-        for mine, model, names in (("t", self.teacher, 0), ("s", student, 1)):
+        for role, model, names in (("t", self.teacher, 0), ("s", student, 1)):
             for pair in world.pairs:
                 layer = model.get_submodule(pair[names])
-                layer.register_forward_hook(self._keep(f"{mine}.{pair[names]}"))
+                layer.register_forward_hook(self._keep(f"{role}.{pair[names]}"))
         optimizer = torch.optim.AdamW(student.parameters(), lr=RATE, weight_decay=1e-2)
         self.ema = EMAModel(student.parameters(), decay=DECAY)
         schedule = get_scheduler("constant", optimizer)
@@ -107,8 +107,8 @@ class ByHand:
         output = functional.mse_loss(predicted.float(), target.float(), reduction="mean")
         feature = torch.zeros((), device=self.device)
         for theirs, ours in world.pairs:
-            mine, wanted = self.seen[f"s.{ours}"], self.seen[f"t.{theirs}"]
-            feature = feature + functional.mse_loss(mine.float(), wanted.detach().float(), reduction="mean")
+            found, wanted = self.seen[f"s.{ours}"], self.seen[f"t.{theirs}"]
+            feature = feature + functional.mse_loss(found.float(), wanted.detach().float(), reduction="mean")
         for name, value in (("output", output), ("feature", feature)):
             self.losses[name] += self.accelerator.gather(value.repeat(batch)).mean().item()
         self.accelerator.backward(output + feature)
@@ -117,7 +117,7 @@ class ByHand:
         self.schedule.step()
         self.optimizer.zero_grad()
         self.ema.step(self.student.parameters())
-        self.seen.clear()  # features would lie in memory while others have their turn
+        self.seen.clear()  # else features would stay in memory while other candidates run
 
     def _prompt(self, row: int, timestep: float) -> int:
         """Random conditioning for one sample."""

@@ -1,6 +1,6 @@
 """Models, images and prompts for ``engine.py``: random weights in the true shapes, or in the same shapes made narrower.
 
-Images and token ids are made up and lie in memory, so that no candidate reads a disk or cuts text into tokens.
+Images and token ids are random and in memory, so that no candidate reads from disk or tokenises text.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TOKENS, REGIONS, PROMPTS, IMAGES = 77, 64, 1024, 64
 
 @dataclass(frozen=True)
 class Preset:
-    """What is trained, and how."""
+    """Sizes of the models, and how the student is trained."""
 
     channels: tuple[int, ...]
-    """Width of the UNet's stages; Stable Diffusion 1.x has (320, 640, 1280, 1280)."""
+    """Numbers of channels of the UNet's stages; Stable Diffusion 1.x has (320, 640, 1280, 1280)."""
     context: int
-    """Width of an encoded token."""
+    """Dimension of an encoded token."""
     latent: int
-    """Side of the latents; images have eight times as many pixels a side."""
+    """Width and height of the latents; those of images are eight times as large."""
     vae_channels: tuple[int, ...]
     groups: int
     heads: int
@@ -39,17 +39,17 @@ class Preset:
     precision: str
     rounds: int
     steps: int
-    """Of a candidate in one round."""
+    """Number of steps of a candidate in one round."""
     text_layers: int = 12
     text_heads: int = 12
 
     @property
     def dtype(self) -> torch.dtype:
-        """That of the models that are frozen."""
+        """Data type of the frozen models."""
         return HALF.get(self.precision, torch.float32)
 
-    def with_values(self, **told: Any) -> Preset:
-        return replace(self, **{name: value for name, value in told.items() if value is not None})
+    def with_values(self, **values: Any) -> Preset:
+        return replace(self, **{name: value for name, value in values.items() if value is not None})
 
 
 PRESETS = {
@@ -65,13 +65,13 @@ PRESETS = {
         rounds=2, steps=1, text_layers=1, text_heads=2,
     ),
 }  # fmt: skip
-"""``sd1`` is Stable Diffusion 1.x in its true size, ``cpu`` all of it a fifth as wide on a quarter of the side, and
+"""``sd1`` is Stable Diffusion 1.x at full size; ``cpu`` has a fifth of its channels and a quarter of its image width;
 ``tiny`` is for tests."""
 
 
 @dataclass(eq=False)
 class World:
-    """One teacher, the student's beginning, and everything they are shown."""
+    """One teacher, the student's initial weights, and all training data."""
 
     preset: Preset
     device: torch.device
@@ -81,9 +81,9 @@ class World:
     text: CLIPTextModel
     vae: AutoencoderKL
     pixels: Tensor
-    """(N, 3, H, W) images in [−1, 1], in the host's memory."""
+    """(N, 3, H, W) images in [−1, 1], in host memory."""
     own: Tensor
-    """(N,) the prompt of each."""
+    """(N,) index of each image's prompt."""
     ids: Tensor
     """(M + 1, L) token ids of the prompts; the last is the empty text."""
     scheduler: DDPMScheduler = field(default_factory=lambda: DDPMScheduler(beta_schedule="scaled_linear"))

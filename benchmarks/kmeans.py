@@ -1,10 +1,10 @@
-"""Time and inertia of clustering prompt embeddings: ARIA's settings of scikit-learn beside faiss.
+"""Time and inertia of clustering prompt embeddings: scikit-learn with ARIA's settings, compared with faiss.
 
     python benchmarks/kmeans.py [--quick] [--output FILE]
 
-The embeddings are a mixture of a thousand clumps of unequal size in a space of lower dimension, plus coloured
-noise, which is what text encoders give. Inertia is the mean squared distance of every point to its centroid.
-faiss is left out where it is not installed.
+The embeddings resemble those of text encoders: a mixture of a thousand clusters of unequal size in a space of lower
+dimension, plus coloured noise. Inertia is the mean squared distance of every point to its centroid. faiss is skipped if
+it is not installed.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def inertia(x: np.ndarray, centroids: torch.Tensor) -> float:
 
 
 def contestants(x: np.ndarray, regions: int) -> dict[str, Callable[[], torch.Tensor]]:
-    """Name to a call that returns (K, D) centroids."""
+    """By name, functions that return (K, D) centroids."""
 
     def default() -> torch.Tensor:
         return torch.from_numpy(MiniBatchKMeans(regions, random_state=0, n_init=1).fit(x).cluster_centers_)
@@ -84,7 +84,7 @@ def contestants(x: np.ndarray, regions: int) -> dict[str, Callable[[], torch.Ten
 
 
 def machine() -> dict[str, object]:
-    """What the numbers depend on."""
+    """The machine and the versions that the numbers depend on."""
     modules = {"torch": "torch", "numpy": "numpy", "scikit-learn": "sklearn", "faiss-cpu": "faiss"}
     libraries = [name for name, module in modules.items() if find_spec(module)]
     return {
@@ -96,10 +96,11 @@ def machine() -> dict[str, object]:
 
 
 def main() -> None:
-    """Run all, print a table, write the numbers."""
+    """Run all contestants, print a table and write the numbers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="20k x 64 into 64 instead of 200k x 768 into 256")
-    parser.add_argument("--output", type=Path, help=f"JSON to write; by default results/{RESULTS.name} for a full run")
+    parser.add_argument("--quick", action="store_true", help="Cluster 20k x 64 into 64 instead of 200k x 768 into 256.")
+    result = f"JSON file for the result; by default results/{RESULTS.name} for a full run."
+    parser.add_argument("--output", type=Path, help=result)
     arguments = parser.parse_args()
     points, dimension, regions = (20_000, 64, 64) if arguments.quick else (200_000, 768, 256)
     x = embeddings(points, dimension)

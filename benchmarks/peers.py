@@ -1,9 +1,9 @@
-"""Bandit libraries behind one interface, timed per decision: choose an arm, then learn its reward.
+"""The time that bandit libraries take for one decision: choosing an arm and learning from its reward.
 
-Each adapter plays the way that favours its library. MABWiser learns from whole batches; a policy whose choice cannot
-change within a batch (UCB1) is asked once for all of it. The other libraries decide one at a time. Before the clock
-starts every arm has been seen once, so that no forced first round is timed; where a library cannot be told that in
-reasonable time, the comment says what was done instead. Rewards lie in [0, 1].
+Each adapter uses its library in the fastest way. MABWiser learns from whole batches, and a policy whose choice cannot
+change within a batch (UCB1) chooses once per batch. The other libraries decide one at a time. Every arm has been seen
+once before timing starts, so that no forced first round is timed; where a library takes too long for that, a comment
+explains what was done instead. Rewards lie in [0, 1].
 
     python benchmarks/peers.py --quick
 """
@@ -30,7 +30,7 @@ BATCH = 256
 
 
 class Player(Protocol):
-    """A policy over K arms in play."""
+    """A policy over K arms."""
 
     def step(self, rewards_of_region: NDArray[np.float64], batch: int) -> NDArray[np.int64]:
         """Make ``batch`` decisions, learn their rewards, and return the (batch,) arms that were chosen."""
@@ -38,7 +38,7 @@ class Player(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """One policy of one library. ``batched`` says that deciding many at once is cheaper than one by one."""
+    """One policy of one library. ``batched``: whether many decisions at once are cheaper than one by one."""
 
     name: str
     library: str
@@ -72,7 +72,7 @@ class MABWiser:
     bandit: Any
     num_arms: int
     constant: bool = False
-    """The choice cannot change within a batch: ask once."""
+    """The choice cannot change within a batch, so it is made once."""
     binary: bool = False
 
     def step(self, rewards_of_region: NDArray[np.float64], batch: int) -> NDArray[np.int64]:
@@ -224,7 +224,7 @@ def measure(peer: Peer, num_arms: int, budget: float = 60.0, repeats: int = 25) 
 
 
 def measure_all(sizes: Iterable[int] = SIZES, budget: float = 60.0, repeats: int = 25) -> Iterator[Timing]:
-    """Every peer at every size; a combination that is left out says why."""
+    """Every peer at every size; where one was skipped, the reason."""
     for peer in PEERS:
         for num_arms in sizes:
             yield measure(peer, num_arms, budget, repeats)
@@ -232,9 +232,9 @@ def measure_all(sizes: Iterable[int] = SIZES, budget: float = 60.0, repeats: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Microseconds per decision of bandit libraries.")
-    parser.add_argument("--quick", action="store_true", help="K up to 1,000 and two seconds each")
-    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of arms")
-    parser.add_argument("--budget", type=float, help="seconds for each combination")
+    parser.add_argument("--quick", action="store_true", help="Measure up to 1,000 arms, for two seconds each.")
+    parser.add_argument("--sizes", type=int, nargs="+", help="Numbers of arms to measure.")
+    parser.add_argument("--budget", type=float, help="Time limit in seconds for each library and size.")
     options = parser.parse_args()
     sizes = options.sizes or (SIZES[:2] if options.quick else SIZES)
     budget = options.budget or (2.0 if options.quick else 60.0)

@@ -1,10 +1,10 @@
-"""What it costs to decide: one draw of a batch and one report of its losses, against all that could do it instead.
+"""The cost of one draw and one observe of the sampler, compared with the alternatives.
 
     python benchmarks/sampler.py                  # prints a table, writes benchmarks/results/sampler-cpu.json
     python benchmarks/sampler.py --device cuda    # the same on a GPU, where every host synchronisation is an error
 
 Candidates of one size are timed in turn, round by round, in one process, so that a machine that slows down slows all of
-them; ratios are medians over rounds of the ratio within a round. The bandit libraries choose and learn on the host.
+them; ratios are medians over rounds of the ratio within a round. The bandit libraries run on the host.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ RESULTS = Path(__file__).parent / "results"
 
 
 class Candidate(Protocol):
-    """Something that decides a batch and learns from it."""
+    """Something that draws a batch and learns from its losses."""
 
     def draw(self, n: int) -> object:
-        """Decide ``n`` conditions."""
+        """Draw ``n`` conditions."""
 
     def observe(self, drawn: object, signal: Tensor) -> None:
-        """Learn their (n,) losses."""
+        """Learn from their (n,) losses."""
 
     def state_bytes(self) -> int:
-        """Memory that grows with the number of regions and lasts between steps."""
+        """Bytes of memory kept between steps, which grow with the number of regions."""
 
 
 class Aria:
@@ -109,7 +109,7 @@ class Row:
 
 
 def candidates(num_regions: int, batch: int, device: str) -> dict[str, Candidate]:
-    """Everything that keeps up at this size."""
+    """All candidates that can be measured at this size."""
     pool = aria.Pool(columns={"region": range(num_regions)})
     partition = aria.partitioners.Labels("region").fit(pool).to(device)
     field = {

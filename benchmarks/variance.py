@@ -1,9 +1,9 @@
-"""How much stratified draws and a proportional allocation lower the variance of an importance-weighted objective.
+"""How much stratified draws and proportional allocation reduce the variance of an importance-weighted objective.
 
     python benchmarks/variance.py        # prints a table, writes benchmarks/results/variance.json
 
 The objective is Σ p_k d_k over 32 regions with Zipf masses p and log-normal discrepancies d, estimated from batches of
-64 noisy samples with weights p/q. Variances over 20 000 batches, as a share of that of independent uniform draws.
+64 noisy samples with weights p/q. Variances over 20 000 batches, relative to that of independent uniform draws.
 """
 
 from __future__ import annotations

@@ -110,6 +110,20 @@ def test_the_spec_of_a_file_does_not_depend_on_where_it_lies(greedy):
     assert registry.spec(registry.allocator(f"{greedy}:Greedy")) == "my-greedy.py:Greedy(slack=0.1)"
 
 
+def test_a_spec_with_full_paths_is_loaded_from_any_folder(tmp_path, monkeypatch):
+    """Of the part and of those inside it, though the file was named relative to the folder."""
+    (tmp_path / "own.py").write_text(
+        "from dataclasses import dataclass\nfrom aria.trackers import EMA\n\n"
+        "@dataclass(frozen=True)\nclass Mine(EMA):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    part = registry.tracker("progress(of=own.py:Mine(rate=0.5))")
+    spec = registry.spec(part, full_paths=True)
+    assert f"of={tmp_path / 'own.py'}:Mine(" in spec and str(tmp_path) not in registry.spec(part)
+    monkeypatch.chdir(tmp_path.parent)
+    assert registry.tracker(spec) == part
+
+
 def test_entry_points_are_found(monkeypatch):
     point = EntryPoint("shiny", "aria.trackers:EMA", "aria.trackers")
     monkeypatch.setattr(specs, "entry_points", lambda group: [point] if group == "aria.trackers" else [])

@@ -1,4 +1,4 @@
-"""Allocator variants on real distillation, compared in pairs: ``aria bench`` in Python."""
+"""Ways to allocate training effort, compared in pairs on distillations: ``aria bench`` in Python."""
 
 from lazy_loader import attach_stub
 

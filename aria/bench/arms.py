@@ -1,12 +1,14 @@
-"""Arms: what is compared. Arms differ in where effort goes: over conditions, and if they say so over noise levels and
-inputs; in nothing else."""
+"""Arms: what is compared. Arms differ only in where training effort goes: over conditions, and where an arm sets
+them, over noise levels and inputs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from aria import checks, registry
+from aria.bench import aria_arm
+from aria.checks import InvalidSetting
 from aria.distill.engine.replacement import Replacement
 from aria.distill.objectives import Weighting
 from aria.interfaces import Allocator, Partitioner, Tracker
@@ -14,7 +16,7 @@ from aria.interfaces import Allocator, Partitioner, Tracker
 
 @dataclass(frozen=True)
 class Setting:
-    """What all arms of a comparison share: how often conditions are replaced, and how noise levels count."""
+    """What all arms of a comparison share: how often conditions are replaced, and the weights of noise levels."""
 
     replacement: str
     weighting: str
@@ -24,11 +26,12 @@ SETTINGS = {
     "rc": Setting("exponential(5.0)", "uniform"),
     "tuned": Setting("exponential(1.0)", "velocity"),
 }
-"""Random conditioning as published; and hand-tuned: a larger random share, noise levels counted by velocity."""
+"""Random conditioning as published; and tuned by hand: more conditions are replaced, and noise levels are weighted by
+velocity."""
 
 
-LOOKAHEAD = "lookahead"
-"""What greedy lookahead over all arms is called."""
+LOOKAHEAD, ORACLE = "lookahead", "oracle"
+"""Name of greedy lookahead over all arms, and the allocator of the arm that uses exact discrepancies."""
 
 
 @dataclass(frozen=True)
@@ -37,25 +40,27 @@ class Arm:
 
     name: str
     allocator: str = "pool"
-    tracker: str = "bank"
+    tracker: str = aria_arm.TRACKER
     partitioner: str = "labels('concept')"
     by_condition: bool = False
-    """Whether the base measure counts conditions instead of weighing them as the pool does."""
-    floor: float = 0.2
+    """Whether every condition counts the same in the base distribution, whatever its weight in the pool."""
+    floor: float = aria_arm.FLOOR
     replacement: str | None = None
-    """Another replacement than the setting's."""
+    """Replacement schedule, if different from the setting's."""
     weighting: str | None = None
-    """Another weighting than the setting's."""
+    """Weighting of noise levels, if different from the setting's."""
     on_policy: float = 0.0
-    """Share of every batch whose images the student makes itself."""
+    """Share of every batch that continues from the student's own outputs."""
 
     def __post_init__(self) -> None:
         if self.name == LOOKAHEAD:
-            raise ValueError(f"an arm cannot be called {LOOKAHEAD}: that is the name of the mark that --lookahead adds")
-        if self.allocator != "oracle":
+            message = f"an arm cannot be called {LOOKAHEAD}: that is the name of the reference that --lookahead adds"
+            raise InvalidSetting("arm", "conflict", message)
+        if self.allocator != ORACLE:
             registry.resolve(self.allocator, Allocator)
         elif self.on_policy:
-            raise ValueError("the oracle knows discrepancies under images of the data: it takes no on_policy rows")
+            message = "the oracle's discrepancies are those on training images: it takes no on_policy rows"
+            raise InvalidSetting("on_policy", "conflict", message)
         registry.resolve(self.tracker, Tracker)
         registry.resolve(self.partitioner, Partitioner)
         checks.closed_unit("floor", self.floor)
@@ -66,6 +71,15 @@ class Arm:
             registry.resolve(self.weighting, Weighting)
 
 
+ARIA = Arm(
+    "aria",
+    aria_arm.ALLOCATOR,
+    by_condition=aria_arm.BY_CONDITION,
+    weighting=aria_arm.WEIGHTING,
+    on_policy=aria_arm.ON_POLICY,
+)
+"""The defaults of ``aria distill``, except for what :data:`aria.bench.aria_arm.DIFFERENCES` explains."""
+
 STANDARD = (
     Arm("paired", replacement="constant(0.0)"),
     Arm("rc"),
@@ -75,17 +89,16 @@ STANDARD = (
     Arm("aria-p", "proportional"),
     Arm("aria-q", "proportional(base=0.5)"),
     Arm("aria-r", "proportional(base=0)"),
-    Arm("aria", "proportional", by_condition=True, weighting="velocity", on_policy=0.375),
-    Arm("aria-static", by_condition=True, weighting="velocity", on_policy=0.375),
-    Arm("oracle", "oracle"),
+    ARIA,
+    replace(ARIA, name="aria-static", allocator="pool"),
+    Arm("oracle", ORACLE),
 )
-"""The arms every comparison has: no replacement; random conditioning; three static mixes; discrepancy on three bases;
-``aria``, which besides discrepancy by condition counts noise levels by velocity and has on-policy rows, and the same
-without discrepancy; and the exact discrepancies."""
+"""The standard arms: no replacement; random conditioning; three static mixes; effort proportional to the discrepancy on
+three base distributions; ``aria``; the same with a static mix; and effort by the exact discrepancies."""
 
 
 def arm(text: str) -> Arm:
-    """An arm as a user writes it: an allocator's spec, or ``name: setting=value; …``.
+    """The arm that a user's text describes: the spec of an allocator, or ``name: setting=value; …``.
 
     >>> arm("softmax(temperature=0.5)").allocator
     'softmax(temperature=0.5)'
@@ -105,16 +118,16 @@ def arm(text: str) -> Arm:
 
 
 def _settings(text: str) -> dict[str, Any]:
-    """What ``setting=value; …`` says."""
-    allowed = ["allocator", "tracker", "partitioner", "by_condition", "floor", "replacement", "weighting", "on_policy"]
-    told: dict[str, Any] = {}
+    """The values in ``setting=value; …``."""
+    allowed = [field.name for field in fields(Arm) if field.name != "name"]
+    values: dict[str, Any] = {}
     for part in filter(None, (part.strip() for part in text.split(";"))):
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or name not in allowed:
             hint = registry.hint(name, allowed) if name not in allowed else ""
-            raise ValueError(f"cannot read {part!r}{hint}: write {' | '.join(allowed)} = value")
-        told[name] = _read(name, value)
-    return told
+            raise InvalidSetting(name, "unknown", f"cannot read {part!r}{hint}: write {' | '.join(allowed)} = value")
+        values[name] = _read(name, value)
+    return values
 
 
 def _read(name: str, value: str) -> object:
@@ -126,4 +139,4 @@ def _read(name: str, value: str) -> object:
     try:
         return float(value)
     except ValueError:
-        raise ValueError(f"{name} must lie in [0, 1], got {value!r}") from None
+        raise InvalidSetting(name, "range", f"{name} must lie in [0, 1], got {value!r}") from None

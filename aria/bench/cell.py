@@ -1,7 +1,7 @@
-"""One cell of a comparison on disk: one arm's run on one seed through the engine, then its examination.
+"""One cell of a comparison on disk: one arm's run of the engine on one seed, then its evaluation.
 
-``python -m aria.bench.cell FOLDER`` does what ``cell.json`` in the folder says, wherever it is started; a killed one
-goes on from its last checkpoint.
+``python -m aria.bench.cell FOLDER`` reads its settings from ``cell.json`` in the folder. It can be started from any
+working directory, and continues a killed run from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -22,57 +22,60 @@ import torch
 from torch import Tensor
 
 from aria import files, registry
-from aria.bench.compare import Record
+from aria.bench import records
+from aria.bench.records import Record
+from aria.checks import InvalidSetting
+from aria.tasks.base import AnyTask
 from aria.tasks.on_disk import OnDisk, Questions
 
 STOPPED = 3
-"""Exit code of a cell that was asked to stop, and can go on."""
+"""Exit code of a cell that a signal stopped; it can be continued."""
 DECODED = 32
-"""Images decoded at a time."""
+"""Number of images decoded at a time."""
 NOISE_SEED = 1_000_003
-"""Of the noise that every student of a task begins from."""
+"""Seed of the noise from which every student of a task starts."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """What ``cell.json`` says."""
+class CellSettings:
+    """The contents of ``cell.json``."""
 
     task: str
-    """The task's spec."""
+    """The task's spec, which can be loaded from any working directory."""
     place: str
-    """The task's folder."""
+    """Folder of everything the task prepared."""
     cache: str
-    """Encoded prompts and images, which the run begins with."""
-    answers: str
-    """The teacher's answers."""
+    """Folder of encoded prompts and images, which the run begins with."""
+    outputs: str
+    """File of the images that the teacher makes of the evaluation's prompts."""
     result: str
-    """Where the records go."""
+    """File of the records."""
     arm: str
     seed: int
     device: str
     """Where models compute: ``"cpu"`` or ``"cuda"``."""
     settings: dict[str, Any]
-    """Of the engine."""
+    """The engine's settings."""
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / "cell.json", vars(self))
 
     @classmethod
-    def read(cls, folder: Path) -> Cell:
+    def read(cls, folder: Path) -> CellSettings:
         if not (folder / "cell.json").is_file():
-            raise ValueError(f"{folder} is no cell of a comparison: it has no cell.json")
+            raise InvalidSetting("cell", "file", f"{folder} is no cell of a comparison: it has no cell.json")
         return cls(**json.loads((folder / "cell.json").read_text(encoding="utf-8")))
 
 
 def run_cell(folder: Path) -> bool:
-    """Train, examine, write the records; False if the run was asked to stop. One process at a time has a cell: another
-    waits, and finds it done."""
+    """Train, evaluate and write the records; False if a signal stopped the run. A lock lets one process at a time work
+    on a cell: a second one waits, and then finds the records."""
     from aria.distill.runs.run import run
     from aria.distill.settings.config import Config
     from aria.progress import silent
 
-    cell = Cell.read(folder)
+    cell = CellSettings.read(folder)
     with files.lock(folder / ".lock", wait=True):
         if Path(cell.result).is_file():
             return True
@@ -82,15 +85,17 @@ def run_cell(folder: Path) -> bool:
         distiller = run(config, bar=silent, quiet=True)
         if distiller.step_count < distiller.steps:
             return False
-        exam = Exam(registry.resolve(cell.task, OnDisk), Path(cell.place), cell.settings, cell.device)
-        rows = list(exam.records(cell.arm, cell.seed, output, Path(cell.answers)))
-        files.write_text(Path(cell.result), json.dumps(rows))
+        task = registry.resolve(cell.task, AnyTask)
+        assert isinstance(task, OnDisk)
+        exam = Exam(task, Path(cell.place), cell.settings, cell.device)
+        records.write(Path(cell.result), list(exam.records(cell.arm, cell.seed, output, Path(cell.outputs))))
         _keep_logs(output)
     return True
 
 
 class Exam:
-    """The same prompts and the same noise through teacher and students, in few steps of the pipeline."""
+    """The evaluation of students on disk: teacher and students make images of the same prompts from the same noise in a
+    few sampling steps."""
 
     def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any], device: str) -> None:
         from aria.distill.evaluation import grids
@@ -108,14 +113,14 @@ class Exam:
         count = len(self.questions.prompts)
         noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
         self.noise = noise.to(self.pipeline.device)
-        self.told = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
+        self.encoded = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
         self.how: dict[str, Any] = {"steps": data.num_inference_steps, "guidance": data.guidance_scale}
         self.how["seed"] = NOISE_SEED
         self.prediction = models.student_prediction
         self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps
 
-    def answers(self, path: Path) -> Tensor:
-        """(N, C, H, W) the teacher's latents, made once for all students."""
+    def outputs(self, path: Path) -> Tensor:
+        """(N, …) the teacher's latents, made once for all students and kept in a file."""
         from safetensors.torch import load_file
 
         if not path.is_file():
@@ -124,12 +129,13 @@ class Exam:
                 files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
 
-    def records(self, arm: str, seed: int, output: Path, answers: Path) -> Iterator[Record]:
-        """Every metric of every group at every examination of a run; where it was once stopped there is none."""
+    def records(self, arm: str, seed: int, output: Path, outputs: Path) -> Iterator[Record]:
+        """Every metric of every group at every evaluation of a run. Other checkpoints, which a stopped run leaves, are
+        skipped."""
         from aria.distill.models.pipelines import open_model
         from aria.distill.runs import checkpoint
 
-        theirs = self.answers(answers)
+        theirs = self.outputs(outputs)
         for folder in checkpoint.folders(output):
             step = checkpoint.step_of(folder)
             if step % self.every and step != self.steps:
@@ -139,16 +145,16 @@ class Exam:
             made = self._made(student.to(self.noise.device), self.prediction)
             yield from self._rows(arm, seed, step, made, theirs)
 
-    def teacher(self, answers: Path) -> list[Record]:
-        """The same metrics of the teacher itself, whose gap is none."""
-        theirs = self.answers(answers)
+    def teacher(self, outputs: Path) -> list[Record]:
+        """The same metrics of the teacher itself, whose gap is 0."""
+        theirs = self.outputs(outputs)
         return list(self._rows("teacher", 0, 0, theirs, theirs))
 
     def _made(self, model: Any, prediction: str | None) -> Tensor:
         from aria.distill.evaluation import grids
 
         return grids.generated(
-            self.pipeline, self.denoiser, model, *self.told, self.noise, prediction=prediction, **self.how
+            self.pipeline, self.denoiser, model, *self.encoded, self.noise, prediction=prediction, **self.how
         )
 
     def _rows(self, arm: str, seed: int, step: int, ours: Tensor, theirs: Tensor) -> Iterator[Record]:
@@ -166,7 +172,7 @@ class Exam:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The shared cache as files of the run's own: caches have one writer each, and files are replaced, not changed."""
+    """Hard-link the shared cache into the run's folder: a cache has one writer, which replaces files whole."""
     if target.is_dir():
         return
     with files.replacing_folder(target) as part:
@@ -176,18 +182,18 @@ def _link(source: Path, target: Path) -> None:
 
 
 def _keep_logs(output: Path) -> None:
-    """Remove models, checkpoints and cache of a finished run; its settings and logs stay."""
+    """Remove models, checkpoints and cache of a finished run; keep its settings and logs."""
     (output / "model_index.json").unlink(missing_ok=True)
     for entry in output.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
 
 
-def _stop_with(parent: int, look: Callable[[], int] = os.getppid) -> None:
-    """Ask this process to stop, with a checkpoint, once its parent is gone."""
+def _stop_with(parent: int, current_parent: Callable[[], int] = os.getppid) -> None:
+    """Send this process SIGTERM, which saves a checkpoint, once its parent has ended."""
 
     def watch() -> None:
-        while look() == parent:
+        while current_parent() == parent:
             time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -195,7 +201,7 @@ def _stop_with(parent: int, look: Callable[[], int] = os.getppid) -> None:
 
 
 def main() -> int:
-    """The process of one cell; with ``--with-parent`` it stops when the process that started it is gone."""
+    """The process of one cell; with ``--with-parent`` it stops when the process that started it ends."""
     folder, *more = sys.argv[1:]
     if more == ["--with-parent"]:
         _stop_with(os.getppid())

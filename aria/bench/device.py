@@ -1,7 +1,7 @@
-"""Where tasks in memory compute, and how numbers get there and back without anyone waiting.
+"""The device that tasks in memory compute on, and asynchronous copies to and from it.
 
-Batches are drawn on the CPU whatever the device is: random numbers are then the same on every machine, and a step's
-hundreds of tiny operations are faster there. Models compute on the device.
+Batches are always drawn on the CPU, so that random numbers are the same on every machine, and because a step's hundreds
+of tiny operations are faster there. Models compute on the device.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from aria import checks
+from aria.checks import InvalidSetting
 
 DEVICES = ("cpu", "cuda")
 
 
 def chosen(name: str | None) -> str:
-    """The device asked for; unless told, CUDA where there is one.
+    """The device of this name; by default CUDA if it is available.
 
     >>> chosen("cpu")
     'cpu'
@@ -27,12 +28,13 @@ def chosen(name: str | None) -> str:
         return "cuda" if torch.cuda.is_available() else "cpu"
     checks.one_of("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda': there is no CUDA device here, or this PyTorch was built without CUDA")
+        message = "device 'cuda': there is no CUDA device here, or this PyTorch was built without CUDA"
+        raise InvalidSetting("device", "missing", message)
     return name
 
 
 def environment(name: str) -> dict[str, str]:
-    """What a process that is to compute on this device is started with: for the CPU it finds no other.
+    """Environment variables for a process that computes on this device; for the CPU they hide every GPU.
 
     >>> environment("cpu")
     {'CUDA_VISIBLE_DEVICES': ''}
@@ -41,7 +43,7 @@ def environment(name: str) -> dict[str, str]:
 
 
 def described(name: str) -> dict[str, Any]:
-    """The device as a result has it: its kind, its maker's name for it, and where it may round float32 to TF32."""
+    """The device for the report: its kind, its product name, and which operations may round float32 to TF32."""
     if name == "cpu":
         return {"device": name, "accelerator": None, "tf32": None}
     backends = {"products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn}
@@ -50,7 +52,7 @@ def described(name: str) -> dict[str, Any]:
 
 
 def _rounds(backend: Any) -> bool:
-    """Whether it may round to TF32. Where somebody set a precision by its name, reading the older flag is an error."""
+    """Whether the backend may round to TF32. Reading the older flag is an error once the newer one has been set."""
     try:
         return bool(backend.allow_tf32)
     except RuntimeError:
@@ -58,12 +60,13 @@ def _rounds(backend: Any) -> bool:
 
 
 def send(value: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on ``device``, from memory that is copied from without waiting for the device's work."""
+    """Copy a CPU tensor to ``device``, through pinned memory so that the host does not wait."""
     return value.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else value.to(device)
 
 
 def fetch(*values: Tensor) -> Callable[[], tuple[Tensor, ...]]:
-    """Begin to copy tensors to the CPU. The answer, when called, waits for them, but for nothing begun after them.
+    """Start copying tensors to the CPU. The returned function waits for these copies and nothing later, and returns
+    them.
 
     >>> arrived = fetch(torch.ones(2), torch.zeros(1))
     >>> arrived()
@@ -83,9 +86,11 @@ def fetch(*values: Tensor) -> Callable[[], tuple[Tensor, ...]]:
 
 
 def recorded(function: Callable[..., Tensor], example: Sequence[Tensor]) -> Callable[..., Tensor]:
-    """``function`` of tensors shaped like ``example``. On CUDA its kernels, forward and backward, are recorded once
-    and then started as two; what it is given must require gradients as here, and its answer is overwritten by the next.
-    On a CPU it is the function itself."""
+    """``function`` as two CUDA graphs, one for the forward and one for the backward pass; on a CPU the function itself.
+
+    Arguments must have the shapes of ``example`` and require gradients where it does. Every call overwrites the output
+    of the one before.
+    """
     if example[0].device.type != "cuda":
         return function
     graphed: Any = torch.cuda.make_graphed_callables(function, tuple(example), allow_unused_input=True)

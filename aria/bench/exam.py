@@ -1,4 +1,4 @@
-"""The examination of stacked students: the same questions for all arms of a seed."""
+"""The evaluation ("exam") of stacked students: the same conditions, noise and timesteps for all arms of a seed."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from aria.bench.stacked import Stacked
 from aria.tasks import World
 
 Scores = dict[str, Tensor]
-"""On the CPU, by metric: (A, N) per condition for "gap" and "x0", (A, 1) for "own"."""
+"""By metric, on the CPU: (A, N) values for each condition for "gap" and "x0", (A, 1) for "own"."""
 
 
 @dataclass(frozen=True, eq=False)
 class Exam:
-    """Questions to one seed's students, and its teacher's answers."""
+    """Fixed inputs for the students of one seed, and their teacher's outputs."""
 
     world: World
     seed: int
     noises: int = 2
-    """Images of each condition."""
+    """Number of images of each condition."""
     steps: int = 15
-    """Steps of the sampler."""
-    questions: dict[str, Any] = field(init=False, repr=False)
-    answers: dict[str, Tensor] = field(init=False, repr=False)
+    """Number of DDIM steps."""
+    inputs: dict[str, Any] = field(init=False, repr=False)
+    targets: dict[str, Tensor] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         generator, device = torch.Generator().manual_seed(self.seed + 1_000_003), self.world.device
@@ -44,33 +44,33 @@ class Exam:
             return {name: value.to(device) for name, value in self.world.conditions.gather(index).items()}
 
         index, schedule = torch.arange(count).repeat(self.noises), self.world.teacher.schedule
-        start, told = randn((len(index), *shape)), conditions(index)
-        made = metrics.ddim(lambda x, t: self._teach(x, _all(t, x), told), start, schedule, self.steps)
+        start, encoded = randn((len(index), *shape)), conditions(index)
+        made = metrics.ddim(lambda x, t: self._teach(x, _all(t, x), encoded), start, schedule, self.steps)
         timestep = timesteps(len(index))
         noisy = schedule.add_noise(made, randn(start.shape), timestep)
         clean, own = self.world.images.gather(torch.randint(len(self.world.images), (512,), generator=generator))
-        when = timesteps(len(own))
-        shown = schedule.add_noise(clean.to(device), randn(clean.shape), when)
-        questions: dict[str, Any] = {"told": told, "start": start, "timestep": timestep, "noisy": noisy}
-        questions |= {"own": conditions(own), "when": when, "shown": shown}
-        answers = {"made": made, "noise": self._teach(noisy, timestep, told)}
-        answers |= {"own": self._teach(shown, when, questions["own"])}
-        object.__setattr__(self, "questions", questions)
-        object.__setattr__(self, "answers", answers)
+        own_timestep = timesteps(len(own))
+        own_noisy = schedule.add_noise(clean.to(device), randn(clean.shape), own_timestep)
+        inputs: dict[str, Any] = {"encoded": encoded, "start": start, "timestep": timestep, "noisy": noisy}
+        inputs |= {"own": conditions(own), "own_timestep": own_timestep, "own_noisy": own_noisy}
+        targets = {"made": made, "noise": self._teach(noisy, timestep, encoded)}
+        targets |= {"own": self._teach(own_noisy, own_timestep, inputs["own"])}
+        object.__setattr__(self, "inputs", inputs)
+        object.__setattr__(self, "targets", targets)
 
-    def _teach(self, x: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
+    def _teach(self, x: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
         with torch.no_grad():
-            answer: Tensor = self.world.teacher.denoiser(self.world.teacher.model, x, timestep, told)
-        return answer
+            output: Tensor = self.world.teacher.denoiser(self.world.teacher.model, x, timestep, encoded)
+        return output
 
     def mark(self, stacked: Stacked, runs: slice) -> Scores:
-        """The scores of the averaged students of ``runs``, all on this seed's world."""
+        """The scores of the students of ``runs``, all on this seed's world, with their averaged weights."""
         weights = {name: value[runs] for name, value in stacked.average.items()}
         count = len(next(iter(weights.values())))
-        asked, right, schedule = self.questions, self.answers, self.world.teacher.schedule
+        inputs, targets, schedule = self.inputs, self.targets, self.world.teacher.schedule
 
-        def say(x: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
-            spread = {name: value.expand(count, *value.shape) for name, value in told.items()}
+        def predict(x: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
+            spread = {name: value.expand(count, *value.shape) for name, value in encoded.items()}
             return stacked.answer(weights, x, timestep.expand(count, -1), spread)
 
         def many(x: Tensor) -> Tensor:
@@ -78,17 +78,17 @@ class Exam:
 
         with torch.no_grad():
             made = metrics.ddim(
-                lambda x, t: say(x, _all(t, x[0]), asked["told"]), many(asked["start"]), schedule, self.steps
+                lambda x, t: predict(x, _all(t, x[0]), inputs["encoded"]), many(inputs["start"]), schedule, self.steps
             )
-            gap = metrics.gap(made, right["made"], 3).view(count, self.noises, -1).mean(1)
-            noise = say(many(asked["noisy"]), asked["timestep"], asked["told"])
-            x0 = metrics.snr_weighted(noise, right["noise"], asked["timestep"], schedule)
-            own = say(many(asked["shown"]), asked["when"], asked["own"])
-            own_error = metrics.gap(own, right["own"], 3).mean(1, keepdim=True)
+            gap = metrics.gap(made, targets["made"], 3).view(count, self.noises, -1).mean(1)
+            noise = predict(many(inputs["noisy"]), inputs["timestep"], inputs["encoded"])
+            x0 = metrics.snr_weighted(noise, targets["noise"], inputs["timestep"], schedule)
+            own = predict(many(inputs["own_noisy"]), inputs["own_timestep"], inputs["own"])
+            own_error = metrics.gap(own, targets["own"], 3).mean(1, keepdim=True)
         scores = {"gap": gap, "x0": x0.view(count, self.noises, -1).mean(1), "own": own_error}
         return {name: value.cpu() for name, value in scores.items()}
 
 
 def _all(timestep: Tensor, x: Tensor) -> Tensor:
-    """(B,) the same timestep for every row of ``x`` (B, …), beside it."""
+    """(B,) the same timestep for every row of ``x`` (B, …), on its device."""
     return timestep.to(x.device).expand(len(x))

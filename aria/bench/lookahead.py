@@ -1,11 +1,11 @@
-"""Greedy lookahead: how far could a rule get that knows what each arm's next steps will be worth?
+"""Greedy lookahead: how much could be gained by a rule that foresees the effect of each arm's next steps?
 
-All arms go on from one student. Some steps later their students are examined on the real metric, the generation gap
-averaged uniformly over conditions; the best one's weights, moving average and optimiser state go to all of them, and
-so on. That costs as much as all arms together and looks at the examination's own questions: it is no rule, but a mark
-to measure rules by. It is greedy, so it is not the best possible either, and an arm that pays late may pass it. What an
-arm's sampler has learned stays its own: after a change of student its estimates lag, and rows that the last student
-began go on from that student's answer for a step or two.
+All arms start from one student. After some steps their students are evaluated on the real metric, the generation gap
+averaged uniformly over conditions, and every arm restarts from the currently best student: its weights, their moving
+average and the optimiser's state. This is a reference, not a method: it costs as much as all arms together and selects
+on the evaluation itself. It is greedy, so it is not an upper bound, and an arm whose benefit comes late may exceed it.
+Each arm keeps its own sampler: after a change of student its estimates lag behind, and on-policy rows continue for a
+step or two from the previous student's outputs.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from aria.bench.exam import Exam, Scores
 from aria.bench.stacked import Stacked
 
 TURNS = 20
-"""How often in a run the best student is chosen."""
+"""How many times in a run the best student is chosen."""
 
 
 class Lookahead:
-    """The runs of all candidates on some seeds; after every turn they go on from the best one's student."""
+    """The runs of all arms on some seeds, which restart from the best student after every turn."""
 
     def __init__(self, stacked: Stacked, exams: Mapping[int, Exam], arms: int, steps: int) -> None:
         self.stacked, self.exams, self.arms = stacked, exams, arms
         self._turns = {round(steps * (turn + 1) / TURNS) for turn in range(TURNS)}
 
     def step(self) -> None:
-        """One step of every candidate."""
+        """One step of every arm."""
         self.stacked.step()
         if self.stacked.step_count in self._turns:
             for seed, runs in self._places():
@@ -38,7 +38,7 @@ class Lookahead:
                 adopt(self.stacked, runs.start + best, runs)
 
     def marks(self) -> Iterator[tuple[int, Scores]]:
-        """By seed, the scores of its best student now."""
+        """For every seed, the scores of the currently best student."""
         for seed, runs in self._places():
             scores, best = self._judged(seed, runs)
             yield seed, {name: value[best : best + 1] for name, value in scores.items()}
@@ -48,14 +48,14 @@ class Lookahead:
             yield seed, slice(place * self.arms, (place + 1) * self.arms)
 
     def _judged(self, seed: int, runs: slice) -> tuple[Scores, int]:
-        """All scores, and which candidate has the smallest gap uniformly over conditions."""
+        """The scores of all arms, and the index of the one with the smallest gap averaged uniformly over conditions."""
         exam = self.exams[seed]
         scores = exam.mark(self.stacked, runs)
         return scores, int((scores["gap"].double() * exam.world.groups["uniform"]).sum(1).argmin())
 
 
 def adopt(stacked: Stacked, best: int, runs: slice) -> None:
-    """Let ``runs`` go on from the run ``best``: its weights, their average and the optimiser's memory."""
+    """Copy to ``runs`` the weights of the run ``best``, their average and the optimiser's state."""
     with torch.no_grad():
         for value in (*_memory(stacked), *stacked.parameters.values(), *stacked.average.values()):
             value[runs] = value[best].clone()

@@ -1,8 +1,8 @@
-r"""What is measured: how far students' images are from their teacher's.
+r"""Metrics of the difference between students' and their teacher's images.
 
-The primary metric is the **generation gap**: the mean square between the images that student and teacher make from the
-same noise in a few steps of a deterministic sampler. A flat average of noise-prediction errors over all timesteps ranks
-methods wrongly: it is dominated by low noise, where a student needs no condition at all.
+The primary metric is the **generation gap**: the mean squared difference between the images that student and teacher
+make from the same noise in a few steps of a deterministic sampler. An unweighted average of noise-prediction errors
+over all timesteps ranks methods wrongly, since it is dominated by low noise levels, where a student needs no condition.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def ddim(predict: Predict, start: Tensor, schedule: NoiseSchedule, steps: int = 
 
 
 def gap(ours: Tensor, theirs: Tensor, dims: int) -> Tensor:
-    """Mean square over the last ``dims`` axes."""
+    """Mean squared difference over the last ``dims`` axes."""
     return (ours - theirs).square().flatten(-dims).mean(-1)
 
 
 def snr_weighted(ours: Tensor, theirs: Tensor, timestep: Tensor, schedule: NoiseSchedule, cap: float = 5.0) -> Tensor:
-    """(…, B) error of the image that noise predictions imply, times min(SNR, cap)."""
+    """(…, B) squared error of the images that noise predictions imply, times min(SNR, cap)."""
     error = (ours - theirs).square().flatten(-3).mean(-1)
     snr = schedule.snr(timestep)
     return error * snr.clamp(max=cap) / snr

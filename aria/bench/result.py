@@ -1,4 +1,4 @@
-"""The result of a comparison as one JSON object: what was asked, on what machine, the table, and all numbers."""
+"""The result of a comparison as one JSON object: its settings, the machine, the table, and all numbers."""
 
 from __future__ import annotations
 
@@ -14,53 +14,58 @@ import torch
 
 from aria import registry
 from aria.bench import device, lookahead, table
-from aria.bench.compare import Comparison, Record
-from aria.bench.queue import Queue
+from aria.bench.experiment import Experiment
+from aria.bench.records import Record
+from aria.bench.running import runner_of
 
 FORMAT = "aria-bench/1"
 LIBRARIES = ("aria-distill", "torch", "numpy", "diffusers", "scipy")
 
 
 def collect(
-    comparison: Comparison | Queue,
+    experiment: Experiment,
     records: Sequence[Record],
     *,
     command: str = "",
     seconds: float = 0.0,
     baseline: str = table.BASELINE,
 ) -> dict[str, Any]:
-    """Everything a reader needs to judge or repeat the comparison.
+    """Everything a reader needs to judge or repeat the experiment.
 
     Args:
-        records: of all cells, as ``comparison.run`` returns them.
-        command: that made them.
-        seconds: it took this time; cells that were there already took theirs before.
-        baseline: the arm that changes are told against.
+        records: the records of all cells, as ``run_experiment`` returns them.
+        command: the command line that made them.
+        seconds: how long this took, without cells that an earlier command had computed.
+        baseline: the arm that changes are relative to.
     """
-    groups = table.groups_of(records)
-    recipe = dict(comparison.values) if isinstance(comparison, Queue) else asdict(comparison.recipe)
+    groups, runner = table.groups_of(records), runner_of(experiment)
     return {
         "format": FORMAT,
         "command": command,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
-        "machine": machine(device.chosen(comparison.device), threads=1 if isinstance(comparison, Comparison) else None),
-        "task": registry.spec(comparison.task),
-        "setting": asdict(comparison.setting),
-        "recipe": recipe,
-        "exams": comparison.exams,
-        "seeds": list(comparison.seeds),
+        "machine": machine(device.chosen(experiment.device), runner.threads),
+        "task": registry.spec(experiment.task),
+        "setting": asdict(experiment.setting),
+        "recipe": runner.recipe(),
+        "exams": experiment.exams,
+        "seeds": list(experiment.seeds),
         "groups": groups,
         "baseline": baseline,
-        "lookahead": lookahead.TURNS if isinstance(comparison, Comparison) and comparison.lookahead else None,
-        "arms": [asdict(arm) for arm in comparison.arms],
+        "lookahead": lookahead.TURNS if experiment.lookahead else None,
+        "arms": [asdict(arm) for arm in experiment.arms],
         "table": table.rows(records, groups, baseline),
         "records": list(records),
     }
 
 
 def machine(where: str = "cpu", threads: int | None = None) -> dict[str, Any]:
-    """What speed and rounding depend on; ``where`` is the device that models computed on, in so many ``threads``."""
+    """Everything that speed and rounding depend on.
+
+    Args:
+        where: the device that models computed on.
+        threads: number of CPU threads; by default PyTorch's current number.
+    """
     return {
         **device.described(where),
         "architecture": platform.machine(),

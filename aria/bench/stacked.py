@@ -1,7 +1,7 @@
-"""Many small runs trained as one: every parameter has a leading axis of runs, and one forward pass serves them all.
+"""Many small runs trained as one model: every parameter has a leading axis of runs, and one forward pass serves all.
 
-Each run has its own sampler, batches and numbers, exactly those the engine would use, and runs do not touch one
-another: a stacked run is the engine's run up to rounding.
+Each run has its own sampler, batches and random numbers, the same that the engine would use, and runs do not affect one
+another: a stacked run equals the engine's run up to rounding.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import aria
 from aria import registry
 from aria.allocators import Oracle
 from aria.bench import device
-from aria.bench.arms import Arm, Setting
+from aria.bench.arms import ORACLE, Arm, Setting
 from aria.distill.engine.batch import Batch
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.engine.optimiser import adamw
@@ -34,12 +34,12 @@ from aria.statistics import sum_by_region
 from aria.tasks import Task, World
 
 ORACLE_OF = "proportional(base=0.5)"
-"""The rule that the oracle arm follows, told exact discrepancies."""
+"""The allocator of the oracle arm, which is given exact discrepancies."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How every run is trained."""
+    """How every run in memory is trained."""
 
     steps: int = 2000
     batch_size: int = 64
@@ -47,13 +47,13 @@ class Recipe:
     ema_decay: float = 0.995
     null_probability: float = 0.1
     warmup: int = 50
-    """Steps before the allocator decides."""
+    """Number of steps before the allocator decides."""
     every: int = 10
-    """Steps between two of its decisions."""
+    """Number of steps between two of its decisions."""
 
 
 class Stacked:
-    """The runs of some arms on one seed's world after another, as one model, where the worlds' teachers are."""
+    """The runs of some arms on several worlds as one model, on the device of the worlds' teachers."""
 
     def __init__(
         self, task: Task, worlds: dict[int, World], arms: Sequence[Arm], setting: Setting, recipe: Recipe
@@ -76,7 +76,7 @@ class Stacked:
         self.step_count = 0
         self._recorded: Callable[..., Tensor] | None = None
         for place, (_, arm) in enumerate(self.runs):
-            if arm.allocator == "oracle":
+            if arm.allocator == ORACLE:
                 oracle = Oracle(_Truth(self, place), of=registry.allocator(ORACLE_OF))
                 self.sources[place].sampler.allocator = oracle
 
@@ -105,7 +105,7 @@ class Stacked:
         return aria.Sampler(
             partition,
             tracker=arm.tracker,
-            allocator="pool" if arm.allocator == "oracle" else arm.allocator,
+            allocator="pool" if arm.allocator == ORACLE else arm.allocator,
             floor=arm.floor,
             warmup=-(-self.recipe.warmup // self.recipe.every),  # the sampler counts its updates
             every=self.recipe.every,
@@ -142,33 +142,33 @@ class Stacked:
         self.step_count += 1
 
     def _stack(self, batches: list[Batch], name: str) -> Tensor:
-        """(R, B, …) one part of all batches."""
+        """(R, B, …) one field of all batches, on the device."""
         return device.send(torch.stack([getattr(batch, name) for batch in batches]), self.device)
 
-    def _teacher(self, seed: int, noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
-        """(A, B, …) answers of one seed's teacher to all its runs."""
-        mine = [place for place, (owner, _) in enumerate(self.runs) if owner == seed]
-        cut, teacher = slice(mine[0], mine[-1] + 1), self.worlds[seed].teacher  # the runs of a seed are neighbours
-        flat = {name: value[cut].flatten(0, 1) for name, value in told.items()}
+    def _teacher(self, seed: int, noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
+        """(A, B, …) outputs of one seed's teacher for all runs of that seed."""
+        places = [place for place, (owner, _) in enumerate(self.runs) if owner == seed]
+        cut, teacher = slice(places[0], places[-1] + 1), self.worlds[seed].teacher  # the runs of a seed are neighbours
+        flat = {name: value[cut].flatten(0, 1) for name, value in encoded.items()}
         with torch.no_grad():
             answer = teacher.denoiser(teacher.model, noisy[cut].flatten(0, 1), timestep[cut].flatten(), flat)
-        return answer.view(len(mine), -1, *answer.shape[1:])
+        return answer.view(len(places), -1, *answer.shape[1:])
 
-    def _learn(self, noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]) -> Tensor:
-        """(R, B, …) what each run's student says in training, always to the same number of questions."""
-        given = noisy, timestep, *told.values(), *self.parameters.values()
+    def _learn(self, noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
+        """(R, B, …) outputs of each run's student in training, always for batches of the same size."""
+        given = noisy, timestep, *encoded.values(), *self.parameters.values()
         if self._recorded is None:
-            conditions, weights, answer = tuple(told), tuple(self.parameters), self.answer
+            conditions, weights, answer = tuple(encoded), tuple(self.parameters), self.answer
 
             def student(noisy: Tensor, timestep: Tensor, *rest: Tensor) -> Tensor:
-                told, own = rest[: len(conditions)], rest[len(conditions) :]
-                return answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, told)))
+                encoded, own = rest[: len(conditions)], rest[len(conditions) :]
+                return answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, encoded)))
 
             self._recorded = device.recorded(student, given)
         return self._recorded(*given)
 
     def _update(self) -> None:
-        """Clip each run by itself, step, average."""
+        """Clip the gradients of each run separately, step the optimiser, update the moving average."""
         weights = list(self.parameters.values())
         gradients = [value.grad for value in weights if value.grad is not None]
         norm = torch.cat([grad.flatten(1) for grad in gradients], 1).square().sum(1).sqrt()  # (R,)
@@ -181,40 +181,42 @@ class Stacked:
 
 
 class _Truth:
-    """The exact discrepancies of one run: its student against its teacher on a fixed set of questions.
+    """The exact discrepancies of one run: its student against its teacher on a fixed set of inputs.
 
-    Each condition is asked under images drawn at random, at timesteps as replacement has them, and every answer is
-    divided by the mean of its timestep's bucket over all conditions: what a tracker estimates, without noise or lag.
+    Each condition is paired with randomly drawn images at timesteps distributed as in replacement, and every squared
+    error is divided by the mean of its timestep's bucket over all conditions: what a tracker estimates, without noise
+    or lag.
     """
 
-    def __init__(self, stacked: Stacked, place: int, questions: int = 8) -> None:
-        self.place, self.parameters, self.say = place, stacked.parameters, stacked.answer  # all of it would be a circle
+    def __init__(self, stacked: Stacked, place: int, repeats: int = 8) -> None:
+        self.place, self.parameters = place, stacked.parameters
+        self.predict = stacked.answer  # not ``stacked``, which would be a reference cycle
         seed, _ = stacked.runs[place]
         world, source = stacked.worlds[seed], stacked.sources[place]
         generator = torch.Generator().manual_seed(seed + 2_000_003)
         count, schedule = len(world.pool), source.schedule
-        index = torch.arange(count).repeat(questions)
+        index = torch.arange(count).repeat(repeats)
         clean, _ = world.images.gather(torch.randint(len(world.images), (len(index),), generator=generator))
         timestep = torch.multinomial(source.replacement, len(index), replacement=True, generator=generator)
         noisy = schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
-        told = {name: value.to(world.device) for name, value in world.conditions.gather(index).items()}
+        encoded = {name: value.to(world.device) for name, value in world.conditions.gather(index).items()}
         bucket = timestep * 10 // len(schedule)
         noisy, timestep = noisy.to(world.device), timestep.to(world.device)
         with torch.no_grad():
-            answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, told)
-        self.asked, self.answer = (noisy, timestep, told), answer  # where the teacher is
+            target = world.teacher.denoiser(world.teacher.model, noisy, timestep, encoded)
+        self.inputs, self.target = (noisy, timestep, encoded), target  # on the teacher's device
         share = world.pool.weight if world.pool.weight is not None else torch.ones(count, dtype=torch.float64)
         self.region, self.share = source.sampler.partition.locate(index), share[index]
         self.bucket, self.regions = bucket, source.sampler.num_regions
 
     def __call__(self) -> Tensor:
-        """(K,) mean normalised discrepancy of every region, now."""
-        noisy, timestep, told = self.asked
+        """(K,) current mean normalised discrepancy of every region."""
+        noisy, timestep, encoded = self.inputs
         own = {name: value.detach()[self.place : self.place + 1] for name, value in self.parameters.items()}
-        one = {name: value[None] for name, value in told.items()}
+        one = {name: value[None] for name, value in encoded.items()}
         with torch.no_grad():
-            ours = self.say(own, noisy[None], timestep[None], one)[0]
-        error = per_sample(ours - self.answer).double().cpu()
+            ours = self.predict(own, noisy[None], timestep[None], one)[0]
+        error = per_sample(ours - self.target).double().cpu()
         count, total = sum_by_region(self.bucket, (torch.ones_like(error), error), 10)
         error = error / (total / count.clamp(min=1))[self.bucket]
         share, seen = sum_by_region(self.region, (self.share, self.share * error), self.regions)
@@ -222,26 +224,26 @@ class _Truth:
 
 
 class _Students:
-    """The answers of students of one shape as those of one model."""
+    """The outputs of students with the same architecture, as one model."""
 
     def __init__(self, student: nn.Module, denoiser: Ask, device: torch.device) -> None:
         self.skeleton, self.denoiser = copy.deepcopy(student).to("meta"), denoiser
         self.constants = {name: value.to(device) for name, value in student.named_buffers()}
 
     def __call__(
-        self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, told: dict[str, Tensor]
+        self, parameters: dict[str, Tensor], noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]
     ) -> Tensor:
-        """(R, B, …) what each of R students says, given its (R, …) weights."""
+        """(R, B, …) outputs of each of R students, given their (R, …) weights."""
 
         def one(own: dict[str, Tensor], x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
             return self.denoiser(_Called(self.skeleton, {**own, **self.constants}), x, t, c)
 
-        result: Tensor = vmap(one)(parameters, noisy, timestep, told)
+        result: Tensor = vmap(one)(parameters, noisy, timestep, encoded)
         return result
 
 
 class _Called(nn.Module):
-    """A module's skeleton with given weights."""
+    """A module without weights of its own, called with given ones."""
 
     def __init__(self, skeleton: nn.Module, weights: dict[str, Any]) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any
 
 from aria.bench import statistics
 from aria.bench.arms import LOOKAHEAD
-from aria.bench.compare import Record
+from aria.bench.records import Record
 from aria.bench.words import of_group
 
 BASELINE, ORACLE = "rc", "oracle"

@@ -1,4 +1,4 @@
-"""The embedded benchmark's tasks, and what a task of one's own can be made of."""
+"""The benchmark's tasks, and the parts from which you can build your own."""
 
 from lazy_loader import attach_stub
 

@@ -6,29 +6,31 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from aria.checks import InvalidSetting
 from aria.distill.engine.batch import Encodings, Images
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
 
 GROUPS = ("uniform", "pool", "head", "tail", "unseen", "unseen-tail")
-"""The groups of conditions that every task reports: all alike, as the pool has them, its most frequent and its rarest
-ones, those without images, and those both rare and without images."""
+"""The groups of conditions that every task in memory reports: all conditions with equal weight; weighted as in the
+pool; the most frequent ones; the rarest ones; those without images; and rare ones without images."""
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """One draw of a task: everything the arms of one seed have in common."""
+    """One random instance of a task: everything that the arms of one seed share."""
 
     teacher: Teacher
-    """Whom to agree with."""
+    """The model to imitate."""
     pool: Pool
-    """The conditions, with embeddings to divide them by and their shares as weights."""
+    """The conditions, with embeddings for partitioners and their frequencies as weights."""
     conditions: Encodings
-    """The same conditions as the models are told them."""
+    """The same conditions, encoded as the models' inputs."""
     images: Images
     """Latents of some conditions."""
     groups: Mapping[str, Tensor]
@@ -36,21 +38,30 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where the teacher is, and students beside it compute."""
+        """The teacher's device, on which students compute as well."""
         return self.teacher.schedule.alpha.device
 
     def to(self, device: torch.device | str) -> World:
-        """The same world with its teacher on ``device``. What batches are drawn from stays where it is."""
+        """The same world with its teacher on ``device``. Conditions and images, from which batches are drawn, stay."""
         model, schedule = copy.deepcopy(self.teacher.model).to(device), self.teacher.schedule.to(device)
         return replace(self, teacher=replace(self.teacher, model=model, schedule=schedule))
 
 
-class Task(ABC):
-    """A frozen dataclass of knobs; worlds and students are functions of a seed, made on the CPU."""
+class AnyTask(ABC):
+    """What ``aria bench --task`` accepts: a :class:`Task` in memory or an :class:`aria.tasks.OnDisk`."""
+
+    exact: ClassVar[bool]
+    """Whether discrepancies can be computed exactly, which the arm ``oracle`` needs."""
+
+
+class Task(AnyTask):
+    """A task in memory: a frozen dataclass of settings. Worlds and students are made on the CPU from a seed."""
+
+    exact = True
 
     @abstractmethod
     def world(self, seed: int) -> World:
-        """The world of a seed."""
+        """The world of this seed."""
 
     @abstractmethod
     def student(self, seed: int) -> nn.Module:
@@ -59,7 +70,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def steps(self) -> int:
-        """Length of a run unless the user says otherwise."""
+        """Default number of training steps of a run."""
 
 
 def held_out_groups(share: Tensor, head: Tensor, tail: Tensor, unseen: Tensor) -> dict[str, Tensor]:
@@ -74,7 +85,8 @@ def held_out_groups(share: Tensor, head: Tensor, tail: Tensor, unseen: Tensor) -
     return {name: mask.double() / mask.double().sum() for name, mask in masks.items()}
 
 
-def some_unseen(what: str, unseen: float, count: int) -> None:
-    """Refuse a share that leaves none of ``count`` without images, or none with."""
+def check_unseen(what: str, unseen: float, count: int) -> None:
+    """Refuse a share by which all ``count`` have images, or none has."""
     if not 0 < round(unseen * count) < count:
-        raise ValueError(f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}")
+        message = f"unseen must leave some of the {count} {what} with and some without images, got {unseen!r}"
+        raise InvalidSetting("unseen", "range", message)

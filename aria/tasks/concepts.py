@@ -1,15 +1,16 @@
 r"""The concept world: a large space of conditions, few images, and a teacher that is exact.
 
-A condition is three tokens: a concept, a shift, a contrast. A random nonlinear map turns a concept into an 8 × 8
-template; how bent, how fine and how strong it is differs from group to group, so some groups are harder than others. An
-image is the condition's template, jittered by a pixel, with texture on top. About half of the concepts have no images.
+A condition is three tokens: a concept, a shift and a contrast. A random nonlinear map turns a concept into an 8 × 8
+template. The map's nonlinearity, detail and amplitude differ from group to group, so some groups are harder than
+others. An image is the condition's template, jittered by a pixel, with texture on top. Half of the concepts have no
+images.
 
-A larger side shows the same world on a finer grid. Everything that has a length grows with the grid: templates keep
-their cosines; shifts, jitters and the texture's patterns take proportionally more pixels. A pattern on :math:`s^2`
-times as many pixels has :math:`s^2` times the energy, against noise that is independent from pixel to pixel, so
-conditions would be told apart at higher noise and matter at fewer timesteps. The signal-to-noise ratio is therefore
-divided by :math:`s^2` (E. Hoogeboom, J. Heek, T. Salimans, "simple diffusion", ICML 2023): what an image tells of its
-condition at a timestep does not depend on the side.
+A larger ``side`` shows the same world on a finer grid, where all lengths grow with the grid: templates keep their
+cosine coefficients; shifts, jitters and the texture's patterns cover proportionally more pixels. A pattern on
+:math:`s^2` times as many pixels has :math:`s^2` times the energy, while noise is independent in every pixel, so
+conditions could be distinguished at higher noise levels and would matter at fewer timesteps. The signal-to-noise ratio
+is therefore divided by :math:`s^2` (E. Hoogeboom, J. Heek, T. Salimans, "simple diffusion", ICML 2023), so that the
+information in an image about its condition at a timestep does not depend on the side.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from aria import checks
+from aria.checks import InvalidSetting
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
-from aria.tasks.base import Task, World, held_out_groups, some_unseen
+from aria.tasks.base import Task, World, check_unseen, held_out_groups
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
 from aria.tasks.unet import TokenUNet
@@ -34,13 +36,13 @@ from aria.tasks.unet import TokenUNet
 SIDE, DIM, MODES, TIMESTEPS = 8, 12, 6, 1000
 SHIFTS, CONTRASTS = ((0, 0), (3, 2)), (1.0, -0.6)
 JITTERS = ((0, 0), (0, 1), (1, 0), (1, 1))
-"""Shifts and jitters are in pixels of a grid of ``SIDE``."""
+"""Shifts and jitters are in pixels of a grid with ``SIDE`` pixels a side."""
 NETWORKS = ("mlp", "unet")
 
 
 @dataclass(frozen=True)
 class Concepts(Task):
-    """The knobs of the world; the defaults are the one where adaptive allocation should pay.
+    """The settings of the world; with the defaults adaptive allocation should help.
 
     >>> world = Concepts(groups=4, concepts=4).world(0)
     >>> len(world.pool), world.groups["unseen"].gt(0).sum().item()
@@ -52,21 +54,21 @@ class Concepts(Task):
     skew: float = 1.2
     """Zipf exponent of the groups' frequencies."""
     heterogeneity: float = 1.0
-    """How much difficulty differs between groups; 0 makes them alike."""
+    """How much difficulty differs between groups; with 0 it does not."""
     unseen: float = 0.5
-    """Share of each group's concepts without images."""
+    """Share of each group's concepts that have no images."""
     unlearnable: int = 0
-    """Groups whose templates are unrelated to their tokens' geometry: effort sinks into them."""
+    """Number of groups whose templates are unrelated to their tokens, so that training effort on them is wasted."""
     images: int = 2000
     bend: float = 0.5
-    """How nonlinear the map from tokens to templates is."""
+    """Nonlinearity of the map from tokens to templates."""
     width: int = 48
-    """Width of the student; of a UNet, its channels at half resolution."""
+    """Width of the student; for a UNet, its number of channels at half resolution."""
     steps: int = 2000
     side: int = 8
-    """Pixels a side, a multiple of 8."""
+    """Width and height of the images in pixels, a multiple of 8."""
     network: str = "mlp"
-    """What the student is: ``"mlp"``, or ``"unet"``, a UNet2DConditionModel of diffusers."""
+    """Architecture of the student: ``"mlp"``, or ``"unet"``, a UNet2DConditionModel of diffusers."""
 
     def __post_init__(self) -> None:
         checks.whole("groups", self.groups, least=2)
@@ -81,11 +83,12 @@ class Concepts(Task):
         checks.whole("steps", self.steps, least=1)
         checks.whole("side", self.side, least=SIDE)
         checks.one_of("network", self.network, NETWORKS)
-        some_unseen("concepts", self.unseen, self.concepts)
+        check_unseen("concepts", self.unseen, self.concepts)
         if self.unlearnable > self.groups:
-            raise ValueError(f"unlearnable must be at most groups={self.groups}, got {self.unlearnable}")
+            message = f"unlearnable must be at most groups={self.groups}, got {self.unlearnable}"
+            raise InvalidSetting("unlearnable", "range", message)
         if self.side % SIDE:
-            raise ValueError(f"side must be a multiple of {SIDE}, got {self.side}")
+            raise InvalidSetting("side", "range", f"side must be a multiple of {SIDE}, got {self.side}")
         if self.network == "unet":
             TokenUNet.check_width(self.width)
 
@@ -97,7 +100,7 @@ class Concepts(Task):
         schedule = self._schedule()
         basis, spectrum = _texture(self.side // SIDE, generator)
         model = MixtureTeacher(templates, share.float(), basis, spectrum, schedule)
-        told = {"tokens": tokens, "concept": torch.arange(len(tokens))}
+        encoded = {"tokens": tokens, "concept": torch.arange(len(tokens))}
         null = {"tokens": torch.zeros(1, 3, DIM), "concept": torch.tensor([len(tokens)])}
         images = self._images(templates, share * ~unseen, basis, spectrum, generator)
         head, tail = group < max(1, round(self.groups * 3 / 16)), group >= self.groups - self.groups // 2
@@ -105,7 +108,7 @@ class Concepts(Task):
         return World(
             Teacher(model, told_tokens, schedule, "epsilon"),
             Pool(embeddings=tokens.flatten(1).numpy(), columns=columns, weight=share),
-            EncodingsInMemory(told, null),
+            EncodingsInMemory(encoded, null),
             images,
             held_out_groups(share, head, tail, unseen),
         )
@@ -119,7 +122,7 @@ class Concepts(Task):
         return scaled_linear(TIMESTEPS, finer=self.side // SIDE)
 
     def _shares(self) -> tuple[Tensor, Tensor, Tensor]:
-        """(N,) shares of the conditions, and the group and concept of each; group 0 is the most frequent."""
+        """(N,) frequencies of the conditions, and the group and concept of each; group 0 is the most frequent."""
         kinds = len(SHIFTS) * len(CONTRASTS)
         group = torch.arange(self.groups).repeat_interleave(self.concepts * kinds)
         concept = torch.arange(self.concepts).repeat_interleave(kinds).repeat(self.groups)
@@ -127,7 +130,7 @@ class Concepts(Task):
         return share / share.sum(), group, concept
 
     def _without_images(self, generator: torch.Generator) -> Tensor:
-        """(G, C) which concepts have no images: the same number in every group, at random."""
+        """(G, C) which concepts have no images: in every group the same number, chosen at random."""
         order = torch.rand(self.groups, self.concepts, generator=generator).argsort(1)
         return order < round(self.unseen * self.concepts)
 
@@ -183,7 +186,7 @@ class Concepts(Task):
 
 
 def told_tokens(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-    """How a world's models are asked: students are told the tokens, the exact teacher which condition it is."""
+    """Call a world's model: a student gets the tokens of the condition, the exact teacher its index."""
     exact = isinstance(model, MixtureTeacher)
     output: Tensor = model(noisy, timestep, condition["concept"] if exact else condition["tokens"])
     return output
@@ -200,8 +203,8 @@ def scaled_linear(
 
 
 def _texture(finer: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(S², S²) eigenvectors and (S²,) eigenvalues of the images' covariance: a few modes above a little noise. On a
-    finer grid every pixel of a mode is ``finer`` × ``finer`` pixels, as strong as it was."""
+    """(S², S²) eigenvectors and (S²,) eigenvalues of the images' covariance: a few strong modes and weak noise. On a
+    finer grid every pixel of a mode becomes ``finer`` × ``finer`` pixels of the same amplitude."""
     basis, _ = torch.linalg.qr(torch.randn(SIDE * SIDE, SIDE * SIDE, generator=generator))
     if finer > 1:
         modes = basis[:, :MODES].T.view(MODES, SIDE, SIDE)
@@ -213,11 +216,11 @@ def _texture(finer: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _moved(image: Tensor, by: tuple[int, int], finer: int) -> Tensor:
-    """(…, S, S) images moved by so many pixels of the coarse grid; what leaves on one side enters on the other."""
+    """(…, S, S) images shifted cyclically by this many pixels of the coarse grid."""
     return image.roll((by[0] * finer, by[1] * finer), (-2, -1))
 
 
 def _cosines(count: int, side: int) -> Tensor:
-    """(count, side) the first functions of the cosine basis, one frequency a row."""
+    """(count, side) the first functions of the cosine basis, one frequency in each row."""
     place = (torch.arange(side) + 0.5) / side
     return torch.cos(math.pi * torch.arange(count)[:, None] * place) * math.sqrt(2 / side)

@@ -1,4 +1,4 @@
-"""Real 8 × 8 digits in several styles, with the teacher that is exact for the images at hand."""
+"""Real 8 × 8 digits in several styles, with a teacher that is exact for these images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aria import checks
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.teachers.teacher import Teacher
 from aria.pool import Pool
-from aria.tasks.base import Task, World, held_out_groups, some_unseen
+from aria.tasks.base import Task, World, check_unseen, held_out_groups
 from aria.tasks.concepts import TIMESTEPS, scaled_linear, told_tokens
 from aria.tasks.film import FilmMLP
 from aria.tasks.mixture import MixtureTeacher
@@ -30,10 +30,11 @@ STYLES: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Digits(Task):
-    """Ten digits × six styles, two tokens a condition; the images are scikit-learn's (E. Alpaydin, C. Kaynak, 1998).
+    """Ten digits × six styles, with two tokens for each condition; the images are scikit-learn's (E. Alpaydin,
+    C. Kaynak, 1998).
 
-    The teacher is the posterior mean under the empirical distribution of each condition's examples, softened by a
-    little noise (empirical Bayes), so its discrepancies are exact.
+    The teacher is the posterior mean under the empirical distribution of each condition's examples, smoothed by a
+    little noise (empirical Bayes), so discrepancies can be computed exactly.
 
     >>> len(Digits().world(0).pool)
     60
@@ -41,7 +42,7 @@ class Digits(Task):
 
     skew: float = 1.0
     unseen: float = 1 / 3
-    """Share of the digits each style has no images of."""
+    """Share of each style's digits that have no images."""
     images: int = 2000
     width: int = 48
     steps: int = 2000
@@ -52,7 +53,7 @@ class Digits(Task):
         checks.whole("images", self.images, least=1)
         checks.whole("width", self.width, least=1)
         checks.whole("steps", self.steps, least=1)
-        some_unseen("digits of a style", self.unseen, 10)
+        check_unseen("digits of a style", self.unseen, 10)
 
     def world(self, seed: int) -> World:
         generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""A small student: a residual network steered by its condition and the noise level."""
+"""A small student: a residual network modulated by its condition and the noise level."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from aria.distill.models.schedule import NoiseSchedule
 
 
 class FilmMLP(nn.Module):
-    r"""Predicts the noise of a flat image. Every block is scaled and shifted by what the condition and time say
+    r"""Predicts the noise of a flattened image. Condition and timestep set a scale and a shift in every block
     (E. Perez et al., "FiLM: Visual reasoning with a general conditioning layer", AAAI 2018).
 
-    The network gives the velocity :math:`v`, the answer is :math:`\epsilon = \sigma_t x_t + \alpha_t v`: where there is
-    only noise a narrow network need not copy it.
+    The network computes the velocity :math:`v`, and its output is :math:`\epsilon = \sigma_t x_t + \alpha_t v`: at high
+    noise levels a narrow network need not copy its input.
 
     >>> schedule = NoiseSchedule(torch.tensor([1.0, 0.8, 0.6]), torch.tensor([0.0, 0.6, 0.8]))
     >>> model = FilmMLP(64, 36, 48, schedule)
@@ -44,7 +44,7 @@ class FilmMLP(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.enter = nn.Linear(pixels, width)
-            self.told = nn.Sequential(nn.Linear(tokens + times, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+            self.embed = nn.Sequential(nn.Linear(tokens + times, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
             self.blocks = nn.ModuleList(_Block(width) for _ in range(blocks))
             self.leave = nn.Linear(width, pixels)
 
@@ -53,10 +53,10 @@ class FilmMLP(nn.Module):
         half = self.times // 2
         rate = torch.exp(-math.log(1e4) / half * torch.arange(half, device=noisy.device))
         angle = timestep[:, None].float() * rate
-        told = self.told(torch.cat([tokens.flatten(1), angle.sin(), angle.cos()], 1))
+        embedding = self.embed(torch.cat([tokens.flatten(1), angle.sin(), angle.cos()], 1))
         x = self.enter(noisy.flatten(1))
         for block in self.blocks:
-            x = x + block(x, told)
+            x = x + block(x, embedding)
         velocity: Tensor = self.leave(x).view_as(noisy)
         shape = (-1,) + (1,) * (noisy.ndim - 1)
         return self.sigma[timestep].view(shape) * noisy + self.alpha[timestep].view(shape) * velocity
@@ -69,7 +69,7 @@ class _Block(nn.Module):
         self.steer = nn.Linear(width, 2 * width)
         self.first, self.second = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
-    def forward(self, x: Tensor, told: Tensor) -> Tensor:
-        scale, shift = self.steer(told).chunk(2, -1)
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.steer(embedding).chunk(2, -1)
         y: Tensor = self.second(nn.functional.silu(self.first(self.norm(x) * (1 + scale) + shift)))
         return y

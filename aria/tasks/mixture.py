@@ -19,7 +19,7 @@ from aria.distill.models.schedule import NoiseSchedule
 
 
 class MixtureTeacher(nn.Module):
-    """Predicts the noise exactly: for condition ``c`` from its templates, for the null condition from all of them."""
+    """Predicts the noise exactly: of a condition from its templates, and of the null condition from all templates."""
 
     alpha: Tensor
     sigma: Tensor
@@ -34,9 +34,9 @@ class MixtureTeacher(nn.Module):
         """
         Args:
             templates: (N, J, D) means of each condition's images, equally likely.
-            share: (N,) of each condition in the null condition's mixture.
-            basis: (D, D) eigenvectors of the covariance, one a column.
-            spectrum: (D,) its eigenvalues.
+            share: (N,) weight of each condition in the null condition's mixture.
+            basis: (D, D) eigenvectors of the covariance, one in each column.
+            spectrum: (D,) eigenvalues of the covariance.
         """
         super().__init__()
         self.register_buffer("alpha", schedule.alpha, persistent=False)
@@ -53,19 +53,19 @@ class MixtureTeacher(nn.Module):
         null = concept == count
         means = self.templates[concept.clamp(max=count - 1)]  # (B, J, D)
         noise = self._noise(x, timestep, means, means.new_zeros(means.shape[:2]))
-        # How many rows are null is known to the host on a CPU alone: elsewhere every row is asked both ways.
-        asked = null.nonzero()[:, 0] if null.is_cpu else torch.arange(len(null), device=null.device)
+        # Finding the null rows needs a host sync on an accelerator: there both means are computed for every row.
+        rows = null.nonzero()[:, 0] if null.is_cpu else torch.arange(len(null), device=null.device)
         everything = self.templates.flatten(0, 1)  # (NJ, D)
         prior = self.share.log().repeat_interleave(self.templates.shape[1])
-        blind = noise.index_copy(0, asked, self._noise(x[asked], timestep[asked], everything, prior))
-        noise = torch.where(null[:, None], blind, noise)
+        unconditional = noise.index_copy(0, rows, self._noise(x[rows], timestep[rows], everything, prior))
+        noise = torch.where(null[:, None], unconditional, noise)
         return (noise @ self.basis.T).view_as(noisy)
 
     def _noise(self, x: Tensor, timestep: Tensor, means: Tensor, prior: Tensor) -> Tensor:
         alpha, sigma = (level[timestep, None].to(x) for level in (self.alpha, self.sigma))  # (B, 1)
         spread = alpha**2 * self.spectrum + sigma**2  # (B, D)
         near, size = _inner(x / spread, means), _inner(1 / spread, means.square())  # (B, J)
-        weight = torch.softmax(prior + alpha * near - alpha**2 * size / 2, -1)  # what all templates share drops out
+        weight = torch.softmax(prior + alpha * near - alpha**2 * size / 2, -1)  # terms that all templates share cancel
         mean = _inner(weight, means.transpose(-1, -2))  # (B, D)
         return sigma * (x - alpha * mean) / spread
 

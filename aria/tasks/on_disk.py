@@ -1,12 +1,12 @@
-"""Tasks on disk: a teacher, a student, prompts and images in folders, as users of the engine have them.
+"""Tasks on disk: a teacher, a student, prompts and images in folders, as for ``aria distill``.
 
-The runs that are compared are runs of the engine on these folders; a task says where they are and what a finished
-student is asked.
+The benchmark compares runs of the engine on these folders. A task defines where they are and on which prompts finished
+students are evaluated.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,44 +14,49 @@ from typing import Any
 
 from torch import Tensor
 
+from aria import registry
 from aria.progress import Bar
+from aria.tasks.base import AnyTask
 
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """The prompts of an examination, and how much each counts in which group."""
+    """The prompts of an evaluation, and their weights in each group."""
 
     prompts: Sequence[str]
     groups: Mapping[str, Tensor]
     """(N,) float64 shares of the prompts in each group, summing to one."""
 
 
-class OnDisk(ABC):
-    """A frozen dataclass of knobs. What it needs on disk is made once, in a folder that it is given."""
+class OnDisk(AnyTask):
+    """A task on disk: a frozen dataclass of settings. What it needs is made once, in a folder that it is given."""
+
+    exact = False
 
     @abstractmethod
     def prepare(self, place: Path, bar: Bar, device: str) -> None:
-        """Make what is missing in ``place``, computing on ``device``; a killed call is continued by the next."""
+        """Make what is missing in ``place``, computing on ``device``; continue where a killed call stopped."""
 
     @abstractmethod
     def settings(self, place: Path) -> dict[str, Any]:
-        """The engine's settings of every run, by the names that `aria distill` has for them: at least teacher, student,
-        prompts and images."""
+        """The settings of ``aria distill`` for every run: at least ``pretrained_model_name_or_path``, ``student`` and
+        ``prompts``."""
 
     @abstractmethod
     def questions(self, place: Path) -> Questions:
-        """What every student is asked."""
+        """The prompts on which every student is evaluated, and their groups."""
 
-    @abstractmethod
     def identity(self) -> str:
-        """What tells this task from others: runs of another identity are not taken for runs of this one."""
+        """Everything that distinguishes this task from others, as text: runs are kept under a hash of it. By default
+        the settings; a task that reads files should add a hash of their contents."""
+        return registry.spec(self)
 
     def regions(self) -> str:
-        """The partitioner of arms that do not name one."""
+        """The partitioner of arms that do not set one."""
         return "auto"
 
     def marks(self, place: Path, images: Tensor) -> dict[str, Tensor]:
-        """(N,) further metrics of the (N, 3, H, W) images in [0, 1] that a model made of the questions, in order; NaN
-        where a question has no answer. None unless a task says otherwise."""
+        """Further metrics, (N,) each, of the (N, 3, H, W) images in [0, 1] that a model made of the prompts of
+        :meth:`questions`, in their order; NaN where a metric is undefined. By default there are none."""
         return {}
 

@@ -1,13 +1,13 @@
-"""Worlds by name: the one where adaptive allocation should pay, and those where it should not."""
+"""Tasks by name: one where adaptive allocation should help, and several where it should not."""
 
 from __future__ import annotations
 
-import re
+from typing import cast
 
 from aria import registry
-from aria.tasks.base import Task
+from aria.checks import InvalidSetting
+from aria.tasks.base import AnyTask, Task
 from aria.tasks.concepts import Concepts
-from aria.tasks.on_disk import OnDisk
 
 PRESETS: dict[str, Task] = {
     "default": Concepts(),
@@ -18,15 +18,15 @@ PRESETS: dict[str, Task] = {
     "wide": Concepts(width=96),
     "unet": Concepts(side=16, network="unet", width=32, steps=10_000),
 }
-"""Skewed and of unlike difficulty; all groups alike in difficulty, or in frequency; a quarter of the groups beyond
-learning; twice the steps; a student twice as wide; images of 16 × 16, a UNet and five times the steps."""
+"""Groups that differ in frequency and difficulty; groups of equal difficulty; groups of equal frequency; a quarter of
+the groups unlearnable; twice the steps; a student twice as wide; 16 × 16 images, a UNet and five times the steps."""
 
 QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
-"""Small enough to try everything out."""
+"""A smaller task, for trying things out."""
 
 
-def task(text: str) -> Task | OnDisk:
-    """The task a user names: a preset, or the spec of a task, in memory or on disk.
+def task(text: str) -> AnyTask:
+    """The task that a user names: a preset, or the spec of a task in memory or on disk.
 
     >>> task("wide").width
     96
@@ -36,9 +36,8 @@ def task(text: str) -> Task | OnDisk:
     name = text.strip()
     if name in PRESETS:
         return PRESETS[name]
-    on_disk = registry.available(OnDisk)
-    known = [*PRESETS, *registry.available(Task), *on_disk]
+    known = [*PRESETS, *registry.available(AnyTask)]
     if name.isidentifier() and name not in known:
-        raise ValueError(f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}")
-    found: Task | OnDisk = registry.resolve(name, OnDisk if re.split(r"\W", name)[0] in on_disk else Task)
-    return found
+        message = f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}"
+        raise InvalidSetting("task", "unknown", message)
+    return cast(AnyTask, registry.resolve(name, AnyTask))

@@ -1,4 +1,4 @@
-"""A real student: a small UNet2DConditionModel of diffusers, told its tokens by cross-attention."""
+"""A UNet student: a small UNet2DConditionModel of diffusers, which attends to its tokens."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 
+from aria.checks import InvalidSetting
 from aria.distill.models.schedule import NoiseSchedule
 
 GROUPS, HEADS = 4, 2
 
 
 class TokenUNet(nn.Module):
-    r"""Predicts the noise of an image. As in Stable Diffusion's UNet, conditions enter by cross-attention alone, here
-    at half resolution, and every level has residual blocks and skip connections.
+    r"""Predicts the noise of an image. As in Stable Diffusion's UNet, conditions enter only through cross-attention,
+    here at half resolution, and every level has residual blocks and skip connections.
 
-    The network gives the velocity :math:`v`, the answer is :math:`\epsilon = \sigma_t x_t + \alpha_t v`, as
-    :class:`aria.tasks.film.FilmMLP` has it, so that both students are asked the same.
+    The network computes the velocity :math:`v`, and its output is :math:`\epsilon = \sigma_t x_t + \alpha_t v` as in
+    :class:`aria.tasks.film.FilmMLP`, so that both students learn the same function.
 
     >>> schedule = NoiseSchedule(torch.tensor([1.0, 0.8, 0.6]), torch.tensor([0.0, 0.6, 0.8]))
     >>> model = TokenUNet(16, 12, 32, schedule)
@@ -33,8 +34,8 @@ class TokenUNet(nn.Module):
     def __init__(self, side: int, dim: int, width: int, schedule: NoiseSchedule, *, seed: int = 0) -> None:
         """
         Args:
-            dim: of a token.
-            width: channels at half resolution; at full resolution there are half as many.
+            dim: width of a token.
+            width: number of channels at half resolution; at full resolution there are half as many.
         """
         super().__init__()
         self.check_width(width)
@@ -59,22 +60,23 @@ class TokenUNet(nn.Module):
 
     @staticmethod
     def check_width(width: int) -> None:
-        """Refuse a width whose half cannot be normalised in groups."""
+        """Refuse a width whose half cannot be divided into the groups of group normalisation."""
         if width < 1 or width % (2 * GROUPS):
-            raise ValueError(f"the width of a UNet must be a multiple of {2 * GROUPS}, got {width}")
+            message = f"the width of a UNet must be a multiple of {2 * GROUPS}, got {width}"
+            raise InvalidSetting("width", "range", message)
 
     def forward(self, noisy: Tensor, timestep: Tensor, tokens: Tensor) -> Tensor:
-        """(B, 1, S, S) noise of ``noisy`` at ``(B,)`` timesteps, told ``(B, L, D)`` tokens."""
+        """(B, 1, S, S) noise of ``noisy`` at ``(B,)`` timesteps, given ``(B, L, D)`` tokens."""
         velocity: Tensor = self.unet(noisy, timestep, tokens, return_dict=False)[0]
         alpha, sigma = (level[timestep].view(-1, 1, 1, 1) for level in (self.alpha, self.sigma))
         return sigma * noisy + alpha * velocity
 
 
 class Convolution(nn.Conv2d):
-    r"""A convolution as one matrix product over the patches of its input, where that is faster.
+    r"""A convolution that computes one matrix product over the patches of its input, where that is faster.
 
-    Stacked by vmap, the convolutions of all runs become one convolution in groups. CPUs have good ones, whereas those
-    of CUDA with few channels a group use a small part of the device, and batched products use all of it.
+    When vmap stacks runs, their convolutions become one grouped convolution. That is fast on a CPU; on CUDA a grouped
+    convolution with few channels per group uses a small part of the device, and a batched product uses all of it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,12 +95,12 @@ class Convolution(nn.Conv2d):
 
 
 def _by_products(model: nn.Module) -> None:
-    """Let every convolution of ``model`` be a :class:`Convolution` with the weights it has."""
+    """Replace every convolution of ``model`` by a :class:`Convolution` with the same weights."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is nn.Conv2d:
                 if child.groups != 1 or child.dilation != (1, 1) or child.padding_mode != "zeros":
-                    raise ValueError(f"no product is written for the convolution {name!r}: {child}")
+                    raise ValueError(f"the convolution {name!r} cannot be computed as a matrix product: {child}")
                 kind = child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding
                 replaced = Convolution(*kind, device="meta")  # type: ignore[arg-type]
                 replaced.weight, replaced.bias = child.weight, child.bias

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from aria.bench.arms import SETTINGS, STANDARD, Arm
-from aria.bench.compare import Comparison
+from aria.bench.experiment import Experiment
 from aria.bench.stacked import Recipe, Stacked
 from aria.distill.settings.config import AdamW
 from aria.tasks import Concepts
 
 TASK = Concepts(groups=3, concepts=2, images=60, width=8, steps=20)
 UNET = Concepts(groups=3, concepts=2, images=60, width=16, steps=20, side=16, network="unet")
-RECIPE = Recipe(
-    steps=20, batch_size=16, optimiser=AdamW(learning_rate=2e-3, adam_weight_decay=0.01), warmup=1, every=3
-)
+VALUES = {
+    "batch_size": 16,
+    "optimiser": AdamW(learning_rate=2e-3, adam_weight_decay=0.01),
+    "warmup": 1,
+    "every": 3,
+}
+RECIPE = Recipe(steps=20, **VALUES)
 GREEDY = """
 from dataclasses import dataclass
 from aria import Allocator
@@ -47,8 +53,14 @@ def stacked(
     return made
 
 
-def comparison(*names: str, **changes: Any) -> Comparison:
+def comparison(*names: str, **changes: Any) -> Experiment:
     """Standard arms by name on two seeds."""
-    told = {"task": TASK, "arms": [ARMS[name] for name in names or ("rc", "aria-q")], "seeds": (0, 1)}
-    told |= {"setting": SETTINGS["rc"], "recipe": RECIPE, "exams": 2}
-    return Comparison(**(told | changes))
+    settings = {"task": TASK, "arms": [ARMS[name] for name in names or ("rc", "aria-q")], "seeds": (0, 1)}
+    settings |= {"steps": 20, "values": VALUES, "exams": 2}
+    return Experiment(**(settings | changes))
+
+
+@contextmanager
+def counted(seen: list[tuple[int, int]]) -> Iterator[Any]:
+    """A progress bar that notes what it is called with."""
+    yield lambda done, total: seen.append((done, total))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aria.bench import aria_arm
 from aria.bench.arms import STANDARD, Arm, arm
 
 
@@ -21,6 +22,19 @@ def test_settings_are_read_by_name():
 @pytest.mark.parametrize("standard", STANDARD, ids=lambda each: each.name)
 def test_standard_arms_by_name(standard):
     assert arm(f" {standard.name} ") is standard
+
+
+def test_the_arm_aria_is_what_aria_distill_does_except_for_what_is_explained():
+    """A new default there is one here; a third difference would have to be explained first."""
+    from aria.distill.settings.config import ON_POLICY_SHARE, Config
+
+    config = Config()
+    aria = arm("aria")
+    assert (aria.allocator, aria.tracker) == (config.allocation.allocator, config.allocation.tracker)
+    assert (aria.floor, aria.on_policy) == (config.allocation.floor, ON_POLICY_SHARE)
+    assert aria.replacement is None and config.conditioning.on_policy is None  # which stands for ON_POLICY_SHARE
+    assert (aria.by_condition, aria.weighting) == (True, "velocity") and config.loss.weighting == "uniform"
+    assert "weight" in aria_arm.DIFFERENCES and "velocity" in aria_arm.DIFFERENCES
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 import torch
 
 from aria.bench import lookahead, table
 from aria.bench.arms import LOOKAHEAD, arm
 from aria.bench.exam import Exam
+from aria.bench.running import run_experiment, runner_of
+from aria.bench.stacked_runner import StackedRunner
 from aria.tasks import GROUPS
 from tests.bench import small
 
@@ -67,22 +67,24 @@ def test_no_arm_is_called_so_and_no_run_is_shorter_than_its_turns():
     with pytest.raises(ValueError, match="an arm cannot be called lookahead"):
         arm("lookahead: allocator=pool")
     with pytest.raises(ValueError, match="steps must be a whole number of at least 20, got 10|steps"):
-        small.comparison(lookahead=True, recipe=replace(small.RECIPE, steps=10))
+        runner_of(small.comparison(lookahead=True, steps=10))
 
 
 def test_it_is_a_row_of_the_table_and_is_not_computed_again(tmp_path):
     comparison = small.comparison(*ARMS, lookahead=True)
-    rows = comparison.run(tmp_path)
+    rows = run_experiment(comparison, tmp_path)
     mine = [row for row in rows if row["arm"] == LOOKAHEAD]
     assert {row["seed"] for row in mine} == {0, 1} and {row["step"] for row in mine} == {10, 20}
-    told = []
-    assert comparison.run(tmp_path, progress=lambda done, total: told.append(total)) == rows and not told
+    seen = []
+    assert run_experiment(comparison, tmp_path, bar=lambda label: small.counted(seen)) == rows and not seen
     assert table.rows(rows, GROUPS)[-1]["arm"] == LOOKAHEAD
-    assert comparison.lookahead_cell(0) != small.comparison(*ARMS[:2], lookahead=True).lookahead_cell(0)
+    fewer = small.comparison(*ARMS[:2], lookahead=True)
+    names = {StackedRunner(one).lookahead_name(0) for one in (comparison, fewer)}
+    assert len(names) == 2
 
 
 def test_its_share_is_told(tmp_path):
-    rows = small.comparison("rc", "aria-r").run(tmp_path)
+    rows = run_experiment(small.comparison("rc", "aria-r"), tmp_path)
     greedy = [{**row, "arm": "lookahead", "value": 0.5 * row["value"]} for row in rows if row["arm"] == "rc"]
     half = [{**row, "arm": "half", "value": 0.75 * row["value"]} for row in rows if row["arm"] == "rc"]
     found = {row["arm"]: row["of_lookahead"] for row in table.rows([*rows, *half, *greedy], GROUPS)}

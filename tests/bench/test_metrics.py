@@ -63,7 +63,7 @@ def test_an_exam_gives_each_run_the_gap_of_its_own_student():
     exam = Exam(world, seed=0)
     scores = exam.mark(stacked, slice(0, 2))
     student, weights = small.TASK.student(0), {name: value[1] for name, value in stacked.average.items()}
-    start, index = exam.questions["start"], torch.arange(24).repeat(2)
+    start, index = exam.inputs["start"], torch.arange(24).repeat(2)
     gaps = torch.zeros(24)
     for i, condition in enumerate(index.tolist()):
         told = world.conditions.gather(torch.tensor([condition]))
@@ -85,6 +85,6 @@ def test_an_exam_gives_each_run_the_gap_of_its_own_student():
 def test_exams_ask_the_same_of_all_arms_and_are_functions_of_the_seed(seed):
     world = small.TASK.world(seed)
     one, again, other = Exam(world, seed), Exam(world, seed), Exam(world, seed + 1)
-    assert torch.equal(one.questions["start"], again.questions["start"])
-    assert torch.equal(one.answers["made"], again.answers["made"])
-    assert not torch.equal(one.questions["start"], other.questions["start"])
+    assert torch.equal(one.inputs["start"], again.inputs["start"])
+    assert torch.equal(one.targets["made"], again.targets["made"])
+    assert not torch.equal(one.inputs["start"], other.inputs["start"])

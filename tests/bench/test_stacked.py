@@ -133,7 +133,7 @@ def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps(
 def brute_force(stacked, place):
     """(K,) normalised discrepancies, question by question in plain Python, from the run's own weights."""
     oracle = stacked.sources[place].sampler.allocator
-    (noisy, timestep, told), world = oracle.truth.asked, stacked.worlds[0]
+    (noisy, timestep, told), world = oracle.truth.inputs, stacked.worlds[0]
     student = small.TASK.student(0)
     own = {name: value[place].detach() for name, value in stacked.parameters.items()}
     errors = []
@@ -178,7 +178,7 @@ def test_the_oracles_questions_stand_for_all_questions():
     from aria.bench.stacked import _Truth
 
     stacked = small.stacked(small.ARMS["oracle"], steps=20)
-    few, many = _Truth(stacked, 0)(), _Truth(stacked, 0, questions=400)()
+    few, many = _Truth(stacked, 0)(), _Truth(stacked, 0, repeats=400)()
     assert (few / many).log().abs().max() < 0.25
     assert many.max() / many.min() > 1.3
 

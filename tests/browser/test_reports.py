@@ -34,11 +34,11 @@ FIGURES = """
 
 def bench_page(folder: Path) -> Path:
     """All standard arms on two seeds of a very small world."""
-    from aria.bench import report, result
+    from aria.bench import report, result, run_experiment
     from tests.bench import small
 
     comparison = small.comparison(*small.ARMS)
-    records = list(comparison.run(folder))
+    records = run_experiment(comparison, folder)
     page = folder / "bench.html"
     page.write_text(report.page(result.collect(comparison, records, command="aria bench --quick", seconds=1.0)))
     return page

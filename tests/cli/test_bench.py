@@ -13,6 +13,7 @@ from click.testing import CliRunner
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
+from aria.bench.running import runner_of
 from aria.cli import main
 from tests.bench.small import GREEDY
 
@@ -124,7 +125,7 @@ def options(*more):
 
     context = bench.command.make_context("bench", [str(word) for word in more])
     asked = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead", "device")
-    return bench._comparison(**{name: context.params[name] for name in asked})
+    return bench._experiment(**{name: context.params[name] for name in asked})
 
 
 def test_what_is_compared_unless_told():
@@ -133,10 +134,10 @@ def test_what_is_compared_unless_told():
 
     comparison = options()
     assert comparison.task == Concepts() and list(comparison.seeds) == list(range(8))
-    assert comparison.arms == list(STANDARD) and comparison.recipe.steps == 2000
-    assert options("--task", "long").recipe.steps == 4000
+    assert comparison.arms == list(STANDARD) and runner_of(comparison).steps == 2000
+    assert runner_of(options("--task", "long")).steps == 4000
     unet = options("--task", "unet")
-    assert (unet.task.side, unet.task.network, unet.recipe.steps) == (16, "unet", 10_000)
+    assert (unet.task.side, unet.task.network, runner_of(unet).steps) == (16, "unet", 10_000)
 
 
 def test_models_compute_where_they_are_told_to(mine, monkeypatch):
@@ -153,10 +154,10 @@ def test_quick_is_smaller_and_gives_way():
     from aria.tasks import Digits
 
     quick = options("--quick")
-    assert quick.recipe.steps == 800 and list(quick.seeds) == [0, 1, 2] and quick.task.groups == 8
+    assert runner_of(quick).steps == 800 and list(quick.seeds) == [0, 1, 2] and quick.task.groups == 8
     given = options("--quick", "--task", "digits", "--seeds", "4-7", "--steps", "90")
-    assert given.task == Digits() and list(given.seeds) == [4, 5, 6, 7] and given.recipe.steps == 90
-    assert options("--quick", "--task", "concepts(steps=500)").recipe.steps == 500
+    assert given.task == Digits() and list(given.seeds) == [4, 5, 6, 7] and runner_of(given).steps == 90
+    assert runner_of(options("--quick", "--task", "concepts(steps=500)")).steps == 500
 
 
 def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
@@ -177,7 +178,7 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--variants", "nowhere.py:Greedy"), "there is no file 'nowhere.py'"),
         (("--variants", "a: flor=0.1"), "arm 'a': cannot read 'flor=0.1' (did you mean 'floor'?)"),
         (("--variants", "a: floor=2"), "arm 'a': floor must lie in [0, 1], got 2.0"),
-        (("--variants", "rc"), "arms need names of their own, got rc more than once"),
+        (("--variants", "rc"), "arms must be different from one another, got rc more than once"),
         (("--variants", "softmax", "--variants", "softmax"), "got softmax more than once"),
         (("--arms", "rc,arai"), "unknown standard arm 'arai' (did you mean 'aria'?); there are: paired, rc, "),
         (("--arms", "rc", "--no-standard"), "--no-standard and --arms contradict each other"),
@@ -186,7 +187,7 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--baseline", "nobody"), "unknown --baseline 'nobody'; there are: paired, rc, "),
         (("--baseline", "orcale"), "unknown --baseline 'orcale' (did you mean 'oracle'?); there are: paired, rc, "),
         (("--arms", "rc", "--baseline", "aria"), "unknown --baseline 'aria'; there are: rc"),
-        (("--lookahead", "--task", "shapes"), "--lookahead is for tasks in memory"),
+        (("--lookahead", "--task", "shapes"), "lookahead is for tasks in memory"),
         (("--lookahead", "--steps", "12"), "steps must be a whole number of at least 20, got 12"),
         (("--variants", "lookahead: allocator=pool"), "an arm cannot be called lookahead"),
         (("--seeds", "5-2"), "--seeds must be a number of seeds such as 8, or a range such as 0-7, got '5-2'"),
@@ -205,12 +206,12 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
     ],
 )
 def test_mistakes_are_answered_in_one_line_before_anything_is_trained(arguments, sentence, tmp_path, monkeypatch):
-    from aria.bench.compare import Comparison
+    from aria.bench import running
 
     def begun(*args, **told):
         raise AssertionError("training was begun")
 
-    monkeypatch.setattr(Comparison, "run", begun)
+    monkeypatch.setattr(running, "run_experiment", begun)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").write_text("")
@@ -241,15 +242,16 @@ def on_disk(monkeypatch):
     return folder
 
 
-def test_tasks_on_disk_are_queued_without_the_oracle(on_disk):
-    from aria.bench.queue import Queue
+def test_tasks_on_disk_are_compared_without_the_oracle(on_disk):
+    from aria.bench.process_runner import ProcessRunner
 
-    queue = options("--task", "folder(…)", "--steps", "50", "--seeds", "3", "--variants", "softmax")
-    assert isinstance(queue, Queue) and queue.task is on_disk
-    names = [arm.name for arm in queue.arms]
+    made = options("--task", "folder(…)", "--steps", "50", "--seeds", "3", "--variants", "softmax")
+    assert isinstance(runner_of(made), ProcessRunner) and made.task is on_disk
+    names = [arm.name for arm in made.arms]
     assert names[:2] == ["paired", "rc"] and names[-1] == "softmax" and "oracle" not in names
-    assert queue.values == {"max_train_steps": 50} and list(queue.seeds) == [0, 1, 2]
-    assert options("--task", "folder(…)").values == {}
+    assert runner_of(made).steps == 50 and list(made.seeds) == [0, 1, 2]
+    assert runner_of(options("--task", "folder(…)")).steps == 1000
+    assert runner_of(options("--task", "folder(…)", "--quick")).steps == 800
     assert options("--task", "folder(…)", "--device", "cpu").device == "cpu"
     refused(run("--task", "folder(…)", "--arms", "rc,oracle", "--steps", "8"), "unknown standard arm 'oracle'")
 
@@ -257,20 +259,20 @@ def test_tasks_on_disk_are_queued_without_the_oracle(on_disk):
 @pytest.mark.usefixtures("on_disk")
 def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
     """Groups without head and tail, and a metric that is no error: reported, and not compared in per cent."""
-    from aria.bench.queue import Queue
+    from aria.bench import running
 
-    def records(queue, folder, *, bar, **told):
+    def records(experiment, folder, *, bar, **told):
         with bar("runs") as progress:
             progress(4, 4)
 
         def row(arm, seed, step, metric, group, value):
             return {"arm": arm.name, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
-        runs = [(arm, seed, step) for arm in queue.arms for seed in queue.seeds for step in (4, 8)]
+        runs = [(arm, seed, step) for arm in experiment.arms for seed in experiment.seeds for step in (4, 8)]
         told = [row(*one, "gap", group, 1.0 + one[1] / one[2]) for one in runs for group in ("uniform", "mine")]
         return told + [row(*one, "right", "uniform", 0.0) for one in runs]
 
-    monkeypatch.setattr(Queue, "run", records)
+    monkeypatch.setattr(running, "run_experiment", records)
     result = run("--task", "folder(…)", "--arms", "rc,paired", "--seeds", "2", "--out", tmp_path / "out")
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stderr == "runs: 4 of 4 (100 %)\n"
@@ -283,12 +285,89 @@ def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("on_disk")
 def test_a_run_that_failed_is_told_in_one_line(tmp_path, monkeypatch):
-    from aria.bench.queue import CellFailed, Queue
+    from aria.bench import running
+    from aria.bench.process_runner import CellFailed
 
-    def fails(queue, folder, **told):
+    def fails(experiment, folder, **told):
         raise CellFailed("arm rc on seed 0 ended with 1: no room")
 
-    monkeypatch.setattr(Queue, "run", fails)
+    monkeypatch.setattr(running, "run_experiment", fails)
     result = run("--task", "folder(…)", "--out", tmp_path / "out")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1] == "Error: arm rc on seed 0 ended with 1: no room"
+
+
+MINE = """
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from aria.tasks import OnDisk, Questions
+
+
+@dataclass(frozen=True)
+class Mine(OnDisk):
+    teacher: str
+    images: int = 4
+
+    def prepare(self, place, bar, device):
+        place.mkdir(parents=True, exist_ok=True)
+        rows = [f'{{"prompt": "{kind} {i}", "concept": "{kind}"}}' for kind in ("cat", "dog") for i in range(3)]
+        (place / "pool.jsonl").write_text("\\n".join(rows) + "\\n")
+
+    def settings(self, place):
+        return {
+            "pretrained_model_name_or_path": self.teacher,
+            "student": self.teacher,
+            "prompts": str(place / "pool.jsonl"),
+            "train_data_dir": "",
+            "num_images": self.images,
+            "num_inference_steps": 2,
+            "train_batch_size": 2,
+            "objective": ("output",),
+            "max_train_steps": 2,
+        }
+
+    def questions(self, place):
+        return Questions(["cat 9", "dog 9"], {"uniform": torch.full((2,), 0.5, dtype=torch.float64)})
+
+    def regions(self):
+        return "labels('concept')"
+"""
+"""A user's own task on disk, as a file."""
+
+
+@pytest.mark.slow
+def test_a_task_of_ones_own_on_disk_is_run_from_its_file(tmp_path, monkeypatch):
+    """Two arms, each in a process that loads the task from the file, though it was named relative to this folder."""
+    from tests.distill import pipelines
+
+    pipelines.save_sd(tmp_path / "teacher")
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.chdir(tmp_path)
+    spec = f"mine.py:Mine(teacher={str(tmp_path / 'teacher')!r})"
+    told = ("--task", spec, "--seeds", "1", "--device", "cpu", "--arms", "rc,paired", "--jobs", "2", "--out", "out")
+    result = run(*told)
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["paired", "rc"]
+    found = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert found["task"].startswith("mine.py:Mine(") and str(tmp_path / "mine.py") not in found["task"]
+    assert {row["step"] for row in found["records"]} == {1, 2} and found["groups"] == ["uniform"]
+    cells = [json.loads(path.read_text()) for path in tmp_path.glob("out/cells/cells/*/cell.json")]
+    assert len(cells) == 2 and all(cell["task"].startswith(f"{tmp_path / 'mine.py'}:Mine(") for cell in cells)
+    assert {path.stem for path in tmp_path.glob("out/cells/*.json")} == names(*told[:-2])
+
+
+def names(*told):
+    return {cell.name for cell in runner_of(options(*told)).cells()}
+
+
+def test_edited_code_of_a_task_on_disk_is_another_task(tmp_path, monkeypatch):
+    found = []
+    for folder, source in (("one", MINE), ("same", MINE), ("edited", MINE.replace("cat 9", "cat 8"))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "mine.py").write_text(source)
+        monkeypatch.chdir(tmp_path / folder)
+        found.append(names("--task", "mine.py:Mine(teacher='t')", "--arms", "rc", "--seeds", "2", "--device", "cpu"))
+    assert found[0] == found[1] and found[0].isdisjoint(found[2]) and len(found[0]) == 2

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aria import registry
-from aria.tasks import GROUPS, Concepts, Task, presets
+from aria.tasks import GROUPS, Concepts, presets
 
 TASK = Concepts(groups=6, concepts=4, images=400, width=8)
 
@@ -237,7 +237,7 @@ def test_knobs_out_of_range_are_refused_by_name(knobs, sentence):
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_presets_are_worlds(name):
     task = presets.task(name)
-    assert registry.resolve(registry.spec(task), Task) == task
+    assert presets.task(registry.spec(task)) == task
 
 
 def test_a_mistyped_task_is_answered_by_what_there_is():

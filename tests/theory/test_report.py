@@ -151,7 +151,7 @@ def test_what_fails_while_writing_is_one_line_too(small, tmp_path, monkeypatch):
     monkeypatch.setattr("theory.commands.report.Path.write_text", _full)
     result = run("--out", tmp_path / "report.html")
     assert result.exit_code == 2
-    assert "the disk is full" in result.stderr and "Traceback" not in result.stderr
+    assert "the disk is full: free some space for report.html" in result.stderr and "Traceback" not in result.stderr
 
 
 def _full(*_, **__):

@@ -76,6 +76,7 @@ def measure_claims(quick: bool, seed: int) -> tuple[dict[str, Any], bool]:
         bar("claims") as progress,
         ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_AT_ONCE)) as pool,
     ):
+        progress(0, len(chosen))
         try:
             for verdict in pool.map(judge, chosen):
                 verdicts.append(verdict)

@@ -77,7 +77,7 @@ def paint(rows: Rows, panels: Sequence[Axes]) -> None:
 PICTURE = Picture(
     "How far each tracker is from the limit",
     "R_A is the smallest worst-case error that any linear tracker can certify (T15-lin). At their best settings the "
-    "EMA, the window and certificate_gain are within 13 % of it on paths fixed in advance; drift that reacts costs "
+    "EMA, the window and certificate_gain are within 14 % of it on paths fixed in advance; drift that reacts costs "
     "more (the window's bound for it, T1-A, is not known to be attained). The bank needs neither noise nor drift and "
     "has no certificate: its dots are measured, for one drift each, and can be below the worst case.",
     measure,

@@ -1,4 +1,4 @@
-"""``aria bench``: allocation methods, compared seed by seed on small distillations."""
+"""``aria bench``: ways to allocate, compared in pairs on distillations from the same start with the same seeds."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from aria import checks, files
+from aria.bench.aria_arm import DIFFERENCES
 from aria.cli import options
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
@@ -23,62 +24,65 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aria.bench.arms import Arm
-    from aria.bench.compare import Comparison, Record
-    from aria.bench.queue import Queue
+    from aria.bench.experiment import Experiment
+    from aria.bench.records import Record
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
 QUICK_SEEDS, SEEDS = "3", "8"
 
 
-@click.command()
-@click.option("--task", "spec", metavar="SPEC",
-              help="The task: default, homogeneous, unskewed, unlearnable, long, wide, unet, or a spec such as digits "
-                   "or 'concepts(skew=0)'.  [default: default]")
-@click.option("--variants", multiple=True, metavar="ARM",
-              help="An arm of your own: the spec of an allocator, such as 'greedy.py:Greedy(top=3)', or 'name: "
-                   "allocator=…; tracker=…; floor=…'; may be repeated.")
-@click.option("--arms", "standard", metavar="A,B,…",
-              help="The standard arms to run; rc (random conditioning) always runs.  [default: all]")
-@click.option("--no-standard", is_flag=True, help="Run none of the standard arms except rc.")
-@click.option("--lookahead", is_flag=True,
-              help="Also run greedy lookahead, which tries every arm for the next steps and continues with the best: "
-                   "an estimate of what a perfect rule could gain.")
-@click.option("--baseline", default="rc", show_default=True, metavar="ARM",
-              help="The arm that all others are compared with.")
-@click.option("--jobs", default=1, show_default=True,
-              help="Number of runs at a time, for tasks that need one process per run.")
-@click.option("--device", metavar="cpu|cuda",
-              help="Device on which the models run.  [default: cuda if available, else cpu]")
-@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned",
-              help="Settings that all arms share: rc is random conditioning as published, tuned replaces more "
-                   "conditions and uses velocity weighting.")
-@click.option("--seeds", metavar="N|A-B",
-              help="Number of seeds, counted from 0, or a range of them such as 0-7.  [default: 8]")
-@click.option("--steps", type=int, help="Number of optimiser steps of every run.  [default: as the task defines]")
+@click.command(epilog=DIFFERENCES)
+@click.option("--task", "spec", metavar="SPEC", help="Task to distil: default, homogeneous, unskewed, unlearnable, "
+              "long, wide or unet; a spec such as digits or 'concepts(skew=0)'; or a task of your own, in memory or on "
+              "disk, as 'file.py:Mine(size=3)'.  [default: default]")  # fmt: skip
+@click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: the spec of an allocator, such as "
+              "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'. Repeat the option for several "
+              "arms.")  # fmt: skip
+@click.option("--arms", "standard", metavar="A,B,…", help="Standard arms to run; rc is always one of them.  "
+              "[default: all]")  # fmt: skip
+@click.option("--no-standard", is_flag=True, help="Run no standard arm except rc.")
+@click.option("--lookahead", is_flag=True, help="Also run greedy lookahead, a reference that shows how much could be "
+              "gained by always choosing the best arm: every arm restarts from the currently best "
+              "student.")  # fmt: skip
+@click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="Arm that changes are computed "
+              "against.")  # fmt: skip
+@click.option("--jobs", default=1, show_default=True, help="Number of runs at a time, for a task on disk, whose runs "
+              "are processes.")  # fmt: skip
+@click.option("--device", metavar="cpu|cuda", help="Device that models compute on.  [default: cuda if available, else "
+              "cpu]")  # fmt: skip
+@click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="Training settings that all arms "
+              "share: rc is random conditioning as published; tuned replaces more conditions and weights noise levels "
+              "by velocity.")  # fmt: skip
+@click.option("--seeds", metavar="N|A-B", help="Seeds to run: a number N for seeds 0 to N-1, or a range A-B.  "
+              "[default: 8]")  # fmt: skip
+@click.option("--steps", type=int, help="Number of training steps of every run.  [default: the task's]")
 @click.option("--out", default="aria-bench", show_default=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Folder of the results; finished runs in it are not repeated, so a killed comparison continues.")
-@click.option("--json", "to", metavar="FILE",
-              help="Also write the result as JSON to FILE, or with - print it instead of the table.")
-@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
-              help="Draw learning curves, and frequent against rare conditions, to a PNG, SVG or PDF file.")
-@click.option("--quick", is_flag=True, help="Use a smaller task, 800 steps and 3 seeds, except where given otherwise.")
-@click.option("--quiet", is_flag=True, help="Show no progress bars.")
+              help="Folder for runs and results. Finished runs are not computed again, and a killed comparison "
+              "continues.")  # fmt: skip
+@click.option("--json", "to", metavar="FILE", help="File for a copy of the result as JSON, or - to print it instead of "
+              "the table.")  # fmt: skip
+@click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="PNG, SVG or PDF file for the learning "
+              "curves and a plot of frequent against rare conditions.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Use a smaller task, at most 800 steps and 3 seeds, except where you set "
+              "them.")  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
             plot: Path | None, baseline: str, jobs: int, quiet: bool, **settings: Any) -> None:  # fmt: skip
-    """Compare allocation methods: every arm distils the same task, from the same weights and with the same seeds.
+    """Compare ways to allocate training effort. Every arm distils the same teachers, starting from the same weights and
+    with the same seeds.
 
-    Prints the generation gap of each arm relative to random conditioning (rc) with the same seed (%), by group of
+    Prints by how many percent each arm changes the generation gap relative to random conditioning (rc), by group of
     conditions, and writes DIR/report.html and DIR/results.json.
     """
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise Refusal(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
     with refusals(out):
-        _writable(out, to, plot)
-        comparison = _comparison(spec, seeds, steps, quick, **settings)
-        _known("--baseline", baseline, [arm.name for arm in comparison.arms])
-        shown = silent if quiet else bar
-        result = _compare(comparison, out, _typed(click.get_current_context()), jobs, baseline, shown)
-        from aria import files
+        _check_writable(out, to, plot)
+        experiment = _experiment(spec, seeds, steps, quick, **settings)
+        _check_known("--baseline", baseline, [arm.name for arm in experiment.arms])
+        result = _compare(
+            experiment, out, _command_line(click.get_current_context()), jobs, baseline, silent if quiet else bar
+        )
         from aria.bench import figures, table
 
         if to not in (None, "-"):
@@ -93,98 +97,94 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     click.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
 
 
-def _comparison(
+def _experiment(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
-) -> Comparison | Queue:  # fmt: skip
-    """The experiment that the options describe: runs in memory, many at once, or runs of the engine one by one."""
-    from aria.bench import device as devices
-    from aria.bench.arms import SETTINGS
-    from aria.bench.compare import Comparison
-    from aria.bench.queue import Queue
-    from aria.bench.stacked import Recipe
-    from aria.tasks import presets
-    from aria.tasks.on_disk import OnDisk
-
-    _known("--setting", setting, list(SETTINGS))
+) -> Experiment:  # fmt: skip
+    """The experiment that the options describe."""
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
+    numbers = _seeds(seeds or (QUICK_SEEDS if quick else SEEDS))
+    from aria.bench import device as devices
+    from aria.bench.arms import SETTINGS
+    from aria.bench.experiment import Experiment
+    from aria.bench.running import runner_of
+    from aria.tasks import presets
+
+    _check_known("--setting", setting, list(SETTINGS))
     where = devices.chosen(device)
     task = presets.QUICK if quick and spec is None else presets.task(spec or "default")
-    chosen = _arms("rc" if no_standard else standard, variants, exact=not isinstance(task, OnDisk))
-    shared = chosen, _seeds(seeds or (QUICK_SEEDS if quick else SEEDS)), SETTINGS[setting]
-    if isinstance(task, OnDisk):
-        if lookahead:
-            raise ValueError("--lookahead is for tasks in memory, whose runs are trained side by side")
-        length = steps if steps is not None else presets.QUICK.steps if quick else None
-        return Queue(task, *shared, {} if length is None else {"max_train_steps": length}, device=where)
-    length = steps if steps is not None else min(task.steps, presets.QUICK.steps) if quick else task.steps
-    return Comparison(task, *shared, replace(Recipe(), steps=length), lookahead=lookahead, device=where)
+    experiment = Experiment(
+        task,
+        _arms("rc" if no_standard else standard, variants, exact=task.exact),
+        numbers,
+        SETTINGS[setting],
+        steps=steps,
+        lookahead=lookahead,
+        device=where,
+    )
+    length = runner_of(experiment).steps
+    return replace(experiment, steps=min(length, presets.QUICK.steps)) if quick and steps is None else experiment
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
-    """The chosen standard arms in their usual order, with rc, and then the user's; by default the oracle is one of them
-    only if the task computes discrepancies exactly."""
+    """The chosen standard arms in their own order, always with rc, then the user's. The oracle is a standard arm only
+    where discrepancies can be computed exactly."""
     from aria.bench import arms
-    from aria.bench.table import BASELINE, ORACLE
+    from aria.bench.table import BASELINE
 
-    known = [arm.name for arm in arms.STANDARD if exact or arm.name != ORACLE]
+    known = [arm.name for arm in arms.STANDARD if exact or arm.name != arms.ORACLE]
     wanted = known if standard is None else [name.strip() for name in standard.split(",")]
     for name in wanted:
-        _known("standard arm", name, known)
+        _check_known("standard arm", name, known)
     chosen = [arm for arm in arms.STANDARD if arm.name in (*wanted, BASELINE)]
     return [*chosen, *map(arms.arm, variants)]
 
 
 def _seeds(text: str) -> range:
-    """The seeds that ``8`` (0 to 7) or ``2-5`` means."""
-    match = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
+    """Seeds 0 to N-1 for ``N``, or A to B for ``A-B``."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     seeds = range(0)
-    if match is not None:
-        seeds = range(int(match[1])) if match[2] is None else range(int(match[1]), int(match[2]) + 1)
+    if found is not None:
+        seeds = range(int(found[1])) if found[2] is None else range(int(found[1]), int(found[2]) + 1)
     if not seeds:
         raise ValueError(f"--seeds must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
     return seeds
 
 
-def _known(what: str, name: str, known: list[str]) -> None:
-    """Refuse an unknown name, with a hint."""
+def _check_known(what: str, name: str, known: list[str]) -> None:
+    """Refuse an unknown name, and suggest the closest known one."""
     if name not in known:
         raise ValueError(f"unknown {what} {name!r}{checks.hint(name, known)}; there are: {', '.join(known)}")
 
 
-def _compare(
-    comparison: Comparison | Queue, out: Path, typed: str, jobs: int, baseline: str, shown: Bar
-) -> dict[str, Any]:
-    """Run what is missing, then write the result and the report."""
-    from aria import files
+def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline: str, shown: Bar) -> dict[str, Any]:
+    """Run what is missing, then write the result and its page."""
     from aria.bench import report, result
 
     out.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    records = _run(comparison, out / "cells", jobs, shown)
+    records = _run(experiment, out / "cells", jobs, shown)
     seconds = time.monotonic() - started
-    collected = result.collect(comparison, records, command=typed, seconds=seconds, baseline=baseline)
-    files.write_text(out / "results.json", json.dumps(collected, indent=1) + "\n")
-    files.write_text(out / "report.html", report.page(collected))
-    return collected
+    found = result.collect(experiment, records, command=typed, seconds=seconds, baseline=baseline)
+    files.write_text(out / "results.json", json.dumps(found, indent=1) + "\n")
+    files.write_text(out / "report.html", report.page(found))
+    return found
 
 
-def _run(comparison: Comparison | Queue, folder: Path, jobs: int, shown: Bar) -> list[Record]:
-    """Run all cells: tasks in memory as stacked models, tasks on disk by the engine."""
-    from aria.bench.queue import CellFailed, Queue
+def _run(experiment: Experiment, folder: Path, jobs: int, shown: Bar) -> list[Record]:
+    """The records of all runs; a run that failed is one line."""
+    from aria.bench import running
+    from aria.bench.process_runner import CellFailed
 
-    if isinstance(comparison, Queue):
-        try:
-            return comparison.run(folder, jobs=jobs, bar=shown)
-        except CellFailed as error:
-            raise click.ClickException(str(error)) from error
-    with shown("steps") as progress:
-        return comparison.run(folder, progress=progress)
+    try:
+        return running.run_experiment(experiment, folder, jobs=jobs, bar=shown)
+    except CellFailed as error:
+        raise click.ClickException(str(error)) from error
 
 
-def _writable(out: Path, to: str | None, plot: Path | None) -> None:
-    """Refuse output that cannot be written, before anything is trained."""
+def _check_writable(out: Path, to: str | None, plot: Path | None) -> None:
+    """Refuse, before any training, files that cannot be written."""
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out must be a folder, {out} is a file")
     if plot is not None and plot.suffix.lower() not in options.FIGURES:
@@ -193,7 +193,7 @@ def _writable(out: Path, to: str | None, plot: Path | None) -> None:
         files.check_writable(path)
 
 
-def _typed(context: click.Context) -> str:
+def _command_line(context: click.Context) -> str:
     """The command as it was typed, quoted for a shell."""
     words = ["aria", "bench"]
     for parameter in context.command.params:

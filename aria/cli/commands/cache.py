@@ -40,7 +40,8 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
     """Encode prompts, generate or encode images, and store both for `aria distill`.
 
     C/conditions has one row for each distinct prompt, C/latents the images, and C/cache.json records what the cache was
-    made from. Run the same command again after an interruption: it continues where it stopped.
+    made from. Run the same command again after an interruption, or after the prompts file changed: only what is missing
+    is computed.
     """
     with refusals(output):
         local.check_pipeline(teacher)
@@ -81,12 +82,12 @@ def _table(output: Path, record: dict[str, Any]) -> str:
     if conditions["unused"]:
         lines.append(f"{conditions['unused']} rows of removed prompts stay on the disk; a new folder is without them")
     if prompts["left_out"]:
-        lines.append(f"columns left out, since they hold more than labels: {', '.join(prompts['left_out'])}")
+        lines.append(f"columns left out, because they hold more than labels: {', '.join(prompts['left_out'])}")
     return "\n".join([*lines, f"written to {output}"])
 
 
 def _size(count: float) -> str:
-    """Bytes in people's units.
+    """A number of bytes, readable.
 
     >>> _size(118_272), _size(5)
     ('118.3 kB', '5 B')

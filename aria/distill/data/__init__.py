@@ -1,4 +1,4 @@
-"""Conditions, encoded once: a store on the disk, and serving from where it is read fastest."""
+"""Prompts and images, encoded once: stores on disk, and serving them from where they are read fastest."""
 
 from aria.distill.data.conditions import Conditions
 from aria.distill.data.encode import build_conditions

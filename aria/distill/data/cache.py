@@ -1,4 +1,4 @@
-"""Everything a run reads from its teacher again and again, computed once: encoded prompts and latents."""
+"""The cache of a run: prompts encoded by its teacher, and latents of images, computed once."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 RECORD = "cache.json"
 TEXTS_PER_IMAGE = 8
-"""How many texts are encoded in the place of one image: an encoder is that much lighter than a denoiser, and more."""
+"""Texts in a batch for each image in a batch of images: an encoder needs at least that much less memory a sample."""
 
 
 def fill(
@@ -52,13 +52,16 @@ def fill(
     batch_size: int = 16,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Encode the prompts, sample or encode images, and return what the folder holds. What is there already is kept."""
+    """Encode the prompts, sample or encode images, and return what the folder holds.
+
+    What is there already is kept, and follows the prompts file when that changes.
+    """
     checks.non_negative("guidance_scale", guidance)
     given = read_prompts(prompts, column=column)
     images = [] if data is None else read_images(data, column=column)
     pool, captions = given.joined([image.caption for image in images])
     denoiser = of(pipeline)
-    denoiser.latent_shape(pipeline, resolution)  # a resolution that cannot be is refused before the work begins
+    denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
     pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
     common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
     sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
@@ -103,18 +106,19 @@ def fill(
 
 
 def kept(folder: Path, *, seed: int) -> dict[str, Any]:
-    """Type and seed of a cache that is there, so that runs with seeds of their own can share it; else the run's."""
+    """The type and seed that an existing cache was made with, so that runs with other seeds can share it; without a
+    cache, the run's seed."""
     path = folder / RECORD
     if not path.is_file():
         return {"seed": seed}
     record = read_json(path)
     try:
-        told = {name: record["settings"][name] for name in ("dtype", "seed")}
+        settings = {name: record["settings"][name] for name in ("dtype", "seed")}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of a cache: {error!r}") from None
-    checks.one_of(f"{path}: dtype", told["dtype"], tuple(DTYPES))
-    checks.whole(f"{path}: seed", told["seed"], least=0)
-    return told
+        raise ValueError(f"{path} is not the record of a cache: {error!r}") from None
+    checks.one_of(f"{path}: dtype", settings["dtype"], tuple(DTYPES))
+    checks.whole(f"{path}: seed", settings["seed"], least=0)
+    return settings
 
 
 def held(output: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The cached conditions: what a training loop asks for."""
+"""The cached conditions, as a training loop reads them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Conditions:
     """The conditions in a folder that :func:`build_conditions` wrote; condition i is prompt i.
 
     Equal prompts share a row. With ``pipeline``, a folder made with another encoder is refused by what differs.
-    Where the rows are kept is :class:`Table`'s choice, or yours with ``residency``.
+    Where the rows are kept is chosen by :class:`Table`, or given by ``residency``.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class Conditions:
         return self.table.gather(index)
 
     def prefetch(self, index: Tensor) -> Pending:
-        """The same, on its way: ``prefetch(index).result()``."""
+        """The same, read in the background: ``prefetch(index).result()``."""
         return self.table.prefetch(index)
 
     def null(self, n: int) -> Condition:
-        """The null condition ``n`` times, without copies, exactly as the pipeline guides with it."""
+        """The null condition ``n`` times, without copies, exactly as the pipeline uses it for guidance."""
         return {name: x.expand(n, *x.shape[1:]) for name, x in self._null.items()}
 
     def used(self) -> int:
@@ -100,7 +100,7 @@ class Conditions:
         return self.prompts.pool(Features(self.store, self._row))
 
     def close(self) -> None:
-        """End background reading."""
+        """Stop reading in the background."""
         self.table.close()
 
 

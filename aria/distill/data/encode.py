@@ -19,7 +19,7 @@ from aria.distill.data.tensor_files import write_tensors
 from aria.distill.models.denoisers import Denoiser
 
 Progress = Callable[[int, int], None]
-"""Called with how many rows are done, and of how many."""
+"""Called with the number of rows that are done and with their total."""
 PROMPTS, NULL = "prompts.safetensors", "null.safetensors"
 FORMAT = 2
 """Of what the rows of a cache hold; since 2 each is stored with the hash of its text."""

@@ -12,7 +12,7 @@ from torch import nn
 
 VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
 SAMPLED = 16
-"""Values looked at in each weight."""
+"""Values that are hashed of each weight."""
 
 
 def encoders(pipeline: Any, dtype: torch.dtype) -> dict[str, str | int | None]:
@@ -63,7 +63,7 @@ def weights(module: nn.Module, dtype: torch.dtype) -> str:
 
 
 def _config(part: Any) -> str:
-    """A digest of what a configuration says beyond the defaults, which grow from version to version."""
+    """A digest of the settings that differ from the defaults, since versions add settings with defaults."""
     if hasattr(part.config, "to_diff_dict"):
         config = part.config.to_diff_dict()
     else:
@@ -78,7 +78,7 @@ def _text(value: Any) -> str:
 
 
 def _tokenizer(tokenizer: Any) -> str:
-    """A digest of vocabulary, merges and rules, without the padding that the last call left behind."""
+    """A digest of vocabulary, merges and rules, without the padding and truncation that the last call left set."""
     if getattr(tokenizer, "is_fast", False):
         rules = json.loads(tokenizer.backend_tokenizer.to_str())
         rules.pop("padding", None), rules.pop("truncation", None)

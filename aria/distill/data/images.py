@@ -11,7 +11,7 @@ from torch import Tensor
 from aria.distill.data.prompt_files import NAMES, json_object, lines, spelled
 
 METADATA = "metadata.jsonl"
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class Image(NamedTuple):
@@ -33,12 +33,12 @@ def read_images(folder: str | Path, *, column: str | None = None) -> list[Image]
     metadata = folder / METADATA
     found = _listed(metadata, column) if metadata.is_file() else _beside(folder)
     if not found:
-        raise ValueError(f"{folder} holds no image ending in {', '.join(sorted(ENDINGS))}")
+        raise ValueError(f"{folder} holds no image ending in {', '.join(sorted(SUFFIXES))}")
     return sorted(found)
 
 
 def _listed(metadata: Path, column: str | None) -> list[Image]:
-    """The images that a metadata file names."""
+    """The images that a metadata file lists."""
     found = []
     for number, line in lines(metadata):
         if not line.strip():
@@ -49,8 +49,8 @@ def _listed(metadata: Path, column: str | None) -> list[Image]:
         names = [column] if column is not None else [name for name in NAMES if name in row]
         caption = spelled(names[0], row.get(names[0])) if names else None
         if not isinstance(caption, str):
-            asked, have = column or ", ".join(NAMES), ", ".join(sorted(row))
-            raise ValueError(f"{metadata}, line {number}: no caption in {asked}; there are: {have}")
+            wanted, have = column or ", ".join(NAMES), ", ".join(sorted(row))
+            raise ValueError(f"{metadata}, line {number}: no caption in {wanted}; there are: {have}")
         path = metadata.parent / row["file_name"]
         if not path.is_file():
             raise ValueError(f"{metadata}, line {number}: there is no image {path}")
@@ -62,7 +62,7 @@ def _beside(folder: Path) -> list[Image]:
     """The images with a .txt file beside each."""
     found = []
     for path in folder.rglob("*"):
-        if path.suffix.lower() in ENDINGS:
+        if path.suffix.lower() in SUFFIXES:
             text = path.with_suffix(".txt")
             if not text.is_file():
                 raise ValueError(f"{path} has no caption: neither {folder / METADATA} nor {text} exists")

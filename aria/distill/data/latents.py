@@ -133,12 +133,12 @@ def withdraw(folder: Path) -> None:
 
 
 def generator(seed: int, row: int) -> torch.Generator:
-    """The random numbers of one row, the same on every machine and in every batch."""
+    """The random generator of one row, the same on every machine and in every batch."""
     return torch.Generator().manual_seed(step_seed(seed, row))
 
 
 def _scaling(pipeline: Any, shape: Sequence[int], dtype: torch.dtype) -> dict[str, Any]:
-    """What a reader must know of latents: their size, and that both factors are applied."""
+    """What latents must share with the denoiser that reads them: their size, and that both factors are applied."""
     size = "x".join(map(str, shape))
     parts = {"cache format": FORMAT, "scaled": "yes", "size": size, "dtype": str(dtype).removeprefix("torch.")}
     return fingerprint.vae(pipeline) | parts
@@ -204,8 +204,8 @@ def _save_served(folder: Path, row: Tensor, condition: Tensor) -> None:
 class Latents:
     """Latents and the conditions they show: the samples, the images, or both that a folder holds.
 
-    With ``pipeline``, latents of another size or scaling are refused by name. Where the latents are kept meanwhile is
-    :class:`Table`'s choice, or yours with ``residency``.
+    With ``pipeline``, latents of another size or scaling are refused by name. Where the latents are kept is
+    chosen by :class:`Table`, or given by ``residency``.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class Latents:
         return found["x0"], found["condition"]
 
     def prefetch(self, rows: Tensor) -> Pending:
-        """The same on its way, as ``x0`` and ``condition`` by name."""
+        """The same, read in the background, as ``x0`` and ``condition`` by name."""
         return self.table.prefetch(rows)
 
     def conditions(self) -> Tensor:
@@ -266,7 +266,7 @@ class Latents:
         return self._condition
 
     def close(self) -> None:
-        """End background reading."""
+        """Stop reading in the background."""
         self.table.close()
 
 

@@ -21,7 +21,7 @@ Row = dict[str, Any]
 LABEL = "label"
 """The column of a class-conditional teacher's classes, by number or by name."""
 NAMES = ("text", "prompt", "caption", LABEL)
-"""Columns that hold the prompts where no column is asked for; the first that exists is taken."""
+"""Columns that hold the prompts where none is given by name; the first that exists is taken."""
 WEIGHT = "weight"
 """The column that becomes the pool's weights."""
 
@@ -52,12 +52,12 @@ def read_prompts(path: str | Path, *, column: str | None = None) -> Prompts:
     return _collect(path, READERS[ending](path), column)
 
 
-def _collect(path: Path, rows: Iterator[tuple[str, Row]], asked: str | None) -> Prompts:
+def _collect(path: Path, rows: Iterator[tuple[str, Row]], wanted: str | None) -> Prompts:
     """Sort the values of ``rows``, each with the place it comes from, into columns."""
     first = next(rows, None)
     if first is None:
         raise ValueError(f"{path}: it holds no prompt")
-    column = _column(path, list(first[1]), asked)
+    column = _column(path, list(first[1]), wanted)
     weighted = WEIGHT in first[1] and column != WEIGHT
     data, ends, weights, skipped = bytearray(), array("q"), array("d"), 0
     columns: dict[str, Growing] = {}
@@ -84,16 +84,16 @@ def _collect(path: Path, rows: Iterator[tuple[str, Row]], asked: str | None) -> 
     return Prompts(texts, kept, weight, skipped, left_out)
 
 
-def _column(path: Path, have: list[str], asked: str | None) -> str:
-    """The column of the prompts: the one asked for, else the first of NAMES, else the only one."""
+def _column(path: Path, have: list[str], wanted: str | None) -> str:
+    """The column of the prompts: the one given by name, else the first of NAMES, else the only one."""
     exist = ", ".join(sorted(have)) or "none"
-    if asked is not None:
-        if asked not in have:
-            raise ValueError(f"{path}: there is no column {asked!r}; there are: {exist}")
-        return asked
+    if wanted is not None:
+        if wanted not in have:
+            raise ValueError(f"{path}: there is no column {wanted!r}; there are: {exist}")
+        return wanted
     found = [name for name in NAMES if name in have] or (have if len(have) == 1 else [])
     if not found:
-        raise ValueError(f"{path}: no column is called {', '.join(NAMES)}: say which holds the prompts, of: {exist}")
+        raise ValueError(f"{path}: no column is called {', '.join(NAMES)}: name the one of the prompts, of: {exist}")
     return found[0]
 
 

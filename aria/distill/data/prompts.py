@@ -1,4 +1,4 @@
-"""Prompts and what is known about each, held without one Python object per prompt."""
+"""Prompts with their columns and weights, held without one Python object per prompt."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from aria.pool import Pool
 
 CHUNK = 65536
-"""Texts whose places are held as Python numbers at a time."""
+"""Texts whose offsets are held as Python numbers at a time."""
 SCALARS = (str, int, float, bool, type(None))
 
 
@@ -148,7 +148,7 @@ class Prompts:
 
     texts: Texts
     columns: Mapping[str, Column] = field(default_factory=dict)
-    """What else the source says of each prompt, by name."""
+    """The other columns of the source, by name."""
     weight: Tensor | None = None
     """(N,) float64 share of each prompt in the target distribution, at any scale."""
     skipped: int = 0

@@ -1,8 +1,8 @@
 """Rows of named tensors in a folder: written in shards, resumed after a kill, mapped into memory.
 
-A store is ``shard-00000.safetensors``, … and an ``index.json`` that says which shards count. A shard is written under
-another name and renamed; the index is replaced afterwards. So whatever happens between two instructions, the index
-speaks only of shards that are whole.
+A store is ``shard-00000.safetensors``, … and an ``index.json`` that lists the shards that count. A shard is written
+under another name and renamed; the index is replaced afterwards. So at whatever moment a process is killed, the index
+lists only complete shards.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def refuse_other(folder: Path, made_with: Fingerprint, expected: Fingerprint) ->
 
 
 class Writer:
-    """Appends rows to a store until it holds ``total``; :attr:`rows` are safely in it.
+    """Appends rows to a store until it holds ``total``; :attr:`rows` are on disk.
 
     A writer that was killed is resumed by another with the same fingerprint: it goes on after the last whole shard.
 
@@ -98,12 +98,12 @@ class Writer:
 
     @property
     def rows(self) -> int:
-        """Rows that a killed writer would find again."""
+        """Rows that are safely on disk."""
         return int(self._index["rows"])
 
     @property
     def pending(self) -> int:
-        """Rows appended and not yet safe."""
+        """Rows appended and not yet on disk."""
         return sum(_rows(chunk) for chunk in self._pending)
 
     def append(self, tensors: Mapping[str, Tensor]) -> None:
@@ -140,7 +140,7 @@ class Writer:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Write the rest: appended rows are good whatever happened afterwards, unless it was the disk that failed."""
+        """Write the rest: appended rows are valid whatever happened afterwards, unless the disk failed."""
         try:
             if kind is None or not issubclass(kind, OSError):
                 self.flush()
@@ -149,7 +149,7 @@ class Writer:
 
 
 class Store:
-    """Reads rows of a finished store; only the rows asked for are read from the disk."""
+    """Reads rows of a finished store; only the requested rows are read from disk."""
 
     def __init__(self, folder: str | Path, fingerprint: Fingerprint | None = None) -> None:
         self.folder = Path(folder)
@@ -183,7 +183,7 @@ class Store:
         found = {name: (x.dtype, tuple(x.shape)) for name, x in tensors.items()}
         expected = {name: (dtype, (shard["rows"], *shape)) for name, (dtype, shape) in self.names.items()}
         if found != expected:
-            raise ValueError(f"{self.folder / shard['file']} holds {found}, the index says {expected}")
+            raise ValueError(f"{self.folder / shard['file']} holds {found}, the index lists {expected}")
         return tensors
 
     def __len__(self) -> int:
@@ -239,13 +239,13 @@ def _rows(chunk: Mapping[str, Tensor]) -> int:
 
 
 def _read_index(folder: Path) -> dict[str, Any]:
-    """The index of a store, checked against the files it speaks of."""
+    """The index of a store, checked against the files it lists."""
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder} is no tensor store: it has no {INDEX}")
     index = read_json(folder / INDEX)
     if index.get("format") != FORMAT or index.get("version") != VERSION:
         found = f"{index.get('format')!r} version {index.get('version')!r}"
-        raise ValueError(f"{folder} is no tensor store of this version: {INDEX} says {found}, not {FORMAT!r} {VERSION}")
+        raise ValueError(f"{folder} is no tensor store of this version: {INDEX} has {found}, not {FORMAT!r} {VERSION}")
     try:
         for shard in index["shards"]:
             path = folder / shard["file"]
@@ -267,7 +267,7 @@ def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtyp
     try:
         return {name: (DTYPES[entry["dtype"]], tuple(entry["shape"])) for name, entry in index["names"].items()}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / INDEX} is damaged: {error!r} in what it says of tensors") from None
+        raise ValueError(f"{folder / INDEX} is damaged: {error!r} in its entries of tensors") from None
 
 
 def _locked(folder: Path) -> Lock:

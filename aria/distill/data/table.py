@@ -16,7 +16,7 @@ from aria.distill.data.store import Store
 Rows = dict[str, Tensor]
 RESIDENCIES = ("device", "pinned", "disk")
 DEVICE_BUDGET = 1 << 30
-"""Bytes of device memory a table takes where nothing else is said."""
+"""Bytes of device memory that a table takes by default."""
 
 
 def half_of_memory() -> int:
@@ -25,7 +25,7 @@ def half_of_memory() -> int:
 
 
 class Pending:
-    """Rows on their way; :meth:`result` waits for them, on CUDA only the current stream does."""
+    """Rows that are being read; :meth:`result` waits for them. On CUDA only the current stream waits."""
 
     def __init__(self, future: Future[tuple[Rows, Any]]) -> None:
         self._future = future
@@ -121,7 +121,7 @@ class Table:
     def gather(self, index: Tensor) -> Rows:
         """The tensors (B, …) of entries ``index`` (B,) on the device.
 
-        Of a table on the device it is one lookup per name that waits for nothing, given ``index`` on the device.
+        For a table on the device this is one lookup per name without a sync, if ``index`` is on the device too.
         """
         self._within(index)
         if self.residency == "device":
@@ -129,9 +129,9 @@ class Table:
         return {name: x.to(self.device, non_blocking=True) for name, x in self._read(index.cpu()).items()}
 
     def prefetch(self, index: Tensor) -> Pending:
-        """The same entries on their way: read in a background thread and copied on a stream of its own.
+        """The same entries, read in a background thread and copied on a stream of its own.
 
-        An ``index`` on a device is waited for in the background, too.
+        The thread also waits for an ``index`` that is on a device.
         """
         self._within(index)
         if self.residency == "device":
@@ -147,7 +147,7 @@ class Table:
         self._reader.shutdown(cancel_futures=True)
 
     def _within(self, index: Tensor) -> None:
-        """Refuse an entry that does not exist; on a device that would mean to wait."""
+        """Refuse an entry that does not exist; an ``index`` on a device is not checked, which would be a sync."""
         if index.device.type == "cpu":
             outside = index[(index < 0) | (index >= len(self))]
             if len(outside):
@@ -175,11 +175,11 @@ class Table:
         out = torch.empty((len(index), *x.shape[1:]), dtype=x.dtype, pin_memory=self._cuda)
         return torch.index_select(x, 0, index, out=out)
 
-    def _fetch(self, index: Tensor, known: torch.cuda.Event) -> tuple[Rows, Any]:
+    def _fetch(self, index: Tensor, indexed: torch.cuda.Event) -> tuple[Rows, Any]:
         """In the background: entries on the device, and the event after which they are there."""
         with torch.cuda.stream(self._stream):
             if index.is_cuda:
-                self._stream.wait_event(known)
+                self._stream.wait_event(indexed)
                 index.record_stream(self._stream)
             moved = {name: x.to(self.device, non_blocking=True) for name, x in self._read(index.cpu()).items()}
             return moved, self._stream.record_event()

@@ -78,7 +78,7 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             raise ValueError(f"{path}: no safetensors file: its header cannot be read: {error}") from None
         ends = max((end for *_, end in entries.values()), default=0)
         if size != 8 + length + ends:
-            raise ValueError(f"{path}: torn: it has {size} bytes, its header speaks of {8 + length + ends}")
+            raise ValueError(f"{path}: torn: it has {size} bytes, its header says {8 + length + ends}")
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     return {
         name: torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=8 + length + begin).view(shape)

@@ -1,4 +1,4 @@
-"""The words that tell one group of texts from all of them."""
+"""The words that distinguish one group of texts from all of them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whether a model that is no folder is on the Hugging Face Hub, answered by one short request.
+"""Whether a model that is no folder is on the Hugging Face Hub, found out by one short request.
 
-Left to themselves, diffusers and huggingface_hub try an unreachable hub several times over.
+Without it diffusers and huggingface_hub retry an unreachable hub several times.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ velocity :math:`v = \alpha_t\epsilon - \sigma_t x_0` (T. Salimans, J. Ho, "Progr
 diffusion models", ICLR 2022), the image :math:`x_0`, or the flow :math:`\epsilon - x_0`. Each determines the others.
 
 Timesteps are the numbers :math:`0 \dots T-1` of the levels, the least noise first. In a schedule with
-``alphas_cumprod`` they are also what the model is told, and :math:`\alpha_t^2 + \sigma_t^2 = 1`. In flow matching
-:math:`\alpha = 1 - \sigma`, and a model is told :math:`T\sigma`. There the levels are the ``T`` that diffusers'
+``alphas_cumprod`` they are also the model's input, and :math:`\alpha_t^2 + \sigma_t^2 = 1`. In flow matching
+:math:`\alpha = 1 - \sigma`, and the model's input is :math:`T\sigma`. There the levels are the ``T`` that diffusers'
 scheduler begins with, shifted as its configuration says:
 
 .. math:: \sigma_i = \frac{s\,u_i}{1 + (s - 1)u_i}, \qquad u_i = \frac{i + 1}{T}
@@ -28,7 +28,7 @@ from aria import checks
 from aria.distill.settings.choices import PREDICTIONS
 
 STEEPEST = 100.0
-"""Where σ/α is larger, an error of the predicted noise is an error of the image so many times as large."""
+"""The largest σ/α at which a noise prediction is used: an error in the noise is that many times larger in the image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class NoiseSchedule:
     sigma: Tensor
     """(T,) share of the noise."""
     time: Tensor | None = None
-    """(T,) what a model is told of each level; None where it is told the timestep itself."""
+    """(T,) the model's time input at each level; None where that is the timestep itself."""
 
     @classmethod
     def of(cls, scheduler: Any) -> NoiseSchedule:
@@ -98,7 +98,7 @@ class NoiseSchedule:
         return alpha * clean + sigma * noise
 
     def telling(self) -> Tensor:
-        """(n,) the timesteps at which an answer says something of the image, σ/α at most :data:`STEEPEST`.
+        """(n,) the timesteps at which an output determines the image, σ/α at most :data:`STEEPEST`.
 
         >>> NoiseSchedule(torch.tensor([1.0, 0.6, 0.0]), torch.tensor([0.0, 0.8, 1.0])).telling()
         tensor([0, 1])
@@ -110,7 +110,7 @@ class NoiseSchedule:
         return (self.alpha[timestep] / self.sigma[timestep]) ** 2
 
     def target(self, prediction: str, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) what a perfect denoiser of this ``prediction`` type would answer."""
+        """(B, …) what a perfect denoiser of this ``prediction`` type would return."""
         checks.one_of("prediction", prediction, PREDICTIONS)
         alpha, sigma = self.levels(timestep, clean)
         if prediction == "epsilon":
@@ -120,7 +120,7 @@ class NoiseSchedule:
         return alpha * noise - sigma * clean if prediction == "v_prediction" else noise - clean
 
     def clean(self, output: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) the image x₀ an ``output`` speaks of; by noise predictions it cannot be told where α = 0."""
+        """(B, …) the image x₀ that an ``output`` implies; undefined for noise predictions where α = 0."""
         checks.one_of("prediction", prediction, PREDICTIONS)
         alpha, sigma = self.levels(timestep, noisy)
         if prediction == "sample":
@@ -132,7 +132,7 @@ class NoiseSchedule:
         return (noisy - sigma * output) / (alpha + sigma)
 
     def noise(self, output: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) the noise ε an ``output`` speaks of; by images it cannot be told where σ = 0."""
+        """(B, …) the noise ε that an ``output`` implies; undefined for image predictions where σ = 0."""
         checks.one_of("prediction", prediction, PREDICTIONS)
         alpha, sigma = self.levels(timestep, noisy)
         if prediction == "epsilon":
@@ -144,7 +144,7 @@ class NoiseSchedule:
         return (noisy + alpha * output) / (alpha + sigma)
 
     def convert(self, output: Tensor, given: str, wanted: str, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) the same belief said as another ``prediction`` type."""
+        """(B, …) an ``output`` of the type ``given``, converted to the type ``wanted``."""
         if given == wanted:
             checks.one_of("prediction", given, PREDICTIONS)
             return output
@@ -160,9 +160,9 @@ class NoiseSchedule:
         return 1.0 if self.time is None else alpha**2 + sigma**2
 
     def check_conversion(self, given: str, wanted: str) -> None:
-        """Refuse a conversion that some timestep makes impossible: without a share of the image a noise prediction says
-        nothing about it, without noise an image says nothing about the noise. Schedulers of flow matching take flows
-        alone, so a student whose teacher predicts flows must predict them as well."""
+        """Refuse a conversion that some timestep makes impossible: without a share of the image a noise prediction does
+        not determine it, and without noise an image does not determine the noise. Schedulers of flow matching take only
+        flows, so a student whose teacher predicts flows must predict them as well."""
         if self.time is not None and given != wanted:
             raise ValueError(f"{given} cannot be read as {wanted}: a pipeline that matches flows takes nothing else")
         for prediction, level, what in (("epsilon", self.alpha, "image"), ("sample", self.sigma, "noise")):
@@ -172,7 +172,7 @@ class NoiseSchedule:
 
 
 class Timed:
-    """Asks models that are told something else than the timestep's number: what ``time`` (T,) has for it."""
+    """Calls models whose time input is not the timestep's number but its entry in ``time`` (T,)."""
 
     def __init__(self, ask: Any, time: Tensor) -> None:
         self.ask, self.time = ask, time

@@ -35,7 +35,7 @@ def taps(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
 
 def find(model: nn.Module, name: str) -> nn.Module:
-    """A submodule by its dotted name; a wrong one is answered by the nearest that exists."""
+    """A submodule by its dotted name; the error for a wrong one suggests the nearest that exists."""
     with suppress(AttributeError):
         if name:
             return model.get_submodule(name)
@@ -47,7 +47,7 @@ def find(model: nn.Module, name: str) -> nn.Module:
 
 def _record(seen: dict[str, Tensor], name: str) -> Any:
     def hook(module: nn.Module, args: Any, output: Any) -> None:
-        first = output[0] if isinstance(output, tuple) else output  # a stage answers (hidden, skip connections)
+        first = output[0] if isinstance(output, tuple) else output  # a stage returns (hidden, skip connections)
         seen[name] = first if isinstance(first, Tensor) else first.sample
 
     return hook

@@ -17,26 +17,26 @@ Pairs = Sequence[tuple[str, str]]
 
 
 class Answer(NamedTuple):
-    """What a model said."""
+    """The output of a model and the features inside it."""
 
     output: Tensor
     """(B, …) the denoiser's output, in the teacher's prediction type."""
     features: tuple[Tensor, ...]
-    """(B, …) each, what was tapped; the student's projected to the teacher's widths."""
+    """(B, …) each, the outputs of the compared layers; the student's projected to the teacher's widths."""
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What both models were shown."""
+    """The inputs of both models."""
 
     clean: Tensor
     """(B, …) latents without noise."""
     noise: Tensor
     """(B, …) the noise."""
     noisy: Tensor
-    """(B, …) their mixture."""
+    """(B, …) the noised latents, which the models take."""
     timestep: Tensor
-    """(B,) how noisy."""
+    """(B,) the noise levels."""
     matched: Tensor
     """(B,) whether the condition is the latent's own."""
     schedule: NoiseSchedule
@@ -55,9 +55,9 @@ class Objective(ABC):
     by_level: ClassVar[bool] = False
     """Whether the run's weighting by noise level applies to it."""
     matched_only: ClassVar[bool] = False
-    """Whether it is 0 for want of an answer where a latent is shown with another condition than its own."""
+    """Zero for samples whose condition was replaced: there is no ground truth for them."""
     answers_only: ClassVar[bool] = False
-    """Whether it looks at the two outputs alone, whatever the teacher did to come to its own."""
+    """Whether it compares the two outputs only, so that any way of computing the teacher's will do."""
 
     def __post_init__(self) -> None:
         checks.non_negative("weight", self.weight)
@@ -67,7 +67,7 @@ class Objective(ABC):
         return ()
 
     def check_asked_twice(self) -> None:
-        """Refuse a teacher that is guided or halved, unless outputs are all this term looks at."""
+        """Refuse a guided or halved teacher, unless this term compares outputs only."""
         if not self.answers_only:
             name = type(self).__name__.lower()
             raise ValueError(

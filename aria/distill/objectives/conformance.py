@@ -13,7 +13,7 @@ from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.objectives.base import Answer, Objective, Shown
 
 BATCH, LATENT, LAYER = 6, (4, 8, 8), (16, 4, 4)
-"""Samples, the latent of each, and what a layer said of each."""
+"""Samples, the shape of each latent, and that of each layer's feature."""
 STEPS = 1000
 
 Part = TypeVar("Part", Shown, Answer)
@@ -29,15 +29,15 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     if not isinstance(objective, Objective):
         raise AssertionError(f"{objective!r} is no instance of Objective: give an instance, not a class")
     layers = len(objective.pairs([("first", "first"), ("second", "second")]))
-    asked = shown, teacher, student = _example(torch.Generator().manual_seed(seed), layers)
-    before = [part.detach().clone() for part in _tensors(*asked)]
-    loss = objective(*asked)
+    arguments = shown, teacher, student = _example(torch.Generator().manual_seed(seed), layers)
+    before = [part.detach().clone() for part in _tensors(*arguments)]
+    loss = objective(*arguments)
     _require(isinstance(loss, Tensor), objective, f"returned a {type(loss).__name__} instead of a tensor")
     _require(loss.shape == (BATCH,), objective, f"must return one loss per sample, ({BATCH},), got {tuple(loss.shape)}")
     _require(loss.is_floating_point(), objective, f"returned losses of type {loss.dtype}, not floating")
-    _require(bool(loss.isfinite().all()), objective, "returned a loss that is not finite for finite answers")
-    _require(all(map(torch.equal, before, _tensors(*asked))), objective, "changed in place what it was shown")
-    _require(torch.equal(loss, objective(*asked)), objective, "gave two answers to the same question")
+    _require(bool(loss.isfinite().all()), objective, "returned a loss that is not finite for finite outputs")
+    _require(all(map(torch.equal, before, _tensors(*arguments))), objective, "changed its inputs in place")
+    _require(torch.equal(loss, objective(*arguments)), objective, "returned different losses for the same inputs")
     _teaches(objective, student, loss)
     order = torch.arange(BATCH).flip(0)[: BATCH // 2]
 
@@ -47,7 +47,7 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     turned = objective(_map(shown, turn), _map(teacher, turn), _map(student, turn))
     alike = torch.allclose(turned, loss[order], rtol=1e-4, atol=1e-6)
     _require(alike, objective, "gives a sample another loss in another batch, or at another place in it")
-    _honours_device(objective, asked)
+    _honours_device(objective, arguments)
 
 
 def _require(condition: bool, objective: Objective, sentence: str) -> None:
@@ -56,7 +56,7 @@ def _require(condition: bool, objective: Objective, sentence: str) -> None:
 
 
 def _example(random: torch.Generator, layers: int) -> tuple[Shown, Answer, Answer]:
-    """A batch of matched latents and two answers that differ."""
+    """A batch of matched latents and two outputs that differ."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(BATCH, *shape, generator=random)
@@ -83,23 +83,23 @@ def _map(part: Part, change: Callable[[Tensor], Tensor]) -> Part:
 
 
 def _tensors(shown: Shown, *answers: Answer) -> list[Tensor]:
-    said = [tensor for answer in answers for tensor in (answer.output, *answer.features)]
-    return [shown.clean, shown.noise, shown.noisy, shown.timestep, *said]
+    outputs = [tensor for answer in answers for tensor in (answer.output, *answer.features)]
+    return [shown.clean, shown.noise, shown.noisy, shown.timestep, *outputs]
 
 
 def _teaches(objective: Objective, student: Answer, loss: Tensor) -> None:
-    said = [student.output, *student.features]
-    slopes = torch.autograd.grad(loss.sum(), said, allow_unused=True) if loss.requires_grad else ()
+    outputs = [student.output, *student.features]
+    slopes = torch.autograd.grad(loss.sum(), outputs, allow_unused=True) if loss.requires_grad else ()
     learns = any(slope is not None and bool(slope.ne(0).any()) for slope in slopes)
-    _require(learns, objective, "has no gradient with respect to what the student said")
+    _require(learns, objective, "has no gradient with respect to the student's output and features")
 
 
-def _honours_device(objective: Objective, asked: tuple[Shown, Answer, Answer]) -> None:
+def _honours_device(objective: Objective, arguments: tuple[Shown, Answer, Answer]) -> None:
     """On the meta device tensors have no values, so anything that looks at one raises, as it would stall a GPU."""
     def away(tensor: Tensor) -> Tensor:
         return tensor.to("meta")
 
-    shown, teacher, student = asked
+    shown, teacher, student = arguments
     shown = dataclasses.replace(_map(shown, away), schedule=shown.schedule.to("meta"))
     try:
         loss = objective(shown, _map(teacher, away), _map(student, away))

@@ -1,4 +1,4 @@
-"""The student's output should be the teacher's."""
+"""Output distillation: the student's output should match the teacher's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The student should denoise, whatever the teacher says."""
+"""The ordinary denoising loss, without the teacher."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from aria.distill.objectives.base import Answer, Objective, Shown, per_sample
 
 @dataclass(frozen=True)
 class Task(Objective):
-    """The ordinary denoising loss. It counts only where a latent is shown with its own condition: under a replaced one
-    the true noise is no answer to what was asked.
+    """The ordinary denoising loss. It counts only for latents with their own condition: under a replaced one
+    the true noise is not the ground truth.
 
     >>> Task(weight=0.5).weight
     0.5

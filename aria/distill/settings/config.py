@@ -177,7 +177,10 @@ class Conditioning:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Which conditions of the pool are drawn, and how often."""
+    """Which conditions of the pool are drawn, and how often.
+
+    The benchmark's arm ``aria`` has the same defaults; :data:`aria.bench.aria_arm.DIFFERENCES` explains what differs.
+    """
 
     allocator: str = _declare(
         "proportional",

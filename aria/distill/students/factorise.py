@@ -5,12 +5,12 @@ r"""Low-rank layers: a student whose linear layers, and 1×1 convolutions, are p
     \qquad r = \max\Bigl(1, \Bigl\lfloor \rho \frac{mn}{m+n} \Bigr\rfloor\Bigr)
 
 are the first :math:`r` singular directions of :math:`W`, the best approximation of that rank, and both factors train. A
-fraction :math:`\rho` of the layer's weights is left. A plain diffusers configuration cannot say that a layer is a
+fraction :math:`\rho` of the layer's weights is left. A plain diffusers configuration cannot express that a layer is a
 product, so :func:`unfactorise` multiplies the factors before a model is saved: the folder opens anywhere and is as
 large and as slow as before. Its weights keep their rank, though, so :func:`factorise` of the opened model, with the
 same fraction, finds the same products again and makes it small and fast, up to rounding.
 
-The layer ``cond_proj``, by which a model is told a guidance scale, stays as it is: guidance distillation adds it
+The layer ``cond_proj``, which projects the guidance scale, stays as it is: guidance distillation adds it
 to a student of products, and it would have no rank to find again.
 """
 
@@ -35,7 +35,7 @@ class Product(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The weight of the layer it stands for; its type and device are what models ask of it."""
+        """The weight of the layer it stands for; models read its type and device."""
         product: Tensor = self.second.weight.flatten(1) @ self.first.weight.flatten(1)
         return product.view(*product.shape, *self.first.weight.shape[2:])
 

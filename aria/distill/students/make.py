@@ -67,7 +67,7 @@ def prune(
 
 @dataclass(frozen=True)
 class _Made:
-    """A student, and what its record says of it."""
+    """A student, and the contents of its record."""
 
     student: Any
     inheritance: Inheritance
@@ -98,7 +98,7 @@ def _transformer(
 
 
 def _refuse(given: Mapping[str, Any], model: Any, kind: str) -> None:
-    """Refuse what can be said of another kind of model only."""
+    """Refuse settings of another kind of model."""
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} is for {kind}; this is a {type(model).__name__}")

@@ -44,7 +44,7 @@ def measured(model: type[Any], config: Config, inputs: Callable[[], dict[str, An
 
 
 def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> int:
-    """Multiply-adds of ``model(**inputs)`` in its linear layers, convolutions and, if asked, attentions."""
+    """Multiply-adds of ``model(**inputs)`` in its linear layers, convolutions and, with ``attention``, attentions."""
     total = 0
 
     def layer(module: nn.Module, _: Any, output: Tensor) -> None:
@@ -62,7 +62,7 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
         if context is not None and module.added_kv_proj_dim is not None and not module.only_cross_attention:
             keys += positions  # this attention reads the context beside the image, not in its place
             if getattr(module, "add_q_proj", None) is not None:
-                positions = keys  # and asks for both
+                positions = keys  # and has queries for both
         total += 2 * queries.shape[0] * positions * keys * module.inner_dim
 
     hooks = []
@@ -81,5 +81,5 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
 
 
 def _positions(states: Tensor) -> int:
-    """Positions in (batch, positions, channels) or (batch, channels, height, width)."""
-    return states.shape[1] if states.ndim == 3 else states.shape[2] * states.shape[3]
+    """Positions in (batch, positions, channels) or (batch, channels, …)."""
+    return states.shape[1] if states.ndim == 3 else states[0, 0].numel()

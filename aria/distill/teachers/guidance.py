@@ -1,10 +1,10 @@
-r"""Guidance distillation: the student is told the guidance scale, and says in one pass what its teacher says in two.
+r"""Guidance distillation: the student takes the guidance scale as an input and needs one pass for its teacher's two.
 
 .. math:: \hat f(x_t, t, c, w) = f_T(x_t, t, \varnothing) + w\,\bigl(f_T(x_t, t, c) - f_T(x_t, t, \varnothing)\bigr)
 
 with :math:`w` uniform in the run's range (C. Meng et al., "On distillation of guided diffusion models", CVPR 2023).
-Guidance is affine, so it does not matter which kind of prediction is guided. The null condition under any :math:`w` is
-answered by the null answer.
+Guidance is affine, so it does not matter which kind of prediction is guided. Under the null condition the
+output is the same for every :math:`w`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aria.distill.teachers.teacher import Teacher
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """Asks a model that is not told the scale, with and without the condition in one batch, and guides."""
+    """Calls a model without an input for the scale, with and without the condition in one batch, and guides."""
 
     ask: Ask
     null: Condition
@@ -29,8 +29,11 @@ class Guided:
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """(B, …) guided outputs, in float32 since guiding enlarges what rounding did."""
-        told = {name: value for name, value in condition.items() if name != GUIDANCE}
-        both = {name: torch.cat([self.null[name].to(value).expand_as(value), value]) for name, value in told.items()}
+        both = {
+            name: torch.cat([self.null[name].to(value).expand_as(value), value])
+            for name, value in condition.items()
+            if name != GUIDANCE
+        }
         output = self.ask(model, torch.cat([noisy, noisy]), torch.cat([timestep, timestep]), both)
         without, under = output.float().chunk(2)
         scale = condition[GUIDANCE].float().view(-1, *(1,) * (noisy.ndim - 1))
@@ -38,9 +41,9 @@ class Guided:
 
 
 def guided(teacher: Teacher, null: Condition) -> Teacher:
-    """The teacher that answers as classifier-free guidance does, by the scale in the condition; ``null`` is (1, …).
+    """The teacher under classifier-free guidance, with the scale in the condition; ``null`` is (1, …).
 
-    One that takes the scale as an input is asked as it is.
+    One that takes the scale as an input is called as it is.
     """
     if width_of(teacher.model) is not None:
         return replace(teacher, plain=False)

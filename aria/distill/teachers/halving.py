@@ -1,7 +1,7 @@
 r"""Step halving: the student does in one deterministic step what its teacher does in two.
 
 From :math:`z_t` the teacher's two steps of DDIM land on :math:`z''`. The student's one step lands at the level
-:math:`(\alpha_s, \sigma_s)`, so it does the same if it says the image and the noise that solve
+:math:`(\alpha_s, \sigma_s)`, so it lands there too if it predicts the image and the noise that solve
 
 .. math:: \alpha_t x + \sigma_t\epsilon = z_t, \qquad \alpha_s x + \sigma_s\epsilon = z'' ,
 
@@ -24,8 +24,8 @@ from aria.distill.models.denoisers import Ask, Condition
 from aria.distill.models.schedule import STEEPEST, NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
 
-SAID = ("v_prediction", "sample", "epsilon")
-"""What DDIM can be told, and so what a student of fewer steps may predict."""
+DDIM_PREDICTIONS = ("v_prediction", "sample", "epsilon")
+"""The prediction types that DDIM takes, and so those of a student of fewer steps."""
 
 
 def deterministic(scheduler: Any) -> DDIMScheduler:
@@ -46,10 +46,10 @@ def deterministic(scheduler: Any) -> DDIMScheduler:
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """The timesteps at which DDIM asks when it goes a number of steps, and where each of its steps lands."""
+    """The timesteps at which DDIM evaluates the model in a number of steps, and where each step lands."""
 
     schedule: NoiseSchedule
-    """Levels at which the model is asked."""
+    """Levels at which the model is evaluated."""
     landing: NoiseSchedule
     """Levels at which a step from each timestep lands."""
     timesteps: Tensor
@@ -89,17 +89,18 @@ class Walk:
 
 
 class TwoSteps:
-    """Asks a model twice, a step after the other, and says what one step of half as many would have to be told."""
+    """Takes two steps with a model and returns the output that a student would need to land there in one."""
 
-    def __init__(self, ask: Ask, prediction: str, said: str, two: Walk, one: Walk) -> None:
-        """``prediction`` is what the model predicts, ``said`` what is said; ``two`` has twice the steps of ``one``."""
-        self.ask, self.prediction, self.said = ask, prediction, said
+    def __init__(self, ask: Ask, prediction: str, student_prediction: str, two: Walk, one: Walk) -> None:
+        """``prediction`` is that of the model, ``student_prediction`` of the output; ``two`` takes twice as many steps
+        as ``one``."""
+        self.ask, self.prediction, self.student_prediction = ask, prediction, student_prediction
         self.two, self.one = two, one
         self.then = torch.zeros(len(two.schedule), dtype=torch.long)  # (T,) the timestep after each of two's
         self.then[two.timesteps[:-1]] = two.timesteps[1:]
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """(B, …) what the student should say at ``timestep``, one of those in ``one``."""
+        """(B, …) what the student should predict at ``timestep``, one of those in ``one``."""
         if self.then.device != noisy.device:
             self.two, self.one = self.two.to(noisy.device), self.one.to(noisy.device)
             self.then = self.then.to(noisy.device)
@@ -107,7 +108,8 @@ class TwoSteps:
         output = self.ask(model, noisy, timestep, condition).float()
         midway = self.two.step(output, self.prediction, begun, timestep)
         output = self.ask(model, midway.to(noisy.dtype), then, condition).float()
-        return self.one.output(self.two.step(output, self.prediction, midway, then), self.said, begun, timestep)
+        landed = self.two.step(output, self.prediction, midway, then)
+        return self.one.output(landed, self.student_prediction, begun, timestep)
 
 
 def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | None = None) -> Teacher:
@@ -116,12 +118,12 @@ def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | No
     ``scheduler`` is one of :func:`deterministic`; ``prediction`` is what the student predicts, if something else than
     the teacher.
     """
-    said = prediction or teacher.prediction
+    student_prediction = prediction or teacher.prediction
     two, one = walks(scheduler, steps)
-    for name, kind, walk in (("the teacher", teacher.prediction, two), ("the student", said, one)):
+    for name, kind, walk in (("the teacher", teacher.prediction, two), ("the student", student_prediction, one)):
         check_prediction(name, kind, walk)
-    ask = TwoSteps(teacher.ask or teacher.denoiser, teacher.prediction, said, two, one)
-    return replace(teacher, ask=ask, prediction=said, timesteps=one.timesteps, plain=False)
+    ask = TwoSteps(teacher.ask or teacher.denoiser, teacher.prediction, student_prediction, two, one)
+    return replace(teacher, ask=ask, prediction=student_prediction, timesteps=one.timesteps, plain=False)
 
 
 def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:
@@ -138,16 +140,17 @@ def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:
 
 
 def check_prediction(name: str, prediction: str, walk: Walk) -> None:
-    """Refuse a prediction that a walk cannot use: of a noise prediction of almost pure noise nothing can be told."""
-    checks.one_of(f"what {name} of a halving predicts", prediction, SAID)
+    """Refuse a prediction that a walk cannot use: in almost pure noise a noise prediction does not determine the image.
+    """
+    checks.one_of(f"what {name} of a halving predicts", prediction, DDIM_PREDICTIONS)
     if prediction != "epsilon":
         return
     ratio = (walk.schedule.sigma / walk.schedule.alpha)[walk.timesteps]  # (n,)
     if bool((ratio > STEEPEST).any()):
         timestep = int(walk.timesteps[ratio.argmax()])
-        told = "student_prediction v_prediction"
-        cure = f"give it {told}" if "student" in name else f"first distil a student of {told}, and halve that"
+        setting = "student_prediction v_prediction"
+        cure = f"give it {setting}" if "student" in name else f"first distil a student of {setting}, and halve that"
         raise ValueError(
-            f"{name} predicts the noise, which at timestep {timestep} says nothing of the image: it would be "
+            f"{name} predicts the noise, which at timestep {timestep} does not determine the image: it would be "
             f"{float(ratio.max()):.3g} times as wrong; {cure}"
         )

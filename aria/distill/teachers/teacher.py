@@ -1,4 +1,4 @@
-"""The teacher: a model, how it is asked, and what its answers mean."""
+"""The teacher: a model, how it is evaluated, and what its output means."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Teacher:
     model: nn.Module
     """The denoising model; the engine freezes it."""
     denoiser: Ask
-    """How it is asked: the adapter of its family."""
+    """Its forward pass: the adapter of its family."""
     schedule: NoiseSchedule
     """Its noise levels."""
     prediction: str
@@ -31,11 +31,11 @@ class Teacher:
     component: str = "student"
     """What a pipeline calls the student's model, and so the folder that holds it."""
     ask: Ask | None = None
-    """How the teacher is asked, if otherwise than the student: guided, or two steps at a time."""
+    """The teacher's forward pass where it differs from the student's: guided, or two steps at a time."""
     timesteps: Tensor | None = None
-    """(n,) those at which it is asked, if not all."""
+    """(n,) those at which it is evaluated, if not all."""
     plain: bool = True
-    """Whether an answer is one look at one timestep, so that layers and the true noise may be compared as well."""
+    """Whether an output is one forward pass at one timestep, so that layers and the true noise can be compared too."""
     terms: tuple[Objective, ...] = ()
     """What every student of a plain teacher is trained with, whatever else: its family's terms of the loss."""
 

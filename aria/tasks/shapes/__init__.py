@@ -1,4 +1,4 @@
-"""Captioned scenes drawn in code, with a trained teacher in a real pipeline folder."""
+"""Captioned scenes drawn in code, with a trained teacher in a diffusers pipeline folder."""
 
 from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.scenes import Scenes

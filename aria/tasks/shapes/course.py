@@ -1,4 +1,4 @@
-"""Training a module by a loss of random numbers alone: short, resumable, averaged in the end."""
+"""A short, resumable training loop for losses that depend only on random numbers; it ends with averaged weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from aria.samplers.draws import step_seed
 
 @dataclass(frozen=True)
 class Course:
-    """How long and how fast something is trained."""
+    """Length, batch size and learning rate of a training."""
 
     steps: int
     batch_size: int
@@ -36,7 +36,7 @@ class Course:
         checks.closed_unit("ema_decay", self.ema_decay)
 
     def rate(self, step: int) -> float:
-        """A short warm-up, then half a cosine down to nothing.
+        """The learning rate after a short warm-up, then along half a cosine down to 0.
 
         >>> course = Course(steps=100, batch_size=1, learning_rate=1.0)
         >>> course.rate(0), course.rate(50), round(course.rate(99), 4)
@@ -57,10 +57,10 @@ def fit(
     every: int = 200,
     half: bool = False,
 ) -> None:
-    """Minimise ``loss`` and leave the moving average in ``model``.
+    """Minimise ``loss`` and leave the moving average of the weights in ``model``.
 
-    Each step's random numbers are a function of (seed, step), so a run that goes on from ``saved``, written every
-    ``every`` steps and at the end, is the run that was not interrupted. ``half`` computes in bfloat16.
+    Each step's random numbers are a function of (seed, step), so a run resumed from ``saved`` equals one that was not
+    interrupted. That file is written every ``every`` steps and at the end. ``half`` computes in bfloat16.
     """
     device = next(model.parameters()).device
     rule = AdamW(learning_rate=course.learning_rate, adam_weight_decay=0.0)
@@ -96,12 +96,12 @@ def _save(path: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimi
 
 
 def _resumed(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage) -> int:
-    """Take up what was saved; the steps that it had done."""
-    held = load_file(path)
-    average.steps = int(held["step"])
+    """Load a saved training; returns the number of steps it had done."""
+    state = load_file(path)
+    average.steps = int(state["step"])
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            weight.copy_(held[f"model.{name}"])
-            average.weights[name].copy_(held[f"average.{name}"])
-    load_state_tensors(optimizer, checkpoint.under("optimizer.", held))
+            weight.copy_(state[f"model.{name}"])
+            average.weights[name].copy_(state[f"average.{name}"])
+    load_state_tensors(optimizer, checkpoint.under("optimizer.", state))
     return average.steps

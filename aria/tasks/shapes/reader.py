@@ -15,11 +15,11 @@ from aria.tasks.shapes.render import render
 from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes
 
 ATTRIBUTES = ("shape", "colour", "size", "place")
-"""What is read; the place is that of one object, or how two stand."""
+"""What is classified; the place is that of one object, or the relation of two."""
 
 
 class Reader(nn.Module):
-    """Answers for an image which layout it has and what is in each slot."""
+    """Classifies the layout of an image and the object in each of its slots."""
 
     def __init__(self, scenes: Scenes, width: int = 16) -> None:
         super().__init__()
@@ -36,8 +36,8 @@ class Reader(nn.Module):
 
     @torch.no_grad()
     def read(self, images: Tensor) -> Facts:
-        """What is to be seen."""
-        layout, *slots, size = (answer.argmax(1) for answer in self(images))
+        """The most likely scene of each image."""
+        layout, *slots, size = (logits.argmax(1) for logits in self(images))
         two = layout >= ABOVE
         shape, colour = torch.stack(slots[:2], 1), torch.stack(slots[2:], 1)
         size = torch.stack([torch.where(two, NONE, size), torch.full_like(size, NONE)], 1)
@@ -47,7 +47,7 @@ class Reader(nn.Module):
 
 
 def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, progress: Report) -> Reader:
-    """A reader of ``scenes``, which has seen drawings blurred and noised as generated images are."""
+    """A reader of ``scenes``, trained on drawings that are blurred and noisy, as generated images are."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         reader = Reader(scenes).to(device)
@@ -56,9 +56,9 @@ def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, prog
         rows = torch.randint(len(scenes), (course.batch_size,), generator=generator, device=device)
         facts = scenes.facts[rows.cpu()].to(device)
         images = worn(render(facts, generator), generator)
-        asked = (facts.layout, *facts.shape.unbind(1), *facts.colour.unbind(1), facts.size[:, 0])
+        truths = (facts.layout, *facts.shape.unbind(1), *facts.colour.unbind(1), facts.size[:, 0])
         return torch.stack(
-            [_error(answer, truth) for answer, truth in zip(reader(images), asked, strict=True)]
+            [_error(logits, truth) for logits, truth in zip(reader(images), truths, strict=True)]
         ).sum()
 
     fit(reader, loss, course, seed=seed, progress=progress)
@@ -66,7 +66,7 @@ def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, prog
 
 
 def worn(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images as a small generator might make them: some a little soft, all a little noisy."""
+    """Images as a small generator might make them: some slightly blurred, all slightly noisy."""
     soft = nn.functional.avg_pool2d(nn.functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
     share = 0.8 * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
     noise = 0.1 * torch.randn(images.shape, generator=generator, device=images.device)
@@ -74,29 +74,31 @@ def worn(images: Tensor, generator: torch.Generator) -> Tensor:
     return mixed
 
 
-def marks(seen: Facts, told: Facts) -> dict[str, Tensor]:
-    """(N,) 1 where an attribute of the caption is seen, 0 where it is not, NaN where the caption has none.
+def marks(read: Facts, described: Facts) -> dict[str, Tensor]:
+    """(N,) by attribute: 1 where the image shows what the caption describes, 0 where it does not, NaN where the caption
+    does not mention the attribute.
 
     Of two objects both must be right, each in its place.
     """
-    right = {name: (getattr(seen, name) == getattr(told, name)).all(1) for name in ("shape", "colour", "size")}
-    scores = {name: value.double() for name, value in right.items()} | {"place": (seen.layout == told.layout).double()}
-    scores["size"] = torch.where(told.layout < ABOVE, scores["size"], torch.nan)
+    right = {name: (getattr(read, name) == getattr(described, name)).all(1) for name in ("shape", "colour", "size")}
+    scores = {name: value.double() for name, value in right.items()}
+    scores["place"] = (read.layout == described.layout).double()
+    scores["size"] = torch.where(described.layout < ABOVE, scores["size"], torch.nan)
     return {name: scores[name] for name in ATTRIBUTES}
 
 
 def save_reader(reader: Reader, path: Path) -> None:
-    """Write its weights."""
+    """Write the weights of a reader."""
     files.write_tensors(path, reader.state_dict())
 
 
 def load_reader(scenes: Scenes, path: Path) -> Reader:
-    """The reader that was saved."""
+    """The reader that :func:`save_reader` wrote."""
     reader = Reader(scenes)
     reader.load_state_dict(load_file(path))
     return reader.eval()
 
 
-def _error(answer: Tensor, truth: Tensor) -> Tensor:
-    """Cross entropy of those that have an answer."""
-    return nn.functional.cross_entropy(answer, truth, ignore_index=NONE, reduction="sum") / len(truth)
+def _error(logits: Tensor, truth: Tensor) -> Tensor:
+    """Cross entropy over the images that have the attribute."""
+    return nn.functional.cross_entropy(logits, truth, ignore_index=NONE, reduction="sum") / len(truth)

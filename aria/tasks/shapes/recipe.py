@@ -1,4 +1,4 @@
-"""How a teacher of scenes is made: everything that determines it, in one value with a digest."""
+"""How a teacher of scenes is made: everything that determines it, in one value with a hash."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from aria import checks
+from aria.checks import InvalidSetting
 from aria.distill.settings.choices import PREDICTIONS
 from aria.tasks.shapes.course import Course
 from aria.tasks.shapes.scenes import Scenes
 
 VERSION = 1
-"""Of what the recipe means: another drawing or another training has another number."""
+"""Raised whenever the drawing or the training code changes, so that older teachers are not taken for new ones."""
 
 
 @dataclass(frozen=True)
@@ -28,36 +29,36 @@ class Recipe:
     text_layers: int = 2
     vae: Course = field(default=Course(1000, 16, 4e-3))
     unet: Course = field(default=Course(2400, 32, 2e-3))
-    """Of the denoiser and the text encoder, which are trained together."""
+    """Training of the denoiser and the text encoder, which are trained together."""
     reader: Course = field(default=Course(250, 64, 3e-3))
-    """Of the classifier that reads attributes from images."""
+    """Training of the classifier that reads attributes from images."""
     images: int = 4096
-    """Drawings whose latents the denoiser is trained on."""
+    """Number of drawings on whose latents the denoiser is trained."""
     prediction_type: str = "v_prediction"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if len(self.vae_channels) != 3:
-            raise ValueError(f"vae_channels must have 3 widths, got {self.vae_channels}")
+            raise InvalidSetting("vae_channels", "range", f"vae_channels must have 3 widths, got {self.vae_channels}")
         checks.whole("text_width", self.text_width, least=8)
         checks.whole("text_layers", self.text_layers, least=1)
         checks.whole("images", self.images, least=1)
         checks.one_of("prediction_type", self.prediction_type, PREDICTIONS[:2])
 
     def digest(self) -> str:
-        """The same for equal recipes, in every process."""
+        """A hash of the recipe, the same in every process."""
         return hashlib.sha256(json.dumps(self.record(), sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self) -> dict[str, Any]:
         """The recipe as plain values."""
         scenes = {name: getattr(self.scenes, name) for name in ("shapes", "colours", "pairs", "skew")}
         rest = {name: value for name, value in asdict(self).items() if name != "scenes"}
-        told: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "scenes": scenes, **rest}))
-        return told
+        record: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "scenes": scenes, **rest}))
+        return record
 
 
 SMALL = Recipe()
-"""For a CPU: ten minutes on one core."""
+"""For a CPU; takes ten minutes on one core."""
 FULL = Recipe(
     scenes=Scenes(shapes=8, colours=8, pairs=2000),
     vae_channels=(64, 128, 128),
@@ -81,5 +82,5 @@ TINY = Recipe(
     reader=Course(10, 8, 3e-3),
     images=64,
 )
-"""For trying things out in seconds: it does not learn to draw."""
+"""For tests: takes seconds, and does not learn to draw."""
 RECIPES = {"tiny": TINY, "small": SMALL, "full": FULL}

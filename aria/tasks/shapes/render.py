@@ -1,4 +1,4 @@
-"""Drawing scenes: every shape is the set where a distance is negative, and edges are as soft as a pixel is wide."""
+"""Drawing scenes by signed distance functions, with edges smoothed over the width of a pixel."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _RGB = {
 }
 _LOW, _MIDDLE, _HIGH = 9.0, 16.0, 23.0
 _CENTRES = ((_LOW, _LOW), (_HIGH, _LOW), (_LOW, _HIGH), (_HIGH, _HIGH), (_MIDDLE, _MIDDLE))
-"""(x, y) of every place."""
+"""(x, y) centre of every place."""
 _COUPLES = (((_MIDDLE, _LOW), (_MIDDLE, _HIGH)), ((_LOW, _MIDDLE), (_HIGH, _MIDDLE)))
-"""(x, y) of the two slots of every layout of two objects."""
+"""(x, y) centres of the two slots in every layout of two objects."""
 _RADII = (5.0, 7.5, 6.0)
-"""Of small and large objects, and of one of two."""
+"""Radius of a small object, of a large one, and of each of two."""
 
 
 def render(facts: Facts, generator: torch.Generator) -> Tensor:
-    """(N, 3, 32, 32) images in [−1, 1] on the generator's device. Places, sizes, colours and the grey behind vary a
-    little from image to image."""
+    """(N, 3, 32, 32) images in [−1, 1] on the generator's device. Places, sizes, colours and the grey background vary
+    slightly from image to image."""
     device, count = generator.device, len(facts)
     facts = facts.to(device)
 
@@ -50,7 +50,7 @@ def render(facts: Facts, generator: torch.Generator) -> Tensor:
 
 
 def _cover(shape: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
-    """(N, 32, 32) how much of each pixel the objects cover; nothing where there is none."""
+    """(N, 32, 32) the fraction of each pixel that an object covers; 0 where there is no object."""
     place = torch.arange(SIDE, device=shape.device) + 0.5
     scale = radius[:, None, None]
     u = (place[None, None, :] - centre[:, 0, None, None]) / scale
@@ -62,7 +62,7 @@ def _cover(shape: Tensor, centre: Tensor, radius: Tensor) -> Tensor:
 
 
 def _distances(u: Tensor, v: Tensor) -> list[Tensor]:
-    """Distance to the edge of each shape in the order of ``SHAPES``, negative inside; the unit is the radius."""
+    """Signed distance to the edge of each shape in the order of ``SHAPES``, negative inside, in units of the radius."""
     u, v = u.abs() + torch.zeros_like(v), v + torch.zeros_like(u)
     side, far, long = v.abs(), torch.hypot(u, v), torch.maximum(u, v.abs())
     slope = 0.53

@@ -1,7 +1,7 @@
-"""Captioned scenes: which there are, how frequent each is, and which have no images.
+"""Captioned scenes: all captions, the frequency of each, and which have no images.
 
-A scene is one object somewhere, or two objects one of which stands above or left of the other. What is drawn is told
-by a layout and two slots: the only, upper or left object, and the lower or right one.
+A scene is one object in some place, or two objects of which one is above or left of the other. It is described by a
+layout and two slots: the only, upper or left object, and the lower or right one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
+from aria.checks import InvalidSetting
 from aria.tasks.base import held_out_groups
 
 SHAPES = ("circle", "square", "triangle", "cross", "ring", "diamond", "frame", "bar")
@@ -22,21 +23,21 @@ ABOVE, BESIDE = len(PLACES), len(PLACES) + 1
 """The layouts after the places: one object above another, and one left of another."""
 RELATIONS = ("above", "below", "left of", "right of")
 NONE = -1
-"""What stands for the shape, colour and size of an object that is not there."""
+"""Shape, colour and size of an absent object."""
 
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What is to be seen in N scenes."""
+    """The contents of N scenes."""
 
     layout: Tensor
-    """(N,) a place of :data:`PLACES`, ABOVE or BESIDE."""
+    """(N,) an index into :data:`PLACES`, ABOVE or BESIDE."""
     shape: Tensor
-    """(N, 2) of each slot."""
+    """(N, 2) shape in each slot."""
     colour: Tensor
-    """(N, 2)"""
+    """(N, 2) colour in each slot."""
     size: Tensor
-    """(N, 2)"""
+    """(N, 2) size in each slot."""
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -45,13 +46,13 @@ class Facts:
         return Facts(self.layout[rows], self.shape[rows], self.colour[rows], self.size[rows])
 
     def to(self, device: torch.device | str) -> Facts:
-        """The same on a device."""
+        """The same scenes on a device."""
         return Facts(*(getattr(self, name).to(device) for name in ("layout", "shape", "colour", "size")))
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """All captions of a world. Shapes and colours are the first of their lists, the most frequent first.
+    """All captions of a world. Its shapes and colours are the first ones of their lists, in order of frequency.
 
     >>> scenes = Scenes(shapes=2, colours=2, pairs=4)
     >>> len(scenes), scenes.captions[0], scenes.captions[-1]
@@ -61,27 +62,28 @@ class Scenes:
     shapes: int = 4
     colours: int = 4
     pairs: int = 160
-    """Captions of two objects, drawn from all there can be."""
+    """Number of captions of two objects, drawn from all possible ones."""
     skew: float = 1.2
     """Zipf exponent of the frequencies of shapes and of colours."""
     captions: tuple[str, ...] = field(init=False, repr=False, compare=False)
     facts: Facts = field(init=False, repr=False, compare=False)
     share: Tensor = field(init=False, repr=False, compare=False)
-    """(N,) how frequent each caption is; captions of two objects have half of it."""
+    """(N,) frequency of each caption; captions of two objects have half of the total."""
     rarest: Tensor = field(init=False, repr=False, compare=False)
-    """(N,) the rarest concept (shape and colour) of each caption, by rank; the most frequent is 0."""
+    """(N,) frequency rank of the rarest concept (shape and colour) in each caption; 0 is the most frequent."""
     unseen: Tensor = field(init=False, repr=False, compare=False)
-    """(N,) captions without images: those with a concept whose shape and colour are never seen together."""
+    """(N,) which captions have no images: those with a concept whose shape and colour appear together in no image."""
 
     def __post_init__(self) -> None:
         for name, most in (("shapes", len(SHAPES)), ("colours", len(COLOURS))):
             checks.whole(name, getattr(self, name), least=2)
             if getattr(self, name) > most:
-                raise ValueError(f"{name} must be at most {most}, got {getattr(self, name)}")
+                raise InvalidSetting(name, "range", f"{name} must be at most {most}, got {getattr(self, name)}")
         concepts = self.shapes * self.colours
         checks.whole("pairs", self.pairs, least=0)
         if self.pairs > (most := concepts * (concepts - 1) * len(RELATIONS)):
-            raise ValueError(f"pairs must be at most {most} with {concepts} concepts, got {self.pairs}")
+            message = f"pairs must be at most {most} with {concepts} concepts, got {self.pairs}"
+            raise InvalidSetting("pairs", "range", message)
         checks.non_negative("skew", self.skew)
         for name, value in self._enumerated().items():
             object.__setattr__(self, name, value)
@@ -108,7 +110,7 @@ class Scenes:
         }
 
     def _alone(self, shape: Tensor, colour: Tensor) -> tuple[list[str], Tensor, tuple[Tensor, ...]]:
-        """Every concept in every size at every place."""
+        """Every concept in every size at every place, as captions, concepts and facts."""
         concept, size, place = (axis.flatten() for axis in _grid(len(shape), len(SIZES), len(PLACES)))
         facts = (place, *(_slots(value) for value in (shape[concept], colour[concept], size)))
         captions = [
@@ -118,7 +120,7 @@ class Scenes:
         return captions, concept, facts
 
     def _pairs(self, shape: Tensor, colour: Tensor) -> tuple[list[str], Tensor, tuple[Tensor, ...]]:
-        """Some pairs of two concepts in a relation, the same for the same world."""
+        """Pairs of two concepts in a relation, chosen at random with a fixed seed, as captions, concepts and facts."""
         first, second, relation = (axis.flatten() for axis in _grid(len(shape), len(shape), len(RELATIONS)))
         differ = (first != second).nonzero()[:, 0]
         chosen = differ[torch.randperm(len(differ), generator=torch.Generator().manual_seed(0))[: self.pairs]].sort()[0]
@@ -127,13 +129,13 @@ class Scenes:
             f"{_a(COLOURS[colour[a]])} {SHAPES[shape[a]]} {RELATIONS[r]} {_a(COLOURS[colour[b]])} {SHAPES[shape[b]]}"
             for a, b, r in zip(first.tolist(), second.tolist(), relation.tolist(), strict=True)
         ]
-        told = torch.stack([first, second], 1)  # (N, 2) as the caption names them
-        placed = torch.where((relation % 2 == 1)[:, None], told.flip(1), told)  # below and right of: the other way
+        named = torch.stack([first, second], 1)  # (N, 2) in the caption's order
+        placed = torch.where((relation % 2 == 1)[:, None], named.flip(1), named)  # below and right of: reversed
         layout = torch.where(relation < 2, ABOVE, BESIDE)
-        return captions, told, (layout, shape[placed], colour[placed], torch.full_like(placed, NONE))
+        return captions, named, (layout, shape[placed], colour[placed], torch.full_like(placed, NONE))
 
     def concept(self, row: int) -> str:
-        """The region of a caption: its shape and colour, or the pair's rarest ones.
+        """The region of a caption: its shape and colour, or those of the rarest object of a pair.
 
         >>> Scenes().concept(0), Scenes().concept(len(Scenes()) - 1)
         ('red circle', 'two, yellow cross')
@@ -145,7 +147,7 @@ class Scenes:
         return name if len(slots) == 1 else f"two, {name}"
 
     def groups(self) -> dict[str, Tensor]:
-        """(N,) shares of each group; head and tail are 3 in 16 and the rarest half of the concepts."""
+        """(N,) shares of each group; head is the most frequent 3 in 16 of the concepts, tail the rarest half."""
         concepts = self.shapes * self.colours
         head, tail = self.rarest < max(1, round(concepts * 3 / 16)), self.rarest >= concepts - concepts // 2
         return held_out_groups(self.share, head, tail, self.unseen)
@@ -160,5 +162,5 @@ def _a(word: str) -> str:
 
 
 def _slots(value: Tensor) -> Tensor:
-    """(N, 2) one object, and none."""
+    """(N, 2) the object in the first slot and an absent one in the second."""
     return torch.stack([value, torch.full_like(value, NONE)], 1)

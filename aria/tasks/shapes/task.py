@@ -1,5 +1,4 @@
-"""Scenes as a benchmark task: a trained teacher, a student pruned from it, and many captions of which few have images.
-"""
+"""Scenes as a benchmark task: a trained teacher, a student pruned from it, and many captions, few with images."""
 
 from __future__ import annotations
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from aria import checks, files, registry
+from aria.checks import InvalidSetting
 from aria.distill.data.latents import generator
 from aria.distill.students import PRESETS, prune
 from aria.progress import Bar
@@ -29,16 +29,16 @@ RUNS = {
     "small": {"max_train_steps": 800, "train_batch_size": 32},
     "full": {"max_train_steps": 10000, "train_batch_size": 64},
 }
-"""How long a student is trained, by preset."""
+"""Length and batch size of a student's training, by preset."""
 
 
 @dataclass(frozen=True)
 class Shapes(OnDisk):
     """Scenes of one or two objects (32 × 32), whose captions follow Zipf's law over shapes and over colours.
 
-    Some shapes and colours are never seen together in an image: their captions are there as texts alone. The
-    examination compares what student and teacher make from the same noise, and reads back from the student's images
-    what the captions ask for. The world is one; seeds are those of the training.
+    Some combinations of shape and colour appear in no image: the pool has only their captions. The evaluation compares
+    the images that student and teacher make from the same noise, and a classifier checks whether the student's images
+    show what their captions describe. All seeds share one world; they are the seeds of training.
 
     >>> Shapes().scenes.captions[0], Shapes().settings(Path("place"))["max_train_steps"]
     ('a small red circle at the top left', 800)
@@ -46,18 +46,19 @@ class Shapes(OnDisk):
 
     preset: str = "small"
     teacher: str = ""
-    """Folder of the teacher, made there unless it is there; by default in the task's own folder."""
+    """Folder of the teacher, which is trained if the folder is empty; by default in the task's own folder."""
     student: str = "bk-small"
     """A preset of block removal, or a block map in JSON."""
     width: float = 1.0
-    """How wide the student is, as a part of the teacher."""
+    """Width of the student relative to the teacher."""
     images: int = 1500
-    """Drawings that the run sees."""
+    """Number of training images."""
     asked: int = 160
-    """Captions of the examination, at most."""
+    """Largest number of captions in the evaluation."""
     steps: int = 10
-    """Sampling steps of the examination."""
+    """Sampling steps of the evaluation."""
     guidance: float = 2.0
+    """Guidance scale of the evaluation."""
 
     def __post_init__(self) -> None:
         checks.one_of("preset", self.preset, tuple(RECIPES))
@@ -71,16 +72,16 @@ class Shapes(OnDisk):
 
     @property
     def recipe(self) -> Recipe:
-        """Of the teacher."""
+        """How the teacher is made."""
         return RECIPES[self.preset]
 
     @property
     def scenes(self) -> Scenes:
-        """What there is to be drawn."""
+        """All captions and the scenes they describe."""
         return self.recipe.scenes
 
     def prepare(self, place: Path, bar: Bar, device: str) -> None:
-        """Teacher, student, prompts and images; each is made once."""
+        """Make teacher, student, prompts and images, each of them once."""
         place.mkdir(parents=True, exist_ok=True)
         teacher = make_teacher(self._teacher(place), self.recipe, bar=bar, device=device)
         if not (place / "student").is_dir():
@@ -90,11 +91,11 @@ class Shapes(OnDisk):
             prune(teacher, place / "student", width=None if self.width == 1 else self.width, **blocks)
         if not (place / PROMPTS).is_file():
             rows = zip(self.scenes.captions, self.scenes.share.tolist(), strict=True)
-            told = [
+            prompts = [
                 {"prompt": text, "weight": share, "concept": self.scenes.concept(row)}
                 for row, (text, share) in enumerate(rows)
             ]
-            files.write_text(place / PROMPTS, "".join(json.dumps(row) + "\n" for row in told))
+            files.write_text(place / PROMPTS, "".join(json.dumps(row) + "\n" for row in prompts))
         if not (place / IMAGES).is_dir():
             with files.replacing_folder(place / IMAGES) as folder, bar("images") as progress:
                 draw_images(self.scenes, self.images, folder, progress)
@@ -128,16 +129,16 @@ class Shapes(OnDisk):
         return f"{registry.spec(self)} {self.recipe.digest()}"
 
     def marks(self, place: Path, images: Tensor) -> dict[str, Tensor]:
-        """Whether shape, colour, size and place are those of the caption, and the share of them that are."""
+        """Whether the images show the caption's shape, colour, size and place; their mean is the accuracy."""
         reader = self._reader(place).to(images.device)
-        seen = reader.read(2 * images - 1)
-        found = marks(seen, self.scenes.facts[self._chosen].to(images.device))
+        read = reader.read(2 * images - 1)
+        found = marks(read, self.scenes.facts[self._chosen].to(images.device))
         every = torch.stack([found[name] for name in ATTRIBUTES])
         return {"accuracy": every.nanmean(0), **found}
 
     @cached_property
     def _chosen(self) -> Tensor:
-        """(M,) captions of the examination, drawn once for all, in order."""
+        """(M,) the captions of the evaluation, the same for all runs, in order."""
         order = torch.randperm(len(self.scenes), generator=torch.Generator().manual_seed(1))
         return order[: self.asked].sort()[0]
 
@@ -149,20 +150,22 @@ class Shapes(OnDisk):
 
     def _block_map(self) -> dict[str, Any]:
         try:
-            told = json.loads(self.student)
+            found = json.loads(self.student)
         except json.JSONDecodeError:
-            told = None
-        if not isinstance(told, dict):
-            raise ValueError(f"student must be {', '.join(PRESETS)} or a block map in JSON, got {self.student!r}")
-        return told
+            found = None
+        if not isinstance(found, dict):
+            message = f"student must be {', '.join(PRESETS)} or a block map in JSON, got {self.student!r}"
+            raise InvalidSetting("student", "choice", message)
+        return found
 
 
 def draw_images(scenes: Scenes, count: int, folder: Path, progress: Any) -> None:
-    """Captioned drawings as PNG files with their ``metadata.jsonl``, as frequent as their captions; none of unseen."""
+    """Write drawings as PNG files and their captions as ``metadata.jsonl``. Captions are drawn by their frequencies;
+    unseen ones have no image."""
     from PIL import Image
 
-    chance = torch.Generator().manual_seed(2)
-    rows = torch.multinomial(scenes.share * ~scenes.unseen, count, replacement=True, generator=chance)
+    random = torch.Generator().manual_seed(2)
+    rows = torch.multinomial(scenes.share * ~scenes.unseen, count, replacement=True, generator=random)
     lines = []
     for place, row in enumerate(rows.tolist()):
         image = render(scenes.facts[torch.tensor([row])], generator(3, place))[0]

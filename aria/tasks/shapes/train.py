@@ -1,5 +1,4 @@
-"""Making a teacher of scenes: a Stable Diffusion pipeline trained from nothing on drawings, saved as any teacher lies
-on disk."""
+"""Training a teacher of scenes from scratch: a Stable Diffusion pipeline, saved as a diffusers pipeline folder."""
 
 from __future__ import annotations
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aria import files
+from aria.checks import InvalidSetting
 from aria.distill.data.latents import generator as row_generator
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs.output import locked
@@ -28,10 +28,10 @@ CHANNELS = 8
 
 
 def make_teacher(folder: str | Path, recipe: Recipe, *, bar: Bar, device: str | None = None) -> Path:
-    """The pipeline of ``recipe`` in ``folder``, with the reader beside it; made unless it is there.
+    """The pipeline of ``recipe`` in ``folder``, with the reader beside it; trained unless it exists.
 
-    A folder with a teacher of another recipe is refused. The parts that are finished, and the one that is being
-    trained, are kept in the folder until the whole is there.
+    A folder with a teacher of another recipe is refused. Finished parts, and the one in training, are kept in the
+    folder until the pipeline is complete, so a killed training can be continued.
     """
     folder = Path(folder)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -54,17 +54,18 @@ def make_teacher(folder: str | Path, recipe: Recipe, *, bar: Bar, device: str | 
 
 
 def is_made(folder: Path, recipe: Recipe) -> bool:
-    """Whether the folder holds the teacher of this recipe; one with another teacher is refused."""
+    """Whether the folder holds the teacher of this recipe. A folder with another teacher is refused."""
     if not (folder / RECORD).is_file():
         return False
     found = read_json(folder / RECORD).get("digest")
     if found != recipe.digest():
-        raise ValueError(f"{folder} holds a teacher of another recipe ({found}, not {recipe.digest()})")
+        message = f"{folder} holds a teacher of another recipe ({found}, not {recipe.digest()})"
+        raise InvalidSetting("teacher", "conflict", message)
     return True
 
 
 def _vae(recipe: Recipe, part: Path, bar: Bar, device: str) -> Any:
-    """An autoencoder of drawings, its scaling such that latents have unit variance."""
+    """An autoencoder of drawings, with a scaling factor that gives latents unit variance."""
     model = _seeded(recipe.seed, lambda: _new_vae(recipe)).to(device)
     facts = recipe.scenes.facts
 
@@ -86,9 +87,9 @@ def _vae(recipe: Recipe, part: Path, bar: Bar, device: str) -> Any:
 
 
 def _denoiser(recipe: Recipe, vae: Any, part: Path, bar: Bar, device: str) -> tuple[Any, Any]:
-    """The UNet and the text encoder that tells it the captions, trained together."""
+    """The UNet and the text encoder, trained together."""
     models = nn.ModuleDict(_seeded(recipe.seed, lambda: _new_denoiser(recipe))).to(device)
-    tokens = _tokens(recipe).to(device)  # (N + 1, L), the last of no text
+    tokens = _tokens(recipe).to(device)  # (N + 1, L), the last row is the empty text
     schedule = NoiseSchedule.of(_scheduler(recipe)).to(torch.device(device))
     shown = torch.arange(recipe.images) % len(recipe.scenes)
     with torch.no_grad():
@@ -100,18 +101,18 @@ def _denoiser(recipe: Recipe, vae: Any, part: Path, bar: Bar, device: str) -> tu
             return torch.rand(recipe.unet.batch_size, generator=generator, device=device)
 
         rows = (uniform() * len(shown)).long()
-        told = torch.where(uniform() < 0.1, len(tokens) - 1, shown[rows])
-        level = uniform().sqrt() * len(schedule)  # more often at high noise, where captions decide
+        captions = torch.where(uniform() < 0.1, len(tokens) - 1, shown[rows])
+        level = uniform().sqrt() * len(schedule)  # more often at high noise, where captions matter most
         timestep = level.long().clamp(max=len(schedule) - 1)
         clean = latents[rows]
         noise = torch.randn(clean.shape, generator=generator, device=device)
         noisy = schedule.add_noise(clean, noise, timestep)
-        embeds = models["text_encoder"](tokens[told])[0]
+        embeds = models["text_encoder"](tokens[captions])[0]
         output = models["unet"](noisy, timestep, embeds, return_dict=False)[0].float()
         wanted = schedule.target(recipe.prediction_type, clean, noise, timestep)
         error: Tensor = (output - wanted).square().mean((1, 2, 3))
         if recipe.prediction_type == "epsilon":
-            error = error / schedule.alpha[timestep].square()  # as an error of the velocity: colours are decided early
+            error = error / schedule.alpha[timestep].square()  # the velocity's error: high noise matters
         return error.mean()
 
     _fitted(models, loss, recipe.unet, "denoiser", recipe, part, bar)
@@ -207,11 +208,13 @@ def _scheduler(recipe: Recipe) -> Any:
 
 
 def _tokens(recipe: Recipe) -> Tensor:
-    """(N + 1, L) the tokens of every caption as the pipeline has them, and of no text."""
+    """(N + 1, L) the tokens of every caption, as the pipeline computes them, and of the empty text."""
     texts = [*recipe.scenes.captions, ""]
-    told = words.tokenizer()(texts, padding="max_length", max_length=words.LENGTH, truncation=True, return_tensors="pt")
-    found: Tensor = told["input_ids"]
-    return found
+    encoded = words.tokenizer()(
+        texts, padding="max_length", max_length=words.LENGTH, truncation=True, return_tensors="pt"
+    )
+    ids: Tensor = encoded["input_ids"]
+    return ids
 
 
 def _pipeline(recipe: Recipe, vae: Any, unet: Any, text_encoder: Any) -> Any:

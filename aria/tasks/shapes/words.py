@@ -1,4 +1,4 @@
-"""A CLIP tokenizer for captions of scenes: one token a word, and letters for everything else."""
+"""A CLIP tokenizer for captions of scenes: one token for each known word, and letters for everything else."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from aria.tasks.shapes.scenes import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
 
 LENGTH = 12
-"""Tokens of a caption, padded; the longest has eight words."""
+"""Number of tokens of a padded caption; the longest caption has eight words."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def tokenizer() -> Any:
-    """A :class:`transformers.CLIPTokenizer` that knows the words of all captions there can be."""
+    """A :class:`transformers.CLIPTokenizer` with the words of all possible captions in its vocabulary."""
     from transformers import CLIPTokenizer
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -45,10 +45,10 @@ def learned_merges(words: Iterable[str]) -> list[tuple[str, str]]:
 
 
 def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    done: list[str] = []
+    merged: list[str] = []
     for part in parts:
-        if done and (done[-1], part) == pair:
-            done[-1] += part
+        if merged and (merged[-1], part) == pair:
+            merged[-1] += part
         else:
-            done.append(part)
-    return done
+            merged.append(part)
+    return merged

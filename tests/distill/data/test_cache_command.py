@@ -28,8 +28,8 @@ def prompts(tmp_path):
 
 
 def run(teacher, prompts, output, *more):
-    told = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--output_dir", output, *more]
-    return CliRunner().invoke(command, list(map(str, told)))
+    arguments = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--output_dir", output, *more]
+    return CliRunner().invoke(command, list(map(str, arguments)))
 
 
 def done(*arguments):
@@ -83,8 +83,8 @@ def test_captions_of_images_join_the_pool(sd_folder, prompts, tmp_path):
     for name, caption in (("a", "dog 0"), ("b", "a fox")):
         Image.new("RGB", (20, 20), "red").save(tmp_path / "data" / f"{name}.png")
         (tmp_path / "data" / f"{name}.txt").write_text(caption)
-    told = ("--train_data_dir", tmp_path / "data", "--num_images", 2, "--num_inference_steps", 1, "--json")
-    record = json.loads(done(sd_folder, prompts, tmp_path / "c", *told).stdout)
+    arguments = ("--train_data_dir", tmp_path / "data", "--num_images", 2, "--num_inference_steps", 1, "--json")
+    record = json.loads(done(sd_folder, prompts, tmp_path / "c", *arguments).stdout)
     assert record["prompts"]["captions_joined"] == 1 and record["conditions"]["rows"] == 14
     conditions, latents = Conditions(tmp_path / "c" / "conditions"), Latents(tmp_path / "c" / "latents")
     assert [conditions.prompts.texts[i] for i in latents.conditions()[2:].tolist()] == ["dog 0", "a fox"]
@@ -123,9 +123,9 @@ print(kills)
 @pytest.mark.slow
 def test_a_cache_that_is_killed_again_and_again_is_the_same(sd_folder, prompts, tmp_path):
     settings = ["--num_images", 6, "--num_inference_steps", 1, "--batch_size", 1]
-    told = ["--pretrained_model_name_or_path", sd_folder, "--prompts", prompts, "--output_dir", tmp_path / "killed"]
+    flags = ["--pretrained_model_name_or_path", sd_folder, "--prompts", prompts, "--output_dir", tmp_path / "killed"]
     (tmp_path / "killed.py").write_text(KILLED)
-    run = run_script(tmp_path / "killed.py", *told, *settings, output=tmp_path / "said")
+    run = run_script(tmp_path / "killed.py", *flags, *settings, output=tmp_path / "said")
     assert run.code == 0, run.stderr
     assert int(run.stdout.split()[-1]) >= 2, "it was hardly ever killed"
     done(sd_folder, prompts, tmp_path / "whole", *settings)
@@ -147,11 +147,11 @@ def refused(sentence, *arguments):
 def test_mistakes_exit_with_2_and_one_line(sd_folder, prompts, tmp_path):
     refused("none.txt' does not exist", sd_folder, tmp_path / "none.txt", tmp_path / "c")
     refused("is no pipeline folder", tmp_path, prompts, tmp_path / "c")
-    told = (sd_folder, prompts, tmp_path / "c")
-    refused("none' does not exist", *told, "--train_data_dir", tmp_path / "none")
-    refused("resolution must be a multiple of 2", *told, "--resolution", 15)
-    refused("no column 'x'", *told, "--caption_column", "x")
-    refused("'int8' is not one of", *told, "--dtype", "int8")
+    arguments = (sd_folder, prompts, tmp_path / "c")
+    refused("none' does not exist", *arguments, "--train_data_dir", tmp_path / "none")
+    refused("resolution must be a multiple of 2", *arguments, "--resolution", 15)
+    refused("no column 'x'", *arguments, "--caption_column", "x")
+    refused("'int8' is not one of", *arguments, "--dtype", "int8")
     assert not (tmp_path / "c").exists(), "mistakes are found before anything is written"
     refused(f"{prompts / 'conditions'}: Not a directory", sd_folder, prompts, prompts)
 
@@ -173,7 +173,7 @@ def test_a_cache_follows_its_prompts(sd_folder, prompts, tmp_path):
     assert sorted(latents.conditions().tolist()) == [0, 1, 2, 3]
 
 
-def test_a_full_disk_is_told_in_one_line(sd_folder, prompts, tmp_path, monkeypatch):
+def test_a_full_disk_is_one_line(sd_folder, prompts, tmp_path, monkeypatch):
     real, room = os.fsync, [8]
 
     def full(handle):

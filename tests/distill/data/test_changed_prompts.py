@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aria import progress
 from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
 from aria.distill.data.store import Store
@@ -52,7 +53,7 @@ def fill(pipeline, tmp_path, monkeypatch):
         filled.encoded, filled.made = [], 0
         options = {"num_images": images, "steps": 1, "dtype": "fp32"} | options
         return cache.fill(
-            tmp_path / "c", pipeline, prompts=tmp_path / "prompts.jsonl", bar=cache.silent, **options
+            tmp_path / "c", pipeline, prompts=tmp_path / "prompts.jsonl", bar=progress.silent, **options
         )
 
     return filled
@@ -244,7 +245,7 @@ BEFORE, AFTER = ["a cat", "a dog", "a fox", "an owl"], ["a cow", "an owl", "an a
 
 def fill(folder, texts, images):
     (place / "prompts.txt").write_text("\\n".join(texts))
-    cache.fill(folder, pipeline, prompts=place / "prompts.txt", bar=cache.silent, num_images=images, steps=1,
+    cache.fill(folder, pipeline, prompts=place / "prompts.txt", bar=progress.silent, num_images=images, steps=1,
                dtype="fp32", batch_size=1)
 
 def images(folder):

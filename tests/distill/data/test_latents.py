@@ -38,8 +38,8 @@ def opened(path, folder):
 
 def sample(teacher, folder, indices=INDEX, **options):
     pipeline, conditions = teacher
-    told = {"steps": 2, "guidance": 3.0, "seed": 5, "batch_size": 2, "dtype": torch.float32} | options
-    sample_latents(pipeline, denoisers.of(pipeline), conditions, indices, folder, **told)
+    kwargs = {"steps": 2, "guidance": 3.0, "seed": 5, "batch_size": 2, "dtype": torch.float32} | options
+    sample_latents(pipeline, denoisers.of(pipeline), conditions, indices, folder, **kwargs)
     return Latents(folder)
 
 
@@ -53,8 +53,8 @@ def test_samples_are_what_the_pipeline_makes(teacher, tmp_path):
     assert torch.equal(condition, INDEX)
     noise = torch.stack([torch.randn(4, 8, 8, generator=generator(5, row)) for row in range(5)])
     prompts = [TEXTS[i] for i in INDEX]
-    told = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent", "return_dict": False}
-    torch.testing.assert_close(x0, pipeline(prompts, latents=noise, **told)[0], rtol=1e-4, atol=1e-4)
+    kwargs = {"num_inference_steps": 2, "guidance_scale": 3.0, "output_type": "latent", "return_dict": False}
+    torch.testing.assert_close(x0, pipeline(prompts, latents=noise, **kwargs)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_neither_batches_nor_kills_change_an_image(sd, tmp_path, monkeypatch):
@@ -181,9 +181,9 @@ def test_images_pass_through_the_autoencoder(sd, tmp_path):
     images = read_images(tmp_path)
     assert [image.caption for image in images] == ["b.png", "c.png", "sub/a.png"]
     index = torch.tensor([1, 0, 1])
-    told = {"dtype": torch.float32, "seed": 3}
+    kwargs = {"dtype": torch.float32, "seed": 3}
     for folder, size in (("one", 1), ("all", 3)):
-        encode_images(pipeline, denoisers.of(pipeline), images, index, tmp_path / folder, batch_size=size, **told)
+        encode_images(pipeline, denoisers.of(pipeline), images, index, tmp_path / folder, batch_size=size, **kwargs)
     (one, condition), (x0, _) = everything(Latents(tmp_path / "one")), everything(Latents(tmp_path / "all"))
     torch.testing.assert_close(one, x0, rtol=1e-4, atol=1e-5)
     assert torch.equal(condition, index)
@@ -251,14 +251,14 @@ def test_samples_and_images_are_read_as_one(sd, tmp_path):
     draw(tmp_path / "data", ["a.png"])
     (tmp_path / "data" / "a.txt").write_text("a dog")
     sample(sd, tmp_path / "latents" / "samples")
-    told = {"resolution": 32, "dtype": torch.float32}
+    kwargs = {"resolution": 32, "dtype": torch.float32}
     images = (pipeline, denoisers.of(pipeline), read_images(tmp_path / "data"), torch.tensor([1]))
-    encode_images(*images, tmp_path / "latents" / "images", **told)
+    encode_images(*images, tmp_path / "latents" / "images", **kwargs)
     with pytest.raises(ValueError, match="images has size 4x16x16, .*samples has 4x8x8: they cannot be mixed"):
         Latents(tmp_path / "latents")
     for path in (tmp_path / "latents" / "images").iterdir():
         path.unlink()
-    encode_images(*images, tmp_path / "latents" / "images", **told | {"resolution": None})
+    encode_images(*images, tmp_path / "latents" / "images", **kwargs | {"resolution": None})
     latents = Latents(tmp_path / "latents")
     assert len(latents) == 6 and latents.conditions().tolist() == [*INDEX.tolist(), 1]
     own, _ = everything(Latents(tmp_path / "latents" / "images"))

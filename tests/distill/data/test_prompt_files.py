@@ -82,7 +82,7 @@ def test_columns_that_come_late_and_nested_ones(tmp_path):
         ("p.txt", b"\n \n", "it holds no prompt, only 2 empty ones"),
         ("p.txt", b"a cat\na d\xffg\n", "line 2: not UTF-8 at byte 9 of the file"),
         ("p.md", b"a cat", "prompts are read from .txt, .csv, .jsonl, .parquet or a datasets folder"),
-        ("p.csv", b"a,b\n1,2\n", "no column is called text, prompt, caption, label: say which holds the prompts, of"),
+        ("p.csv", b"a,b\n1,2\n", "no column is called text, prompt, caption, label: name the one of the prompts, of"),
         ("p.csv", b"text,b\n1,2\n3\n", "line 3: 1 cells where the header has 2"),
         ("p.csv", b"text,text\n1,2\n", "its header names a column twice: text, text"),
         ("p.csv", b"text,weight\na,1\nb,heavy\n", "line 3: a weight must be .* at least 0, got 'heavy'"),

@@ -122,7 +122,7 @@ def test_foreign_folders_are_refused(tmp_path):
     (tmp_path / "index.json").write_text("[1")
     refused(tmp_path, "index.json: no JSON")
     (tmp_path / "index.json").write_text('{"format": "other"}')
-    refused(tmp_path, "index.json says 'other' version None, not 'aria-store' 1")
+    refused(tmp_path, "index.json has 'other' version None, not 'aria-store' 1")
     (tmp_path / "index.json").write_text('{"format": "aria-store", "version": 1}')
     refused(tmp_path, "is damaged: KeyError")
 
@@ -133,7 +133,7 @@ def test_foreign_folders_are_refused(tmp_path):
         (lambda path: path.unlink(), "shard-00001.safetensors is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"is torn: it has \d+ bytes, not \d+"),
         (lambda path: path.write_bytes(b"\xff" * path.stat().st_size), "it ends within its header"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"')), "the index says"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"')), "the index lists"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b'"F16"', b'"F32"')), "its header cannot be read"),
     ],
 )

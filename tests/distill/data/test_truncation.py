@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from aria import progress
 from aria.distill.data import cache
 from aria.distill.data.prompts import Texts
 from aria.distill.data.truncation import are_cut, sentence
@@ -53,7 +54,7 @@ def test_a_cache_warns_once(teacher, request, tmp_path, caplog):
 
     def warnings():
         caplog.clear()
-        cache.fill(tmp_path / "c", pipeline, prompts=tmp_path / "prompts.txt", bar=cache.silent, batch_size=1)
+        cache.fill(tmp_path / "c", pipeline, prompts=tmp_path / "prompts.txt", bar=progress.silent, batch_size=1)
         return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
     tokens = denoisers.of(pipeline).token_limit(pipeline).tokens

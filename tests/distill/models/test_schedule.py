@@ -46,10 +46,10 @@ def test_every_prediction_says_the_same(seed, timestep, given_as, wanted):
     clean, noise = some(seed, 1, torch.float64)
     t = torch.tensor([timestep])
     noisy = exact.add_noise(clean, noise, t)
-    told = exact.target(given_as, clean, noise, t)
-    said = exact.convert(told, given_as, wanted, noisy, t)
-    torch.testing.assert_close(said, exact.target(wanted, clean, noise, t), rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(exact.convert(said, wanted, given_as, noisy, t), told, rtol=1e-9, atol=1e-9)
+    output = exact.target(given_as, clean, noise, t)
+    converted = exact.convert(output, given_as, wanted, noisy, t)
+    torch.testing.assert_close(converted, exact.target(wanted, clean, noise, t), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(exact.convert(converted, wanted, given_as, noisy, t), output, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("given_as", PREDICTIONS)

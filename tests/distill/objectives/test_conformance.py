@@ -38,10 +38,12 @@ BROKEN = {
     "must return one loss per sample, (6,), got (6, 4, 8, 8)": lambda shown, t, s: (s.output - t.output) ** 2,
     "returned a float instead of a tensor": lambda shown, t, s: 1.0,
     "returned losses of type torch.int64, not floating": lambda shown, t, s: error(t, s).long(),
-    "returned a loss that is not finite for finite answers": lambda shown, t, s: (error(t, s) - 100).log(),
-    "changed in place what it was shown": lambda shown, t, s: error(t, s) + shown.noisy.mul_(2).flatten(1).mean(1),
-    "gave two answers to the same question": lambda shown, t, s: error(t, s) + torch.rand(6, device=t.output.device),
-    "has no gradient with respect to what the student said": lambda shown, t, s: error(t, s).detach(),
+    "returned a loss that is not finite for finite outputs": lambda shown, t, s: (error(t, s) - 100).log(),
+    "changed its inputs in place": lambda shown, t, s: error(t, s) + shown.noisy.mul_(2).flatten(1).mean(1),
+    "returned different losses for the same inputs": lambda shown, t, s: (
+        error(t, s) + torch.rand(6, device=t.output.device)
+    ),
+    "has no gradient with respect to the student's output and features": lambda shown, t, s: error(t, s).detach(),
     "another loss in another batch": lambda shown, t, s: error(t, s) / error(t, s).mean(),
     "or at another place in it": lambda shown, t, s: error(t, s).cumsum(0),
     "looks at values or leaves the device it was given": lambda shown, t, s: error(t, s) + float(t.output.max()) * 0,

@@ -42,10 +42,10 @@ def test_output_is_the_mean_square_beside_the_teacher():
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_task_is_denoising_where_the_condition_is_the_images_own(prediction):
-    told = shown(prediction)
-    perfect = told.schedule.target(prediction, told.clean, told.noise, told.timestep)
-    assert torch.equal(Task()(told, Answer(some(), ()), Answer(perfect, ())), torch.zeros(4))
-    loss = Task()(told, Answer(some(), ()), Answer(perfect + 2, ()))
+    inputs = shown(prediction)
+    perfect = inputs.schedule.target(prediction, inputs.clean, inputs.noise, inputs.timestep)
+    assert torch.equal(Task()(inputs, Answer(some(), ()), Answer(perfect, ())), torch.zeros(4))
+    loss = Task()(inputs, Answer(some(), ()), Answer(perfect + 2, ()))
     torch.testing.assert_close(loss, torch.tensor([4.0, 4.0, 0.0, 4.0]))
 
 
@@ -102,14 +102,14 @@ def test_the_weighting_by_noise_level_is_of_errors_of_the_output(term, weighed):
 def test_the_sampler_is_told_of_the_samples_for_which_a_term_has_an_answer(signal, own_only):
     objective = ("output", "task", LAYERS)
     distiller = tiny.make(objective=objective, signal=signal, replacement="constant(0.5)", null_probability=0.3)
-    told, batches = [], tiny.recorded(distiller)
+    reported, batches = [], tiny.recorded(distiller)
     observe = distiller.sampler.observe
-    distiller.sampler.observe = lambda *said, **where: told.append(where["where"]) or observe(*said, **where)
+    distiller.sampler.observe = lambda *args, **where: reported.append(where["where"]) or observe(*args, **where)
     for _ in range(3):
         distiller.step()
     own, null = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("own", "null"))
     assert not torch.equal(own, ~null)
-    assert torch.equal(torch.cat(told), own if own_only else ~null)
+    assert torch.equal(torch.cat(reported), own if own_only else ~null)
 
 
 def test_a_teacher_asked_twice_has_an_output_and_no_more():
@@ -137,7 +137,7 @@ def test_a_term_counts_once_unless_it_is_told_otherwise(term):
 
 
 def test_what_was_shown_is_compared_by_identity_and_stays():
-    told = shown()
-    assert told != copy.copy(told) and len({told, told}) == 1
+    inputs = shown()
+    assert inputs != copy.copy(inputs) and len({inputs, inputs}) == 1
     with pytest.raises(FrozenInstanceError):
-        told.prediction = "sample"
+        inputs.prediction = "sample"

@@ -49,10 +49,10 @@ TRANSFORMERS = {
 }
 
 
-def counted(kind, **told):
+def counted(kind, **kwargs):
     """The parameters of a real transformer, or of a student of it."""
     model, config = TRANSFORMERS[kind]
-    plan = plan_transformer(family_of(model), transformers.full(model, config), **told)
+    plan = plan_transformer(family_of(model), transformers.full(model, config), **kwargs)
     with torch.device("meta"):
         return model.from_config(plan.config).num_parameters()
 
@@ -71,7 +71,7 @@ def test_transformers():
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "expected"),
+    ("kind", "kwargs", "expected"),
     [
         ("dit", {"preset": "half"}, 376.3),
         ("dit", {"width": 0.75}, 429.5),
@@ -82,5 +82,5 @@ def test_transformers():
         ("sd3", {"width": 0.75}, 1143.0),
     ],
 )
-def test_students_of_transformers(kind, told, expected):
-    assert round(counted(kind, **told) / 1e6, 1) == expected
+def test_students_of_transformers(kind, kwargs, expected):
+    assert round(counted(kind, **kwargs) / 1e6, 1) == expected

@@ -40,8 +40,8 @@ def config(kind):
     return full(*ALL[kind])
 
 
-def planned(kind, **told):
-    return plan_transformer(family(kind), config(kind), **told)
+def planned(kind, **kwargs):
+    return plan_transformer(family(kind), config(kind), **kwargs)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -49,11 +49,11 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     teacher = small(kind)
     plan = planned(kind, blocks=KEPT)
     student, inheritance = build_student(plan, teacher)
-    told = inputs(kind, plan.config)
+    kwargs = inputs(kind, plan.config)
     with torch.no_grad():
-        answer = student.eval()(**told).sample
+        answer = student.eval()(**kwargs).sample
         teacher.transformer_blocks = nn.ModuleList(teacher.transformer_blocks[block] for block in KEPT)
-        expected = teacher(**told).sample
+        expected = teacher(**kwargs).sample
     assert torch.equal(answer, expected)
     counts = inheritance.counts()
     assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
@@ -61,9 +61,9 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("told", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
-def test_a_narrower_student_works_and_is_all_inherited(kind, told):
-    plan = planned(kind, preset="half", **told)
+@pytest.mark.parametrize("kwargs", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
+def test_a_narrower_student_works_and_is_all_inherited(kind, kwargs):
+    plan = planned(kind, preset="half", **kwargs)
     student, inheritance = build_student(plan, small(kind))
     counts = inheritance.counts()
     assert counts["fresh"] == 0 and counts["sliced"] > 0
@@ -79,10 +79,10 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, told):
 
 
 @pytest.mark.parametrize("kind", ["dit", "pixart-sized", "sd3.5"])
-@pytest.mark.parametrize("told", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
-def test_axes_of_the_inner_width_keep_the_same_entries(kind, told):
+@pytest.mark.parametrize("kwargs", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
+def test_axes_of_the_inner_width_keep_the_same_entries(kind, kwargs):
     """Every tensor is filled with the places on one axis: what is left of it says which entries stay."""
-    plan = planned(kind, blocks=[0, 4], **told)
+    plan = planned(kind, blocks=[0, 4], **kwargs)
     wide, narrow = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config(kind), plan.config))
     kept = Run(wide, narrow).index()
     heads = torch.arange(plan.config["num_attention_heads"])[:, None] * config(kind)["attention_head_dim"]
@@ -140,20 +140,20 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     teacher, plan = small(kind), planned(kind, blocks=KEPT)
     student, _ = build_student(plan, teacher)
     assert [pair[0].split(".")[1] for pair in plan.feature_pairs] == ["0", "1", "4"]
-    told = inputs(kind, plan.config)
+    kwargs = inputs(kind, plan.config)
     theirs, ours = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
     with torch.no_grad(), taps.taps(teacher, theirs) as wide, taps.taps(student, ours) as narrow:
-        teacher(**told), student(**told)
+        teacher(**kwargs), student(**kwargs)
     assert all(wide[name].shape == (2, 4 * 4, plan.config["num_attention_heads"] * 8) for name in theirs)
     assert torch.equal(wide[theirs[0]], narrow[ours[0]]) and not torch.equal(wide[theirs[2]], narrow[ours[2]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_multiply_adds_are_half_of_what_torch_counts_as_operations(kind):
-    model, told = small(kind), inputs(kind, config(kind))
+    model, kwargs = small(kind), inputs(kind, config(kind))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
-        model(**told)
-    assert 2 * count_macs(model, **told) == counter.get_total_flops()
+        model(**kwargs)
+    assert 2 * count_macs(model, **kwargs) == counter.get_total_flops()
     counted = transformer_size(family(kind), config(kind), tokens=7)
     assert 2 * counted.macs * 2 == counter.get_total_flops() and counted.parameters == model.num_parameters()
 
@@ -173,7 +173,7 @@ def test_second_attentions_go_with_their_blocks():
 
 
 @pytest.mark.parametrize(
-    ("kind", "told", "sentence"),
+    ("kind", "kwargs", "sentence"),
     [
         ("dit", {"blocks": [1, 4]}, r"blocks must hold 0, got \[1, 4\]: it embeds the timestep and the class"),
         ("sd3", {"blocks": [0, 1]}, r"blocks must hold 4, got \[0, 1\]: it alone ends the text's stream"),
@@ -188,9 +188,9 @@ def test_second_attentions_go_with_their_blocks():
         ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
     ],
 )  # fmt: skip
-def test_what_cannot_be(kind, told, sentence):
+def test_what_cannot_be(kind, kwargs, sentence):
     with pytest.raises(ValueError, match=sentence):
-        planned(kind, **told)
+        planned(kind, **kwargs)
 
 
 def test_a_size_in_three_parts_keeps_heads_by_threes():

@@ -46,8 +46,8 @@ def family(kind: str) -> Family:
 def full(model: type[Any], config: dict[str, Any]) -> dict[str, Any]:
     """``config`` with the defaults of diffusers, as a loaded model has it."""
     with torch.device("meta"):
-        told: dict[str, Any] = json.loads(json.dumps(public(model.from_config(config).config)))
-    return told
+        kwargs: dict[str, Any] = json.loads(json.dumps(public(model.from_config(config).config)))
+    return kwargs
 
 
 def small(kind: str, seed: int = 0) -> Any:
@@ -74,5 +74,5 @@ def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
             return torch.tensor([3, 5])[:batch]
         return torch.randn(value.shape, generator=generator)
 
-    told: dict[str, Any] = filled(transformer_inputs(family(kind), config, tokens=7, batch=batch))
-    return told
+    kwargs: dict[str, Any] = filled(transformer_inputs(family(kind), config, tokens=7, batch=batch))
+    return kwargs

@@ -109,14 +109,14 @@ def inputs(config: dict[str, Any], side: int = 8, seed: int = 1) -> dict[str, An
     def noise(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator)
 
-    told: dict[str, Any] = {
+    kwargs: dict[str, Any] = {
         "sample": noise(2, 4, side, side),
         "timestep": torch.tensor([3, 700]),
         "encoder_hidden_states": noise(2, 5, config["cross_attention_dim"]),
     }
     if config.get("addition_embed_type"):
-        told["added_cond_kwargs"] = {"text_embeds": noise(2, 8), "time_ids": noise(2, 6)}
-    return told
+        kwargs["added_cond_kwargs"] = {"text_embeds": noise(2, 8), "time_ids": noise(2, 6)}
+    return kwargs
 
 
 def parameters(config: dict[str, Any]) -> int:

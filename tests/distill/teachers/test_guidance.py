@@ -102,7 +102,7 @@ def test_a_scale_that_is_not_taken_and_one_that_is_missing_are_refused(sd):
     condition = {"prompt_embeds": told["encoder_hidden_states"]}
     with pytest.raises(ValueError, match="does not take the guidance scale as an input: open it with take_guidance"):
         adapter(unet, noisy, timestep, condition | {GUIDANCE: SCALES[:3]})
-    with pytest.raises(ValueError, match="takes the guidance scale as an input, and is told none: set guidance_max"):
+    with pytest.raises(ValueError, match="takes the guidance scale as an input, and is given none: set guidance_max"):
         adapter(take_guidance(copy.deepcopy(unet)), noisy, timestep, condition)
 
 

@@ -16,7 +16,7 @@ from aria.distill.models.pipelines import open_pipeline
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.settings.config import AdamW
 from aria.distill.teachers.guidance import guided
-from aria.distill.teachers.halving import SAID, Walk, deterministic, halved, walks
+from aria.distill.teachers.halving import DDIM_PREDICTIONS, Walk, deterministic, halved, walks
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
 
@@ -159,12 +159,12 @@ def test_what_cannot_be_halved_is_refused():
         deterministic(Odd())
     scheduler = ddim("epsilon", rescale_betas_zero_snr=True)
     for theirs, said, who in (("epsilon", "v_prediction", "teacher"), ("v_prediction", "epsilon", "student")):
-        with pytest.raises(ValueError, match=f"the {who} predicts the noise, which at timestep 999 says") as raised:
+        with pytest.raises(ValueError, match=f"the {who} predicts the noise, which at timestep 999 does not") as raised:
             halved(teacher(scheduler, theirs), scheduler, 4, prediction=said)
         assert ("first distil a student of" in str(raised.value)) == (who == "teacher")
     with pytest.raises(ValueError, match="what the student of a halving predicts must be 'v_prediction' or"):
         halved(teacher(scheduler, "v_prediction"), scheduler, 4, prediction="flow_prediction")
-    assert set(SAID) == {"v_prediction", "sample", "epsilon"}
+    assert set(DDIM_PREDICTIONS) == {"v_prediction", "sample", "epsilon"}
 
 
 # ------------------------------------------------------------------------------------------------------------- learning

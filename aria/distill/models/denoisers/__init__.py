@@ -1,4 +1,4 @@
-"""Adapters: the only files that know what a diffusers model takes and gives.
+"""Adapters: the only files that depend on the inputs and outputs of a diffusers model.
 
 A new family is one file with a :class:`Denoiser` and one line here.
 """
@@ -16,7 +16,7 @@ FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, Stab
 
 
 def of(pipeline: Any) -> Denoiser:
-    """The adapter for a pipeline; one of an unknown family is answered by what is known."""
+    """The adapter for a pipeline; the error for an unknown family lists the known ones."""
     name = type(pipeline).__name__
     for family in FAMILIES:
         if name in family.pipelines:

@@ -1,4 +1,4 @@
-"""What the engine asks of a family of diffusion models."""
+"""The interface between the engine and a family of diffusion models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from aria.distill.objectives.base import Objective
 
 Condition = dict[str, Tensor]
-"""What a denoiser is told, by name: tensors with one row per sample."""
+"""The conditioning inputs of a denoiser by name: tensors with one row per sample."""
 
 
 class TokenLimit(NamedTuple):
@@ -24,7 +24,7 @@ class TokenLimit(NamedTuple):
 
 
 Ask = Callable[[nn.Module, Tensor, Tensor, Condition], Tensor]
-"""How a model is asked: (model, noisy, timestep, condition) → output. All that training needs of a denoiser."""
+"""One forward pass: (model, noisy, timestep, condition) → output. All that training needs of a denoiser."""
 
 
 class Denoiser(ABC):
@@ -37,13 +37,13 @@ class Denoiser(ABC):
     pipelines: ClassVar[tuple[str, ...]]
     """Names of the diffusers pipelines of this family."""
     takes_guidance: ClassVar[bool] = False
-    """Whether its models can be told the guidance scale, and its pipelines then tell them."""
+    """Whether its models can take the guidance scale as an input, and its pipelines then pass it."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """(B, C, H, W) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``.
+        """(B, …) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``.
 
-        Of a model that answers a variance as well, it is the first half, which is all that pipelines use.
+        Of a model that predicts a variance as well, it is the first half of the channels, the one that pipelines use.
         """
 
     @abstractmethod
@@ -60,10 +60,10 @@ class Denoiser(ABC):
 
     @abstractmethod
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        """What the pipeline's call is given for these conditions, the null condition and the starting noise."""
+        """Keyword arguments of the pipeline's call for these conditions, the null condition and the starting noise."""
 
     def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
-        """What the family knows of each text, as columns of the pool."""
+        """Columns of the pool that the family derives from each text."""
         return {}
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
@@ -84,13 +84,13 @@ class Denoiser(ABC):
     def generate(
         self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor, *, steps: int, guidance: float
     ) -> Tensor:
-        """(N, C, H, W) latents that the pipeline makes from ``noise``, scaled as its denoiser sees them."""
+        """(N, …) latents that the pipeline makes from ``noise``, scaled as its denoiser sees them."""
         rows = len(noise)
         null = {name: _beside(value, noise).expand(rows, *value.shape[1:]) for name, value in null.items()}
-        told = self.inputs({name: _beside(value, noise) for name, value in condition.items()}, null, noise)
+        inputs = self.inputs({name: _beside(value, noise) for name, value in condition.items()}, null, noise)
         with torch.no_grad():
             latents: Tensor = pipeline(
-                **told, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
+                **inputs, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
             )[0]
         return latents
 
@@ -112,16 +112,17 @@ class Denoiser(ABC):
         scaled: Tensor = (sampled - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
         return scaled
 
-    def told_side(self, pipeline: Any) -> int | None:
-        """Pixels a side that every condition says, where the models are told a size; images are then of no other."""
+    def side_in_condition(self, pipeline: Any) -> int | None:
+        """The image size that is part of every condition, in pixels a side, and that images then must have; None in
+        families without one."""
         return None
 
-    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, int, int]:
-        """(C, H, W) of one latent, at the model's own size or for images of ``resolution`` pixels a side."""
+    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
+        """The shape of one latent, here (C, H, W): at the model's own size, or for ``resolution`` pixels a side."""
         config = self.model_of(pipeline).config
-        side, told = config.sample_size, self.told_side(pipeline)
-        if told is not None and resolution not in (None, told):
-            raise ValueError(f"resolution must be {told} for this pipeline, as its model is told, got {resolution}")
+        side, fixed = config.sample_size, self.side_in_condition(pipeline)
+        if fixed is not None and resolution not in (None, fixed):
+            raise ValueError(f"resolution must be {fixed} for this pipeline, as in its conditions, got {resolution}")
         if resolution is not None:
             factor = self.scale(pipeline) * int(config.get("patch_size", 1))
             if resolution % factor:
@@ -142,12 +143,12 @@ class Denoiser(ABC):
 
 
 def _beside(value: Tensor, noise: Tensor) -> Tensor:
-    """A condition's tensor where the noise is and of its type; whole numbers, such as classes and masks, stay whole."""
+    """A condition's tensor on the device of the noise and in its type; classes and masks stay integers."""
     return value.to(noise) if value.is_floating_point() else value.to(noise.device)
 
 
 def with_pooled(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-    """What a pipeline that is told tokens and a pooled embedding is given."""
+    """The inputs of a pipeline that takes tokens and a pooled embedding."""
     return {
         "prompt_embeds": condition["prompt_embeds"],
         "pooled_prompt_embeds": condition["pooled"],

@@ -1,4 +1,4 @@
-"""DiT: a transformer told a class."""
+"""DiT: a transformer conditioned on a class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABEL = "label"
 
 
 class DiT(Denoiser):
-    """Conditions are ``class_labels`` (N,); ``embedding`` (N, D), the teacher's own vector of the class, is not told to
+    """Conditions are ``class_labels`` (N,); ``embedding`` (N, D), the teacher's own vector of the class, is no input of
     the model but makes regions of classes that it takes for similar.
 
     Texts are classes: numbers, or names in the pipeline's ``id2label``. The null condition is class 1000, which the
@@ -37,7 +37,7 @@ class DiT(Denoiser):
         return output[:, : noisy.shape[1]]
 
     def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
-        return _told(pipeline, torch.tensor([class_of(pipeline, text) for text in texts]), device)
+        return _labelled(pipeline, torch.tensor([class_of(pipeline, text) for text in texts]), device)
 
     def null(self, pipeline: Any, device: torch.device | str) -> Condition:
         classes = int(pipeline.transformer.config.num_embeds_ada_norm)
@@ -45,7 +45,7 @@ class DiT(Denoiser):
             raise ValueError(
                 f"DiTPipeline guides with class {NULL} whatever the model, and the null class of this one is {classes}"
             )
-        return _told(pipeline, torch.tensor([NULL]), device)
+        return _labelled(pipeline, torch.tensor([NULL]), device)
 
     def features(self, condition: Condition) -> Tensor:
         return condition["embedding"].float()
@@ -65,7 +65,7 @@ class DiT(Denoiser):
     def terms(self, model: Any) -> tuple[Objective, ...]:
         return learned(model, "proj_out_2")
 
-    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, int, int]:
+    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
         own = int(pipeline.transformer.config.sample_size) * self.scale(pipeline)
         if resolution not in (None, own):
             raise ValueError(f"resolution must be {own} for this pipeline, the model's own, got {resolution}")
@@ -103,27 +103,27 @@ def class_of(pipeline: Any, text: str) -> int:
     if text.isdecimal():
         if int(text) < classes:
             return int(text)
-        raise ValueError(f"there is no class {text}; the teacher knows 0 to {classes - 1}")
+        raise ValueError(f"there is no class {text}; the teacher has 0 to {classes - 1}")
     if text in pipeline.labels:
         return int(pipeline.labels[text])
     close = checks.closest(text, pipeline.labels)
     known = f"0 to {classes - 1} and " + ("the names in its id2label" if pipeline.labels else "no names")
-    hint = f"did you mean {close!r}?" if close else f"the teacher knows {known}"
+    hint = f"did you mean {close!r}?" if close else f"the teacher has {known}"
     raise ValueError(f"there is no class {text!r}; {hint}")
 
 
 def keep_labels(model: nn.Module) -> None:
-    """Have a model in training take the classes it is told.
+    """Have a model in training take every class as given, without dropping labels at random.
 
-    diffusers' label embeddings replace one in ten by the null class themselves. Here the batches do, so that both
-    models are told the same, and so that a run is a function of its seed.
+    diffusers' label embeddings themselves replace one in ten by the null class. Here the batches do, so that teacher
+    and student get the same class, and so that a run is a function of its seed.
     """
     for part in model.modules():
         if isinstance(part, LabelEmbedding):
             part.dropout_prob = 0.0
 
 
-def _told(pipeline: Any, labels: Tensor, device: torch.device | str) -> Condition:
+def _labelled(pipeline: Any, labels: Tensor, device: torch.device | str) -> Condition:
     table = _table(pipeline)
     return {"class_labels": labels.to(device), "embedding": table[labels.to(table.device)].detach().to(device)}
 

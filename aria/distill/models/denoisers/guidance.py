@@ -1,4 +1,4 @@
-"""The guidance scale as an input: how diffusers' UNets are told it, and how one that is not told it is opened to it.
+"""The guidance scale as an input: how diffusers' UNets take it, and how one without that input is given it.
 
 A pipeline of Stable Diffusion whose UNet has a ``time_cond_proj_dim`` hands it an embedding of ``guidance_scale - 1``,
 which is projected and added to that of the timestep, and then asks it once a step, without the null condition.
@@ -27,7 +27,7 @@ def embedding(scale: Tensor, width: int) -> Tensor:
 
 
 def guidance_argument(model: nn.Module, condition: dict[str, Tensor], noisy: Tensor) -> dict[str, Tensor]:
-    """The argument by which a UNet is told the scale in ``condition``; nothing for a UNet that takes none."""
+    """The keyword argument with the scale in ``condition``; none for a UNet that takes no scale."""
     width, scale = width_of(model), condition.get(GUIDANCE)
     if width is None and scale is None:
         return {}
@@ -35,7 +35,7 @@ def guidance_argument(model: nn.Module, condition: dict[str, Tensor], noisy: Ten
     if width is None:
         raise ValueError(f"this {name} does not take the guidance scale as an input: open it with take_guidance")
     if scale is None:
-        raise ValueError(f"this {name} takes the guidance scale as an input, and is told none: set guidance_max")
+        raise ValueError(f"this {name} takes the guidance scale as an input, and is given none: set guidance_max")
     return {"timestep_cond": embedding(scale, width).to(noisy.dtype)}
 
 
@@ -47,7 +47,7 @@ def width_of(model: Any) -> int | None:
 
 def take_guidance(model: Any) -> Any:
     """The model with the scale as an input that trains, in place; a new one is projected by zeros, so that at first
-    the answers are what they were."""
+    the outputs are what they were."""
     time: Any = getattr(model, "time_embedding", None)
     if not hasattr(time, "cond_proj"):
         name = type(model).__name__

@@ -1,4 +1,4 @@
-"""PixArt-α and PixArt-Σ: a transformer told by T5's sequence."""
+"""PixArt-α and PixArt-Σ: a transformer conditioned on T5's sequence."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
 
 SIZED = 128
-"""Side of the latents from which PixArt-α's pipeline also tells its model the image's size."""
+"""Side of the latents from which PixArt-α's pipeline also passes the image's size to its model."""
 
 
 class PixArt(Denoiser):
     """Conditions are ``prompt_embeds`` (N, L, D) and ``mask`` (N, L), 1 where there is a token.
 
-    PixArt-α at 1024 pixels is told ``resolution`` (N, 2) and ``aspect_ratio`` (N, 1) as well; they are those of the
+    PixArt-α at 1024 pixels also takes ``resolution`` (N, 2) and ``aspect_ratio`` (N, 1); they are those of the
     model's own size, as the pipeline has them by default, so images are of no other. The null condition is the encoding
     of the empty text, of which the mask leaves one token.
     """
@@ -75,14 +75,14 @@ class PixArt(Denoiser):
     def terms(self, model: Any) -> tuple[Objective, ...]:
         return learned(model, "proj_out")
 
-    def told_side(self, pipeline: Any) -> int | None:
+    def side_in_condition(self, pipeline: Any) -> int | None:
         side = pipeline.transformer.config.sample_size
-        told = type(pipeline).__name__ == "PixArtAlphaPipeline" and side == SIZED
-        return int(side) * self.scale(pipeline) if told else None
+        sized = type(pipeline).__name__ == "PixArtAlphaPipeline" and side == SIZED
+        return int(side) * self.scale(pipeline) if sized else None
 
     def _size(self, pipeline: Any, embeds: Tensor) -> Condition:
-        """The size of a square image of the model's own size, where the pipeline tells it."""
-        side = self.told_side(pipeline)
+        """The size of a square image of the model's own size, where the pipeline passes it."""
+        side = self.side_in_condition(pipeline)
         if side is None:
             return {}
         pixels = float(side)

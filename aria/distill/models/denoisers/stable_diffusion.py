@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x and 2.x: a UNet told by the text encoder's sequence."""
+"""Stable Diffusion 1.x and 2.x: a UNet conditioned on the text encoder's sequence."""
 
 from __future__ import annotations
 

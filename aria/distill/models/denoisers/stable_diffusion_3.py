@@ -1,4 +1,4 @@
-"""Stable Diffusion 3 and 3.5: a transformer that matches flows, told by the sequences of two CLIPs and T5."""
+"""Stable Diffusion 3 and 3.5: a flow-matching transformer conditioned on two CLIPs and T5."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.functional import pad
 from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, with_pooled
 
 CLIP_TOKENS, T5_TOKENS = 77, 256
-"""As the pipeline has them by default: of the CLIPs where neither is there to say, and of T5."""
+"""The pipeline's defaults: of the CLIPs where neither is there, and of T5."""
 
 
 class StableDiffusion3(Denoiser):
@@ -40,18 +40,18 @@ class StableDiffusion3(Denoiser):
             raise ValueError("the pipeline has no text encoder left, so all prompts would be the same to it")
         with torch.no_grad():
             clips = [_clip(pipeline, list(texts), which, widths[which], device) for which in (0, 1)]
-            told = pipeline._get_t5_prompt_embeds(
+            t5 = pipeline._get_t5_prompt_embeds(
                 list(texts), max_sequence_length=T5_TOKENS, device=device, dtype=model.dtype
             )
         words = torch.cat([words for words, _ in clips], -1)  # (N, L, D1 + D2)
-        words = pad(words, (0, told.shape[-1] - words.shape[-1]))
-        return {"prompt_embeds": torch.cat([words, told], 1), "pooled": torch.cat([pooled for _, pooled in clips], -1)}
+        words = pad(words, (0, t5.shape[-1] - words.shape[-1]))
+        return {"prompt_embeds": torch.cat([words, t5], 1), "pooled": torch.cat([pooled for _, pooled in clips], -1)}
 
     def null(self, pipeline: Any, device: torch.device | str) -> Condition:
         return self.encode(pipeline, [""], device)
 
     def features(self, condition: Condition) -> Tensor:
-        """The CLIPs' pooled embeddings; without a CLIP they say nothing, and the mean of T5's tokens is taken."""
+        """The CLIPs' pooled embeddings; without a CLIP they are zero, and the mean of T5's tokens is taken."""
         pooled, tokens = condition["pooled"].float(), condition["prompt_embeds"].float()
         return pooled if bool(pooled.any()) else tokens.mean(1)
 

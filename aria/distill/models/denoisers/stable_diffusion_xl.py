@@ -1,4 +1,4 @@
-"""Stable Diffusion XL: a UNet told by two encoders' sequences, a pooled embedding and the image's size and crop."""
+"""Stable Diffusion XL: a UNet conditioned on two encoders' sequences, a pooled embedding and an image size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aria.distill.models.denoisers.base import Condition, Denoiser, with_pooled
 class StableDiffusionXL(Denoiser):
     """Conditions are ``prompt_embeds`` (N, L, D), ``pooled`` (N, P) and ``time_ids`` (N, 6).
 
-    The time ids say original size, crop corner and target size in pixels; they are those of an uncropped image of the
+    The time ids are original size, crop corner and target size in pixels; they are those of an uncropped image of the
     model's own size, as the pipeline has them by default, so images are of no other. All three are swapped together
     when a condition is replaced.
     """
@@ -45,10 +45,10 @@ class StableDiffusionXL(Denoiser):
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return with_pooled(condition, null, noise)
 
-    def told_side(self, pipeline: Any) -> int:
+    def side_in_condition(self, pipeline: Any) -> int:
         return int(pipeline.unet.config.sample_size) * self.scale(pipeline)
 
     def _time_ids(self, pipeline: Any, embeds: Tensor) -> Tensor:
         """(N, 6) of an uncropped image of the model's own size."""
-        side = self.told_side(pipeline)
+        side = self.side_in_condition(pipeline)
         return embeds.new_tensor([side, side, 0, 0, side, side]).expand(len(embeds), 6)

@@ -1,13 +1,13 @@
 r"""The learned variance of DiT and PixArt: the half of an output that pipelines leave aside.
 
-These models answer :math:`2C` channels for latents of :math:`C`: the noise, and where between its two bounds the
+These models return :math:`2C` channels for latents of :math:`C`: the noise, and where between its two bounds the
 logarithm of the reverse step's variance lies (A. Nichol, P. Dhariwal, "Improved denoising diffusion probabilistic
 models", ICML 2021). All terms of the loss look at the noise alone, since that is what an output means in a schedule.
-The variance has a term of its own, which goes with every run whose teacher is asked plainly: together with ``output``
-it is the distillation of all channels. Without it the student's variance would be left to drift on layers that are
-trained for something else, and who samples with it would be given noise that nobody has learned.
+The variance has a term of its own, which is part of every run whose teacher is evaluated plainly: with ``output`` it
+distils all channels. Without it the student's variance would drift with layers that are trained for something else, and
+sampling with it would add noise that was never learned.
 
-The answer of a teacher that is guided, or halved, is made of several looks at noise, and no variance belongs to it. The
+The output of a guided or halved teacher is computed from several forward passes, and no variance belongs to it. The
 term is left out there, and the student's variance does drift: sample such a student deterministically, as DDIM and
 DPM-Solver do, which ignore the variance.
 """
@@ -43,5 +43,5 @@ class Variance(Objective):
 
 
 def learned(model: Any, layer: str) -> tuple[Variance, ...]:
-    """The term of a model that answers a variance, which it does by ``layer``; none for one that does not."""
+    """The term of a model that predicts a variance, with ``layer``; none for one that does not."""
     return (Variance(layer=layer),) if model.config.out_channels == 2 * model.config.in_channels else ()

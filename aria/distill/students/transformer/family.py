@@ -32,7 +32,7 @@ class Family:
     """What is compared of a block: the name of a layer in it, or the block's own output."""
 
     def shallower(self, config: Config, kept: tuple[int, ...]) -> dict[str, Any]:
-        """``config`` with the blocks ``kept`` alone; what it says of single blocks goes with them."""
+        """``config`` with the blocks ``kept`` only, including its settings of single blocks."""
         student = {**config, "num_layers": len(kept)}
         if dual := config.get("dual_attention_layers"):
             student["dual_attention_layers"] = [place for place, block in enumerate(kept) if block in dual]
@@ -50,7 +50,7 @@ class Family:
     def unit(self, config: Config) -> int:
         """What the inner width must be a multiple of.
 
-        Positions are sines and cosines of two axes. The embedding of an image's size, in models told it, is in three
+        Positions are sines and cosines of two axes. The embedding of an image's size, in models that take it, has three
         parts.
         """
         sized = config.get("use_additional_conditions")
@@ -73,7 +73,7 @@ FAMILIES = (
         stays=-1,
         why="it alone ends the text's stream",
         follows=("caption_projection_dim",),
-        tap="norm2",  # the image's stream behind the attention; the block itself answers text and image
+        tap="norm2",  # the image's stream behind the attention; the block itself returns text and image
     ),
 )
 

@@ -7,7 +7,7 @@ A map names only what changes; a stage that it does not name stays whole::
 - ``false`` removes a stage, ``true`` keeps it whole; ``down`` and ``up`` may also be lists with one entry per stage.
 - ``resnets``: the resnets that stay. ``attentions``: the same numbers, or [] for none (the default follows the
   resnets). ``transformer_blocks``: the blocks that stay within each attention of the stage.
-- An up stage mirrors a down stage: it goes when that goes, keeps one resnet more, and where nothing is said it follows
+- An up stage mirrors a down stage: it goes when that goes, keeps one resnet more, and by default it follows
   it, keeping the first resnets and its last one, which reads the skip connection from the stage before.
 - ``mid: false`` removes the mid block. Kept, it has as many transformer blocks as the last down stage.
 
@@ -49,7 +49,7 @@ class Kept:
 
     @property
     def depth(self) -> int | list[int]:
-        """What the config says of the transformer blocks, in diffusers' notation."""
+        """The number of transformer blocks, in the notation of diffusers' configs."""
         if self.blocks is not None:
             return len(self.blocks)
         depth = self.stage.depth
@@ -140,7 +140,7 @@ def read_map(spec: Mapping[str, Any], config: Config) -> BlockMap:
 
 
 def _entries(spec: Mapping[str, Any], side: str, count: int) -> dict[int, Any]:
-    """What ``spec`` says of each stage of one side, by the stage's number."""
+    """The entries of ``spec`` for the stages of one side, by stage number."""
     given = spec.get(side, {})
     if isinstance(given, Mapping):
         try:
@@ -178,14 +178,14 @@ def _up(stage: Stage, entry: bool | Mapping[str, Any] | None, mirror: Kept | Non
     if entry is False:
         raise ValueError(f"{stage.name} cannot be removed: {mirror.stage.name}, which it mirrors, stays")
     count = len(mirror.resnets)
-    told: dict[str, Any] = {}
+    entries: dict[str, Any] = {}
     if entry is not True:
-        told = {"resnets": [*range(count), stage.resnets - 1], **(entry or {})}
+        entries = {"resnets": [*range(count), stage.resnets - 1], **(entry or {})}
         if mirror.stage.attention and not mirror.attention:
-            told.setdefault("attentions", [])
-        if mirror.blocks is not None and stage.attention and told.get("attentions") != []:
-            told.setdefault("transformer_blocks", list(mirror.blocks))
-    kept = _kept(stage, told)
+            entries.setdefault("attentions", [])
+        if mirror.blocks is not None and stage.attention and entries.get("attentions") != []:
+            entries.setdefault("transformer_blocks", list(mirror.blocks))
+    kept = _kept(stage, entries)
     if len(kept.resnets) != count + 1:
         raise ValueError(
             f"{stage.name}.resnets {list(kept.resnets)}: {mirror.stage.name} keeps {count}, so {count + 1} must stay"
@@ -193,23 +193,23 @@ def _up(stage: Stage, entry: bool | Mapping[str, Any] | None, mirror: Kept | Non
     return kept
 
 
-def _kept(stage: Stage, told: Mapping[str, Any]) -> Kept:
-    """``told`` read against ``stage``; what it does not say stays whole."""
-    resnets = numbers(f"{stage.name}.resnets", told.get("resnets", range(stage.resnets)), stage.resnets)
+def _kept(stage: Stage, entries: Mapping[str, Any]) -> Kept:
+    """What stays of ``stage`` by its ``entries``; without an entry all of it."""
+    resnets = numbers(f"{stage.name}.resnets", entries.get("resnets", range(stage.resnets)), stage.resnets)
     attentions = list(resnets) if stage.attention else []
-    if told.get("attentions", attentions) not in (attentions, []):
+    if entries.get("attentions", attentions) not in (attentions, []):
         choice = f"{attentions} or []" if stage.attention else "[]"
         raise ValueError(
-            f"{stage.name}.attentions must be {choice}, got {told['attentions']!r}: "
+            f"{stage.name}.attentions must be {choice}, got {entries['attentions']!r}: "
             f"a stage has an attention after every resnet or none"
         )
-    attention = bool(told.get("attentions", attentions))
-    if "transformer_blocks" not in told:
+    attention = bool(entries.get("attentions", attentions))
+    if "transformer_blocks" not in entries:
         return Kept(stage, resnets, attention, None)
     name = f"{stage.name}.transformer_blocks"
     if not (attention and stage.type.startswith("CrossAttn")):
         raise ValueError(f"{name}: no attention with transformer blocks stays in this {stage.type}")
-    return Kept(stage, resnets, attention, numbers(name, told["transformer_blocks"], _depth(stage, resnets)))
+    return Kept(stage, resnets, attention, numbers(name, entries["transformer_blocks"], _depth(stage, resnets)))
 
 
 def _depth(stage: Stage, resnets: tuple[int, ...]) -> int:

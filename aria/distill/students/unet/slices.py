@@ -28,7 +28,7 @@ PLAIN: dict[str, tuple[Any, ...]] = {
     "time_embedding_type": ("positional",),
     "class_embeddings_concat": (False,),
 }
-"""The settings whose tensors this file knows how to cut."""
+"""The settings whose tensors this file can cut."""
 
 HEADS = re.compile(r"\.to_[qkv]\.(?:weight|bias)$")
 UP_INPUT = re.compile(r"^up_blocks\.(\d+)\.resnets\.(\d+)\.(?:norm1|conv1|conv_shortcut)\.")
@@ -47,9 +47,9 @@ class UNetSlicer:
     def between(cls, wide: Config, narrow: Config) -> UNetSlicer:
         """For two configs that differ only in their widths."""
         advice = "use init='copy' or 'fresh'"
-        for key, known in PLAIN.items():
-            if wide[key] not in known:
-                allowed = " or ".join(map(repr, known))
+        for key, values in PLAIN.items():
+            if wide[key] not in values:
+                allowed = " or ".join(map(repr, values))
                 raise ValueError(f"weights cannot be sliced where {key} is {wide[key]!r}, not {allowed}; {advice}")
         stages = read_stages(wide)
         for stage in (*stages.down, *stages.up):

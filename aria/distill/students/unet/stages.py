@@ -1,4 +1,4 @@
-"""What the config of a ``UNet2DConditionModel`` says of its stages, written out for every stage.
+"""The stages of a ``UNet2DConditionModel`` as its config describes them, written out one by one.
 
 A UNet has :math:`S` down stages and :math:`S` up stages. Down stage :math:`s` holds :math:`L_s` resnets of width
 :math:`C_s`; up stage :math:`i` mirrors down stage :math:`S - 1 - i` and holds one resnet more, because it also reads

@@ -45,13 +45,13 @@ def test_sd_conditions_are_the_text_encoders_last_states(sd):
 
 def test_sdxl_null_condition_is_zeros_in_embeds_and_pooled(sdxl):
     adapter = denoisers.of(sdxl)
-    null, told = adapter.null(sdxl, "cpu"), adapter.encode(sdxl, TEXTS, "cpu")
-    assert null.keys() == told.keys() == {"prompt_embeds", "pooled", "time_ids"}
+    null, encoded = adapter.null(sdxl, "cpu"), adapter.encode(sdxl, TEXTS, "cpu")
+    assert null.keys() == encoded.keys() == {"prompt_embeds", "pooled", "time_ids"}
     assert null["prompt_embeds"].shape == (1, 12, 16) and not null["prompt_embeds"].any()
     assert null["pooled"].shape == (1, 8) and not null["pooled"].any()
     assert null["time_ids"].tolist() == [[16, 16, 0, 0, 16, 16]]
-    assert torch.equal(told["time_ids"], null["time_ids"].expand(4, 6))
-    assert bool(told["prompt_embeds"].flatten(1).any(1).all()) and bool(told["pooled"].any(1).all())
+    assert torch.equal(encoded["time_ids"], null["time_ids"].expand(4, 6))
+    assert bool(encoded["prompt_embeds"].flatten(1).any(1).all()) and bool(encoded["pooled"].any(1).all())
 
 
 def test_sdxl_without_that_setting_encodes_the_empty_text(sdxl):
@@ -67,18 +67,18 @@ def test_sdxl_without_that_setting_encodes_the_empty_text(sdxl):
 def test_a_size_that_is_told_is_that_of_the_images(sd, sdxl):
     adapter = denoisers.of(sdxl)
     assert adapter.latent_shape(sdxl) == adapter.latent_shape(sdxl, 16) == (4, 8, 8)
-    with pytest.raises(ValueError, match="resolution must be 16 for this pipeline, as its model is told, got 32"):
+    with pytest.raises(ValueError, match="resolution must be 16 for this pipeline, as in its conditions, got 32"):
         adapter.latent_shape(sdxl, 32)
     assert denoisers.of(sd).latent_shape(sd, 32) == (4, 16, 16)
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_a_model_is_asked_as_its_pipeline_asks_it(kind, request):
-    """One step of the pipeline from the same noise: what it told its UNet is what the adapter tells it."""
+    """One step of the pipeline from the same noise: its UNet gets the inputs that the adapter passes."""
     pipeline = request.getfixturevalue(kind)
     adapter, heard = denoisers.of(pipeline), []
     forward = pipeline.unet.forward
-    pipeline.unet.forward = lambda *args, **told: heard.append((args, told)) or forward(*args, **told)
+    pipeline.unet.forward = lambda *args, **kwargs: heard.append((args, kwargs)) or forward(*args, **kwargs)
     noise = torch.randn(1, 4, pipelines.SIDE, pipelines.SIDE, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
@@ -107,10 +107,10 @@ def distiller(pipeline, **settings):
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [0, 1] * (count // 2)}))
     shown = tiny.shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), count)
     make = pipelines.unet if "StableDiffusionPipeline" in adapter.pipelines else pipelines.sdxl_unet
-    told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "null_probability": 0.3}
-    told |= {"objective": ("output", "feature(layers=[('down_blocks.1','down_blocks.1')])", "task")}
+    kwargs = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "null_probability": 0.3}
+    kwargs |= {"objective": ("output", "feature(layers=[('down_blocks.1','down_blocks.1')])", "task")}
     sampler = aria.Sampler(partition, timesteps=1000, correction="importance")
-    return tiny.distiller(pipeline, make(), sampler, shown, pool, **(told | settings))
+    return tiny.distiller(pipeline, make(), sampler, shown, pool, **(kwargs | settings))
 
 
 class Looked(AssertionError):

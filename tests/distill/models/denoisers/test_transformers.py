@@ -123,7 +123,7 @@ def test_pixart_at_1024_pixels_is_told_its_size(tmp_path, monkeypatch):
     own, null = adapter.encode(pipeline, ["a cat"], "cpu"), adapter.null(pipeline, "cpu")
     assert own["resolution"].tolist() == null["resolution"].tolist() == [[256, 256]]
     assert own["aspect_ratio"].tolist() == [[1.0]]
-    with pytest.raises(ValueError, match="resolution must be 256 for this pipeline, as its model is told, got 128"):
+    with pytest.raises(ValueError, match="resolution must be 256 for this pipeline, as in its conditions, got 128"):
         adapter.latent_shape(pipeline, 128)
     both = {name: torch.cat([null[name], own[name]]) for name in own}
     (noisy,), told, answer = heard[1]
@@ -195,8 +195,8 @@ def test_classes_by_number_and_name(opened):
     assert [class_of(pipeline, text) for text in ("0", "Tinca tinca", "cock", "999")] == [0, 0, 7, 999]
     for text, sentence in {
         "goldfisch": "there is no class 'goldfisch'; did you mean 'goldfish'",
-        "zzz": "there is no class 'zzz'; the teacher knows 0 to 999 and the names in its id2label",
-        "1000": "there is no class 1000; the teacher knows 0 to 999",
+        "zzz": "there is no class 'zzz'; the teacher has 0 to 999 and the names in its id2label",
+        "1000": "there is no class 1000; the teacher has 0 to 999",
         "-1": "there is no class '-1'",
     }.items():
         with pytest.raises(ValueError, match=sentence):

@@ -18,7 +18,9 @@ import aria
 from aria import files, registry
 from aria.bench import cell as cells
 from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
-from aria.bench.queue import CellFailed, Queue, _without_weights, _work
+from aria.bench.experiment import Experiment
+from aria.bench.process_runner import CellFailed, ProcessRunner, _without_weights, _work
+from aria.bench.running import run_experiment, runner_of
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.settings.config import Config
 from aria.tasks.folder import Folder
@@ -56,11 +58,15 @@ def task(tmp_path_factory):
 
 ALWAYS = Setting("constant(1.0)", "uniform")
 """Every condition is replaced, so that four steps tell arms apart."""
-VALUES = {"max_train_steps": 4, "train_batch_size": 2, "warmup": 1, "learning_rate": 1e-2, "objective": ("output",)}
+VALUES = {"train_batch_size": 2, "warmup": 1, "learning_rate": 1e-2, "objective": ("output",)}
 
 
-def queue(task, *arms, seeds=(0,), **values):
-    return Queue(task, arms or (RC,), seeds, ALWAYS, VALUES | values, exams=2)
+def comparison(task, *arms, seeds=(0,), steps=4, **values):
+    return Experiment(task, arms or (RC,), seeds, ALWAYS, steps=steps, values=VALUES | values, exams=2)
+
+
+def name(comparison, arm, seed):
+    return runner_of(comparison).name(arm, seed)
 
 
 @pytest.fixture
@@ -71,9 +77,9 @@ def here(monkeypatch):
     def work(folders, jobs, progress):
         for folder in folders:
             assert cells.run_cell(folder)
-            done.append(cells.Cell.read(folder).arm)
+            done.append(cells.CellSettings.read(folder).arm)
 
-    monkeypatch.setattr("aria.bench.queue._work", work)
+    monkeypatch.setattr("aria.bench.process_runner._work", work)
     return done
 
 
@@ -85,46 +91,47 @@ def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
         def __init__(self, command, env, **told):
             seen.append(env.get("CUDA_VISIBLE_DEVICES"))
             done = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[]')"
-            super().__init__([sys.executable, "-c", done, cells.Cell.read(Path(command[3])).result], **told)
+            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **told)
 
-    monkeypatch.setattr("aria.bench.queue.subprocess.Popen", Process)
-    monkeypatch.setattr(Queue, "_prepare", lambda *args: None)
+    monkeypatch.setattr("aria.bench.process_runner.subprocess.Popen", Process)
+    monkeypatch.setattr(ProcessRunner, "_prepare", lambda *args: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    made = [replace(queue(task), device=name) for name in ("cpu", "cuda", None)]
+    made = [replace(comparison(task), device=name) for name in ("cpu", "cuda", None)]
     for place, each in enumerate(made):
-        assert each.run(tmp_path / str(place)) == []
+        assert run_experiment(each, tmp_path / str(place)) == []
     assert seen == ["", "0", "0"]
-    cpu, cuda, unless_told = (each.cell(RC, 0) for each in made)
+    cpu, cuda, unless_told = (name(each, RC, 0) for each in made)
     assert cpu != cuda == unless_told
 
 
 def test_arms_become_settings_of_the_engine(task, tmp_path):
-    arms = queue(task, RC, EVEN, ARIA)
-    told = [Config().with_values(arms.settings(arm, 7, tmp_path)) for arm in arms.arms]
+    arms = comparison(task, RC, EVEN, ARIA)
+    told = [Config().with_values(runner_of(arms).settings(arm, 7, tmp_path)) for arm in arms.arms]
     assert [config.allocation.allocator for config in told] == ["pool", "pool", "proportional(base=0.5)"]
     assert [Path(config.data.prompts).name for config in told] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
     assert {config.conditioning.replacement for config in told} == {"constant(1.0)"}
     assert {config.allocation.partitioner for config in told} == {"labels('concept')"}
     assert {(config.training.seed, config.run.checkpointing_steps) for config in told} == {(7, 2)}
     own = replace(ARIA, partitioner="kmeans(2)", replacement="constant(0.5)", weighting="velocity", floor=0.5)
-    config = Config().with_values(arms.settings(own, 0, tmp_path))
+    config = Config().with_values(runner_of(arms).settings(own, 0, tmp_path))
     assert (config.allocation.partitioner, config.allocation.floor) == ("kmeans(2)", 0.5)
     assert (config.conditioning.replacement, config.loss.weighting) == ("constant(0.5)", "velocity")
 
 
 def test_a_cell_is_named_by_all_that_determines_it(task):
-    one = queue(task)
-    names = {one.cell(RC, 0), one.cell(RC, 1), one.cell(ARIA, 0), one.cell(EVEN, 0)}
-    names |= {queue(task, learning_rate=1e-3).cell(RC, 0), replace(one, exams=4).cell(RC, 0)}
-    names |= {replace(one, setting=SETTINGS["tuned"]).cell(RC, 0), queue(replace(task, steps=3)).cell(RC, 0)}
-    assert len(names) == 8
-    assert one.cell(RC, 0) == queue(task).cell(RC, 0)
+    one = comparison(task)
+    names = {name(one, RC, 0), name(one, RC, 1), name(one, ARIA, 0), name(one, EVEN, 0)}
+    others = [comparison(task, learning_rate=1e-3), replace(one, exams=4), comparison(task, steps=6)]
+    others += [replace(one, setting=SETTINGS["tuned"]), comparison(replace(task, steps=3))]
+    names |= {name(other, RC, 0) for other in others}
+    assert len(names) == 9
+    assert name(one, RC, 0) == name(comparison(task), RC, 0)
 
 
 def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_path):
-    arms = queue(task, RC, EVEN)
-    rows = arms.run(tmp_path / "bench")
+    arms = comparison(task, RC, EVEN)
+    rows = run_experiment(arms, tmp_path / "bench")
     assert here == ["rc", "condition-uniform"]
     keys = [(r["arm"], r["seed"], r["step"], r["metric"], r["group"]) for r in rows]
     wanted = {(arm, seed, step, "gap", group) for arm in ("rc", "condition-uniform") for seed in (0,)
@@ -140,11 +147,12 @@ def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_pat
     for run in (tmp_path / "bench" / "cells").glob("*/run"):
         assert not [entry for entry in run.iterdir() if entry.is_dir()] and (run / "losses.jsonl").is_file()
     # the pool's weights are gone for the arm that counts conditions
-    runs = {cells.Cell.read(path.parent).arm: path.parent / "run" for path in tmp_path.glob("bench/cells/*/cell.json")}
+    folders = [path.parent for path in tmp_path.glob("bench/cells/*/cell.json")]
+    runs = {cells.CellSettings.read(folder).arm: folder / "run" for folder in folders}
     mass = {arm: aria.partitioners.load(run / "partition.safetensors").mass for arm, run in runs.items()}
     assert mass["condition-uniform"].tolist() == [0.5, 0.5]
-    assert arms.run(tmp_path / "bench") == rows and len(here) == 2
-    more = replace(arms, arms=(RC,), seeds=(0, 1)).run(tmp_path / "bench")  # another seed, and only that
+    assert run_experiment(arms, tmp_path / "bench") == rows and len(here) == 2
+    more = run_experiment(replace(arms, arms=(RC,), seeds=(0, 1)), tmp_path / "bench")  # another seed, and only that
     assert here[2:] == ["rc"] and [row["seed"] for row in more] == [0] * 6 + [1] * 6
     assert more[:6] == rows[:6] and {row["value"] for row in more[6:]}.isdisjoint(row["value"] for row in rows)
 
@@ -152,14 +160,14 @@ def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_pat
 def test_a_perfect_student_has_no_gap(task, here, tmp_path):
     """The teacher as its own student, at a learning rate of almost nothing."""
     itself = replace(task, student=str(Path(task.teacher)))
-    rows = queue(itself, learning_rate=1e-30, adam_weight_decay=0.0).run(tmp_path)
-    assert max(row["value"] for row in rows) < 1e-6
-    assert all(row["value"] == 0 for row in queue(itself, learning_rate=1e-30, adam_weight_decay=0.0).teacher(tmp_path))
+    perfect = comparison(itself, learning_rate=1e-30, adam_weight_decay=0.0)
+    assert max(row["value"] for row in run_experiment(perfect, tmp_path)) < 1e-6
+    assert all(row["value"] == 0 for row in runner_of(perfect).teacher(tmp_path))
 
 
 def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monkeypatch):
     """Interrupted after the first checkpoint, a cell ends in the records of one that was not."""
-    whole = queue(task, ARIA).run(tmp_path / "one")
+    whole = run_experiment(comparison(task, ARIA), tmp_path / "one")
     from aria.distill.runs import checkpoint
 
     save, loaded = checkpoint.save, []
@@ -170,11 +178,11 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
 
     monkeypatch.setattr(checkpoint, "save", once)
     with pytest.raises(KeyboardInterrupt):
-        queue(task, ARIA).run(tmp_path / "two")
+        run_experiment(comparison(task, ARIA), tmp_path / "two")
     monkeypatch.setattr(checkpoint, "save", save)
-    load = checkpoint.load
-    monkeypatch.setattr(checkpoint, "load", lambda d, f, **k: (loaded.append(f.name), load(d, f, **k)))
-    assert queue(task, ARIA).run(tmp_path / "two") == whole
+    load = checkpoint._load
+    monkeypatch.setattr(checkpoint, "_load", lambda s, f, *rest: (loaded.append(f.name), load(s, f, *rest)))
+    assert run_experiment(comparison(task, ARIA), tmp_path / "two") == whole
     assert loaded == ["checkpoint-2"]
 
 
@@ -182,19 +190,19 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
 def test_a_killed_comparison_goes_on(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
     started again goes on from there to the end."""
-    arms = queue(task, RC, max_train_steps=80, logging_steps=1)
+    arms = comparison(task, RC, steps=80, logging_steps=1)
     (tmp_path / "bench.py").write_text(
-        "import sys\nfrom pathlib import Path\nfrom aria import registry\n"
-        "from aria.bench.arms import STANDARD, Setting\nfrom aria.bench.queue import Queue\n"
-        "from aria.tasks.on_disk import OnDisk\n"
-        f"task = registry.resolve({registry.spec(task)!r}, OnDisk)\n"
-        f"Queue(task, [STANDARD[1]], (0,), {ALWAYS!r}, {dict(arms.values)!r}, exams=2).run(Path(sys.argv[1]))\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from aria.bench import STANDARD, Experiment, Setting, run_experiment\nfrom aria.tasks import presets\n"
+        f"task = presets.task({registry.spec(task)!r})\n"
+        f"made = Experiment(task, [STANDARD[1]], (0,), {ALWAYS!r}, steps=80, values={dict(arms.values)!r}, exams=2)\n"
+        "run_experiment(made, Path(sys.argv[1]))\n"
     )
-    said = tmp_path / "said"
-    bench = Forked(script(tmp_path / "bench.py", tmp_path / "bench"), said, {"PYTHONPATH": str(ROOT)})
-    folder = tmp_path / "bench" / "cells" / arms.cell(RC, 0)
+    output = tmp_path / "output"
+    bench = Forked(script(tmp_path / "bench.py", tmp_path / "bench"), output, {"PYTHONPATH": str(ROOT)})
+    folder = tmp_path / "bench" / "cells" / name(arms, RC, 0)
     try:
-        wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), said.with_name("said.err"))
+        wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), output.with_name("output.err"))
     finally:
         bench.kill()
     wait_for(lambda: list((folder / "run").glob("checkpoint-*/state.json")), folder / "log.txt")
@@ -203,7 +211,7 @@ def test_a_killed_comparison_goes_on(task, request, tmp_path):
         assert 0 < step < 80 and not list((tmp_path / "bench").glob("*.json"))
         lines = (folder / "run" / "losses.jsonl").read_text().splitlines()
     request.getfixturevalue("here")  # the rest in this process
-    rows = arms.run(tmp_path / "bench")
+    rows = run_experiment(arms, tmp_path / "bench")
     assert {row["step"] for row in rows} == {40, 80}
     assert (folder / "run" / "losses.jsonl").read_text().splitlines()[:step] == lines[:step]
 
@@ -218,7 +226,7 @@ def wait_for(condition, log, seconds=120.0):
 def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
     """Two processes that stand for cells: one fails at once, the other would go on for ever."""
     for name, body in (("bad", "raise ValueError('no such thing')"), ("good", "import time; time.sleep(1000)")):
-        cells.Cell("task", "", "", "", "", name, 3, "cpu", {}).write(tmp_path / name)
+        cells.CellSettings("task", "", "", "", "", name, 3, "cpu", {}).write(tmp_path / name)
         (tmp_path / name / "do.py").write_text(body)
     started = []
 
@@ -227,7 +235,7 @@ def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
             started.append(subprocess.Popen([sys.executable, cell / "do.py"], stderr=log))
         return started[-1]
 
-    monkeypatch.setattr("aria.bench.queue._started", start)
+    monkeypatch.setattr("aria.bench.process_runner._started", start)
     with pytest.raises(CellFailed, match="arm bad on seed 3 ended with 1: ValueError: no such thing"):
         _work([tmp_path / "good", tmp_path / "bad"], 2, lambda done: None)
     assert [process.returncode for process in started] == [-signal.SIGTERM, 1]
@@ -235,7 +243,8 @@ def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
 
 def test_scenes_are_compared_by_gap_and_by_what_is_read(here, tmp_path):
     task = Shapes(preset="tiny", images=12, asked=8, steps=2)
-    rows = Queue(task, (RC,), (0,), SETTINGS["tuned"], {"max_train_steps": 2}, exams=1).run(tmp_path)
+    made = Experiment(task, (RC,), (0,), SETTINGS["tuned"], steps=2, exams=1)
+    rows = run_experiment(made, tmp_path)
     assert {row["metric"] for row in rows} == {"gap", "accuracy", "shape", "colour", "size", "place"}
     assert {row["step"] for row in rows} == {2} and {"uniform", "pool", "tail", "unseen"} <= {r["group"] for r in rows}
     assert all(0 <= row["value"] <= 1 for row in rows if row["metric"] != "gap")
@@ -249,25 +258,27 @@ def test_prompts_without_weights_keep_their_columns(task, tmp_path):
 
 
 @pytest.mark.parametrize("make, complaint", [
-    (lambda task: queue(task, Arm("oracle", "oracle")),
+    (lambda task: comparison(task, Arm("oracle", "oracle")),
      "the oracle needs exact discrepancies, which no task on disk has: leave that arm out"),
-    (lambda task: queue(task, RC, RC), "two arms are called 'rc'"),
-    (lambda task: queue(task, seed=3), "seed is not to be set: the task, its arms and seeds decide it"),
-    (lambda task: queue(task, **{"allocation.floor": 0.1}),
-     "floor is not to be set: the task, its arms and seeds decide it"),
-    (lambda task: replace(queue(task), exams=0), "exams must be a whole number of at least 1, got 0"),
-    (lambda task: queue(task, learning_rat=1).cell(RC, 0),
+    (lambda task: comparison(task, RC, RC), "arms must be different from one another, got rc more than once"),
+    (lambda task: comparison(task, seed=3), "seed cannot be set: the task, its arms and seeds decide it"),
+    (lambda task: comparison(task, **{"allocation.floor": 0.1}),
+     "floor cannot be set: the task, its arms and seeds decide it"),
+    (lambda task: replace(comparison(task), lookahead=True),
+     "lookahead is for tasks in memory, whose arms are trained side by side"),
+    (lambda task: replace(comparison(task), exams=0), "exams must be a whole number of at least 1, got 0"),
+    (lambda task: comparison(task, learning_rat=1),
      "unknown setting 'learning_rat' (did you mean 'learning_rate'?)"),
-    (lambda task: cells.Cell.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
+    (lambda task: cells.CellSettings.read(Path("nowhere")), "nowhere is no cell of a comparison: it has no cell.json"),
 ])  # fmt: skip
 def test_impossible_comparisons_are_refused(make, complaint, task):
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
-        make(task)
+        runner_of(make(task))
 
 
 def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
     """So that where there is no bar a line can say how long it has been."""
-    from aria.bench import queue as queues
+    from aria.bench import process_runner
 
     class Process:
         def __init__(self):
@@ -278,7 +289,7 @@ def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
             return None if self.turns else 0
 
     told = []
-    monkeypatch.setattr(queues, "_started", lambda cell, jobs: Process())
+    monkeypatch.setattr(process_runner, "_started", lambda cell, jobs: Process())
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    queues._work([tmp_path / "a", tmp_path / "b"], 1, told.append)
+    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, told.append)
     assert told == [0, 0, 0, 1, 1, 1, 2]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import types
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 
 from aria.bench import table
 from aria.bench.arms import SETTINGS, Arm, arm
+from aria.bench.running import run_experiment, runner_of
+from aria.bench.stacked_runner import StackedRunner
 from aria.tasks import GROUPS
 from tests.bench import small
 from tests.bench.small import GREEDY
@@ -19,11 +22,15 @@ from tests.bench.small import GREEDY
 def whole(tmp_path_factory):
     """An uninterrupted comparison and its folder."""
     folder = tmp_path_factory.mktemp("whole")
-    return small.comparison().run(folder), folder
+    return run_experiment(small.comparison(), folder), folder
 
 
 def values(rows):
     return {(r["arm"], r["seed"], r["step"], r["metric"], r["group"]): r["value"] for r in rows}
+
+
+def name(comparison, arm, seed):
+    return runner_of(comparison).name(arm, seed)
 
 
 def times(folder):
@@ -39,16 +46,16 @@ def test_records_are_complete(whole):
 
 def test_the_same_arms_and_seeds_give_the_same_table_twice(whole, tmp_path):
     rows, _ = whole
-    assert values(small.comparison().run(tmp_path)) == values(rows)
-    assert table.rows(small.comparison().run(tmp_path), GROUPS) == table.rows(rows, GROUPS)
+    assert values(run_experiment(small.comparison(), tmp_path)) == values(rows)
+    assert table.rows(run_experiment(small.comparison(), tmp_path), GROUPS) == table.rows(rows, GROUPS)
 
 
 def test_what_is_there_is_not_computed_again(whole):
     rows, folder = whole
-    before, told = times(folder), []
+    before, seen = times(folder), []
     assert len(before) == 4
-    assert small.comparison().run(folder, progress=lambda done, total: told.append(total)) == rows
-    assert times(folder) == before and told == []
+    assert run_experiment(small.comparison(), folder, bar=lambda label: small.counted(seen)) == rows
+    assert times(folder) == before and seen == []
 
 
 def test_a_killed_comparison_goes_on(whole, tmp_path):
@@ -60,10 +67,10 @@ def test_a_killed_comparison_goes_on(whole, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        small.comparison().run(tmp_path, together=1, progress=killed)
+        StackedRunner(small.comparison(), together=1).run(tmp_path, bar=lambda label: nullcontext(killed))
     before = times(tmp_path)
     assert len(before) == 2
-    again = small.comparison().run(tmp_path)
+    again = run_experiment(small.comparison(), tmp_path)
     assert {name: times(tmp_path)[name] for name in before} == before
     assert values(again) == pytest.approx(values(rows), rel=1e-3)
 
@@ -73,11 +80,11 @@ def test_only_what_is_missing_is_made(whole, tmp_path):
     rows, folder = whole
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    gone = small.comparison().cell(small.ARMS["aria-q"], 1)
+    gone = name(small.comparison(), small.ARMS["aria-q"], 1)
     (tmp_path / f"{gone}.json").unlink()
-    before, told = times(tmp_path), []
-    again = small.comparison().run(tmp_path, progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (20, 20)
+    before, seen = times(tmp_path), []
+    again = run_experiment(small.comparison(), tmp_path, bar=lambda label: small.counted(seen))
+    assert seen[-1] == (20, 20)
     assert {name: time for name, time in times(tmp_path).items() if name in before} == before
     assert values(again) == pytest.approx(values(rows), rel=1e-3)
 
@@ -87,20 +94,21 @@ def test_only_what_is_missing_is_made(whole, tmp_path):
     [
         {"task": replace(small.TASK, skew=0.5)},
         {"setting": SETTINGS["tuned"]},
-        {"recipe": replace(small.RECIPE, batch_size=8)},
+        {"values": small.VALUES | {"batch_size": 8}},
+        {"steps": 16},
         {"exams": 4},
     ],
     ids=str,
 )
 def test_every_knob_names_the_cell(changes):
     mine = small.ARMS["rc"]
-    assert small.comparison(**changes).cell(mine, 0) != small.comparison().cell(mine, 0)
+    assert name(small.comparison(**changes), mine, 0) != name(small.comparison(), mine, 0)
 
 
 def test_seed_and_arm_name_the_cell():
     one = small.comparison()
-    cells = [one.cell(replace(small.ARMS["rc"], floor=floor), seed) for floor in (0.1, 0.2) for seed in (0, 1)]
-    cells += [one.cell(small.ARMS["oracle"], 0), small.comparison(seeds=(0, 5)).cell(small.ARMS["rc"], 0)]
+    cells = [name(one, replace(small.ARMS["rc"], floor=floor), seed) for floor in (0.1, 0.2) for seed in (0, 1)]
+    cells += [name(one, small.ARMS["oracle"], 0), name(small.comparison(seeds=(0, 5)), small.ARMS["rc"], 0)]
     assert len(set(cells)) == 5 and cells[2] == cells[5]  # the other seeds of a comparison do not matter
 
 
@@ -111,7 +119,7 @@ def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "greedy.py").write_text(source)
         monkeypatch.chdir(tmp_path / folder)
-        cells.append(small.comparison().cell(arm("greedy.py:Greedy"), 0))
+        cells.append(name(small.comparison(), arm("greedy.py:Greedy"), 0))
     assert cells[0] == cells[1] != cells[2]
 
 
@@ -128,20 +136,21 @@ def test_a_task_typed_into_an_interpreter_names_the_cell_by_its_methods(monkeypa
             f"        return super().world(seed + {told})\n",
             vars(typed),
         )
-        cells.append(replace(small.comparison(), task=typed.Mine()).cell(small.ARMS["rc"], 0))
+        cells.append(name(small.comparison(task=typed.Mine()), small.ARMS["rc"], 0))
     assert cells[0] == cells[1] != cells[2]
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"arms": [Arm("rc"), Arm("rc", floor=0.1)]}, "arms need names of their own, got rc more than once"),
-        ({"seeds": (1, 1)}, "seeds need names of their own, got 1 more than once"),
+        ({"arms": [Arm("rc"), Arm("rc", floor=0.1)]}, "arms must be different from one another, got rc more than once"),
+        ({"seeds": (1, 1)}, "seeds must be different from one another, got 1 more than once"),
         ({"arms": []}, "nothing to compare: no arms"),
         ({"exams": 0}, "exams must be a whole number of at least 1, got 0"),
-        ({"recipe": replace(small.RECIPE, steps=1)}, "steps must be a whole number of at least 2, got 1"),
+        ({"steps": 1}, "steps must be a whole number of at least 2, got 1"),
+        ({"values": {"batchsize": 8}}, "unknown setting 'batchsize' .did you mean 'batch_size'.*; in memory there are"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
-        small.comparison(**changes)
+        runner_of(small.comparison(**changes))
