@@ -1,6 +1,6 @@
-"""Pages of one file: elements that escape what they hold, tables, figures and images, and nothing from outside.
+"""Self-contained HTML pages: elements that escape their content, tables, figures and images, no script, no network.
 
->>> page("a < b", section("What was seen", table([{"region": 3, "share": 0.25}])))[:15]
+>>> page("a < b", section("Regions", table([{"region": 3, "share": 0.25}])))[:15]
 '<!DOCTYPE html>'
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import html as _html
 import math
+import re
 from collections.abc import Mapping, Sequence
 
 STYLE = """
@@ -23,23 +24,24 @@ body { margin: 0 auto; padding: 1.5rem; max-width: 72rem; background: var(--pape
 h1 { font-size: 1.7rem; line-height: 1.2; overflow-wrap: anywhere; } h2 { margin-top: 2.5rem; font-size: 1.25rem; }
 p, figcaption, summary { max-width: 46rem; } a { color: inherit; } code { font-size: .92em; overflow-wrap: anywhere; }
 .soft, figcaption, summary { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
-.scroll { overflow-x: auto; } .fixed { white-space: nowrap; }
+.scroll { overflow-x: auto; } .fixed, td.short { white-space: nowrap; }
 table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; }
 th, td { padding: .25rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-td { max-width: 26rem; overflow-wrap: break-word; } td code { overflow-wrap: inherit; }
+td.long { min-width: 11rem; overflow-wrap: anywhere; }
 th { background: var(--band); font-weight: 600; } thead th { vertical-align: bottom; }
-td.number, th.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+th.number, td.number { text-align: right; } td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 figure { margin: 1rem 0; } figcaption { margin-bottom: .5rem; }
-svg { display: block; max-width: 100%; height: auto; color: var(--ink); }
+.panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem 1.5rem; }
+svg { display: block; width: 100%; max-width: 36rem; height: auto; color: var(--ink); }
 svg text { fill: currentColor; }
 img { display: block; max-width: 100%; height: auto; }
 details { margin-top: .5rem; } summary { cursor: pointer; }
-.scroll > svg { min-width: 46rem; }
-.pairs td { max-width: none; overflow-wrap: anywhere; }
-@media (max-width: 60rem) { .scroll > table { width: max-content; } }
+.pairs td { overflow-wrap: anywhere; }
 """.strip()
-"""Readable on paper, on a dark screen and on a narrow one, where wide tables and figures scroll in frames of their own;
-figures take their ink from the page."""
+"""Readable on paper, on a dark screen and on a narrow one: wide tables scroll in frames of their own, panels of figures
+are stacked, and figures take their ink from the page. Long text takes the width that the other columns leave."""
+LONG = 24
+"""Letters in a cell from which on the text of its column is wrapped."""
 
 
 class Html(str):
@@ -47,7 +49,7 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """Any value as text; :class:`Html` is left as it is.
+    """Any value as escaped text; :class:`Html` is left as it is.
 
     >>> text("a < b")
     'a &lt; b'
@@ -56,7 +58,7 @@ def text(value: object) -> Html:
 
 
 def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element. In names of attributes a trailing underscore is dropped (``class_``), others are hyphens.
+    """An element. In attribute names a trailing underscore is dropped (``class_``), other underscores become hyphens.
 
     >>> tag("td", "a < b", class_="number")
     '<td class="number">a &lt; b</td>'
@@ -65,53 +67,74 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> Html:
-    """Rows under the names of their columns; numbers in four digits and to the right, what is unknown as a dash.
+    """Rows under the names of their columns; numbers in four digits and aligned right, missing values as a dash.
 
     >>> table([{"rate": 0.123456, "spec": "ema"}])  # doctest: +ELLIPSIS
-    '<div class="scroll"><table><thead><tr><th class="number">rate</th><th>spec</th></tr></thead>...'
+    '<div class="scroll"><table><thead><tr><th class="number">rate</th><th class="short">spec</th></tr></thead>...'
     """
     if not rows:
         return tag("p", "(none)")
-    right = {name: any(_is_number(row[name]) for row in rows) for name in rows[0]}
-    head = [tag("th", name, **_side(right[name])) for name in right]
-    body = [tag("tr", *(tag("td", _cell(row[name]), **_side(right[name])) for name in right)) for row in rows]
+    kinds = {name: kind([row[name] for row in rows]) for name in rows[0]}
+    head = [tag("th", name, class_=kinds[name]) for name in kinds]
+    body = [tag("tr", *(tag("td", _cell(row[name]), class_=kinds[name]) for name in kinds)) for row in rows]
     return tag("div", tag("table", tag("thead", tag("tr", *head)), tag("tbody", *body)), class_="scroll")
 
 
-def pairs(told: Mapping[str, object]) -> Html:
-    """Names beside what they are.
+def kind(column: Sequence[object]) -> str:
+    """How a column is set: "number", or text that is "short" or "long".
+
+    >>> kind([None, 0.5]), kind(["ema"]), kind(["regions, all equally likely"])
+    ('number', 'short', 'long')
+    """
+    if any(isinstance(value, int | float) and not isinstance(value, bool) for value in column):
+        return "number"
+    words = (re.sub("<[^>]*>", "", value) if isinstance(value, Html) else str(value) for value in column)
+    return "long" if max(map(len, words), default=0) > LONG else "short"
+
+
+def number(value: float) -> str:
+    """A number in four digits; what is zero has no sign.
+
+    >>> number(0.123456), number(-0.0)
+    ('0.1235', '0')
+    """
+    return f"{value:z.4g}"
+
+
+def pairs(facts: Mapping[str, object]) -> Html:
+    """Names beside their values.
 
     >>> pairs({"steps": 800})
     '<table class="pairs"><tbody><tr><th>steps</th><td>800</td></tr></tbody></table>'
     """
-    rows = [tag("tr", tag("th", name), tag("td", value)) for name, value in told.items()]
+    rows = [tag("tr", tag("th", name), tag("td", value)) for name, value in facts.items()]
     return tag("table", tag("tbody", *rows), class_="pairs")
 
 
-def figure(drawing: str, caption: str, label: str) -> Html:
-    """An ``<svg>`` element under its caption; ``label`` is what it shows, for those who do not see it."""
-    shown = tag("div", Html(drawing), class_="scroll", role="img", aria_label=label)
+def figure(panels: Sequence[str], caption: object, label: str) -> Html:
+    """``<svg>`` elements under their caption, side by side where there is room; ``label`` describes them in words."""
+    shown = tag("div", *map(Html, panels), class_="panels", role="img", aria_label=label)
     return tag("figure", tag("figcaption", caption), shown)
 
 
 def image(png: bytes, caption: str) -> Html:
-    """A PNG under its caption, inside the page."""
+    """A PNG under its caption, embedded in the page."""
     source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
     return tag("figure", tag("figcaption", caption), Html(f"<img{_shown({'src': source, 'alt': caption})}>"))
 
 
 def section(title: str, *children: object) -> Html:
-    """A part of a page under its title."""
+    """A section of a page under its title."""
     return tag("section", tag("h2", title), *children)
 
 
 def details(summary: str, *children: object, open: bool = False) -> Html:
-    """What is shown when its summary is clicked."""
+    """Content that is shown when its summary is clicked."""
     return tag("details", tag("summary", summary), *children, **({"open": "open"} if open else {}))
 
 
 def page(title: str, *sections: object) -> Html:
-    """A whole document: its style is inside, it runs no script and loads nothing."""
+    """A whole document with its style inside; it runs no script and loads nothing."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{text(title)}</title>'
     head += f"\n<style>\n{STYLE}\n</style>"
     body = tag("body", tag("h1", title), *sections)
@@ -122,15 +145,7 @@ def _shown(attributes: Mapping[str, object]) -> str:
     return "".join(f' {key.rstrip("_").replace("_", "-")}="{text(value)}"' for key, value in attributes.items())
 
 
-def _side(right: bool) -> dict[str, str]:
-    return {"class_": "number"} if right else {}
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _cell(value: object) -> object:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
-    return f"{value:.4g}" if isinstance(value, float) else value
+    return number(value) if isinstance(value, float) else value

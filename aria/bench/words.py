@@ -1,4 +1,4 @@
-"""What the names in a comparison mean, for those who read its table or its page."""
+"""Explanations of the names in a comparison, for its table and its page."""
 
 from __future__ import annotations
 
@@ -9,48 +9,49 @@ from typing import Any
 from aria.bench.arms import LOOKAHEAD, STANDARD
 
 ARMS = {
-    "paired": "from nowhere: no condition is replaced",
-    "rc": "from the pool, as random conditioning has it",
-    "sqrt-pool": "from regions by the square root of their share of the pool",
-    "region-uniform": "from all regions alike",
-    "condition-uniform": "from all conditions alike",
-    "aria-p": "from regions by tracked discrepancy times their share of the pool",
-    "aria-q": "from regions by tracked discrepancy times the square root of their share",
-    "aria-r": "from regions by tracked discrepancy alone",
-    "aria": "from regions by tracked discrepancy times their number of conditions; noise levels count by velocity, and "
-    "of three eighths of every batch the student makes the images itself",
-    "aria-static": "as aria without discrepancy: from all conditions alike",
-    "oracle": "as aria-q, told the exact discrepancies: what perfect tracking would bring",
+    "paired": "nowhere: no condition is replaced",
+    "rc": "the pool (random conditioning)",
+    "sqrt-pool": "regions, with probability proportional to the square root of their share of the pool",
+    "region-uniform": "regions, all equally likely",
+    "condition-uniform": "conditions, all equally likely",
+    "aria-p": "regions, by tracked discrepancy × share of the pool",
+    "aria-q": "regions, by tracked discrepancy × square root of their share of the pool",
+    "aria-r": "regions, by tracked discrepancy alone",
+    "aria": "regions, by tracked discrepancy × number of conditions; noise levels are weighted by velocity, and the "
+    "student makes three eighths of every batch's images itself",
+    "aria-static": "conditions, all equally likely; otherwise as aria, but without discrepancy",
+    "oracle": "as aria-q, but with the exact discrepancies: what perfect tracking would achieve",
 }
-"""Where the conditions come from that an arm puts in the place of an image's own."""
-MARK = "no arm but a mark: all arms again, going on from the best one's student twenty times in a run"
+"""Where an arm takes the condition from that replaces an image's own."""
+REFERENCE = "a reference, not a method: twenty times in a run every arm restarts from the currently best student"
 GROUPS = {
-    "uniform": "all alike",
-    "pool": "as often as the pool holds them",
+    "uniform": "all, equally weighted",
+    "pool": "all, weighted by their frequency in the pool",
     "head": "the most frequent",
     "tail": "the rarest",
-    "unseen": "without images",
-    "unseen-tail": "rare and without images",
+    "unseen": "those without images",
+    "unseen-tail": "rare ones without images",
 }
-"""Over which conditions a group is the mean."""
+"""The conditions over which a group is the mean."""
 
 
-def of_arm(told: Mapping[str, Any]) -> str:
-    """What an arm does; a user's own may have the name of a standard one.
+def of_arm(settings: Mapping[str, Any]) -> str:
+    """What an arm does. An arm that only shares its name with a standard one is described as your own.
 
     >>> of_arm(asdict(STANDARD[1]))
-    'from the pool, as random conditioning has it'
+    'the pool (random conditioning)'
     """
-    known = {arm.name: asdict(arm) for arm in STANDARD}
-    if told["name"] == LOOKAHEAD:
-        return MARK
-    return ARMS[told["name"]] if told == known.get(told["name"]) else "an arm of your own: see its settings"
+    standard = {arm.name: asdict(arm) for arm in STANDARD}
+    if settings["name"] == LOOKAHEAD:
+        return REFERENCE
+    same = settings == standard.get(settings["name"])
+    return ARMS[settings["name"]] if same else "an arm of your own: see its settings"
 
 
 def of_group(name: str) -> str:
-    """Over which conditions a group is the mean; other groups than these are a task's own.
+    """The conditions over which a group is the mean; groups other than the standard ones are defined by the task.
 
     >>> of_group("tail")
     'the rarest'
     """
-    return GROUPS.get(name, "the task's own")
+    return GROUPS.get(name, "defined by the task")

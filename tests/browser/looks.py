@@ -1,21 +1,21 @@
-"""What is asked of every page, in JavaScript, and the screens on which it is asked."""
+"""Checks of a page in JavaScript, and the screens on which they run. What each returns is written below it."""
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
-"""A laptop and a telephone."""
+"""A laptop and a phone."""
 
 OVERFLOWING = """
 (() => {
-  const told = [], wide = document.documentElement.clientWidth, needed = document.scrollingElement.scrollWidth;
-  if (needed > wide) told.push(`the page is ${needed} wide`);
+  const found = [], wide = document.documentElement.clientWidth, needed = document.scrollingElement.scrollWidth;
+  if (needed > wide) found.push(`the page is ${needed} wide`);
   for (const element of document.body.querySelectorAll("*")) {
     if (element.closest(".scroll") && !element.matches(".scroll")) continue;
     const box = element.getBoundingClientRect();
-    if (box.width && (box.right > wide + 1 || box.left < -1)) told.push(`${element.tagName} to ${box.right}`);
+    if (box.width && (box.right > wide + 1 || box.left < -1)) found.push(`${element.tagName} to ${box.right}`);
   }
-  return told;
+  return found;
 })()
 """
-"""What reaches beyond the window; what scrolls in a frame of its own may."""
+"""Elements that reach beyond the window, other than content of frames that scroll."""
 
 FAINT = """
 (() => {
@@ -28,32 +28,76 @@ FAINT = """
   const behind = element => { for (let e = element; e; e = e.parentElement) {
     const colour = rgba(getComputedStyle(e).backgroundColor); if (colour[3] == 255) return colour.slice(0, 3); }
     throw new Error("no background"); };
-  const told = [];
+  const found = [];
   for (const element of document.body.querySelectorAll("*")) {
-    const said = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
-    if (!said || element.matches("style, script, title, metadata, metadata *")) continue;
+    const words = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
+    if (!words || element.matches("style, script, title, metadata, metadata *")) continue;
     const style = getComputedStyle(element);
     const ink = rgba(element.closest("svg") ? style.fill : style.color).slice(0, 3);
     const [a, b] = [light(ink), light(behind(element))], contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < 4.5) told.push(`${said.slice(0, 30)}: ${contrast.toFixed(2)}`);
+    if (contrast < 4.5) found.push(`${words.slice(0, 30)}: ${contrast.toFixed(2)}`);
   }
-  return told;
+  return found;
 })()
 """
 """Words whose contrast with what is behind them is below 4.5 to 1 (WCAG 2, level AA)."""
 
 OVERLAPPING = """
 (() => {
-  const told = [];
+  const found = [];
   for (const svg of document.querySelectorAll("svg")) {
     const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
     texts.forEach(([one, a], place) => { for (const [other, b] of texts.slice(place + 1)) {
       const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (wide > 1 && high > 0.4 * Math.min(a.height, b.height)) told.push(`${one} on ${other}`);
+      if (wide > 1 && high > 0.4 * Math.min(a.height, b.height)) found.push(`${one} on ${other}`);
     } });
   }
-  return told;
+  return found;
 })()
 """
-"""Words in figures that lie on one another; boxes of lines that follow each other closely may touch."""
+"""Words in figures that overlap; the boxes of consecutive lines may touch."""
+
+CUT_OFF = """
+[...document.querySelectorAll("svg")].flatMap(svg => {
+  const frame = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.left < frame.left - 1 || box.right > frame.right + 1 ||
+           box.top < frame.top - 1 || box.bottom > frame.bottom + 1;
+  }).map(text => text.textContent);
+})
+"""
+"""Words that reach beyond their figure."""
+
+FRACTIONS = """
+[...document.querySelectorAll('svg g[id*="axis_"]')].flatMap(axis => {
+  const words = [...axis.querySelectorAll("text")].map(text => text.textContent);
+  const count = words.find(word => ["optimiser step", "number of regions"].includes(word));
+  const ticks = [...axis.querySelectorAll('g[id*="tick_"] text')].map(text => text.textContent);
+  return count ? ticks.filter(tick => !/^[0-9]+$/.test(tick)).map(tick => `${count}: ${tick}`) : [];
+})
+"""
+"""Ticks that are not whole numbers, on axes that count."""
+
+PANELS = """
+(() => {
+  for (const folded of document.querySelectorAll("details")) folded.open = true;
+  return [...document.querySelectorAll(".panels")].map(panels => {
+    const tops = [...panels.children].map(panel => Math.round(panel.getBoundingClientRect().top));
+    return tops.map(top => top - tops[0]);
+  });
+})()
+"""
+"""For every figure: how far below its first panel each panel begins, in pixels."""
+
+VISIBLE = """
+(prefix => {
+  const svg = document.querySelector(`svg g[id^="${prefix}"]`).closest("svg");
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.width > 0 && box.left >= 0 && box.right <= document.documentElement.clientWidth;
+  }).map(text => text.textContent);
+})
+"""
+"""A function: the words of the drawing whose ids begin with a prefix, as far as they are inside the window."""

@@ -28,7 +28,7 @@ def test_a_run_that_has_just_begun_gets_a_page(begun, tmp_path):
     result = run(begun, "--output", output)
     assert result.exit_code == 0, result.output
     assert result.stdout.strip() == str(output)
-    assert "nothing is logged yet of 7 steps" in output.read_text()
+    assert "nothing logged yet (0 of 7 steps)" in output.read_text()
     assert [path.name for path in begun.iterdir()] == ["config.json"], "a report leaves the run as it is"
 
 
@@ -38,10 +38,10 @@ def test_mistakes_exit_with_2_and_one_line(begun, tmp_path):
         assert result.exit_code == 2
         assert sentence in result.stderr and len(result.stderr.splitlines()) == 1
 
-    refused("is no folder of a run: it has no config.json", tmp_path / "nowhere")
+    refused("is not a run's folder: it has no config.json", tmp_path / "nowhere")
     refused("there is no folder", begun, "--output", tmp_path / "nowhere" / "page.html")
     refused("is a folder, give a file", begun, "--output", tmp_path)
     (begun / "config.json").write_text("{")
-    refused("holds no settings of a run", begun, "--output", tmp_path / "page.html")
+    refused("does not hold the settings of a run", begun, "--output", tmp_path / "page.html")
     (begun / "config.json").write_text("[1]")
-    refused("holds no settings of a run", begun, "--output", tmp_path / "page.html")
+    refused("does not hold the settings of a run", begun, "--output", tmp_path / "page.html")

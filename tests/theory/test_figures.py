@@ -1,15 +1,15 @@
-"""The figures: every one draws, says what its axes are, and draws what bounds and simulations say now."""
+"""The figures: each can be drawn, has labelled axes, and shows the current bounds and simulations."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import pkgutil
-import re
 
 import pytest
 
-from theory import bounds, figures, plots
+from aria import plots
+from theory import bounds, figures
 from theory.figures import (
     FIGURES,
     against_the_limit,
@@ -42,7 +42,7 @@ def test_every_file_is_listed():
 @pytest.fixture(scope="module")
 def painted(measured):
     """Each picture drawn, once."""
-    return {name: picture.paint(measured[name]) for name, picture in FIGURES.items()}
+    return {name: picture.chart(measured[name]).figure() for name, picture in FIGURES.items()}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -57,9 +57,9 @@ def test_axes_have_labels_and_a_legend(name, painted):
 
 
 def test_files_are_the_same_each_time(measured, tmp_path):
-    picture, rows = FIGURES["error-vs-rate"], measured["error-vs-rate"]
+    chart = FIGURES["error-vs-rate"].chart(measured["error-vs-rate"])
     for file in ("a.svg", "b.svg"):
-        plots.write_svg(picture.paint(rows), str(tmp_path / file), "error-vs-rate")
+        chart.write(tmp_path / file)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
@@ -70,24 +70,12 @@ def test_lines_are_distinguished_by_more_than_colour(name, painted):
         looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth(), line.get_color()) for line in lines]
         assert len({look[:3] for look in looks}) == len(looks)
         used = {colour.upper() for *_, colour in looks if isinstance(colour, str) and colour.startswith("#")}
-        assert used <= set(plots.COLOURS)
+        assert used <= {plots.INK, *plots.COLOURS}
 
 
 def test_numbers_follow_the_seed():
     picture = FIGURES["error-vs-rate"]
     assert picture.measure(1, SMALL) == picture.measure(1, SMALL) != picture.measure(2, SMALL)
-
-
-def test_inline_ids_are_its_own_and_ink_is_the_pages(measured):
-    picture = FIGURES["wrong-drift"]
-    drawn = plots.inline_svg(picture.paint(measured["wrong-drift"]), "mine")
-    assert drawn.startswith("<svg")
-    for here, there in plots.PAGE.items():
-        assert here not in drawn and there in drawn
-    ids = re.findall(r'\bid="([^"]*)"', drawn)
-    assert ids and all(name.startswith("mine-") for name in ids)
-    named = re.findall(r'(?:href="#|url\(#)([^")]*)', drawn)
-    assert named and set(named) <= set(ids)
 
 
 # ------------------------------------------------------------------------------------------ what the figures conclude
@@ -100,7 +88,7 @@ def test_the_closed_loop_attains_its_bound_and_breaks_the_textbooks(measured):
 
 
 def test_a_broken_bound_moves_the_curve(monkeypatch):
-    """Nothing drawn is a constant: with another bound the numbers are others."""
+    """No number is hard-coded: with another bound the numbers differ."""
     monkeypatch.setattr(bounds, "ema_mse", lambda rate, sigma, drift, adaptive=True: 2.0 if adaptive else 1.0)
     assert {row["adaptive bound"] for row in closed_loop.measure(0, SMALL)} == {2.0}
 
@@ -139,4 +127,4 @@ def test_allocators_are_those_it_names(measured):
 
 def test_every_picture_takes_a_seed_and_a_size():
     for picture in FIGURES.values():
-        assert list(inspect.signature(picture.draw).parameters) == ["seed", "size"]
+        assert list(inspect.signature(picture.measure).parameters) == ["seed", "size"]

@@ -312,12 +312,10 @@ def _verdict(bias2: float, noise: float, best: float, drift: float) -> str:
 
 
 def _draw(path: str, name: str, tail: VisitTable, drawn: list[int], own: Replayed | None) -> None:
-    from aria.files import replacing
     from theory import plots
 
     seen = {}
     for region in drawn:
         here = tail.region == region
         seen[region] = (tail.step[here].astype(float), tail.mean[here])
-    with replacing(path) as unfinished:
-        plots.log_readings(str(unfinished), f"{name}: the last visits", seen, own.path if own else {})
+    plots.log_readings(f"{name}: the last visits", seen, own.path if own else {}).write(path)

@@ -59,14 +59,12 @@ def command(out: Path | None, figures: Path | None, quick: bool, seed: int) -> N
     if any(find_spec(name) is None for name in ("scipy", "matplotlib")):
         raise errors.Refusal("scipy and matplotlib are needed: pip install 'aria-distill[sim]'")
     from aria.files import replacing
-    from theory import plots
     from theory.commands import verify
 
     drawn = list(_drawn(1.0 if quick else verify.FULL, seed))
     if figures is not None:
         for name, picture, rows in drawn:
-            with replacing(figures / f"{name}.svg") as unfinished:
-                plots.write_svg(picture.paint(rows), str(unfinished), name)
+            picture.chart(rows).write(figures / f"{name}.svg")
         click.echo(f"{len(drawn)} figures in {figures}")
         if out is None:
             return
@@ -154,13 +152,10 @@ def _claim(row: dict[str, Any]) -> dict[str, object]:
 
 
 def _section(name: str, picture: Picture, rows: Rows) -> html.Html:
-    from theory import plots
-
-    drawing = plots.inline_svg(picture.paint(rows), name)
     return html.tag(
         "section",
         html.tag("h2", picture.title),
-        html.figure(drawing, picture.caption, picture.title),
+        html.figure(picture.chart(rows).svg(name), picture.caption, picture.title),
         html.details("The numbers", html.table(_readable(rows)), open=name in TABLES_FIRST),
         id=name,
     )

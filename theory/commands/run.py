@@ -158,7 +158,6 @@ def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
 def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], region: int) -> None:
     import numpy as np
 
-    from aria.files import replacing
     from theory import plots
 
     truths = {"truth": next(iter(found.values())).truth[:, region]}
@@ -166,5 +165,4 @@ def _draw(path: str, name: str, regime: Regime, found: dict[str, Followed], regi
         truths = {f"truth under {spec}": part.truth[:, region] for spec, part in found.items()}
     shown = {spec: (part.estimate[:, region], part.width[:, region]) for spec, part in found.items()}
     title = f"{name}: drift at most {regime.bound:.3g} per step, noise {regime.sigma:.3g}"
-    with replacing(path) as unfinished:
-        plots.trajectories(str(unfinished), title, truths, shown)
+    plots.trajectories(title, truths, shown).write(path)

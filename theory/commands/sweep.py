@@ -171,15 +171,14 @@ def _draw(
     plot: str, title: str, setting: str, tried: list[float], rows: list[dict[str, object]], optimum: float | None
 ) -> None:
     """Draw the error as a function of the setting, with the bound if there is one for every value."""
-    from aria.files import replacing
     from theory import plots
 
     def numbers(name: str) -> list[float]:
         return [float(str(row[name])) for row in rows]
 
     curve = None if None in [row["bound"] for row in rows] else numbers("bound")
-    with replacing(plot) as unfinished:
-        plots.errors(str(unfinished), title, setting, tried, (numbers("mse"), numbers("plus_minus")), curve, optimum)
+    measured = numbers("mse"), numbers("plus_minus")
+    plots.errors(title, setting, tried, measured, curve, optimum).write(plot)
 
 
 def _with(spec: str, over: str, value: float) -> str:

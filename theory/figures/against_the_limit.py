@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from aria import plots
 from aria.trackers import Bank
-from theory import bounds, limits, plots
+from theory import bounds, limits
 from theory.figures.base import Picture, Rows, column, replicas, time_mean
 from theory.regimes import Linear, Regime, SignAdversary
 from theory.simulate import simulate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 STEPS, BURN = 1200, 600
@@ -47,10 +50,9 @@ def _row(drift: float, closed: bool, seed: int, size: float) -> dict[str, Any]:
     }
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """One panel for paths fixed in advance, one for drift that reacts."""
     x = "drift per step over noise, D/σ"
-    figure, panels = plots.panels(*((f"drift {course}", x, "mean squared error / R_A") for course in COURSES))
     for closed, panel in enumerate(panels):
         here = [row for row in rows if row["drift"] == COURSES[closed]]
         drift = column(here, "D/σ")
@@ -67,10 +69,9 @@ def paint(rows: Rows) -> Figure:
             f"bank, measured: {shown}",
         )
         panel.plot(drift, column(here, "no tracker below"), color=plots.INK, lw=1, ls=":", label="no tracker is below")
+        panel.set(title=f"drift {COURSES[closed]}", xlabel=x, ylabel="mean squared error / R_A")
         panel.set(xscale="log", yscale="log", ylim=(0.6, 60))
         panel.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
-        panel.minorticks_off()
-    return plots.legends(figure)
 
 
 PICTURE = Picture(
@@ -81,4 +82,5 @@ PICTURE = Picture(
     "has no certificate: its dots are measured, for one drift each, and can be below the worst case.",
     measure,
     paint,
+    panels=2,
 )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from theory import closed_loop, plots
+from aria import plots
+from theory import closed_loop
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import NAMED
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 ALLOCATORS = ("proportional", "softmax", "ucb", "neyman", "exp3", "thompson")
 TRACKER = "bank"
@@ -32,14 +35,12 @@ def measure(seed: int, size: float) -> Rows:
     ]
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """One line for each allocator: with estimates and with the truth."""
-    figure, (panel,) = plots.panels(
-        (
-            "regime closed-loop: four regions, levels 1, 2, 4, 8",
-            f"discrepancy left after {STEPS} steps (% of the start)",
-            "",
-        )
+    (panel,) = panels
+    panel.set(
+        title="regime closed-loop: four regions, levels 1, 2, 4, 8",
+        xlabel=f"discrepancy left after {STEPS} steps (% of the start)",
     )
     places = list(range(len(rows)))
     for index, name in ((0, "left"), (1, "with the true values")):
@@ -47,15 +48,14 @@ def paint(rows: Rows) -> Figure:
         half = [100 * row["left ±"] if name == "left" else 0.0 for row in rows]
         panel.errorbar(
             [100 * value for value in column(rows, name)], [place + 0.24 * index - 0.12 for place in places],
-            xerr=half, fmt=plots.MARKERS[index], ms=6,
-            capsize=2.5, color=plots.colour(index), mfc="none" if index else plots.colour(index), label=label,
+            xerr=half, fmt=plots.look(index).marker, ms=6,
+            capsize=2.5, color=plots.look(index).colour, mfc="none" if index else plots.look(index).colour, label=label,
         )  # fmt: skip
     panel.axvline(100 * rows[0]["uniform"], color=plots.INK, lw=1, ls=":", label="uniform allocation")
     panel.grid(visible=False, axis="y")
     panel.set_yticks(places, list(ALLOCATORS))
     panel.invert_yaxis()
     panel.set_xlim(left=0.0)
-    return plots.legends(figure)
 
 
 PICTURE = Picture(

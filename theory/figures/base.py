@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from aria.plots import Chart
+
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
     from theory.simulate import Errors
     from theory.verdict import Interval
@@ -26,11 +28,12 @@ class Picture:
     caption: str
     measure: Callable[[int, float], Rows]
     """Computes simulations and bounds from the seed and the size."""
-    paint: Callable[[Rows], Figure]
+    paint: Callable[[Rows, Sequence[Axes]], None]
+    panels: int = 1
 
-    def draw(self, seed: int = 0, size: float = 1.0) -> Figure:
-        """The figure."""
-        return self.paint(self.measure(seed, size))
+    def chart(self, rows: Rows) -> Chart:
+        """The figure of these numbers."""
+        return Chart(lambda panels: self.paint(rows, panels), self.panels)
 
 
 def column(rows: Rows, name: str) -> list[float]:

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA
-from theory import bounds, plots
+from theory import bounds
 from theory.exact_samples import synchronous
 from theory.figures.base import Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 RATES = tuple(2.0 ** (-i / 8) for i in range(64))
@@ -48,9 +51,10 @@ def _best_of_grid(drift: float, count: int, seed: int) -> float:
     return found
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Rate by drift."""
-    figure, (panel,) = plots.panels(("The best rate of an EMA", "drift per step over noise, D/σ", "rate b"))
+    (panel,) = panels
+    panel.set(title="The best rate of an EMA", xlabel="drift per step over noise, D/σ", ylabel="rate b")
     fine = np.geomspace(1e-3, 2.0, 120)
     for index, (label, rate) in enumerate(
         (
@@ -65,7 +69,6 @@ def paint(rows: Rows) -> Figure:
     label = "best of simulated EMAs on a line (grid of 9 %)"
     plots.dots(panel, 0, column(rows, "D/σ"), column(rows, "simulated"), [0.0] * len(rows), label)
     panel.set(xscale="log", yscale="log", ylim=(1e-3, 1.2))
-    return plots.legends(figure)
 
 
 PICTURE = Picture(

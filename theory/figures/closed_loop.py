@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA
-from theory import bounds, plots
+from theory import bounds
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Gaussian, Linear, Regime, SignAdversary, TwoPoint
 from theory.simulate import simulate
 from theory.verdict import mean_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 RATE = 0.1
 STEPS = 200
@@ -39,14 +42,13 @@ def measure(seed: int, size: float) -> Rows:
     return rows
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Measured over the textbook bound, by drift."""
-    figure, (panel,) = plots.panels(
-        (
-            f"EMA of rate {RATE:g} in a closed loop",
-            "drift per step over noise, D/σ",
-            "mean squared error / textbook bound",
-        )
+    (panel,) = panels
+    panel.set(
+        title=f"EMA of rate {RATE:g} in a closed loop",
+        xlabel="drift per step over noise, D/σ",
+        ylabel="mean squared error / textbook bound",
     )
     fine = np.geomspace(DRIFTS[0], DRIFTS[-1], 60)
     price = bounds.price_of_adaptivity(RATE, 1.0, fine)
@@ -60,8 +62,6 @@ def paint(rows: Rows) -> Figure:
         }.get(name, name)
         plots.dots(panel, index, column(rows, "D/σ"), column(rows, name), column(rows, f"{name} ±"), label)
     panel.set(xscale="log", ylim=(0.9, 1.55))
-    panel.legend(fontsize="small", frameon=False, ncols=2, loc="upper center")
-    return figure
 
 
 PICTURE = Picture(

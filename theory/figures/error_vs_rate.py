@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA
-from theory import bounds, limits, plots
+from theory import bounds, limits
 from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Linear, Regime, SignAdversary, TwoPoint
@@ -15,7 +16,9 @@ from theory.simulate import simulate
 from theory.verdict import mean_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 DRIFT = 0.05
 RATES = tuple(float(rate) for rate in np.geomspace(0.04, 0.9, 13))
@@ -48,11 +51,10 @@ def measure(seed: int, size: float) -> Rows:
     return rows
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Error by rate, with the best rates marked."""
-    figure, (panel,) = plots.panels(
-        (f"EMA, drift {DRIFT:g} σ per step", "rate b of the EMA", "mean squared error (σ²)")
-    )
+    (panel,) = panels
+    panel.set(title=f"EMA, drift {DRIFT:g} σ per step", xlabel="rate b of the EMA", ylabel="mean squared error (σ²)")
     fine = np.geomspace(RATES[0], RATES[-1], 120)
     for index, (name, bound, adaptive) in enumerate(
         (("steady drift", "bound, fixed path", False), ("closed loop", "bound, closed loop", True))
@@ -63,14 +65,11 @@ def paint(rows: Rows) -> Figure:
             panel, index, column(rows, "rate"), column(rows, name), column(rows, f"{name} ±"), f"{name}, simulated"
         )
         best = float(bounds.ema_best_rate(1.0, DRIFT, adaptive=adaptive))
-        panel.vlines(best, 0.1, exact.min(), color=plots.colour(index), ls=":", lw=1.5, label=f"best rate {best:.3f}")
+        colour = plots.look(index).colour
+        panel.vlines(best, 0.1, exact.min(), color=colour, ls=":", lw=1.5, label=f"best rate {best:.3f}")
     limit = float(limits.linear_limit(1.0, DRIFT))
     panel.axhline(limit, color=plots.INK, lw=1, label="no linear tracker certifies less")
     panel.set(xscale="log", yscale="log", ylim=(0.1, 2))
-    panel.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
-    panel.set_xticks([0.05, 0.1, 0.2, 0.5], ["0.05", "0.1", "0.2", "0.5"])
-    panel.minorticks_off()
-    return plots.legends(figure)
 
 
 PICTURE = Picture(

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA
-from theory import bounds, plots
+from theory import bounds
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Bernoulli, Regime, Selective, Visits
 from theory.simulate import simulate
 from theory.verdict import Interval, proportion_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 RATE = 0.1
 REST = 0.05
@@ -58,10 +61,13 @@ def _misses(visits: Visits, delta: float, times: int, count: int, seed: int) -> 
     return proportion_interval(int(beyond.sum()), beyond.size, ALARM)
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Measured share of misses as a function of the nominal one."""
-    figure, (panel,) = plots.panels(
-        (f"EMA of rate {RATE:g}, step {STEPS}", "nominal: at most δ", "measured share of errors beyond the radius")
+    (panel,) = panels
+    panel.set(
+        title=f"EMA of rate {RATE:g}, step {STEPS}",
+        xlabel="nominal: at most δ",
+        ylabel="measured share of errors beyond the radius",
     )
     x = np.array(column(rows, "δ"))
     panel.plot(x, x, color=plots.INK, lw=1, label="nominal")
@@ -69,18 +75,16 @@ def paint(rows: Rows) -> Figure:
         value = np.array(column(rows, name))
         seen = value > 0
         sides = np.stack([value - column(rows, f"{name} low"), np.array(column(rows, f"{name} high")) - value])
-        marker = plots.MARKERS[index]
+        colour, stroke, marker = plots.look(index)
         panel.errorbar(
-            x[seen], value[seen], yerr=sides[:, seen], fmt=f"{marker}{plots.style(index)}", ms=4.5, lw=1, capsize=2.5,
-            color=plots.colour(index), label=label if seen.any() else f"{label}: none seen",
+            x[seen], value[seen], yerr=sides[:, seen], fmt=f"{marker}{stroke}", ms=4.5, lw=1, capsize=2.5,
+            color=colour, label=label if seen.any() else f"{label}: none seen",
         )  # fmt: skip
         if not seen.all():
             high = np.array(column(rows, f"{name} high"))[~seen]
             more = "none seen, upper end of the interval" if seen.any() else f"{label}: none seen (upper end)"
-            panel.plot(x[~seen], high, marker, mfc="none", color=plots.colour(index), label=more)
-    panel.set(xscale="log", yscale="log", ylim=(1e-5, 10))
-    panel.legend(fontsize="small", frameon=False, loc="upper left")
-    return figure
+            panel.plot(x[~seen], high, marker, mfc="none", color=colour, label=more)
+    panel.set(xscale="log", yscale="log", ylim=(1e-5, 1))
 
 
 PICTURE = Picture(

@@ -6,14 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA
-from theory import bounds, limits, plots
+from theory import bounds, limits
 from theory.figures.base import Picture, Rows, column, replicas, time_mean
 from theory.regimes import Bernoulli, Linear, Regime, Selective, Sparse
 from theory.simulate import simulate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 RATE = 0.1
 DRIFT = 0.01
@@ -53,12 +56,12 @@ def measure(seed: int, size: float) -> Rows:
     return rows
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Error as a function of visit probability, without drift and on a line."""
     x, y = "probability of a visit, q", "mean squared error (σ²)"
-    figure, (rest, line) = plots.panels(
-        (f"no drift, EMA of rate {RATE:g}", x, y), (f"drift {DRIFT:g} σ per step, EMA of the best rate", x, y)
-    )
+    rest, line = panels
+    rest.set(title=f"no drift, EMA of rate {RATE:g}", xlabel=x, ylabel=y)
+    line.set(title=f"drift {DRIFT:g} σ per step, EMA of the best rate", xlabel=x, ylabel=y)
     q = column(rows, "q")
     fine = np.geomspace(VISITS[-1], 1.0, 60)
     floor = column(rows, "F")[0]
@@ -75,7 +78,6 @@ def paint(rows: Rows) -> Figure:
     line.plot(q, column(rows, "linear limit"), color=plots.INK, lw=1, label="no linear tracker certifies less (T18)")
     for panel in (rest, line):
         panel.set(xscale="log", yscale="log")
-    return plots.legends(figure)
 
 
 PICTURE = Picture(
@@ -85,4 +87,5 @@ PICTURE = Picture(
     "visits do cost accuracy through drift: D/q between two visits, and an error that grows as q to the power −2/3.",
     measure,
     paint,
+    panels=2,
 )

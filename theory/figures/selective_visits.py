@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aria import plots
 from aria.allocators import Softmax
 from aria.trackers import EMA
-from theory import bounds, plots
+from theory import bounds
 from theory.figures.base import Picture, Rows, column, replicas, time_mean
 from theory.regimes import Allocated, Gaussian, Regime
 from theory.simulate import simulate
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 RATE = 0.2
 SIGMA = 0.5
@@ -44,13 +47,14 @@ def measure(seed: int, size: float) -> Rows:
     return rows
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """Mean error (% of the level) as a function of how strongly visits depend on estimates."""
-    figure, (panel,) = plots.panels(
-        (f"Two equal regions without drift, noise {SIGMA:g} of their level",
-         "how visits follow the estimate, d ln q/dμ (1/level)",
-         "mean error (% of the level)")
-    )  # fmt: skip
+    (panel,) = panels
+    panel.set(
+        title=f"Two equal regions without drift, noise {SIGMA:g} of their level",
+        xlabel="how visits follow the estimate, d ln q/dμ (1/level)",
+        ylabel="mean error (% of the level)",
+    )
     x = column(rows, "d ln q/dμ")
 
     def percent(name: str) -> list[float]:
@@ -62,7 +66,6 @@ def paint(rows: Rows) -> Figure:
     plots.dots(panel, 1, x, percent("weighted by visits"), [0.0] * len(x), "the same, weighted by visits")
     label = f"ema(rate={RATE / 2:g}, importance=True), mean over time"
     plots.dots(panel, 2, x, percent("importance"), percent("importance ±"), label)
-    return plots.legends(figure)
 
 
 PICTURE = Picture(

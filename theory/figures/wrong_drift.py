@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from aria import plots
 from aria.trackers import EMA, Kalman
-from theory import bounds, plots
+from theory import bounds
 from theory.exact_samples import synchronous
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
 from theory.regimes import Drift, Linear, RandomWalk, Regime
 from theory.verdict import mean_interval
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
 
 DRIFTS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 SERIES = ("kalman", "ema")
@@ -42,10 +45,9 @@ def _rates(drift: float) -> tuple[float, float]:
     return float(best), float(bounds.kalman_steady(1.0, drift).gain)
 
 
-def paint(rows: Rows) -> Figure:
+def paint(rows: Rows, panels: Sequence[Axes]) -> None:
     """One panel for each kind of drift."""
     x, y = "drift per step over noise, D/σ or τ/σ", "mean squared error (σ²)"
-    figure, panels = plots.panels(("on a line", x, y), ("on a random walk", x, y))
     fine = np.geomspace(DRIFTS[0], DRIFTS[-1], 60)
     gains = np.asarray(bounds.kalman_steady(1.0, fine).gain)
     best = np.asarray(bounds.ema_best_rate(1.0, fine, adaptive=False))
@@ -62,8 +64,8 @@ def paint(rows: Rows) -> Figure:
             plots.dots(
                 panel, index, column(rows, "D/σ"), column(rows, f"{course}, {name}"), half, f"{label}, simulated"
             )
+        panel.set(title={"line": "on a line", "walk": "on a random walk"}[course], xlabel=x, ylabel=y)
         panel.set(xscale="log", yscale="log", ylim=(1e-3, 2))
-    return plots.legends(figure)
 
 
 PICTURE = Picture(
@@ -73,4 +75,5 @@ PICTURE = Picture(
     "is nearly that of a single observation. The opposite mistake, an average for a line on a walk, costs less.",
     measure,
     paint,
+    panels=2,
 )

@@ -88,7 +88,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         if to not in (None, "-"):
             files.write_text(Path(str(to)), json.dumps(result, indent=1) + "\n")
         if plot is not None:
-            figures.write(result, plot)
+            figures.both(result).write(plot)
     if to == "-":
         click.echo(json.dumps(result, indent=1))
         return

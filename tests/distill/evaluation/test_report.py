@@ -1,4 +1,4 @@
-"""The page of a run: whole, torn or just begun, and everything on it counted again from the logs."""
+"""The page of a run that has finished, has been interrupted or has just begun, checked against its logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from aria import partitioners, registry
+from aria import partitioners, plots, registry
 from aria.cli import main
 from aria.distill.evaluation.report import Record, figures, page
 from aria.partitioners.fitted import KINDS
@@ -45,8 +45,8 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
         losses.append({"step": step, "output": 1 / step, "feature": 5.0, "lr": 1e-4, "steps_per_second": 2.5})
         for region in range(regions - 1):
             if step % (region + 1) == 0:
-                told = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
-                seen.append(told)
+                line = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
+                seen.append(line)
         if step % 4 == 0:
             gaps.append({"step": step, "gap": 2 / step, "prompts": [{"prompt": prompts, "gap": 2 / step}]})
             Image.new("RGB", (4, 4), (step, 0, 0)).save(folder / "samples" / f"step-{step:08d}.png")
@@ -56,7 +56,7 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
 
 
 def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
-    """A fresh process knows no kind but those of the package, and imports the one it is told of."""
+    """A new process has only the kinds of the package, until --partitioner imports another one."""
     run = write_run(tmp_path / "run")
     own = tmp_path / "half.py"
     own.write_text(
@@ -74,23 +74,23 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
     partition = registry.partitioner(f"{own}:Half").fit(Pool(size=60))
     partitioners.save(partition, run / "partition.safetensors")
     KINDS.pop("half")
-    told = ["report", str(run), "--output", str(tmp_path / "page.html")]
-    refused = CliRunner().invoke(main, told)
+    command = ["report", str(run), "--output", str(tmp_path / "page.html")]
+    refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2 and "--partitioner file.py:Class" in refused.stderr
     shutil.copy(own, tmp_path / "again.py")  # a file is imported once a process
-    done = CliRunner().invoke(main, [*told, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
+    done = CliRunner().invoke(main, [*command, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
     assert done.exit_code == 0, done.output
     assert "half 7" in (tmp_path / "page.html").read_text()
 
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are looked at elsewhere, and drawing them takes the longest."""
-    monkeypatch.setattr(figures, "svg_of", lambda *args, **told: "<svg></svg>")
+    """Do not draw figures: other tests do, and drawing takes the longest."""
+    monkeypatch.setattr(plots.Chart, "svg", lambda chart, name: ["<svg></svg>"] * chart.panels)
 
 
 class Checked(HTMLParser):
-    """Refuses elements that are not closed, that run something, or that load from elsewhere."""
+    """Refuse elements that are not closed, that run a script, or that load something."""
 
     def __init__(self):
         super().__init__()
@@ -140,7 +140,7 @@ def test_a_page_stands_alone(shown):
         assert title in words
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", shown)
     assert "prefers-color-scheme: dark" in shown
-    assert shown.count("<svg") == 5
+    assert shown.count("<svg") == 8
 
 
 def test_drawings_are_xml_with_ids_of_their_own(shown):
@@ -149,7 +149,8 @@ def test_drawings_are_xml_with_ids_of_their_own(shown):
            for d in drawings]  # fmt: skip
     assert sum(map(len, ids)) == len(set.union(*ids)) > 20
     text = " ".join("".join(element.itertext()) for d in drawings for element in ElementTree.fromstring(d).iter())
-    for label in ("optimiser step", "generation gap (squared latent units)", "share of the samples", "steps a second"):
+    labels = ("optimiser step", "generation gap (squared latent units)", "share of the samples", "steps per second")
+    for label in labels:
         assert label in text
     assert "a <b>cat</b> & $x$" in text  # as the user wrote it, not as mathematics or HTML
 
@@ -164,11 +165,11 @@ def test_numbers_are_those_of_the_logs(run, shown):
     samples = 2 * sum(STEPS // (region + 1) for region in range(REGIONS - 1))
     most = sum(min(region + 1, 2 * (STEPS // (region + 1))) for region in range(REGIONS - 1))
     total = REGIONS * (REGIONS + 1) // 2
-    assert f"samples told to the tracker {samples}" in words
+    assert f"samples observed by the tracker {samples}" in words
     assert f"regions visited 29 of 30, with {1 - 30 / total:.1%} of the pool's mass" in words
-    assert f"conditions visited {most} at most, of {total}" in words
-    assert "2.5 steps a second, 20 samples a second on each device" in words
-    assert "1 regions without a sample are left out" in words
+    assert f"conditions visited at most {most} of {total}" in words
+    assert "2.5 steps per second, 20 samples per second per device" in words
+    assert "One region without a sample is left out" in words
     assert "generation gap 0.5 at step 4, 0.05 at step 40" in words
 
 
@@ -178,10 +179,10 @@ def test_grids_are_embedded_as_they_are(run, shown):
     assert steps[0] == 40 and steps[-1] == 4 and len(steps) == 6 and steps == sorted(steps, reverse=True)
 
 
-@pytest.mark.parametrize("stretches", [1, 7, 40, 1000])
-def test_stretches_lose_nothing(run, stretches):
-    seen = Record(run).seen(stretches)
-    assert seen.n.shape == (min(stretches, STEPS), REGIONS) and seen.step[0] == 0 and seen.step[-1] == STEPS
+@pytest.mark.parametrize("intervals", [1, 7, 40, 1000])
+def test_intervals_lose_nothing(run, intervals):
+    seen = Record(run).seen(intervals)
+    assert seen.n.shape == (min(intervals, STEPS), REGIONS) and seen.step[0] == 0 and seen.step[-1] == STEPS
     assert seen.samples.tolist() == [2 * (STEPS // (region + 1)) for region in range(REGIONS - 1)] + [0]
     whole = np.array([sum(1 / s for s in range(r, STEPS + 1, r)) / (STEPS // r) + r - 1 for r in range(1, REGIONS)])
     mean = np.nansum(seen.n * seen.mean, 0)[:-1] / seen.samples[:-1]
@@ -209,7 +210,7 @@ def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
     os.utime(folder / "losses.jsonl", (0, 0))
     whole = read(page(Record(folder)))
     assert "1970-01-01 00:00:00 UTC" in whole
-    assert "step 9 of 40: still going on, or stopped" in whole and "hours" in whole
+    assert "step 9 of 40: still running, or stopped early" in whole and "hours" in whole
     for name in ("losses", "discrepancies", "validation"):
         with (folder / f"{name}.jsonl").open("a") as file:
             file.write('{"step": 10, "outp')
@@ -288,4 +289,4 @@ def test_with_its_cache_regions_have_words(tmp_path, sd_folder):
     assert [one.words[0] for one in record.regions] == ["owl", "cat", "dog"]
     assert "the owl" in read(page(record)) and "without their prompts" not in read(page(record))
     build_conditions(pipeline, of(pipeline), Prompts(Texts.of([*texts, "more"])), folder / "cache" / "conditions")
-    assert "the cache now holds 7 prompts, the run divided 6" in read(page(Record(folder)))
+    assert "the cache now holds 7 prompts, the run partitioned 6" in read(page(Record(folder)))

@@ -1,4 +1,4 @@
-"""A run's folder as one page, while the run goes on or after it, however it ended."""
+"""A run's folder as one page, during the run or after it, however it ended."""
 
 from aria.distill.evaluation.report.page import page
 from aria.distill.evaluation.report.record import Record

@@ -1,4 +1,4 @@
-"""The page of a run."""
+"""The page of a run: a summary, losses, allocation, coverage, validation, quantisation and settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from aria.distill.evaluation.report.record import Array, Record, Region, Seen
 from aria.distill.runs.callbacks.log import LOSSES
 
 GRIDS, ROWS = 6, 40
-"""Validation grids that are embedded, and regions listed before the rest is folded away."""
+"""Validation grids to embed, and regions to list before the rest is folded away."""
 
 
 def page(record: Record) -> html.Html:
-    """Everything a run's folder says, in one document."""
+    """Everything that a run's folder holds, in one document."""
     seen = record.seen()
     sections = [_summary(record, seen), _losses(record), *_allocation(record, seen), *_validation(record)]
     sections += _quantised(record)
@@ -30,8 +30,8 @@ def page(record: Record) -> html.Html:
 
 
 def _summary(record: Record, seen: Seen | None) -> html.Html:
-    told: dict[str, object] = {"state": _state(record), **_progress(record), **_coverage(record, seen)}
-    return html.tag("section", html.pairs(told))
+    facts: dict[str, object] = {"state": _state(record), **_progress(record), **_coverage(record, seen)}
+    return html.tag("section", html.pairs(facts))
 
 
 def _state(record: Record) -> html.Html:
@@ -39,8 +39,8 @@ def _state(record: Record) -> html.Html:
         return html.tag("span", f"finished: {record.step} steps", class_="good")
     total = record.settings.get("max_train_steps", "?")
     if not record.losses:
-        return html.tag("span", f"nothing is logged yet of {total} steps", class_="bad")
-    return html.tag("span", f"step {record.step} of {total}: still going on, or stopped", class_="bad")
+        return html.tag("span", f"nothing logged yet (0 of {total} steps)", class_="bad")
+    return html.tag("span", f"step {record.step} of {total}: still running, or stopped early", class_="bad")
 
 
 def _progress(record: Record) -> dict[str, object]:
@@ -48,23 +48,26 @@ def _progress(record: Record) -> dict[str, object]:
         return {}
     first, last = record.losses[0], record.losses[-1]
     written = datetime.fromtimestamp((record.folder / LOSSES).stat().st_mtime, UTC)
-    told: dict[str, object] = {"last line of the log": f"{written:%Y-%m-%d %H:%M:%S} UTC"}
-    for name in record.terms:
-        told[f"loss, {name}"] = f"{first[name]:.4g} at step {first['step']}, {last[name]:.4g} at step {last['step']}"
-    for row in record.validation[-1:]:
-        begun = record.validation[0]
-        told["generation gap"] = f"{begun['gap']:.4g} at step {begun['step']}, {row['gap']:.4g} at step {row['step']}"
+    facts: dict[str, object] = {"last line of the log": f"{written:%Y-%m-%d %H:%M:%S} UTC"}
+    facts |= {f"loss, {name}": _from_to(first, last, name) for name in record.terms}
+    if record.validation:
+        facts["generation gap"] = _from_to(record.validation[0], record.validation[-1], "gap")
     speed = last["steps_per_second"]
     batch = record.settings.get("train_batch_size", 1) * record.settings.get("gradient_accumulation_steps", 1)
-    told["speed"] = f"{speed:.4g} steps a second, {speed * batch:.4g} samples a second on each device"
+    samples = html.number(speed * batch)
+    facts["speed"] = f"{html.number(speed)} steps per second, {samples} samples per second per device"
     left = record.settings.get("max_train_steps", 0) - record.step
     if left > 0 and speed > 0:
-        told["time left at this speed"] = f"{left / speed / 3600:.2g} hours"
-    return told
+        facts["time left at this speed"] = f"{left / speed / 3600:.2g} hours"
+    return facts
+
+
+def _from_to(first: dict[str, Any], last: dict[str, Any], name: str) -> str:
+    return f"{html.number(first[name])} at step {first['step']}, {html.number(last[name])} at step {last['step']}"
 
 
 def _coverage(record: Record, seen: Seen | None) -> dict[str, object]:
-    """How much of the pool has been visited. Which conditions were is not logged; how many at most is known."""
+    """How much of the pool has been visited. Conditions are not logged, so their number is an upper bound."""
     if seen is None:
         return {}
     sizes = np.array([region.size for region in record.regions])
@@ -72,24 +75,27 @@ def _coverage(record: Record, seen: Seen | None) -> dict[str, object]:
     visited = samples > 0
     most = int(np.minimum(sizes, samples).sum())
     return {
-        "samples told to the tracker": f"{int(samples.sum())}",
+        "samples observed by the tracker": f"{int(samples.sum())}",
         "regions visited": f"{int(visited.sum())} of {len(sizes)}, with {mass[visited].sum():.1%} of the pool's mass",
-        "conditions visited": f"{most} at most, of {int(sizes.sum())} ({most / max(1, int(sizes.sum())):.1%})",
+        "conditions visited": f"at most {most} of {int(sizes.sum())} ({most / max(1, int(sizes.sum())):.1%})",
     }
 
 
 def _losses(record: Record) -> html.Html:
     if not record.losses:
         return html.section("Losses", html.tag("p", "Nothing has been logged yet."))
-    said = "Mean over the samples between two lines of the log (pale), and its mean over a twentieth of the run."
-    shown = html.figure(figures.losses(record.losses, record.terms), said, "the terms of the loss over the steps")
-    speed = html.figure(
-        figures.speed(record.losses), "Steps a second since the run was last started.", "speed over the steps"
+    losses = figures.losses(record.losses, record.terms).svg("losses")
+    pale = "Pale: mean loss since the previous line of the log. Strong: its running mean over a twentieth of the run."
+    speed = figures.speed(record.losses).svg("speed")
+    since = "Steps per second since the run was last started."
+    return html.section(
+        "Losses",
+        html.figure(losses, pale, "the terms of the loss over the steps"),
+        html.details("Speed", html.figure(speed, since, "speed over the steps")),
     )
-    return html.section("Losses", shown, html.details("Speed", speed))
 
 
-# ----------------------------------------------------------------------------------------------------------- who got it
+# ------------------------------------------------------------------------------------------- which regions were visited
 
 
 def _allocation(record: Record, seen: Seen | None) -> Iterator[html.Html]:
@@ -100,26 +106,45 @@ def _allocation(record: Record, seen: Seen | None) -> Iterator[html.Html]:
     mass = np.array([region.mass for region in regions])
     ratio = np.divide(seen.samples / seen.samples.sum(), mass, out=np.zeros_like(mass), where=mass > 0)
     shown = figures.most_and_least(ratio)
-    few = f" The {figures.SHOWN // 2} regions with the most and with the fewest samples for their share are shown."
-    said = (
-        "Left: the probability with which a region is drawn over its share of the pool; 1 is random conditioning. "
-        "Right: the mean discrepancy of its samples. Grey where a region had no sample."
-        + (few if len(shown) < len(regions) else "")
-    )
     yield html.section(
         "Allocation",
-        html.figure(figures.heat(seen, regions, shown), said, "allocation and discrepancy of regions over the steps"),
+        html.figure(
+            figures.heat(seen, regions, shown).svg("heat"),
+            _heat_caption(len(shown) < len(regions)),
+            "allocation and discrepancy of regions over the steps",
+        ),
         *_reason(record),
         *_table(regions, seen, ratio),
     )
-    missing = int((seen.samples == 0).sum())
-    said = (
-        "Left: a region above the line gets more samples than its share of the pool, own conditions of the images "
-        f"included. {f'{missing} regions without a sample are left out. ' if missing else ''}"
-        "Right: how many regions have had a sample."
+    yield html.section(
+        "Coverage",
+        html.figure(
+            figures.coverage(seen, regions).svg("coverage"),
+            _coverage_caption(int((seen.samples == 0).sum())),
+            "share of the samples against share of the pool, and number of regions seen",
+        ),
     )
-    drawn = figures.coverage(seen, regions)
-    yield html.section("Coverage", html.figure(drawn, said, "samples against the pool, and regions seen"))
+
+
+def _heat_caption(some: bool) -> html.Html:
+    probability, discrepancy = (html.tag("b", title) for title in figures.HEAT)
+    few = f" Only the {figures.SHOWN // 2} regions with the most and the {figures.SHOWN // 2} with the fewest samples "
+    few += "relative to their share of the pool are shown."
+    return html.tag(
+        "span", probability, ": the probability of drawing the region, divided by its share of the pool; 1 is random "
+        "conditioning. ", discrepancy, ": how far the student is from the teacher, mean over the region's samples. "
+        f"Grey: no sample.{few if some else ''}",
+    )  # fmt: skip
+
+
+def _coverage_caption(missing: int) -> html.Html:
+    shares, seen = (html.tag("b", title) for title in figures.COVERAGE)
+    left_out = {0: "", 1: " One region without a sample is left out."}
+    return html.tag(
+        "span", shares, ": a region above the line gets more samples than its share of the pool; the images' own "
+        f"conditions are counted too.{left_out.get(missing, f' {missing} regions without a sample are left out.')} ",
+        seen, ": how many regions have had at least one sample.",
+    )  # fmt: skip
 
 
 def _reason(record: Record) -> list[html.Html]:
@@ -129,7 +154,7 @@ def _reason(record: Record) -> list[html.Html]:
 
 
 def _table(regions: list[Region], seen: Seen, ratio: Array) -> Iterator[html.Html]:
-    """All regions, those with the most samples for their share first."""
+    """All regions, those with the most samples relative to their share first."""
     first, last, order = seen.at(last=False), seen.at(last=True), np.argsort(-ratio, kind="stable")
     rows = [_row(regions[k], int(seen.samples[k]), float(ratio[k]), float(first[k]), float(last[k])) for k in order]
     yield html.table(rows[:ROWS])
@@ -160,29 +185,30 @@ def _validation(record: Record) -> Iterator[html.Html]:
         return
     parts = []
     if record.validation:
-        said = (
-            "Mean squared difference between the final latents of teacher and averaged student, from the same noise "
-            "and prompts each time; 0 is a perfect copy."
+        gap = (
+            "Mean squared difference between the final latents of the teacher and of the student with averaged "
+            "weights, from the same noise and prompts each time; 0 is a perfect copy."
         )
-        parts.append(html.figure(figures.gaps(record.validation), said, "the generation gap over the steps"))
+        gaps = figures.gaps(record.validation).svg("gaps")
+        parts.append(html.figure(gaps, gap, "the generation gap over the steps"))
     for path in reversed(_spread(record.grids)):
         step = int(path.stem.removeprefix("step-"))
-        shown = html.image(path.read_bytes(), f"Step {step}: teacher and averaged student from the same noise")
+        shown = html.image(path.read_bytes(), f"Step {step}: teacher and student from the same noise")
         parts.append(html.details(f"Step {step}", shown, open=path == record.grids[-1]))
     yield html.section("Validation", *parts)
 
 
 def _spread(paths: list[Any]) -> list[Any]:
-    """At most :data:`GRIDS` of the grids, the first and the last among them, the others spread evenly between."""
+    """At most :data:`GRIDS` of the grids: the first, the last, and others evenly spaced between them."""
     if len(paths) <= GRIDS:
         return paths
     return [paths[math.floor(place * (len(paths) - 1) / (GRIDS - 1))] for place in range(GRIDS)]
 
 
 def _quantised(record: Record) -> Iterator[html.Html]:
-    """The discrepancy of every region before and after the weights became integers, those that lost most first."""
-    told = record.quantised
-    if told is None:
+    """The discrepancy of every region before and after quantisation; regions that lost the most come first."""
+    measured = record.quantised
+    if measured is None:
         return
     names = {region.region: region.label for region in record.regions}
     rows = [
@@ -194,19 +220,19 @@ def _quantised(record: Record) -> Iterator[html.Html]:
             "quantised": row["after"],
             "after / before": row["after"] / row["before"] if row["before"] else None,
         }
-        for row in sorted(told["regions"], key=lambda row: float(row["before"] - row["after"]))
+        for row in sorted(measured["regions"], key=lambda row: float(row["before"] - row["after"]))
     ]
-    size, gap = told["bytes"], told["discrepancy"]
-    said = (
-        f"With weights in 8-bit integers the student has {size['after'] / 1e6:.4g} instead of "
-        f"{size['before'] / 1e6:.4g} megabytes. Its mean squared difference from its teacher's outputs, each region by "
-        f"its share of the pool, was {gap['before']:.4g} and is {gap['after']:.4g}, on {told['samples']} samples of "
-        "all noise levels."
+    size, gap = measured["bytes"], measured["discrepancy"]
+    summary = (
+        f"With 8-bit integer weights the student takes {size['after'] / 1e6:.4g} MB instead of "
+        f"{size['before'] / 1e6:.4g} MB. The mean squared difference from the teacher's outputs, with regions weighted "
+        f"by their share of the pool, was {html.number(gap['before'])} and is now {html.number(gap['after'])}, on "
+        f"{measured['samples']} samples over all noise levels."
     )
-    old = "This is of an earlier student: run `aria quantise` again for the one that is here now."
+    old = "Measured on an earlier student: run `aria quantise` again for the current one."
     parts = [html.tag("p", old, class_="bad")] if record.outdated else []
     more = [html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))] if len(rows) > ROWS else []
-    yield html.section("Quantised", *parts, html.tag("p", said), html.table(rows[:ROWS]), *more)
+    yield html.section("Quantised", *parts, html.tag("p", summary), html.table(rows[:ROWS]), *more)
 
 
 def _settings(record: Record) -> html.Html:

@@ -1,4 +1,4 @@
-"""What the folder of a run holds, read without touching it."""
+"""The content of a run's folder, read without changing it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """One region, for people."""
+    """One region as a reader of the page sees it."""
 
     region: int
     name: str
@@ -34,31 +34,31 @@ class Region:
 
     @property
     def label(self) -> str:
-        """Its number and what says most about it in a few letters."""
-        said = " ".join(self.words[:3]) or self.name
-        return f"{self.region}: {said if len(said) <= 30 else said[:29] + '…'}"
+        """Its number and a few letters that describe it best."""
+        words = " ".join(self.words[:3]) or self.name
+        return f"{self.region}: {words if len(words) <= 30 else words[:29] + '…'}"
 
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What was logged of each region, in ``T`` stretches of the run."""
+    """The log of each region, in ``T`` intervals of the run."""
 
     step: Array
-    """(T + 1,) the steps between which a stretch lies."""
+    """(T + 1,) the steps at which intervals begin and end."""
     n: Array
-    """(T, K) samples."""
+    """(T, K) number of samples."""
     mean: Array
-    """(T, K) their mean discrepancy, NaN where there are none."""
+    """(T, K) their mean discrepancy, NaN without samples."""
     q: Array
-    """(T, K) the mean probability with which a region was drawn when it was logged, NaN where it was not."""
+    """(T, K) mean probability of drawing the region when it was logged, NaN where it was not."""
 
     @property
     def samples(self) -> Array:
-        """(K,) of each region in the whole run."""
+        """(K,) number of samples of each region in the whole run."""
         return np.asarray(self.n.sum(0))
 
     def visited(self) -> Array:
-        """(T,) how many regions have been seen by the end of each stretch."""
+        """(T,) how many regions have been seen by the end of each interval."""
         return np.asarray((self.n.cumsum(0) > 0).sum(1), dtype=np.float64)
 
     def at(self, last: bool) -> Array:
@@ -71,18 +71,18 @@ class Seen:
 
 
 class Record:
-    """A run by its folder. What is not there yet is empty; a last line that is torn is left out."""
+    """A run, read from its folder. Missing files count as empty; an incomplete last line is left out."""
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         path = self.folder / "config.json"
         if not path.is_file():
-            raise ValueError(f"{folder} is no folder of a run: it has no config.json")
+            raise ValueError(f"{folder} is not a run's folder: it has no config.json")
         try:
             self.sections: dict[str, dict[str, Any]] = files.read_json(path)
             self.settings = {name: value for section in self.sections.values() for name, value in section.items()}
         except (ValueError, AttributeError) as error:
-            raise ValueError(f"{path} holds no settings of a run: {error}") from None
+            raise ValueError(f"{path} does not hold the settings of a run: {error}") from None
         self.losses = lines.read(self.folder / LOSSES)
         self.validation = lines.read(self.folder / VALIDATION)
         self.grids = sorted((self.folder / FOLDER).glob("step-*.png"))
@@ -100,19 +100,19 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end and its pipeline was written."""
+        """Whether all steps were taken and the pipeline was written."""
         done = self.step >= self.settings.get("max_train_steps", 0)
         return done and (self.folder / "model_index.json").is_file()
 
     @cached_property
     def quantised(self) -> dict[str, Any] | None:
-        """What `aria quantise` measured, if it was run."""
+        """The measurements of `aria quantise`, if it was run."""
         path = self.folder / "quantised" / "quantisation.json"
         return files.read_json(path) if path.is_file() else None
 
     @property
     def outdated(self) -> bool:
-        """Whether what `aria quantise` measured is another student than the one that is here now."""
+        """Whether `aria quantise` measured another student than the one in the folder now."""
         from aria.distill.models.pipelines import digest
 
         here = digest(self.folder) if (self.folder / "model_index.json").is_file() else None
@@ -120,13 +120,13 @@ class Record:
 
     @cached_property
     def partition(self) -> Fitted | None:
-        """The regions, once there are any."""
+        """The partition, once there is one."""
         path = self.folder / "partition.safetensors"
         return load(path) if path.is_file() else None
 
     @cached_property
     def pool(self) -> Pool | str:
-        """The conditions that were divided, or why they are not at hand."""
+        """The conditions that were partitioned, or the reason why they are not available."""
         cache = Path(self.settings.get("cache_dir") or self.folder / "cache")
         if not (cache / "conditions" / PROMPTS).is_file():
             return f"the run's cache is not at {cache.name}"
@@ -135,12 +135,12 @@ class Record:
         pool = Conditions(cache / "conditions", residency="disk").pool()
         wanted = self.partition.members.size if self.partition is not None else len(pool)
         if len(pool) != wanted:
-            return f"the cache now holds {len(pool)} prompts, the run divided {wanted}"
+            return f"the cache now holds {len(pool)} prompts, the run partitioned {wanted}"
         return pool
 
     @cached_property
     def regions(self) -> list[Region]:
-        """The regions in words, as far as the prompts are at hand."""
+        """The regions, described by their prompts if those are available."""
         import torch
 
         from aria.distill.data.words import typical_words
@@ -159,8 +159,8 @@ class Record:
             for one in describe(partition, pool, nearest=3)
         ]
 
-    def seen(self, stretches: int = 120) -> Seen | None:
-        """What was logged of the regions, in at most so many stretches; none where nothing was."""
+    def seen(self, intervals: int = 120) -> Seen | None:
+        """The log of the regions in at most so many intervals, None if it is empty."""
         rows = lines.read(self.folder / DISCREPANCIES)
         if not rows or self.partition is None:
             return None
@@ -169,18 +169,18 @@ class Record:
             known = self.partition.num_regions
             raise ValueError(f"{self.folder / DISCREPANCIES} names region {region.max()}, the run has {known} regions")
         logged, place = np.unique([row["step"] for row in rows], return_inverse=True)
-        edges = np.unique(np.linspace(0, len(logged), min(stretches, len(logged)) + 1).round().astype(int))
-        stretch = np.searchsorted(edges, place, side="right") - 1
+        edges = np.unique(np.linspace(0, len(logged), min(intervals, len(logged)) + 1).round().astype(int))
+        interval = np.searchsorted(edges, place, side="right") - 1
         shape = len(edges) - 1, self.partition.num_regions
 
         def added(name: str, weight: Array | None = None) -> Array:
             total = np.zeros(shape)
             values = np.array([row[name] for row in rows], dtype=np.float64)
-            np.add.at(total, (stretch, region), values if weight is None else values * weight)
+            np.add.at(total, (interval, region), values if weight is None else values * weight)
             return total
 
         count = np.zeros(shape)
-        np.add.at(count, (stretch, region), 1.0)
+        np.add.at(count, (interval, region), 1.0)
         n = added("n")
         weight = np.array([row["n"] for row in rows], dtype=np.float64)
         with np.errstate(invalid="ignore"):
