@@ -320,7 +320,7 @@ def test_a_used_folder(place, tmp_path):
     assert (output / "config.json").read_text() == before
     for name in ("checkpoint-1", "checkpoint-2"):
         (output / name / "sampler.safetensors").write_bytes(b"")
-    refused(run(place, output), "checkpoint-1 is torn: sampler.safetensors should have")
+    refused(run(place, output), "checkpoint-1 is damaged: sampler.safetensors is not as it was written")
     assert not (output / "logs").exists()
 
 

@@ -127,7 +127,7 @@ def test_torchrun_replicated_asked_to_stop_on_one_rank_and_resumed_by_accelerate
     os.kill(ranks[1], signal.SIGTERM)
     said = ended(process, code=1)  # torchrun's, for the 143 of the first rank
     step = checkpoint.step_of(checkpoint.folders(output)[-1])
-    assert step < STEPS and f"stopped at step {step} of {STEPS}; the same command goes on" in said[1]
+    assert step < STEPS and f"stopped at step {step} of {STEPS}; run the same command to resume" in said[1]
     assert not (output / "model_index.json").exists()
     checkpoint.check(checkpoint.folders(output)[-1])
     ended(launched(ACCELERATE, told(place, output)))

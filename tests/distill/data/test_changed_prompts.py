@@ -234,6 +234,7 @@ KILLED = """
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
+from aria import progress
 from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
 from aria.distill.models.pipelines import open_pipeline
