@@ -90,7 +90,10 @@ def _run(work: Callable[[], Any], out: Path, err: Path, env: dict[str, str]) -> 
 
 
 def _as_a_fresh_interpreter() -> None:
-    """Take back what pytest has changed: the standard streams, the handlers of the log, the filters of warnings."""
+    """Take back what pytest and earlier tests have changed: the standard streams, the handlers of the log, the filters
+    of warnings, the precision that accelerate keeps for a whole process."""
+    if (accelerate := sys.modules.get("accelerate.state")) is not None:
+        accelerate.AcceleratorState._reset_state(reset_partial_state=True)
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     logging.root.handlers.clear()
