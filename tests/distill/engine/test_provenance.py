@@ -13,9 +13,9 @@ from aria.distill.objectives import Objective
 from tests.distill import tiny
 from theory import bounds
 
-CONDITIONS, REGIONS, BATCH = 64, 32, 24
+CONDITIONS, REGIONS, BATCH = 256, 128, 96
 RATE, SIGMA, FLOOR, NULL = 0.25, 0.5, 0.5, 0.25
-STEPS, SETTLED = 2600, 200
+STEPS, SETTLED = 800, 100
 SURE = 4.5
 """Standard errors: exceeded by chance once in 150,000 times."""
 RANDOM = torch.Generator()
@@ -75,11 +75,11 @@ def test_own_replaced_held_and_dropped_conditions_together_leave_no_bias():
 
 
 def test_a_region_is_observed_as_often_as_its_visit_probability_says():
-    """Over 1,500 steps, region by region: within 4.5 standard errors of the mean of what was promised."""
+    """Over 600 steps, region by region: within 4.5 standard errors of the mean of what was promised."""
     made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
     stream = tiny.Stream(made.source)
     promised, kept, spread = (torch.zeros(REGIONS, dtype=torch.float64) for _ in range(3))
-    for _ in range(1500):
+    for _ in range(600):
         batch = stream.next()
         seen = torch.bincount(batch.region[~batch.null], minlength=REGIONS) > 0
         assert bool(seen[batch.visit == 1].all()) and not bool(seen[batch.visit == 0].any())
