@@ -38,7 +38,7 @@ def test_mistakes_exit_with_2_and_one_line(begun, tmp_path):
         assert result.exit_code == 2
         assert sentence in result.stderr and len(result.stderr.splitlines()) == 1
 
-    refused("is not a run's folder: it has no config.json", tmp_path / "nowhere")
+    refused("is no folder of a run: it has no config.json", tmp_path / "nowhere")
     refused("there is no folder", begun, "--output", tmp_path / "nowhere" / "page.html")
     refused("is a folder, give a file", begun, "--output", tmp_path)
     (begun / "config.json").write_text("{")

@@ -77,7 +77,7 @@ class Record:
         self.folder = Path(folder)
         path = self.folder / "config.json"
         if not path.is_file():
-            raise ValueError(f"{folder} is not a run's folder: it has no config.json")
+            raise ValueError(f"{folder} is no folder of a run: it has no config.json")
         try:
             self.sections: dict[str, dict[str, Any]] = files.read_json(path)
             self.settings = {name: value for section in self.sections.values() for name, value in section.items()}
