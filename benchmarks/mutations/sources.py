@@ -25,14 +25,18 @@ PRELOAD = (
     "scipy.integrate", "accelerate", "diffusers.schedulers", "diffusers.training_utils",
 )  # fmt: skip
 """Libraries that tests import, which takes longest; nothing of this project, which a mutant must load anew."""
+ENGINE_TESTS = (
+    *(f"tests/distill/engine/test_{name}.py" for name in ("replacement", "on_policy", "source")),
+    "tests/distill/models/test_schedule.py",
+)
 OWN_TESTS = {
     "aria/trackers": ("tests/trackers",),
     "aria/allocators": ("tests/allocators",),
     "theory/bounds": tuple(f"tests/theory/test_{name}.py" for name in ("constants*", "bounds_*", "limits")),
     "aria/samplers": ("tests/samplers",),
     "aria/distill/objectives": ("tests/distill/objectives",),
-    "aria/distill/engine": tuple(f"tests/distill/engine/test_{name}.py" for name in ("replacement", "on_policy")),
-    "aria/distill/models": ("tests/distill/models/test_schedule.py",),
+    "aria/distill/engine": ENGINE_TESTS,
+    "aria/distill/models": ENGINE_TESTS,
     "theory": tuple(f"tests/theory/test_{name}.py" for name in ("constants*", "limits", "bounds_*")),
 }
 """Where the tests of a folder's files lie; a file's own doctest and the tests that bear its name come first."""
