@@ -148,26 +148,16 @@ class ProcessRunner(Runner):
 
 def _fill(folder: Path, settings: Mapping[str, Any], bar: Bar, where: str) -> None:
     """Fill the cache that a run with these settings would make."""
-    from aria.distill.data import cache
     from aria.distill.models.pipelines import open_pipeline
+    from aria.distill.runs import assembly
+    from aria.distill.runs.plan import resolve
 
-    config = Config().with_values(settings)
-    data, models = config.data, config.models
-    path = models.pretrained_model_name_or_path
-    pipeline = open_pipeline(path, revision=models.revision, variant=models.variant)
-    cache.fill(
-        folder,
-        pipeline.to(where),
-        prompts=Path(data.prompts),
-        bar=bar,
-        column=data.caption_column,
-        num_images=0 if data.train_data_dir else data.num_images,
-        steps=data.num_inference_steps,
-        guidance=data.guidance_scale,
-        data=Path(data.train_data_dir) if data.train_data_dir else None,
-        resolution=data.resolution,
-        seed=config.training.seed,
+    plan = resolve(Config().with_values({**settings, "cache_dir": str(folder)}))
+    models = plan.config.models
+    pipeline = open_pipeline(
+        models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant
     )
+    assembly.fill_cache(plan, pipeline.to(where), bar)
 
 
 def _without_weights(prompts: Path, target: Path, column: str | None) -> None:
