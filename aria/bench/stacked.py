@@ -21,10 +21,10 @@ from aria.allocators import Oracle
 from aria.bench import device
 from aria.bench.arms import ORACLE, Arm, Setting
 from aria.distill.engine.batch import Batch
+from aria.distill.engine.batches import Source, State
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.engine.optimiser import adamw
 from aria.distill.engine.replacement import Replacement
-from aria.distill.engine.source import Source, State
 from aria.distill.models.denoisers import Evaluate
 from aria.distill.objectives import Weighting, per_sample
 from aria.distill.settings.config import AdamW

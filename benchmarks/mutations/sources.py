@@ -26,7 +26,7 @@ PRELOAD = (
 )  # fmt: skip
 """Libraries that tests import, which takes longest; nothing of this project, which a mutant must load anew."""
 ENGINE_TESTS = (
-    *(f"tests/distill/engine/test_{name}.py" for name in ("replacement", "on_policy", "source")),
+    *(f"tests/distill/engine/test_{name}.py" for name in ("replacement", "on_policy", "batches")),
     "tests/distill/models/test_schedule.py",
 )
 OWN_TESTS = {

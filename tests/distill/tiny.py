@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import aria
 from aria.distill.data.memory import EncodingsInMemory, LatentsInMemory
 from aria.distill.engine.batch import Batch, Encodings, Images
+from aria.distill.engine.batches import Pending, Source, State
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.plan import Plan
-from aria.distill.engine.source import Pending, Source, State
 from aria.distill.models.denoisers import Condition
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs import checkpoint

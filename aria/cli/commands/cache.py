@@ -10,7 +10,7 @@ import click
 
 from aria.cli import options
 from aria.cli.errors import refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 from aria.progress import bar
 
 
@@ -44,7 +44,7 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
     is computed.
     """
     with refusals(output):
-        local.check_pipeline(teacher)
+        checks.check_pipeline(teacher)
         _check_folder(output)
         import torch
 

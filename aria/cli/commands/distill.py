@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from aria import specs
 from aria.cli.errors import refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 from aria.distill.settings.choices import AUTO
 from aria.distill.settings.config import Config, Setting, sections, settings
 from aria.progress import bar, silent
@@ -83,7 +83,7 @@ def command(path: Path | None, more: tuple[str, ...], dry_run: bool, quiet: bool
         config = Config.read(path) if path else Config()
         config = config.with_values(dict(_pair(text) for text in more))
         config = config.with_values({name: value for name, value in flags.items() if value not in (None, ())})
-        local.check(config)
+        checks.check(config)
     _dry_run(config) if dry_run else _run(config, quiet)
 
 

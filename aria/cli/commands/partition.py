@@ -11,7 +11,7 @@ import click
 from aria import files, specs
 from aria.cli import options
 from aria.cli.errors import refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.progress import bar
 
@@ -62,11 +62,11 @@ def _check(path: Path, spec: str, teacher: str | None, cache: Path | None, outpu
         specs.check(spec, "partitioner")
     if teacher is not None and cache is not None:
         raise ValueError("embeddings come from --pretrained_model_name_or_path or from --cache_dir, not from both")
-    local.check_prompts(path)
+    checks.check_prompts(path)
     if teacher is not None:
-        local.check_pipeline(teacher)
+        checks.check_pipeline(teacher)
     if cache is not None:
-        local.check_folder(cache / "conditions", "cache_dir")
+        checks.check_folder(cache / "conditions", "cache_dir")
 
 
 def divide(

@@ -10,7 +10,7 @@ import click
 
 from aria.cli import options
 from aria.cli.errors import Refusal, refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 
 
 @click.command()
@@ -64,7 +64,7 @@ def command(
             "--preset, --blocks, --width, --num_attention_heads or --attention_head_dim"
         )
     with refusals(output):
-        local.check_model(teacher, "pretrained_model_name_or_path")
+        checks.check_model(teacher, "pretrained_model_name_or_path")
         from aria.distill.students import prune
 
         record = prune(

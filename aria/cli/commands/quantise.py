@@ -10,7 +10,7 @@ import click
 
 from aria.cli import options
 from aria.cli.errors import refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 from aria.progress import bar
 
 WORST = 5
@@ -37,9 +37,9 @@ def command(run: Path, output: Path | None, spec: str | None, as_json: bool, **s
     """
     target = output or run / "quantised"
     with refusals(target):
-        local.check_run(run)
+        checks.check_run(run)
         if (teacher := settings["teacher"]) is not None:
-            local.check_pipeline(teacher)
+            checks.check_pipeline(teacher)
         from aria import registry
         from aria.distill.evaluation.quantise import quantise_run, read_record
 

@@ -10,7 +10,7 @@ import click
 from aria import files
 from aria.cli import options
 from aria.cli.errors import Refusal, refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks
 
 
 @click.command()
@@ -31,7 +31,7 @@ def command(run: Path, output: Path, spec: str | None) -> None:
         files.check_writable(output)
         if output.suffix.lower() not in (".html", ".htm"):
             raise ValueError(f"--output must be an .html file, got {output}")
-        local.check_run(run)
+        checks.check_run(run)
         from aria import registry
         from aria.distill.evaluation.report import Record, page
 

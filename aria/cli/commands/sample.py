@@ -12,7 +12,7 @@ import click
 from aria import files
 from aria.cli import options
 from aria.cli.errors import refusals
-from aria.distill.settings import local
+from aria.distill.settings import checks as early_checks
 from aria.progress import bar
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")
@@ -177,9 +177,9 @@ def _check(output: Path, *, teacher: str, student: str, prompt: tuple[str, ...],
     if bool(prompt) == (path is not None):
         raise ValueError("give either --prompt TEXT, which may be repeated, or --prompts FILE")
     if path is not None:
-        local.check_prompts(path)
-    local.check_pipeline(teacher)
-    local.check_model(student, "student")
+        early_checks.check_prompts(path)
+    early_checks.check_pipeline(teacher)
+    early_checks.check_model(student, "student")
 
 
 def _table(record: dict[str, Any]) -> str:

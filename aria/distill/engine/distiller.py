@@ -14,10 +14,10 @@ from aria import checks
 from aria.checks import InvalidSetting
 from aria.distill.engine import optimiser, sharding
 from aria.distill.engine.batch import Batch, Encodings, Images
+from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import HALF, Learner, check_pair, compile_blocks, freeze, projections
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.plan import Plan, named
-from aria.distill.engine.source import Source, State
 from aria.distill.engine.state import Part, TrainState, check_alike
 from aria.distill.engine.tally import Tally
 from aria.distill.engine.weights import Weights

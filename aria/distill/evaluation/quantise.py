@@ -31,8 +31,8 @@ from aria import checks, files, progress
 from aria.distill.data import Conditions
 from aria.distill.data.latents import Latents
 from aria.distill.engine.batch import Encodings, Images
+from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import Learner, freeze
-from aria.distill.engine.source import Source, State
 from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
 from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher

@@ -14,7 +14,7 @@ from torch import nn
 
 from aria import files
 from aria.distill.models.hub import is_reachable
-from aria.distill.models.weights import check_weights
+from aria.distill.models.weight_files import check_weights
 
 COMPONENTS = ("unet", "transformer")
 """What a pipeline may call its denoising model."""

@@ -19,7 +19,7 @@ from aria.distill.runs.checks import check, check_allocation
 from aria.distill.runs.plan import RunPlan, resolve
 from aria.distill.runs.resume import resume, shared, teacher_identity
 from aria.distill.runs.summary import memory, summary
-from aria.distill.settings import local
+from aria.distill.settings import checks
 from aria.distill.settings.config import Config
 from aria.progress import Bar
 
@@ -70,7 +70,7 @@ def dry_run(config: Config) -> str:
 
 def decide(config: Config) -> RunPlan:
     """The plan of a run, after everything is refused that can be refused without opening a model."""
-    local.check(config)
+    checks.check(config)
     plan = resolve(config)
     check_allocation(plan)
     output.check_own(plan.output)

@@ -4,10 +4,10 @@ from aria.distill.students.factorise import factorise, unfactorise
 from aria.distill.students.folder import read_feature_pairs, read_record, write_student
 from aria.distill.students.inherit import Inheritance
 from aria.distill.students.low_rank import add_low_rank, merge
-from aria.distill.students.make import prune
 from aria.distill.students.measure import Size, count_macs
 from aria.distill.students.plan import Plan, build_student
 from aria.distill.students.presets import PRESETS, preset
+from aria.distill.students.prune import prune
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_inputs, transformer_size
 from aria.distill.students.transformer.plan import plan_transformer

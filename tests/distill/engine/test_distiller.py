@@ -12,12 +12,12 @@ import torch
 from accelerate import Accelerator
 
 from aria.distill.data.memory import EncodingsInMemory
+from aria.distill.engine.batches import _NUMBERS
 from aria.distill.engine.distiller import Distiller, NonFiniteLoss
 from aria.distill.engine.learner import compile_blocks
 from aria.distill.engine.optimiser import state_tensors
 from aria.distill.engine.plan import Plan
 from aria.distill.engine.replacement import Exponential
-from aria.distill.engine.source import _NUMBERS
 from aria.distill.models.denoisers import StableDiffusion
 from aria.distill.objectives import Feature
 from aria.distill.runs.callbacks import Callback

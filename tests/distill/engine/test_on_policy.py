@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import aria
+from aria.distill.engine.batches import Source
 from aria.distill.engine.on_policy import Held, OnPolicy, Rows
 from aria.distill.engine.replacement import Constant, Exponential
-from aria.distill.engine.source import Source
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs.plan import resolve
 from aria.distill.settings.config import AdamW, Config

@@ -14,7 +14,7 @@ from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 from aria.checks import InvalidSetting
 from aria.distill.models import hub, pipelines
 from aria.distill.models.pipelines import open_model, open_pipeline
-from aria.distill.models.weights import check_file, check_weights
+from aria.distill.models.weight_files import check_file, check_weights
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -10,8 +10,8 @@ from diffusers import UNet2DConditionModel
 from torch import nn
 
 import aria
+from aria.distill.engine.batches import Source
 from aria.distill.engine.replacement import Constant
-from aria.distill.engine.source import Source
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE, embedding, take_guidance, width_of
 from aria.distill.models.pipelines import open_pipeline

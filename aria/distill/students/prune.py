@@ -12,8 +12,8 @@ from aria.distill.students.config import public
 from aria.distill.students.folder import check_output, config_digest, write_student
 from aria.distill.students.inherit import INITS, Inheritance, Init
 from aria.distill.students.measure import Size
+from aria.distill.students.open_teacher import open_teacher
 from aria.distill.students.plan import build_student
-from aria.distill.students.teacher import open_teacher
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_size
 from aria.distill.students.transformer.plan import plan_transformer

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import aria
+from aria.distill.engine.batches import Source
 from aria.distill.engine.replacement import Exponential
-from aria.distill.engine.source import Source
 from tests.distill import tiny
 
 FALSE_ALARM = 1e-6
