@@ -57,7 +57,7 @@ def task(tmp_path_factory):
 
 
 ALWAYS = Setting("constant(1.0)", "uniform")
-"""Every condition is replaced, so that four steps tell arms apart."""
+"""Every condition is replaced, so that arms differ after four steps."""
 VALUES = {"train_batch_size": 2, "warmup": 1, "learning_rate": 1e-2, "objective": ("output",)}
 
 
@@ -88,10 +88,10 @@ def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
     seen = []
 
     class Process(subprocess.Popen):
-        def __init__(self, command, env, **told):
+        def __init__(self, command, env, **kwargs):
             seen.append(env.get("CUDA_VISIBLE_DEVICES"))
             done = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[]')"
-            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **told)
+            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **kwargs)
 
     monkeypatch.setattr("aria.bench.process_runner.subprocess.Popen", Process)
     monkeypatch.setattr(ProcessRunner, "_prepare", lambda *args: None)
@@ -107,19 +107,19 @@ def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
 
 def test_arms_become_settings_of_the_engine(task, tmp_path):
     arms = comparison(task, RC, EVEN, ARIA)
-    told = [Config().with_values(runner_of(arms).settings(arm, 7, tmp_path)) for arm in arms.arms]
-    assert [config.allocation.allocator for config in told] == ["pool", "pool", "proportional(base=0.5)"]
-    assert [Path(config.data.prompts).name for config in told] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
-    assert {config.conditioning.replacement for config in told} == {"constant(1.0)"}
-    assert {config.allocation.partitioner for config in told} == {"labels('concept')"}
-    assert {(config.training.seed, config.run.checkpointing_steps) for config in told} == {(7, 2)}
+    configs = [Config().with_values(runner_of(arms).settings(arm, 7, tmp_path)) for arm in arms.arms]
+    assert [config.allocation.allocator for config in configs] == ["pool", "pool", "proportional(base=0.5)"]
+    assert [Path(config.data.prompts).name for config in configs] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
+    assert {config.conditioning.replacement for config in configs} == {"constant(1.0)"}
+    assert {config.allocation.partitioner for config in configs} == {"labels('concept')"}
+    assert {(config.training.seed, config.run.checkpointing_steps) for config in configs} == {(7, 2)}
     own = replace(ARIA, partitioner="kmeans(2)", replacement="constant(0.5)", weighting="velocity", floor=0.5)
     config = Config().with_values(runner_of(arms).settings(own, 0, tmp_path))
     assert (config.allocation.partitioner, config.allocation.floor) == ("kmeans(2)", 0.5)
     assert (config.conditioning.replacement, config.loss.weighting) == ("constant(0.5)", "velocity")
 
 
-def test_a_cell_is_named_by_all_that_determines_it(task):
+def test_cells_are_keyed_by_all_of_their_inputs(task):
     one = comparison(task)
     names = {name(one, RC, 0), name(one, RC, 1), name(one, ARIA, 0), name(one, EVEN, 0)}
     others = [comparison(task, learning_rate=1e-3), replace(one, exams=4), comparison(task, steps=6)]
@@ -219,7 +219,7 @@ def test_a_killed_comparison_goes_on(task, request, tmp_path):
 def wait_for(condition, log, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was said"
+        assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was printed"
         time.sleep(0.05)
 
 
@@ -276,8 +276,8 @@ def test_impossible_comparisons_are_refused(make, complaint, task):
         runner_of(make(task))
 
 
-def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
-    """So that where there is no bar a line can say how long it has been."""
+def test_progress_is_reported_while_runs_are_going_on(monkeypatch, tmp_path):
+    """Without a progress bar, lines can then show the time so far."""
     from aria.bench import process_runner
 
     class Process:
@@ -288,8 +288,8 @@ def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
             self.turns -= 1
             return None if self.turns else 0
 
-    told = []
+    reported = []
     monkeypatch.setattr(process_runner, "_started", lambda cell, jobs: Process())
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, told.append)
-    assert told == [0, 0, 0, 1, 1, 1, 2]
+    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, reported.append)
+    assert reported == [0, 0, 0, 1, 1, 1, 2]

@@ -24,16 +24,16 @@ EFFECT = {"rc": 1.0, "aria-q": 0.8, "<b>mine</b>": 1.2, "oracle": 0.6}
 
 
 def records(seeds):
-    told = []
+    rows = []
     for name, effect in EFFECT.items():
         for seed in seeds:
             for step in (10, 20):
                 common = {"arm": name, "seed": seed, "step": step}
                 shaken = 1 + 0.01 * (seed % 3) * (name != "rc")
                 value = (10 + seed) * effect * shaken * 20 / step
-                told += [{**common, "metric": m, "group": g, "value": value} for m in ("gap", "x0") for g in GROUPS]
-                told.append({**common, "metric": "own", "group": "images", "value": value})
-    return told
+                rows += [{**common, "metric": m, "group": g, "value": value} for m in ("gap", "x0") for g in GROUPS]
+                rows.append({**common, "metric": "own", "group": "images", "value": value})
+    return rows
 
 
 def made(seeds=(0, 1, 2, 3), changed=lambda rows: rows):
@@ -44,13 +44,13 @@ def made(seeds=(0, 1, 2, 3), changed=lambda rows: rows):
 
 def crowded(count=12):
     """As many arms, most of them in one place."""
-    told = made()
+    result = made()
     last = {"error": 0.1, "mean": 3.0}
-    for place in range(len(told["table"]), count):
-        told["table"].append(told["table"][1] | {"arm": f"{place}: $1, to {'a/' * 30}", "gap.head": last})
-        told["records"] += [{**row, "arm": told["table"][-1]["arm"]} for row in records((0, 1, 2, 3))
+    for place in range(len(result["table"]), count):
+        result["table"].append(result["table"][1] | {"arm": f"{place}: $1, to {'a/' * 30}", "gap.head": last})
+        result["records"] += [{**row, "arm": result["table"][-1]["arm"]} for row in records((0, 1, 2, 3))
                             if row["arm"] == "aria-q"]  # fmt: skip
-    return told
+    return result
 
 
 class Page(HTMLParser):
@@ -93,12 +93,12 @@ def test_the_page_is_whole_and_loads_nothing(text):
     assert "prefers-color-scheme: dark" in text
 
 
-def test_it_says_who_gains_who_pays_and_how_it_was_made(text):
+def test_the_page_shows_who_gains_who_pays_and_how_it_was_made(text):
     words = " ".join(Page(text).words)
     assert "-19.4 ± 0.4*" in words and "+20.9 ± 0.6*" in words  # .8 and 1.2 times 1.0075 on average
     assert "exponential(5.0)" in words and "aria bench --task 'a b'" in words
-    for said in ("of the oracle's gain", "head", "min_snr", "labels('concept')", "torch", "20 steps"):
-        assert said in words, said
+    for text in ("of the oracle's gain", "head", "min_snr", "labels('concept')", "torch", "20 steps"):
+        assert text in words, text
 
 
 def test_gains_are_green_losses_red_and_names_are_text(text):
@@ -107,7 +107,7 @@ def test_gains_are_green_losses_red_and_names_are_text(text):
     assert "<b>mine</b>" not in text and "&lt;b&gt;mine&lt;/b&gt;" in text
 
 
-def test_it_says_what_arms_groups_and_colours_are(text):
+def test_the_page_explains_arms_groups_and_colours(text):
     words = " ".join(" ".join(Page(text).words).split())
     assert "A row is an arm" in words and "head (the most frequent)" in words and "unseen (without images)" in words
     assert "Green is what shrinks by more than two standard errors, orange what grows by as much" in words
@@ -115,7 +115,7 @@ def test_it_says_what_arms_groups_and_colours_are(text):
     assert text.count("<th>arm</th>") == 5 and "<th></th>" not in text
 
 
-def test_a_column_of_dashes_is_left_out_and_why_is_said(text):
+def test_an_empty_column_is_left_out_with_a_reason(text):
     """The oracle gains here, and lookahead was not run; elsewhere the oracle's gain may be chance."""
     shown = [html.text(title) for title in ("arm", "of the oracle's gain", "of lookahead's", "who pays")]
     speed = text[text.index("Sooner, and how near") :]
@@ -133,9 +133,9 @@ def test_a_column_of_dashes_is_left_out_and_why_is_said(text):
 
 
 def test_what_rounds_to_nothing_has_no_sign():
-    told = made()
-    told["table"][1]["gap.uniform"]["mean"] = -0.04
-    assert '<td class="number">0.0 ± 0.4*</td>' in report.page(told)
+    result = made()
+    result["table"][1]["gap.uniform"]["mean"] = -0.04
+    assert '<td class="number">0.0 ± 0.4*</td>' in report.page(result)
 
 
 def test_names_lie_on_nothing():
@@ -179,22 +179,22 @@ def test_curves_are_relative_to_the_end_of_the_baseline_seed_by_seed():
 
 
 def test_one_seed_makes_a_page_without_errors():
-    told = made(seeds=(0,))
-    assert "NaN" not in json.dumps(told)
-    words = " ".join(Page(str(report.page(told))).words)
+    result = made(seeds=(0,))
+    assert "NaN" not in json.dumps(result)
+    words = " ".join(Page(str(report.page(result))).words)
     assert "-20.0" in words and "± " not in words.replace("± standard error", "")
 
 
 def test_a_result_read_back_makes_the_same_page():
-    told = made()
-    again = json.loads(json.dumps(told))
-    assert report.page(again) == report.page(told)
+    result = made()
+    again = json.loads(json.dumps(result))
+    assert report.page(again) == report.page(result)
 
 
 def test_a_result_has_all_its_fields():
-    told = made()
-    assert told["format"] == "aria-bench/1"
-    assert told["machine"].keys() == WHERE | {"architecture", "system", "cores", "threads", "python", "versions"}
-    assert told["arms"][2]["allocator"] == "softmax"
-    assert told["task"].startswith("concepts(groups=3, concepts=2,")
-    assert len(told["records"]) == 4 * 4 * 2 * 13
+    result = made()
+    assert result["format"] == "aria-bench/1"
+    assert result["machine"].keys() == WHERE | {"architecture", "system", "cores", "threads", "python", "versions"}
+    assert result["arms"][2]["allocator"] == "softmax"
+    assert result["task"].startswith("concepts(groups=3, concepts=2,")
+    assert len(result["records"]) == 4 * 4 * 2 * 13

@@ -1,4 +1,4 @@
-"""A comparison goes on where it was killed, redoes nothing, and tells apart what is not the same."""
+"""A comparison resumes where it was killed, repeats no run, and keys runs by all of their inputs."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_only_what_is_missing_is_made(whole, tmp_path):
     ids=str,
 )
 def test_every_knob_names_the_cell(changes):
-    mine = small.ARMS["rc"]
-    assert name(small.comparison(**changes), mine, 0) != name(small.comparison(), mine, 0)
+    arm = small.ARMS["rc"]
+    assert name(small.comparison(**changes), arm, 0) != name(small.comparison(), arm, 0)
 
 
 def test_seed_and_arm_name_the_cell():
@@ -126,14 +126,14 @@ def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
 def test_a_task_typed_into_an_interpreter_names_the_cell_by_its_methods(monkeypatch):
     """There is no file to read there."""
     cells = []
-    for told in (1, 1, 2):
+    for offset in (1, 1, 2):
         typed = types.ModuleType("typed")
         monkeypatch.setitem(sys.modules, "typed", typed)
         exec(
             "from aria.tasks import Concepts\n"
             "class Mine(Concepts):\n"
             "    def world(self, seed):\n"
-            f"        return super().world(seed + {told})\n",
+            f"        return super().world(seed + {offset})\n",
             vars(typed),
         )
         cells.append(name(small.comparison(task=typed.Mine()), small.ARMS["rc"], 0))

@@ -1,4 +1,4 @@
-"""The table from records whose answers are known."""
+"""The table, from records whose results are known."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FACTOR = {"rc": (1.0, 1.0, 1.0), "good": (0.8, 1.1, 0.5), "oracle": (0.6, 0.9, 0
 
 def records(arms=("rc", "good", "oracle"), seeds=(0, 1, 2, 3), wobble=0.01):
     """Gaps that halve from step 10 to 20 and again to 40; seeds differ tenfold, arms by their factor and a wobble."""
-    told = []
+    rows = []
     for arm in arms:
         for seed in seeds:
             for step, curve in ((10, 4.0), (20, 2.0), (40, 1.0)):
@@ -24,9 +24,9 @@ def records(arms=("rc", "good", "oracle"), seeds=(0, 1, 2, 3), wobble=0.01):
                 for group, factor in zip(GROUPS, FACTOR[arm], strict=True):
                     for metric in ("gap", "x0"):
                         value = 10.0**seed * curve * factor * shaken
-                        told.append({**common, "metric": metric, "group": group, "value": value})
-                told.append({**common, "metric": "own", "group": "images", "value": curve / FACTOR[arm][0]})
-    return told
+                        rows.append({**common, "metric": metric, "group": group, "value": value})
+                rows.append({**common, "metric": "own", "group": "images", "value": curve / FACTOR[arm][0]})
+    return rows
 
 
 def rows(**settings):
@@ -76,28 +76,28 @@ def test_who_pays():
     assert table.who_pays(rows(seeds=(0,))["good"], GROUPS) is None
 
 
-def test_the_caption_says_against_whom_in_how_many_seeds_and_what_rows_and_columns_are():
-    told = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "groups": ["uniform", "head", "mine"]}
-    told["table"] = [{"arm": name, "of_oracle": None, "of_lookahead": None} for name in ("rc", "sqrt-pool")]
-    said = table.caption(told)
-    assert "% of sqrt-pool's" in said and "seeds: 3" in said and "less is better" in said
-    assert "oracle" not in said and "lookahead" not in said and "own ε error" not in said
-    assert "arms, the rows: " in said
-    assert "the columns: uniform (all alike), head (the most frequent), mine (the task's own)" in said
-    told["table"][0]["own.images"] = {}
-    assert "own ε error" in table.caption(told)
+def test_the_caption_names_baseline_seeds_rows_and_columns():
+    result = {"baseline": "sqrt-pool", "seeds": [3, 4, 5], "groups": ["uniform", "head", "mine"]}
+    result["table"] = [{"arm": name, "of_oracle": None, "of_lookahead": None} for name in ("rc", "sqrt-pool")]
+    caption = table.caption(result)
+    assert "% of sqrt-pool's" in caption and "seeds: 3" in caption and "less is better" in caption
+    assert "oracle" not in caption and "lookahead" not in caption and "own ε error" not in caption
+    assert "arms, the rows: " in caption
+    assert "the columns: uniform (all alike), head (the most frequent), mine (the task's own)" in caption
+    result["table"][0]["own.images"] = {}
+    assert "own ε error" in table.caption(result)
 
 
 def test_the_caption_explains_the_shares_that_are_shown_and_why_others_are_not():
-    told = {"baseline": "rc", "seeds": [0, 1], "groups": ["uniform"]}
-    told["table"] = [{"arm": name, "of_oracle": 0.5, "of_lookahead": None} for name in ("rc", "oracle", "lookahead")]
-    said = table.caption(told).splitlines()
-    assert said[-2:] == ["of oracle: share of its gain over rc", "of lookahead: not shown, its gain may be chance"]
+    result = {"baseline": "rc", "seeds": [0, 1], "groups": ["uniform"]}
+    result["table"] = [{"arm": name, "of_oracle": 0.5, "of_lookahead": None} for name in ("rc", "oracle", "lookahead")]
+    caption = table.caption(result).splitlines()
+    assert caption[-2:] == ["of oracle: share of its gain over rc", "of lookahead: not shown, its gain may be chance"]
 
 
 def test_as_text():
-    told = table.rows(records(), GROUPS)
-    head, rc, good, _ = table.text(told, GROUPS).splitlines()
+    result = table.rows(records(), GROUPS)
+    head, rc, good, _ = table.text(result, GROUPS).splitlines()
     assert head.split() == ["arm", "uniform", "head", "unseen", "own", "ε", "error", "steps", "of", "oracle"]
     assert rc.split() == ["rc", "0", "0", "0", "0", "1.00", "0.00"]
     assert good.split()[:4] == ["good", "-20.0±0.5*", "+10.0±0.6*", "-50.0±0.3*"]
@@ -111,7 +111,7 @@ def test_a_column_of_dashes_is_left_out():
 
 @pytest.mark.parametrize("change", [-0.0, -0.04, 0.04, 0.0])
 def test_what_rounds_to_nothing_has_no_sign(change):
-    told = table.rows(records(), GROUPS)
-    told[1]["gap.uniform"]["mean"], told[1]["of_oracle"] = change, change / 100
-    good = table.text(told, GROUPS).splitlines()[2].split()
+    result = table.rows(records(), GROUPS)
+    result[1]["gap.uniform"]["mean"], result[1]["of_oracle"] = change, change / 100
+    good = table.text(result, GROUPS).splitlines()[2].split()
     assert good[1] == "0.0±0.5*" and good[-1] == "0.00"

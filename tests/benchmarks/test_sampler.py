@@ -1,4 +1,4 @@
-"""The sampler's benchmark runs through and counts what a step asks of the device."""
+"""The sampler's benchmark runs through and counts what a step costs the device."""
 
 from __future__ import annotations
 

@@ -1,18 +1,18 @@
-"""What is asked of every page, in JavaScript, and the screens on which it is asked."""
+"""Checks of every page, in JavaScript, and the screens on which they run."""
 
 WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
 """A laptop and a telephone."""
 
 OVERFLOWING = """
 (() => {
-  const told = [], wide = document.documentElement.clientWidth, needed = document.scrollingElement.scrollWidth;
-  if (needed > wide) told.push(`the page is ${needed} wide`);
+  const found = [], wide = document.documentElement.clientWidth, needed = document.scrollingElement.scrollWidth;
+  if (needed > wide) found.push(`the page is ${needed} wide`);
   for (const element of document.body.querySelectorAll("*")) {
     if (element.closest(".scroll") && !element.matches(".scroll")) continue;
     const box = element.getBoundingClientRect();
-    if (box.width && (box.right > wide + 1 || box.left < -1)) told.push(`${element.tagName} to ${box.right}`);
+    if (box.width && (box.right > wide + 1 || box.left < -1)) found.push(`${element.tagName} to ${box.right}`);
   }
-  return told;
+  return found;
 })()
 """
 """What reaches beyond the window; what scrolls in a frame of its own may."""
@@ -28,32 +28,32 @@ FAINT = """
   const behind = element => { for (let e = element; e; e = e.parentElement) {
     const colour = rgba(getComputedStyle(e).backgroundColor); if (colour[3] == 255) return colour.slice(0, 3); }
     throw new Error("no background"); };
-  const told = [];
+  const found = [];
   for (const element of document.body.querySelectorAll("*")) {
-    const said = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
-    if (!said || element.matches("style, script, title, metadata, metadata *")) continue;
+    const text = [...element.childNodes].filter(n => n.nodeType == 3).map(n => n.data.trim()).join("");
+    if (!text || element.matches("style, script, title, metadata, metadata *")) continue;
     const style = getComputedStyle(element);
     const ink = rgba(element.closest("svg") ? style.fill : style.color).slice(0, 3);
     const [a, b] = [light(ink), light(behind(element))], contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (contrast < 4.5) told.push(`${said.slice(0, 30)}: ${contrast.toFixed(2)}`);
+    if (contrast < 4.5) found.push(`${text.slice(0, 30)}: ${contrast.toFixed(2)}`);
   }
-  return told;
+  return found;
 })()
 """
 """Words whose contrast with what is behind them is below 4.5 to 1 (WCAG 2, level AA)."""
 
 OVERLAPPING = """
 (() => {
-  const told = [];
+  const found = [];
   for (const svg of document.querySelectorAll("svg")) {
     const texts = [...svg.querySelectorAll("text")].map(text => [text.textContent, text.getBoundingClientRect()]);
     texts.forEach(([one, a], place) => { for (const [other, b] of texts.slice(place + 1)) {
       const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
       const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-      if (wide > 1 && high > 0.4 * Math.min(a.height, b.height)) told.push(`${one} on ${other}`);
+      if (wide > 1 && high > 0.4 * Math.min(a.height, b.height)) found.push(`${one} on ${other}`);
     } });
   }
-  return told;
+  return found;
 })()
 """
 """Words in figures that lie on one another; boxes of lines that follow each other closely may touch."""

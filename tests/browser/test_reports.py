@@ -115,8 +115,8 @@ def test_what_is_wrong_with_a_page_is_seen(browser, tmp_path):
     assert browser.evaluate(OVERFLOWING)[0].startswith("the page is 20")
     assert browser.evaluate(FAINT)[0].startswith("faint and wide: 1.")
     assert browser.evaluate(OVERLAPPING) == ["one on other"]
-    told = " ".join(browser.complaints())
-    assert "loud" in told and "thrown" in told and "asked for https://example.org/style.css" in told
+    complaints = " ".join(browser.complaints())
+    assert "loud" in complaints and "thrown" in complaints and "requested https://example.org/style.css" in complaints
 
 
 @pytest.mark.parametrize("scheme, light", [("light", True), ("dark", False)])

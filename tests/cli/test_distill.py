@@ -1,4 +1,4 @@
-"""``aria distill`` answers every mistake in one line that names it, before anything takes long."""
+"""``aria distill`` reports every mistake in one line that names it, before anything slow begins."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def place(tmp_path_factory, sd_folder):
     (folder / "teacher").symlink_to(sd_folder)
     prune(sd_folder, folder / "student", preset="bk-tiny", width=0.5)
     (folder / "prompts.txt").write_text("\n".join(f"cat {i}" for i in range(12)))
-    told = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
+    settings = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
     from aria.progress import silent
 
-    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **told)
+    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **settings)
     return folder
 
 
@@ -87,7 +87,7 @@ def opened(path, **options):
 def untouched(monkeypatch):
     """Nothing that takes long begins."""
 
-    def begun(*args, **told):
+    def begun(*args, **kwargs):
         raise AssertionError("the cache was begun")
 
     monkeypatch.setattr(cache, "fill", begun)
@@ -137,7 +137,7 @@ def untouched(monkeypatch):
         ({"set": "floor=[1"}, "--set floor"),
     ],
 )
-def test_settings(changes, sentence, place, tmp_path):
+def test_invalid_settings_are_refused(changes, sentence, place, tmp_path):
     refused(run(place, **({"output": tmp_path / "out"} | changes)) if "output_dir" not in changes
             else CliRunner().invoke(main, arguments(place, None)), sentence)  # fmt: skip
     assert not (tmp_path / "out" / "config.json").exists()
@@ -154,7 +154,7 @@ def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("untouched")
 def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
-    """A schedule that ends in pure noise, of which a noise prediction tells nothing."""
+    """A schedule that ends in pure noise, where a noise prediction carries no information on the image."""
     from diffusers import DDIMScheduler
 
     from aria.distill.models.pipelines import open_pipeline
@@ -166,8 +166,8 @@ def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
     for weighting in ("velocity", "truncated_snr"):
         sentence = f"{weighting} weighting: an error of epsilon counts infinitely at timestep 999"
         refused(run(place, tmp_path / "out", weighting=weighting), sentence)
-    told = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
-    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, **told))
+    changes = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, **changes))
     refused(run(place, tmp_path / "out", student_prediction="epsilon"), "epsilon cannot be read as v_prediction")
 
 
@@ -179,7 +179,7 @@ def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
     from aria.distill.settings.config import Config
 
     plan = resolve(Config().with_values({"fsdp": True, "output_dir": str(tmp_path)}))
-    monkeypatch.setattr(assembly, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
+    monkeypatch.setattr(assembly, "Accelerator", lambda **kwargs: SimpleNamespace(mixed_precision="fp16"))
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
         assembly.open_accelerator(plan)
 
@@ -268,10 +268,10 @@ def test_folders_that_cannot_be_written(place, tmp_path):
 
 def test_a_full_disk_is_named(place, tmp_path, monkeypatch):
     """Wherever it is noticed: by the system, or inside safetensors, which has its own error."""
-    def os_error(*args, **told):
+    def os_error(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def torch_error(*args, **told):
+    def torch_error(*args, **kwargs):
         raise SafetensorError(FULL)
 
     output = tmp_path / "out"
@@ -340,8 +340,8 @@ def test_settings_come_from_flags_then_set_then_file(place, tmp_path):
 def test_regions_from_a_file(place, tmp_path):
     """What `aria partition` wrote is taken as it is, and refused where it is of other prompts."""
     regions = tmp_path / "regions.safetensors"
-    told = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
-    assert CliRunner().invoke(main, [str(word) for word in [*told, "--cache_dir", place / "cache"]]).exit_code == 0
+    command = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
+    assert CliRunner().invoke(main, [str(word) for word in [*command, "--cache_dir", place / "cache"]]).exit_code == 0
     finished(place, tmp_path / "out", partitioner=regions, max_train_steps=1)
     written, kept = (partitioners.load(path) for path in (regions, tmp_path / "out" / "partition.safetensors"))
     assert partitioners.digest(kept) == partitioners.digest(written)
@@ -373,8 +373,8 @@ def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
     """Type and seed of the images are the cache's, whatever the run's."""
     from aria.progress import silent
 
-    told = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
-    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **told)
+    settings = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
+    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **settings)
     before = (tmp_path / "cache" / "cache.json").read_text()
     finished(place, tmp_path / "out", seed=1, cache_dir=tmp_path / "cache", max_train_steps=1)
     assert json.loads((tmp_path / "cache" / "cache.json").read_text()) == json.loads(before)
@@ -392,16 +392,16 @@ def test_what_a_resumed_run_may_change(place, tmp_path):
     refused(longer, "was written with max_train_steps = 1, now it is 2")
 
 
-def test_tensorboard_is_told(place, tmp_path):
+def test_losses_are_logged_to_tensorboard(place, tmp_path):
     output = tmp_path / "out"
     finished(place, output, report_to="tensorboard", logging_steps=1, max_train_steps=1)
     (events,) = (output / "logs" / "aria").glob("events.out.tfevents.*")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    told = EventAccumulator(str(events.parent))
-    told.Reload()
+    logged = EventAccumulator(str(events.parent))
+    logged.Reload()
     row = json.loads((output / "losses.jsonl").read_text())
-    (point,) = told.Scalars("train/output")
+    (point,) = logged.Scalars("train/output")
     assert point.step == 1 and point.value == pytest.approx(row["output"], rel=1e-6)
 
 
@@ -425,7 +425,7 @@ class Late(aria.Allocator):
 
 
 def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
-    """An allocator that fails is told at the start, however long the sampler warms up."""
+    """An allocator that fails is reported at the start, however long the warm-up of the sampler."""
     path = tmp_path / "own.py"
     path.write_text(OWN)
     for number, (code, sentence, more) in enumerate([
@@ -433,9 +433,9 @@ def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
         (2, "Scalar must return one loss per sample, (2,) floats, got torch", {"objective": f"{path}:Scalar"}),
         (1, "own.py line 16: LookupError: late", {"allocator": f"{path}:Late", "warmup": 1000}),
     ]):
-        told = run(place, tmp_path / f"out{number}", **more)
-        assert (told.exit_code, sentence in told.stderr) == (code, True), told.output
-        assert told.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in told.output
+        result = run(place, tmp_path / f"out{number}", **more)
+        assert (result.exit_code, sentence in result.stderr) == (code, True), result.output
+        assert result.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in result.output
 
 
 def test_pickled_weights_are_not_opened(place, tmp_path):
@@ -449,9 +449,9 @@ def test_pickled_weights_are_not_opened(place, tmp_path):
         torch.save(load_file(weights), weights.with_suffix(".bin"))
         weights.unlink()
         flag = {"pretrained_model_name_or_path": tmp_path / name} if name == "teacher" else {"student": tmp_path / name}
-        told = run(place, tmp_path / "out", **flag)
-        assert told.exit_code == 2 and told.stderr.count("\n") == 1, told.output
-        assert "safetensors" in told.stderr
+        result = run(place, tmp_path / "out", **flag)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+        assert "safetensors" in result.stderr
 
 
 def test_losses_that_are_not_finite(place, tmp_path):

@@ -24,13 +24,13 @@ def prompts(tmp_path):
 
 def refused(result, sentence):
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit), (result.output, result.exception)
-    said = result.stderr.rstrip("\n").splitlines()[-1]
-    assert said.startswith("Error: ") and sentence in said, said
+    last = result.stderr.rstrip("\n").splitlines()[-1]
+    assert last.startswith("Error: ") and sentence in last, last
 
 
 def partition(prompts, output):
-    told = ["partition", "--prompts", prompts, "--partitioner", "one_region", "--output", output]
-    return CliRunner().invoke(main, list(map(str, told)))
+    command = ["partition", "--prompts", prompts, "--partitioner", "one_region", "--output", output]
+    return CliRunner().invoke(main, list(map(str, command)))
 
 
 def draw(output):
@@ -80,17 +80,18 @@ def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student
     run.mkdir()
     (run / "config.json").write_text("{}")
     before = files.sizes(tmp_path)
-    told = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
+    common = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
 
-    def answer(*words):
+    def run_command(*words):
         return CliRunner().invoke(main, [str(word) for word in words])
 
     for output, name in ((teacher, "model_index.json"), (student, "config.json")):
-        distilled = answer("distill", *told, "--student", student, "--max_train_steps", 1, "--output_dir", output)
+        words = ["--student", student, "--max_train_steps", 1, "--output_dir", output]
+        distilled = run_command("distill", *common, *words)
         refused(distilled, f"{output} is no folder of a run and has a {name}: choose another output folder")
-        refused(answer("cache", *told, "--output_dir", output), f"{output} is neither empty nor a cache")
+        refused(run_command("cache", *common, "--output_dir", output), f"{output} is neither empty nor a cache")
     refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
-    refused(answer("report", run, "--output", run / "config.json"), "--output must be an .html file")
+    refused(run_command("report", run, "--output", run / "config.json"), "--output must be an .html file")
     assert files.sizes(tmp_path) == before
 
 
@@ -137,13 +138,13 @@ def test_numbers_that_nothing_can_hold(command, option, value, sd_folder, studen
         "sample": ["--student", student_folder, "--prompt", "a cat", "--output", tmp_path / "x.png"],
         "quantise": [tmp_path],
     }[command]
-    told = [command, "--pretrained_model_name_or_path", sd_folder, f"--{option}", value, *own]
-    refused(CliRunner().invoke(main, list(map(str, told))), str(value))
+    words = [command, "--pretrained_model_name_or_path", sd_folder, f"--{option}", value, *own]
+    refused(CliRunner().invoke(main, list(map(str, words))), str(value))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["prompts.txt"]
 
 
 def test_a_block_map_without_end(sd_folder, tmp_path):
     (tmp_path / "map.yaml").write_text("{" * 20_000)
-    told = ["prune", "--pretrained_model_name_or_path", sd_folder, "--output_dir", tmp_path / "s"]
-    result = CliRunner().invoke(main, list(map(str, [*told, "--block_map", tmp_path / "map.yaml"])))
+    words = ["prune", "--pretrained_model_name_or_path", sd_folder, "--output_dir", tmp_path / "s"]
+    result = CliRunner().invoke(main, list(map(str, [*words, "--block_map", tmp_path / "map.yaml"])))
     refused(result, "its brackets are nested too deeply")

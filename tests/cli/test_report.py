@@ -1,4 +1,4 @@
-"""``aria report``: writes one file, and answers mistakes in one line. What is on the page: tests/distill."""
+"""``aria report``: writes one file, and reports mistakes in one line. What is on the page: tests/distill."""
 
 from __future__ import annotations
 

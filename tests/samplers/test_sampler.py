@@ -154,7 +154,7 @@ def test_an_allocator_that_fails_raises_before_the_warm_up():
     never = Fixed((0.0, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="Fixed must return finite non-negative weights"):
         sampler_of(warmup=1000, allocator=never)
-    assert sampler_of(allocator=never).updates == 0  # without a warm-up the first draw says so
+    assert sampler_of(allocator=never).updates == 0  # without a warm-up the first draw raises
 
 
 def test_what_the_last_update_saw_is_known_when_it_is_whole():

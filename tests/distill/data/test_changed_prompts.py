@@ -120,7 +120,7 @@ def test_images_of_prompts_that_are_still_there_are_kept(fill, tmp_path):
         assert torch.equal(after[text][0], before[text][0])
 
 
-def test_images_of_removed_prompts_are_dropped_where_none_are_asked_for(fill, tmp_path):
+def test_images_of_removed_prompts_are_dropped_where_no_images_are_needed(fill, tmp_path):
     fill(FIRST, 5)
     before = images_by_text(*opened(tmp_path))
     record = fill(FIRST[3:])

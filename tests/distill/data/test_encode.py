@@ -1,4 +1,4 @@
-"""Encoding: the cache holds what the teacher's own encoder says, once for each distinct text."""
+"""Encoding: the cache holds the outputs of the teacher's own encoder, once for each distinct text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def build(pipeline, folder, texts=TEXTS, **options):
     return Conditions(folder)
 
 
-def test_rows_are_what_the_encoder_says(pipeline, tmp_path):
+def test_rows_are_the_outputs_of_the_encoder(pipeline, tmp_path):
     denoiser = denoisers.of(pipeline)
     cached = build(pipeline, tmp_path, dtype=torch.float32)
     direct = denoiser.encode(pipeline, TEXTS, "cpu")

@@ -74,7 +74,7 @@ def test_own_replaced_held_and_dropped_conditions_together_leave_no_bias():
     assert abs(weighted) < SURE * error
 
 
-def test_a_region_is_observed_as_often_as_its_visit_probability_says():
+def test_a_region_is_observed_as_often_as_its_visit_probability():
     """Over 1,500 steps, region by region: within 4.5 standard errors of the mean of what was promised."""
     made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
     stream = tiny.Stream(made.source)
@@ -87,7 +87,7 @@ def test_a_region_is_observed_as_often_as_its_visit_probability_says():
     assert bool(((kept - promised).abs() <= SURE * spread.sqrt()).all())
 
 
-def test_every_sample_says_where_it_comes_from():
+def test_every_sample_carries_its_provenance():
     made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
     batch = tiny.Stream(made.source).next()
     assert not bool((batch.own & (batch.null | batch.on_policy)).any())

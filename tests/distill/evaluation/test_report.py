@@ -45,8 +45,8 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
         losses.append({"step": step, "output": 1 / step, "feature": 5.0, "lr": 1e-4, "steps_per_second": 2.5})
         for region in range(regions - 1):
             if step % (region + 1) == 0:
-                told = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
-                seen.append(told)
+                entry = {"step": step, "region": region, "n": 2, "mean": region + 1 / step, "square": 1.0, "q": 0.03}
+                seen.append(entry)
         if step % 4 == 0:
             gaps.append({"step": step, "gap": 2 / step, "prompts": [{"prompt": prompts, "gap": 2 / step}]})
             Image.new("RGB", (4, 4), (step, 0, 0)).save(folder / "samples" / f"step-{step:08d}.png")
@@ -56,7 +56,7 @@ def write_run(folder, *, steps=STEPS, regions=REGIONS, prompts="a <b>cat</b> & $
 
 
 def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
-    """A fresh process knows no kind but those of the package, and imports the one it is told of."""
+    """A fresh process can load only partitioners of the package, and imports the one it is given."""
     run = write_run(tmp_path / "run")
     own = tmp_path / "half.py"
     own.write_text(
@@ -74,11 +74,11 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
     partition = registry.partitioner(f"{own}:Half").fit(Pool(size=60))
     partitioners.save(partition, run / "partition.safetensors")
     KINDS.pop("half")
-    told = ["report", str(run), "--output", str(tmp_path / "page.html")]
-    refused = CliRunner().invoke(main, told)
+    command = ["report", str(run), "--output", str(tmp_path / "page.html")]
+    refused = CliRunner().invoke(main, command)
     assert refused.exit_code == 2 and "--partitioner file.py:Class" in refused.stderr
     shutil.copy(own, tmp_path / "again.py")  # a file is imported once a process
-    done = CliRunner().invoke(main, [*told, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
+    done = CliRunner().invoke(main, [*command, "--partitioner", f"{tmp_path / 'again.py'}:Half"])
     assert done.exit_code == 0, done.output
     assert "half 7" in (tmp_path / "page.html").read_text()
 
@@ -86,7 +86,7 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are looked at elsewhere, and drawing them takes the longest."""
-    monkeypatch.setattr(figures, "svg_of", lambda *args, **told: "<svg></svg>")
+    monkeypatch.setattr(figures, "svg_of", lambda *args, **kwargs: "<svg></svg>")
 
 
 class Checked(HTMLParser):
@@ -204,7 +204,7 @@ def test_many_regions_are_shown_by_their_ends():
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
+def test_a_report_of_a_running_or_killed_run(run, tmp_path):
     folder = write_run(tmp_path / "run", steps=9)
     os.utime(folder / "losses.jsonl", (0, 0))
     whole = read(page(Record(folder)))

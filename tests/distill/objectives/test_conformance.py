@@ -55,7 +55,7 @@ def test_every_clause_can_be_broken_and_is_named(sentence):
     @dataclass(frozen=True)
     class Broken(Objective):
         def __call__(self, inputs, teacher, student):
-            return BROKEN[sentence](shown, teacher, student)
+            return BROKEN[sentence](inputs, teacher, student)
 
     with pytest.raises(AssertionError) as caught:
         check_objective(Broken())
@@ -78,8 +78,8 @@ def test_the_command_checks_an_objective_of_a_file(tmp_path):
         "        return (student.output - teacher.output).square().flatten(1).mean(1) / 2\n"
         "@dataclass(frozen=True)\n"
         "class Scalar(Half):\n"
-        "    def __call__(self, *asked):\n"
-        "        return super().__call__(*asked).mean()\n"
+        "    def __call__(self, *given):\n"
+        "        return super().__call__(*given).mean()\n"
     )
     done = CliRunner().invoke(main, ["check", "objective", f"{path}:Half(weight=2)"])
     assert (done.exit_code, done.stdout) == (0, "mine.py:Half(weight=2) conforms\n")

@@ -35,12 +35,12 @@ def test_an_error_counts_the_same_however_it_is_said(weighting):
     wrong, noise = clean + 0.1, torch.ones_like(clean)
     exact = NoiseSchedule(SCHEDULE.alpha.double(), SCHEDULE.sigma.double())
     noisy = exact.add_noise(clean, noise, t)
-    said = []
+    weighted = []
     for prediction in PREDICTIONS:
         right, off = (exact.convert(x, "sample", prediction, noisy, t) for x in (clean, wrong))
-        said.append((right - off).square().mean((1, 2, 3)) * weighting.table(exact, prediction)[t])
-    for other in said[1:]:
-        torch.testing.assert_close(other, said[0], rtol=1e-6, atol=0)
+        weighted.append((right - off).square().mean((1, 2, 3)) * weighting.table(exact, prediction)[t])
+    for other in weighted[1:]:
+        torch.testing.assert_close(other, weighted[0], rtol=1e-6, atol=0)
 
 
 def test_uniform_counts_one():

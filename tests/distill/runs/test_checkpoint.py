@@ -114,17 +114,17 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
         torch.manual_seed(1)
         stages = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
         student = pipelines.unet(**stages, block_out_channels=(4, 8), layers_per_block=1)
-        teacher = Teacher(tiny.net(0), ask, tiny.schedule(), "epsilon", "unet")
+        teacher = Teacher(tiny.net(0), evaluate, tiny.schedule(), "epsilon", "unet")
         tensors, null = ({"embeds": torch.zeros(n, 3), "pooled": torch.zeros(n)} for n in (4, 1))
-        told = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
-        pool = EncodingsInMemory(tensors | told[0], null | told[1])
-        told = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
+        own = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
+        pool = EncodingsInMemory(tensors | own[0], null | own[1])
+        kwargs = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
         student = change(student)
-        return tiny.distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **told)
+        return tiny.distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **kwargs)
 
-    def ask(model, noisy, timestep, condition):
+    def evaluate(model, noisy, timestep, condition):
         if isinstance(model, tiny.Net):
-            return tiny.ask(model, noisy, timestep, condition)
+            return tiny.evaluate(model, noisy, timestep, condition)
         return model(noisy.repeat(1, 2, 1, 1), timestep, condition["prompt_embeds"], return_dict=False)[0][:, :2]
 
     whole, half = make(), make()
@@ -205,11 +205,11 @@ def test_checkpoints_are_sorted_by_number(tmp_path):
 def test_the_student_and_its_average_are_kept_apart(tmp_path):
     distiller = run(tmp_path, ema_decay=0.5)
     folder = checkpoint.folders(tmp_path)[-1]
-    mine = load_file(folder / "student" / weights.FILE)
+    student = load_file(folder / "student" / weights.FILE)
     averaged = load_file(folder / "student_ema" / weights.FILE)
-    assert_same(mine, dict(distiller.student.state_dict()))
+    assert_same(student, dict(distiller.student.state_dict()))
     assert_same(averaged, distiller.average.weights)
-    assert not torch.equal(mine["out.bias"], averaged["out.bias"])
+    assert not torch.equal(student["out.bias"], averaged["out.bias"])
 
 
 def test_nothing_a_checkpoint_holds_is_a_pickle(tmp_path):
@@ -362,7 +362,7 @@ class Asks(Callback):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_saves(number, tmp_path):
+def test_a_signal_to_stop_saves_a_checkpoint(number, tmp_path):
     before = signal.getsignal(number)
     distiller = tiny.make(steps=9)
     distiller.fit([Asks(number, 3), Checkpoints(tmp_path, every=100, settings={})])
@@ -420,6 +420,6 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
 
 
 def test_refusals(tmp_path):
-    for told in ({"every": 0}, {"limit": 0}):
+    for invalid in ({"every": 0}, {"limit": 0}):
         with pytest.raises(ValueError, match="must be a whole number of at least 1, got 0"):
-            Checkpoints(tmp_path, settings={}, **told)
+            Checkpoints(tmp_path, settings={}, **invalid)

@@ -12,7 +12,7 @@ from tests.distill.broken_disk import Killed, broken
 
 
 class Pipeline:
-    """As much of a pipeline as delivering one needs; its files say which version they are of."""
+    """As much of a pipeline as delivering one needs; its files record their version."""
 
     def __init__(self, unet):
         self.unet, self.version = unet, "teacher"
@@ -23,8 +23,8 @@ class Pipeline:
     def save_pretrained(self, folder):
         for part in ("unet", "vae"):
             (folder / part).mkdir(parents=True)
-            told = {"version": self.unet, "_name_or_path": str(folder.absolute())}
-            files.write_json(folder / part / "config.json", told)
+            config = {"version": self.unet, "_name_or_path": str(folder.absolute())}
+            files.write_json(folder / part / "config.json", config)
         (folder / "model_index.json").write_text(json.dumps({"version": self.unet}))
 
 
@@ -53,7 +53,7 @@ class Scheduler:
         return cls(**(config | changes))
 
 
-def test_a_student_that_predicts_something_else_gets_a_scheduler_that_says_so(tmp_path, monkeypatch):
+def test_a_student_with_another_prediction_type_gets_a_matching_scheduler(tmp_path, monkeypatch):
     pipeline = Pipeline("teacher")
     own = pipeline.scheduler = Scheduler(steps=1000, prediction_type="v_prediction")
     delivered = []
@@ -64,9 +64,9 @@ def test_a_student_that_predicts_something_else_gets_a_scheduler_that_says_so(tm
         save(folder)
 
     monkeypatch.setattr(pipeline, "save_pretrained", saved)
-    for prediction, told in (("epsilon", "epsilon"), (None, "v_prediction")):
+    for prediction, expected in (("epsilon", "epsilon"), (None, "v_prediction")):
         deliver(pipeline, "unet", "student", tmp_path, "card", prediction=prediction)
-        assert delivered.pop().config == {"steps": 1000, "prediction_type": told} and pipeline.scheduler is own
+        assert delivered.pop().config == {"steps": 1000, "prediction_type": expected} and pipeline.scheduler is own
 
 
 def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monkeypatch):

@@ -49,7 +49,7 @@ def test_three_kinds_of_file_flat_or_in_sections(ending, tmp_path):
         assert config == Config().with_values(VALUES)
 
 
-def test_there_and_back(tmp_path):
+def test_settings_survive_saving_and_reading(tmp_path):
     config = Config().with_values(VALUES | {"validation_prompts": "a cat", "resume_from_checkpoint": None})
     config.save(tmp_path / "config.json")
     assert Config.read(tmp_path / "config.json") == config
@@ -63,7 +63,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     assert Config.read(tmp_path / "a.yml") == Config()
 
 
-def test_what_is_said_later_wins():
+def test_later_settings_override_earlier_ones():
     config = Config().with_values({"floor": 0.3, "warmup": 2}).with_values({"allocation.floor": 0.4})
     assert (config.allocation.floor, config.allocation.warmup) == (0.4, 2)
 
@@ -127,7 +127,7 @@ def test_learning_rate_schedules_are_those_of_diffusers():
     assert set(SCHEDULES) == {kind.value for kind in SchedulerType} - {"piecewise_constant"}
 
 
-def test_what_a_setting_declares_reaches_whoever_needs_it():
+def test_settings_are_listed_by_what_they_declare():
     assert {"max_train_steps", "train_batch_size", "fsdp", "logging_steps"} <= setting_names(may_change=True)
     assert setting_names(place="input") | setting_names(place="run") <= setting_names(may_change=True)
     assert not {"seed", "learning_rate", "tracker", "resolution"} & setting_names(may_change=True)
