@@ -104,7 +104,7 @@ def test_for_an_unfinished_run_its_checkpoint_is_suggested(sd_folder, student_fo
 
 
 @pytest.mark.parametrize("names", [("transformer", "transformer_ema"), ("transformer",)])
-def test_a_run_of_a_transformer_is_refused_by_its_component_name(names, tmp_path):
+def test_for_an_unfinished_run_of_a_transformer_its_checkpoint_is_suggested(names, tmp_path):
     for name in names:
         (tmp_path / "run" / "checkpoint-20" / name).mkdir(parents=True)
         (tmp_path / "run" / "checkpoint-20" / name / "config.json").touch()

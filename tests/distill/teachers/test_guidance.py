@@ -326,5 +326,5 @@ def test_a_family_that_cannot_take_the_scale_is_refused():
 
     pool = tiny.numbered(12)
     teacher = Teacher(tiny.net(0), Deaf(), tiny.schedule(), "epsilon")
-    with pytest.raises(ValueError, match="Told cannot take the guidance scale as an input"):
+    with pytest.raises(ValueError, match="Scaled cannot take the guidance scale as an input"):
         tiny.distiller(teacher, Scaled(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))
