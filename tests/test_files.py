@@ -91,7 +91,7 @@ def test_a_lock_that_was_removed_is_no_lock(tmp_path, monkeypatch):
             flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_one_has_a_lock_at_a_time(tmp_path):
+def test_a_lock_has_one_owner_at_a_time(tmp_path):
     with files.lock(tmp_path / "lock"), pytest.raises(BlockingIOError):
         files.lock(tmp_path / "lock")
     files.lock(tmp_path / "lock", wait=True).close()
@@ -219,7 +219,7 @@ with files.replacing(sys.argv[1]) as unfinished:
 """
 
 
-def test_of_two_who_write_one_file_the_last_stays(tmp_path):
+def test_of_two_writers_of_one_file_the_last_wins(tmp_path):
     """Neither is published half written, and neither fails."""
     target = tmp_path / "a.txt"
     command = [sys.executable, "-c", WRITER, str(target)]

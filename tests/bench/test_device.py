@@ -1,4 +1,4 @@
-"""Where a comparison computes, and that the device changes nothing but the speed."""
+"""The device of a comparison, which changes nothing but the speed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aria.bench.exam import Exam
 from tests.bench import small
 
 NEAR = {"rtol": 1e-3, "atol": 1e-4}
-"""What two kinds of device make of float32 in a few steps of AdamW."""
+"""Rounding differences of float32 between devices after a few steps of AdamW."""
 
 
 def test_cuda_is_the_default_device_where_available(monkeypatch):
@@ -40,7 +40,7 @@ def test_results_record_the_device_and_its_precision(monkeypatch):
 
 
 def test_a_precision_set_by_its_name_is_read_by_it(monkeypatch):
-    """As PyTorch has it since 2.9, where asking for the older flag is then an error."""
+    """As in PyTorch since 2.9, where reading the older flag is then an error."""
 
     class Backend:
         fp32_precision = "tf32"
@@ -55,7 +55,7 @@ def test_a_precision_set_by_its_name_is_read_by_it(monkeypatch):
 
 
 def test_a_world_is_moved_by_its_teacher_alone():
-    """To the device without memory: its teacher is there, what batches are drawn from is not, nor is the original."""
+    """To the meta device: the copy's teacher is there; the source of batches and the original are not."""
     world = small.TASK.world(0)
     moved = world.to("meta")
     assert moved.device.type == "meta" and world.device.type == "cpu"

@@ -1,4 +1,4 @@
-"""Greedy lookahead: after every turn all candidates go on from the student that is truly best."""
+"""Greedy lookahead: after every turn all candidates continue from the truly best student."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def everything(stacked, run):
     return [value[run].detach().clone() for value in held]
 
 
-def test_candidates_go_on_from_the_best_of_their_seed(greedy):
+def test_candidates_continue_from_the_best_student_of_their_seed(greedy):
     stacked = greedy.stacked
     twin = small.stacked(*(small.ARMS[name] for name in ARMS), seeds=(0, 1), steps=10)
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""The metrics, beside diffusers and by hand."""
+"""The metrics, compared with diffusers and with results by hand."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_exam_gives_each_run_the_gap_of_its_own_student():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_exams_ask_the_same_of_all_arms_and_are_functions_of_the_seed(seed):
+def test_examinations_are_the_same_for_all_arms_and_functions_of_the_seed(seed):
     world = small.TASK.world(seed)
     one, again, other = Exam(world, seed), Exam(world, seed), Exam(world, seed + 1)
     assert torch.equal(one.inputs["start"], again.inputs["start"])

@@ -84,7 +84,7 @@ def here(monkeypatch):
 
 
 def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
-    """Told so, whatever the machine has. Runs go by the device as well, which draws their random numbers."""
+    """The given device, whatever the machine has. It is part of the key of a run, since it draws the random numbers."""
     seen = []
 
     class Process(subprocess.Popen):
@@ -165,8 +165,8 @@ def test_a_perfect_student_has_no_gap(task, here, tmp_path):
     assert all(row["value"] == 0 for row in runner_of(perfect).teacher(tmp_path))
 
 
-def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monkeypatch):
-    """Interrupted after the first checkpoint, a cell ends in the records of one that was not."""
+def test_a_half_done_cell_resumes_from_its_checkpoint(task, here, tmp_path, monkeypatch):
+    """Interrupted after the first checkpoint, a resumed cell has the records of an uninterrupted one."""
     whole = run_experiment(comparison(task, ARIA), tmp_path / "one")
     from aria.distill.runs import checkpoint
 
@@ -187,7 +187,7 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on(task, request, tmp_path):
+def test_a_killed_comparison_resumes(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
     started again goes on from there to the end."""
     arms = comparison(task, RC, steps=80, logging_steps=1)

@@ -43,7 +43,7 @@ def made(seeds=(0, 1, 2, 3), changed=lambda rows: rows):
 
 
 def crowded(count=12):
-    """As many arms, most of them in one place."""
+    """So many arms, most of them at one point."""
     result = made()
     last = {"error": 0.1, "mean": 3.0}
     for place in range(len(result["table"]), count):
@@ -54,7 +54,7 @@ def crowded(count=12):
 
 
 class Page(HTMLParser):
-    """What is well-formed, shown and loaded."""
+    """Checks that a page is well-formed, and collects its words and the files it loads."""
 
     VOID = frozenset({"meta", "img", "br"})
 

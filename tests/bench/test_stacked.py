@@ -21,7 +21,7 @@ from tests.bench import small
 from tests.distill import tiny
 
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
-"""What the order of additions makes of float32 in 20 steps of AdamW."""
+"""Rounding differences of float32 from the order of additions in 20 steps of AdamW."""
 
 
 class Weighty(MixtureTeacher):
@@ -104,7 +104,7 @@ def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
 
 
 def test_runs_do_not_touch_one_another():
-    """Beside other arms and other seeds a run is what it is alone; and the arms themselves differ."""
+    """A run equals its own run alone, whatever other arms and seeds are stacked with it; and arms differ."""
     q, r = small.ARMS["aria-q"], small.ARMS["aria-r"]
     alone = small.stacked(q, seeds=(1,), steps=20)
     among = small.stacked(r, q, small.ARMS["oracle"], seeds=(0, 1), steps=20)  # runs: seed 0 thrice, seed 1 thrice
@@ -173,7 +173,7 @@ def test_the_oracle_gets_the_exact_discrepancies_at_every_step():
 
 
 def test_the_oracles_questions_stand_for_all_questions():
-    """Asked other questions, 50 times as many, the discrepancies are the same but for sampling: they agree to 25 %,
+    """With other questions, 50 times as many, the discrepancies are the same but for sampling: they agree to 25 %,
     where regions differ by more."""
     from aria.bench.stacked import _Truth
 

@@ -1,4 +1,4 @@
-"""The statistics, beside scipy and by hand."""
+"""The statistics, compared with SciPy and with results by hand."""
 
 from __future__ import annotations
 

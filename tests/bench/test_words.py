@@ -1,4 +1,4 @@
-"""Every name that a reader of a comparison meets has words."""
+"""Every name in a comparison has a description."""
 
 from __future__ import annotations
 

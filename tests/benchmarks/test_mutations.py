@@ -1,4 +1,4 @@
-"""The mutation run on a toy: what it finds, what it leaves alone, what kills a mutant and what survives."""
+"""The mutation run on a toy: the constants it finds and leaves alone, and the mutants that are killed or survive."""
 
 from __future__ import annotations
 

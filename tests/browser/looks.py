@@ -15,7 +15,7 @@ OVERFLOWING = """
   return found;
 })()
 """
-"""What reaches beyond the window; what scrolls in a frame of its own may."""
+"""Elements that reach beyond the window, except those that scroll in a frame of their own."""
 
 FAINT = """
 (() => {
@@ -56,4 +56,4 @@ OVERLAPPING = """
   return found;
 })()
 """
-"""Words in figures that lie on one another; boxes of lines that follow each other closely may touch."""
+"""Overlapping words in figures; boxes of lines that follow each other closely may touch."""

@@ -69,7 +69,7 @@ def theory_page(folder: Path) -> Path:
 
 
 PAGES = {"aria bench": (bench_page, 2), "aria report": (run_page, 11), "aria-sim report": (theory_page, 9)}
-"""Who makes each page, and how many figures it has."""
+"""The function that writes each page, and its number of figures."""
 
 
 @pytest.fixture(scope="module", params=PAGES)

@@ -57,7 +57,7 @@ def test_ones_own_allocator_enters_the_table(compared):
 
 
 def test_without_a_terminal_progress_is_lines(compared, tmp_path):
-    """And what has ended already is no work: no line, nor the heading of a bar without one."""
+    """Finished runs are no work: no line is printed for them, nor the heading of an empty bar."""
     folder, result, spec = compared
     lines = result.stderr.splitlines()
     assert lines[0] == "steps: 2 of 16 (12 %)" and lines[-1].startswith("steps: 16 of 16 (100 %)")
@@ -108,7 +108,7 @@ def test_the_same_command_again_computes_nothing_and_prints_the_same(compared):
     assert again.stdout.count("report.html") == 0 and "report.html" in first.stdout
 
 
-def test_more_seeds_keep_those_that_are_there(compared):
+def test_adding_seeds_keeps_finished_runs(compared):
     folder, _, spec = compared
     cells = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
     arguments = ("--task", WORLD, "--steps", "8", "--no-standard", "--variants", spec, "--out", folder / "out")
@@ -141,7 +141,7 @@ def test_the_default_experiment():
 
 
 def test_models_run_on_the_given_device(compared, monkeypatch):
-    """And where they did is in the result."""
+    """And the result records the device."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert options().device == options("--device", "cuda").device == "cuda"
     assert options("--device", "cpu").device == "cpu"
@@ -258,7 +258,7 @@ def test_tasks_on_disk_are_compared_without_the_oracle(on_disk):
 
 @pytest.mark.usefixtures("on_disk")
 def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
-    """Groups without head and tail, and a metric that is no error: reported, and not compared in per cent."""
+    """Groups without head and tail, and a metric that is no error: reported, but without relative changes (%)."""
     from aria.bench import running
 
     def records(experiment, folder, *, bar, **kwargs):

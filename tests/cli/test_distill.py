@@ -72,7 +72,7 @@ def refused(result, sentence, code=2):
 
 @pytest.fixture(autouse=True)
 def teachers(monkeypatch):
-    """Teachers that were opened once stay open."""
+    """Open each teacher only once."""
     from aria.distill.runs import run as engine
 
     monkeypatch.setattr(engine, "open_pipeline", opened)
@@ -87,7 +87,7 @@ def opened(path, **options):
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """Nothing that takes long begins."""
+    """Nothing slow begins: filling the cache raises."""
 
     def begun(*args, **kwargs):
         raise AssertionError("the cache was begun")
@@ -162,7 +162,7 @@ def test_invalid_settings_are_refused_by_kind(changes, setting, kind, place, tmp
 
 
 @pytest.mark.usefixtures("untouched")
-def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
+def test_options_without_support_by_model_or_launch_are_refused(place, tmp_path, monkeypatch):
     from diffusers import UNet2DConditionModel
 
     refused(run(place, tmp_path / "out", fsdp=""), "start several, with torchrun or accelerate launch")
@@ -171,7 +171,7 @@ def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
+def test_weights_that_are_infinite_at_pure_noise_are_refused(place, tmp_path, monkeypatch):
     """A schedule that ends in pure noise, where a noise prediction carries no information on the image."""
     from diffusers import DDIMScheduler
 
@@ -203,7 +203,7 @@ def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_flags_that_do_not_exist_and_values_of_another_type(place, tmp_path):
+def test_unknown_flags_and_values_of_another_type_are_refused(place, tmp_path):
     for more in (("--learnin_rate", "1"), ("--max_train_steps", "many")):
         result = run(place, tmp_path / "out", *more)
         assert result.exit_code == 2 and more[0].strip("-") in result.stderr and "Traceback" not in result.output
@@ -216,7 +216,7 @@ def write(folder, name, text):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_folders_that_are_not_what_they_should_be(place, tmp_path):
+def test_invalid_folders_are_refused(place, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     output = tmp_path / "out"
@@ -240,7 +240,7 @@ def test_folders_that_are_not_what_they_should_be(place, tmp_path):
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("name", ["cross_attention_dim", "sample_size", "in_channels"])
-def test_students_that_cannot_be_compared(name, place, tmp_path):
+def test_students_of_another_shape_are_refused(name, place, tmp_path):
     from tests.distill import pipelines
 
     small = {"block_out_channels": (2, 2, 2, 2), "layers_per_block": 1, "attention_head_dim": 1}
@@ -249,7 +249,7 @@ def test_students_that_cannot_be_compared(name, place, tmp_path):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_layers_that_do_not_exist(place, tmp_path):
+def test_unknown_layers_are_refused(place, tmp_path):
     layers = "feature(layers=[('down_blocks.0', 'down_blocks.9')])"
     refused(run(place, tmp_path / "out", objective=layers), "UNet2DConditionModel has no module 'down_blocks.9'")
     from tests.distill import pipelines
@@ -258,7 +258,7 @@ def test_layers_that_do_not_exist(place, tmp_path):
     refused(run(place, tmp_path / "out", student=tmp_path / "bare"), "feature distillation needs layers=")
 
 
-def test_prompts_and_caches_that_do_not_fit(place, tmp_path):
+def test_prompts_and_caches_that_do_not_match_are_refused(place, tmp_path):
     output = tmp_path / "out"
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("une forêt".encode("latin-1"))
@@ -270,7 +270,7 @@ def test_prompts_and_caches_that_do_not_fit(place, tmp_path):
     refused(run(place, output, resolution=17), "resolution must be a multiple of 2")
 
 
-def test_a_cache_of_another_encoder(place, tmp_path):
+def test_a_cache_of_another_encoder_is_refused(place, tmp_path):
     from tests.distill import pipelines
 
     other = pipelines.save_sd(tmp_path / "other", seed=1)
@@ -278,14 +278,14 @@ def test_a_cache_of_another_encoder(place, tmp_path):
     refused(result, "was made with text_encoder weights =")
 
 
-def test_folders_that_cannot_be_written(place, tmp_path):
+def test_output_folders_that_cannot_be_created_are_refused(place, tmp_path):
     (tmp_path / "file").write_text("")
     refused(run(place, tmp_path / "file" / "out"), "Not a directory")
     refused(run(place, tmp_path / "file"), "File exists")
 
 
 def test_a_full_disk_is_named(place, tmp_path, monkeypatch):
-    """Wherever it is noticed: by the system, or inside safetensors, which has its own error."""
+    """Whether the system reports it, or safetensors with an error of its own."""
     def os_error(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -321,8 +321,8 @@ def finished(place, output, **changes):
     return json.loads((output / "config.json").read_text())
 
 
-def test_a_used_folder(place, tmp_path):
-    """Begun again, gone on with other settings, and from torn, older and foreign checkpoints."""
+def test_resuming_in_the_folder_of_a_run(place, tmp_path):
+    """Started again, resumed with other settings, and from torn, older and foreign checkpoints."""
     output = tmp_path / "out"
     finished(place, output, checkpointing_steps=1)
     before = (output / "config.json").read_text()
@@ -356,7 +356,7 @@ def test_settings_come_from_flags_then_set_then_file(place, tmp_path):
 
 
 def test_regions_from_a_file(place, tmp_path):
-    """What `aria partition` wrote is taken as it is, and refused where it is of other prompts."""
+    """The file written by `aria partition` is used unchanged, and refused if it was made from other prompts."""
     regions = tmp_path / "regions.safetensors"
     command = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
     assert CliRunner().invoke(main, [str(word) for word in [*command, "--cache_dir", place / "cache"]]).exit_code == 0
@@ -388,7 +388,7 @@ def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
 
 
 def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
-    """Type and seed of the images are the cache's, whatever the run's."""
+    """The dtype and seed of the images are those of the cache, not of the run."""
     from aria.progress import silent
 
     settings = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
@@ -400,7 +400,7 @@ def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
 
 
 def test_what_a_resumed_run_may_change(place, tmp_path):
-    """What saves memory, and how long it goes on unless the learning rate depends on it."""
+    """Settings that save memory, and the number of steps unless the learning rate schedule depends on it."""
     output = tmp_path / "out"
     finished(place, output, max_train_steps=1)
     finished(place, output, max_train_steps=2, gradient_checkpointing="", cache_memory_gb=1, cache_ram_gb=1)
@@ -442,7 +442,7 @@ class Late(aria.Allocator):
 """
 
 
-def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
+def test_an_error_in_a_users_part_is_one_line(place, tmp_path):
     """An allocator that fails is reported at the start, however long the warm-up of the sampler."""
     path = tmp_path / "own.py"
     path.write_text(OWN)
@@ -472,8 +472,8 @@ def test_pickled_weights_are_not_opened(place, tmp_path):
         assert "safetensors" in result.stderr
 
 
-def test_losses_that_are_not_finite(place, tmp_path):
-    """Exit code 1; the checkpoint before stays, with finite weights."""
+def test_losses_that_are_not_finite_stop_the_run(place, tmp_path):
+    """Exit code 1; the previous checkpoint stays, with finite weights."""
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -1,4 +1,4 @@
-"""``aria distill --dry_run`` and the summary before training: what will happen, and nothing happens."""
+"""``aria distill --dry_run`` and the summary before training: they describe the run, and write nothing."""
 
 from __future__ import annotations
 

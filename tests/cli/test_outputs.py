@@ -1,4 +1,4 @@
-"""What a command writes is there whole or not at all, and what cannot be written is one line."""
+"""Commands write files completely or not at all, and report what cannot be written in one line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def draw(output):
 
 @pytest.fixture
 def full(tmp_path):
-    """A disk with one page of room."""
+    """A disk with one free page."""
     place = tmp_path / "full"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)]
@@ -72,8 +72,8 @@ def test_what_is_no_file_is_not_replaced(prompts, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student_folder, tmp_path):
-    """The teacher, the student as it was, the prompts: each is named and left as it was."""
+def test_foreign_files_are_not_overwritten(prompts, sd_folder, student_folder, tmp_path):
+    """The teacher, the original student, the prompts: each is named in the refusal and left unchanged."""
     teacher, student, run = tmp_path / "teacher", tmp_path / "student", tmp_path / "run"
     shutil.copytree(sd_folder, teacher)
     shutil.copytree(student_folder, student)
@@ -105,7 +105,7 @@ def test_a_link_stays_one(prompts, tmp_path):
 
 
 def test_two_who_write_one_folder(tmp_path):
-    """The second is refused and takes nothing from the first; what a killed one left does not matter."""
+    """The second is refused and does not affect the first; the lock of a killed process does not matter."""
     target, lock = tmp_path / "student", tmp_path / ".student.lock"
     with files.replacing_folder(target) as first:
         (first / "a").write_text("first")
@@ -114,7 +114,7 @@ def test_two_who_write_one_folder(tmp_path):
     assert (target / "a").read_text() == "first"
     lock.touch()
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, as by the end of a process
+        fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed, as when a process ends
     with files.replacing_folder(target) as second:
         (second / "a").write_text("second")
     assert [entry.name for entry in tmp_path.iterdir()] == ["student"] and (target / "a").read_text() == "second"
@@ -132,7 +132,7 @@ def test_two_who_write_one_folder(tmp_path):
         ("quantise", "batch_size", 2**64),
     ],
 )
-def test_numbers_that_nothing_can_hold(command, option, value, sd_folder, student_folder, prompts, tmp_path):
+def test_numbers_out_of_range_are_refused(command, option, value, sd_folder, student_folder, prompts, tmp_path):
     own = {
         "cache": ["--prompts", prompts, "--output_dir", tmp_path / "cache"],
         "sample": ["--student", student_folder, "--prompt", "a cat", "--output", tmp_path / "x.png"],
@@ -143,7 +143,7 @@ def test_numbers_that_nothing_can_hold(command, option, value, sd_folder, studen
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["prompts.txt"]
 
 
-def test_a_block_map_without_end(sd_folder, tmp_path):
+def test_a_deeply_nested_block_map_is_refused(sd_folder, tmp_path):
     (tmp_path / "map.yaml").write_text("{" * 20_000)
     words = ["prune", "--pretrained_model_name_or_path", sd_folder, "--output_dir", tmp_path / "s"]
     result = CliRunner().invoke(main, list(map(str, [*words, "--block_map", tmp_path / "map.yaml"])))

@@ -1,4 +1,4 @@
-"""``aria partition``: what is in each region, with a teacher only where embeddings are needed."""
+"""``aria partition``: the contents of each region; a teacher is needed only for embeddings."""
 
 from __future__ import annotations
 

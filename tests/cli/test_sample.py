@@ -47,7 +47,7 @@ def test_a_teacher_is_no_distance_from_itself(teacher, request, tmp_path):
 
 
 def test_a_pipelines_model_is_sampled_by_the_pipelines_scheduler(sd_folder, tmp_path):
-    """A student that predicts something else than its teacher does is not mistaken for one that does not."""
+    """A student with another prediction type than its teacher is sampled with its own."""
     run_folder = shutil.copytree(sd_folder, tmp_path / "run")
     path = run_folder / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))

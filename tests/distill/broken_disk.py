@@ -1,4 +1,4 @@
-"""A disk on which, from one operation on, nothing happens any more: what a process killed there leaves behind.
+"""A disk on which every operation fails from a given one on, which leaves the files of a process killed there.
 
 An exception alone would be no kill, since code that cleans up would still run; here it cannot change a thing.
 """

@@ -37,7 +37,7 @@ def made(ranks=1, **settings):
 
 
 def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
-    """Train, and leave what came out as a file; every rank calls it."""
+    """Train, and save the result to files; every rank calls it."""
     distiller = made(ranks, **settings)
     if resume is not None:
         checkpoint.load(distiller.state(), resume, settings={})
@@ -57,7 +57,7 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
 
 
 def far(one, other, name):
-    """How far apart two folders' weights are, relative to their length."""
+    """The relative distance between the weights in two folders."""
     expected, actual = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
     assert expected.keys() == actual.keys()
     apart = torch.cat([(expected[key] - actual[key]).flatten().double() for key in expected])
@@ -79,13 +79,13 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("settings", [{}, {"fsdp": True}, {"accumulation": 2}, {"fsdp": True, "accumulation": 2}],
                          ids=["replicated", "divided", "replicated, two passes", "divided, two passes"])  # fmt: skip
-def test_two_ranks_are_one(settings, alone, tmp_path):
+def test_two_ranks_train_as_one(settings, alone, tmp_path):
     on_ranks(lambda: trained(tmp_path, ranks=2, **settings), tmp_path)
     assert far(alone, tmp_path, "student") < 1e-5 and far(alone, tmp_path, "average") < 1e-5
     assert same_counts(alone, tmp_path)
 
 
-def test_passes_of_one_rank_change_nothing(alone, tmp_path):
+def test_gradient_accumulation_on_one_rank_changes_nothing(alone, tmp_path):
     trained(tmp_path, accumulation=4)
     assert far(alone, tmp_path, "student") < 1e-5 and same_counts(alone, tmp_path)
 
@@ -97,7 +97,7 @@ def test_training_moved_the_weights_by_far_more(alone, tmp_path):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["replicated", "divided"])
 def test_checkpoints_of_some_ranks_are_resumed_by_others(fsdp, alone, tmp_path):
-    """One to two and two to one: what is divided is saved whole and divided again."""
+    """One to two and two to one: a sharded student is saved whole and sharded again."""
     two, there, back = tmp_path / "two", tmp_path / "there", tmp_path / "back"
     on_ranks(lambda: trained(two, ranks=2, fsdp=fsdp, save=10), two)
     on_ranks(lambda: trained(there, ranks=2, fsdp=fsdp, resume=alone / "checkpoint-10"), there)
@@ -259,7 +259,7 @@ def test_accelerates_own_sharding_is_refused(monkeypatch, tmp_path):
 
 
 def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypatch, tmp_path):
-    """The compiler itself is left out: what is looked at is what it is given, and what a checkpoint calls it."""
+    """Without the compiler itself: checked are the modules it is given, and their names in a checkpoint."""
     given = []
     monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *args, **more: given.append(type(self).__name__))
     for name, compiled in (("one", False), ("other", True)):

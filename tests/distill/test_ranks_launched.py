@@ -119,7 +119,7 @@ def test_torchrun_divided(place):
 
 
 def test_torchrun_replicated_stopped_by_a_signal_to_one_rank_and_resumed_by_accelerate(place):
-    """The signal ends both ranks with a checkpoint, another launcher goes on, and the end is that of one process."""
+    """The signal ends both ranks with a checkpoint, another launcher resumes, and the result is that of one process."""
     output = place / "stopped"
     process = launched(TORCHRUN, command_line(place, output, logging_steps=1))
     wait_for(lambda: (output / "losses.jsonl").exists() and len(rows(output, "losses.jsonl")) > 0, seconds=120)

@@ -149,7 +149,7 @@ def first_batch(distiller: Distiller) -> Batch:
 
 
 def always(distiller: Distiller, batch: Batch) -> None:
-    """Train on this batch again and again."""
+    """Train on this batch repeatedly."""
     distiller.source.next = lambda state: (batch, Pending((), None, batch))  # type: ignore[method-assign]
 
 

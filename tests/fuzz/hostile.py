@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aria.cli.errors import refusals
 
 LONGEST = 400
-"""Bytes of a file that is made up from nothing."""
+"""Random bytes of a file."""
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.integers(), st.floats(), st.text(max_size=8),
@@ -27,7 +27,7 @@ values = st.recursive(
 NO_FLOAT = 10**400
 """A whole number that no float holds."""
 DEEP = (b"[" * 20_000, b'{"a":' * 10_000, b"(" * 20_000)
-"""What a parser that calls itself gives up on."""
+"""Nested too deeply for a recursive parser."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""A checkpoint after any accident is resumed, or refused in one line."""
+"""A checkpoint with any damage is resumed, or refused in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = {"seed": 3}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A checkpoint, and a run that could go on from it."""
+    """A checkpoint, and a run that can be resumed from it."""
     begun = tiny.make()
     begun.step()
     return tiny.save(begun, tmp_path_factory.mktemp("run"), SETTINGS), tiny.make()

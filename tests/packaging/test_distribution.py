@@ -1,4 +1,4 @@
-"""What is published: the source archive can be built, the wheel has all code and nothing else, and works by itself.
+"""The distributions: the source archive can be built, the wheel has all code and nothing else, and it works alone.
 
 The wheel is installed into an environment of its own, to which only the libraries at hand are added by a path: whether
 they can be downloaded is not what is tested here, and PyTorch is large. The checkout is not on that path.

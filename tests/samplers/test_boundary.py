@@ -1,4 +1,4 @@
-"""Where the sampler's checks draw their lines: what is just allowed, and what is just refused."""
+"""Boundaries of the sampler's checks: values that are just allowed, and values that are just refused."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def test_a_world_is_a_function_of_its_seed():
         assert not torch.equal(one[name], other[name]), name
 
 
-def test_worlds_and_students_leave_the_global_numbers_alone():
+def test_worlds_and_students_leave_the_global_random_state_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     TASK.world(0), TASK.student(0)
@@ -58,7 +58,7 @@ def test_groups_are_shares(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_head_tail_and_unseen_are_what_they_say(seed):
+def test_head_tail_and_unseen_hold_the_right_conditions(seed):
     world = TASK.world(seed)
     inside = {name: share > 0 for name, share in world.groups.items()}
     group, _ = columns(world)

@@ -23,7 +23,7 @@ def test_a_world_is_a_function_of_its_seed():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_groups_are_what_they_say(seed):
+def test_groups_hold_the_right_conditions(seed):
     world = TASK.world(seed)
     share, inside = world.pool.weight, {name: group > 0 for name, group in world.groups.items()}
     assert tuple(world.groups) == GROUPS

@@ -39,7 +39,7 @@ def test_the_output_depends_on_condition_time_and_image_of_the_same_sample_only(
     torch.testing.assert_close(model(noisy[1:2], timestep[1:2], tokens[1:2]), output[1:2])
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_worlds_numbers_alone():
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, again, other = make(3), make(3), make(4)

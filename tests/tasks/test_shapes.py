@@ -59,7 +59,7 @@ def parsed(caption):
     return layout, [first, second] if relation in ("above", "left of") else [second, first]
 
 
-def test_captions_say_what_is_drawn(scenes):
+def test_captions_describe_what_is_drawn(scenes):
     assert len(set(scenes.captions)) == len(scenes) == 4 * 4 * 2 * 5 + 160
     for row, caption in enumerate(scenes.captions):
         layout, slots = parsed(caption)
@@ -187,7 +187,7 @@ def test_a_reader_reads_drawings(scenes):
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def test_training_that_goes_on_is_training_that_was_not_interrupted(tmp_path):
+def test_resumed_training_equals_uninterrupted_training(tmp_path):
     def model():
         torch.manual_seed(0)
         return torch.nn.Linear(4, 1)
@@ -230,7 +230,7 @@ def test_a_teacher_opens_as_a_pipeline_and_is_made_once(place):
         make_teacher(teacher, replace(TINY, seed=1), bar=quiet)
 
 
-def test_a_killed_teacher_goes_on_with_the_part_it_was_at(place, tmp_path):
+def test_a_killed_teacher_resumes_with_the_part_it_had_reached(place, tmp_path):
     """Stopped in the middle of the second part, it ends in the very weights of the teacher made in one go."""
 
     class Stop(Exception):
@@ -255,7 +255,7 @@ def test_a_killed_teacher_goes_on_with_the_part_it_was_at(place, tmp_path):
         assert one == other
 
 
-def test_recipes_tell_themselves_apart():
+def test_different_recipes_have_different_digests():
     digests = {recipe.digest() for recipe in RECIPES.values()} | {replace(SMALL, seed=1).digest()}
     assert len(digests) == len(RECIPES) + 1
     assert replace(SMALL).digest() == SMALL.digest()

@@ -53,7 +53,7 @@ def test_it_is_diffusers_model_by_another_convolution():
     assert not any(type(module) is nn.Conv2d for module in model.modules())
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_worlds_numbers_alone():
+def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_random_state_alone():
     torch.manual_seed(5)
     before = torch.get_rng_state()
     one, again, other = make(3), make(3), make(4)

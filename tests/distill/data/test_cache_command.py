@@ -156,7 +156,7 @@ def test_mistakes_exit_with_2_and_one_line(sd_folder, prompts, tmp_path):
     refused(f"{prompts / 'conditions'}: Not a directory", sd_folder, prompts, prompts)
 
 
-def test_other_settings_are_refused(sd_folder, sdxl_folder, prompts, tmp_path):
+def test_resuming_with_other_settings_is_refused(sd_folder, sdxl_folder, prompts, tmp_path):
     done(sd_folder, prompts, tmp_path / "c", "--num_images", 1, "--num_inference_steps", 1)
     refused("was made with steps = 1, this is 2", sd_folder, prompts, tmp_path / "c",
             "--num_images", 1, "--num_inference_steps", 2)  # fmt: skip

@@ -1,4 +1,4 @@
-"""Serving: the same rows from the device, RAM and the disk, at once or on their way."""
+"""Serving: the same rows from the device, RAM and the disk, synchronously or prefetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store: what is written is read, whatever dies in between; what is torn or foreign is refused by name."""
+"""The store: rows survive any kill of the writer; torn and foreign files are refused by name."""
 
 from __future__ import annotations
 

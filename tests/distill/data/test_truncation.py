@@ -1,4 +1,4 @@
-"""Prompts that are longer than the text encoder takes are one line, whoever cuts them."""
+"""Prompts longer than the text encoder's limit cause one warning, wherever they are truncated."""
 
 from __future__ import annotations
 

@@ -202,8 +202,8 @@ def test_accumulation_changes_memory_only():
         torch.testing.assert_close(two.student.state_dict()[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch():
-    """Looked at directly: clipping and Adam would hide a factor."""
+def test_gradient_accumulation_gives_the_gradients_of_the_whole_batch():
+    """Compared directly: clipping and Adam would hide a constant factor."""
     grads = []
     for parts in (1, 4):
         distiller = tiny.make(objective=EVERYTHING, batch_size=8 // parts, accumulation=parts)
@@ -239,7 +239,7 @@ def test_a_student_of_another_prediction_is_compared_in_the_teachers(prediction)
 
 
 class Masks(torch.nn.Dropout):
-    """Keeps what it drops."""
+    """Dropout that records its masks."""
 
     def __init__(self):
         super().__init__(0.5)
@@ -263,20 +263,20 @@ def masks(steps=1, rank=0, **settings):
     return seen.seen
 
 
-def test_no_two_passes_of_a_step_drop_the_same_on_no_rank():
+def test_dropout_differs_between_all_passes_and_ranks_of_a_step():
     passes = [mask for rank in (0, 1) for mask in masks(2, rank, batch_size=4, accumulation=2)]
     assert len(passes) == 8 and not any(torch.equal(a, b) for a, b in itertools.combinations(passes, 2))
 
 
-def test_what_is_dropped_follows_the_pass_wherever_it_is_made():
-    """Two ranks of one pass drop what one rank of two passes does."""
+def test_dropout_depends_on_the_pass_not_on_the_rank_that_computes_it():
+    """Two ranks with one pass each have the masks of one rank with two passes."""
     alone = masks(batch_size=4, accumulation=2)
     assert [torch.equal(*pair) for pair in zip(alone, masks(batch_size=4) + masks(rank=1, batch_size=4))] == [True] * 2
 
 
 def test_random_layers_are_a_function_of_the_step():
     def one(steps):
-        torch.manual_seed(steps)  # whatever happened to the global generator
+        torch.manual_seed(steps)  # the state of the global generator must not matter
         distiller = tiny.make()
         distiller.student.mid = torch.nn.Sequential(distiller.student.mid, torch.nn.Dropout(0.5))
         distiller._random_layers = True
@@ -289,7 +289,7 @@ def test_random_layers_are_a_function_of_the_step():
 
 
 class Poison(Callback):
-    """Spoils the third condition of one step, and looks every four steps as the log does."""
+    """Makes the third condition of one step NaN, and checks losses every four steps as the log does."""
 
     def __init__(self, at):
         self.at, self.closed = at, False

@@ -34,7 +34,7 @@ STAGES = {
     "sdxl": [f"{side}_blocks.{k}" for side in ("down", "up") for k in range(3)] + ["mid_block"],
 }
 INNER = ["down_blocks.1.attentions.1.proj_out", "up_blocks.1.resnets.1", "down_blocks.1.resnets.0.conv1"]
-"""Modules that stand inside what gradient checkpointing computes anew."""
+"""Modules inside the blocks that gradient checkpointing recomputes."""
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -1,4 +1,4 @@
-"""The optimiser's settings and its memory."""
+"""The optimiser's settings and its state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tracker learns of where samples come from: the probability that a step observes each region."""
+"""The provenance of samples that the tracker gets: the probability that a step observes each region."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_allocation_biases_an_average_of_visits_as_the_theory_predicts_and_n
     has the slope (1 - floor)(K - 1)/K in the region's own estimate where all estimates are 1."""
     plain, error = bias(f"ema(rate={RATE}, sigma={SIGMA})", replacement="constant(1)")
     predicted = float(bounds.selection_bias(RATE, SIGMA, (1 - FLOOR) * (REGIONS - 1) / REGIONS))
-    assert predicted < -SURE * error  # it can be seen
+    assert predicted < -SURE * error  # large enough to be detected
     assert abs(plain - predicted) < SURE * error
     weighted, error = bias(f"ema(rate={RATE}, importance=True)", replacement="constant(1)")
     assert abs(weighted) < SURE * error
@@ -75,7 +75,7 @@ def test_own_replaced_held_and_dropped_conditions_together_leave_no_bias():
 
 
 def test_a_region_is_observed_as_often_as_its_visit_probability():
-    """Over 1,500 steps, region by region: within 4.5 standard errors of the mean of what was promised."""
+    """Over 1,500 steps, region by region: within 4.5 standard errors of the mean visit probability."""
     made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
     stream = tiny.Stream(made.source)
     promised, kept, spread = (torch.zeros(REGIONS, dtype=torch.float64) for _ in range(3))

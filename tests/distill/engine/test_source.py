@@ -164,7 +164,7 @@ def test_a_step_is_a_function_of_seed_and_step():
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_steps_drawn_ahead_are_saved(ahead):
-    """Reported discrepancies move the allocation, so a step that is drawn anew on resuming would differ."""
+    """Reported discrepancies move the allocation, so a step that is redrawn when resuming would differ."""
     partition = partitions()["uneven regions"]
 
     def report(made, batch):

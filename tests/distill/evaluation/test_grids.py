@@ -1,4 +1,4 @@
-"""Grids drawn on the way: training does not notice them, they show the averaged student, and a resumed run redraws."""
+"""Validation grids: they do not change training, show the averaged student, and are redrawn by a resumed run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SAMPLING = {"steps": 2, "guidance": 7.5}
 
 @pytest.fixture(scope="module")
 def distil(tmp_path_factory, sd_folder):
-    """Runs four steps, with the settings that are given changed, and returns the output folder."""
+    """Run four steps with changed settings, and return the output folder."""
     place = tmp_path_factory.mktemp("grids")
     (place / "prompts.txt").write_text("\n".join(f"{animal} {i}" for animal in PROMPTS for i in range(4)))
     prune(sd_folder, place / "student", preset="bk-tiny")
@@ -71,7 +71,7 @@ def drawn(folder):
     return {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
 
 
-def test_training_does_not_notice(distil, watched):
+def test_validation_does_not_change_training(distil, watched):
     plain = distil("plain", validation_prompts=())
     assert not (plain / "samples").exists() and not (plain / "validation.jsonl").exists()
     files = sorted(path.relative_to(plain) for path in plain.glob("checkpoint-4/**/*.safetensors"))
@@ -159,7 +159,7 @@ def teacher(sd_folder):
     return pipeline, denoiser, (*grids.encoded(pipeline, denoiser, [*PROMPTS, "an owl"]), noise)
 
 
-def test_nothing_is_changed_by_looking(teacher):
+def test_validation_changes_neither_models_nor_random_state(teacher):
     pipeline, denoiser, inputs = teacher
     student, own, scheduler = open_model(pipeline.config._name_or_path), pipeline.unet, pipeline.scheduler
     student.train()

@@ -1,4 +1,4 @@
-"""A student in 8-bit integers: what is stored, what is opened again, and what is measured of it."""
+"""A student in 8-bit integers: how it is stored, loaded again and measured."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_the_discrepancy_of_a_region_is_that_of_its_samples():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, sd_folder):
-    """A finished run, of products at that."""
+    """A finished run of a student with factorised layers."""
     place = tmp_path_factory.mktemp("run")
     prune(sd_folder, place / "student", preset="bk-tiny")
     (place / "prompts.txt").write_text("\n".join(PROMPTS))
@@ -179,7 +179,7 @@ def test_a_run_is_quantised_measured_and_reported(run, monkeypatch):
 
 
 def test_the_report_notes_that_an_earlier_student_was_quantised(tmp_path, sd_folder):
-    """Written over since it was quantised, or gone."""
+    """Overwritten since it was quantised, or removed."""
     shutil.copytree(sd_folder, tmp_path / "run")
     recorded = RECORDED | {"student": digest(tmp_path / "run")}
     for name, value in (("config", {"training": {"max_train_steps": 2}}), ("quantised/quantisation", recorded)):

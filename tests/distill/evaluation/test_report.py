@@ -1,4 +1,4 @@
-"""The page of a run: whole, torn or just begun, and everything on it counted again from the logs."""
+"""The page of a run that is finished, damaged or just begun, with all numbers recomputed from the logs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_run_divided_by_a_partitioner_of_ones_own(tmp_path, undrawn):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are looked at elsewhere, and drawing them takes the longest."""
+    """Figures are tested elsewhere, and drawing them is slow."""
     monkeypatch.setattr(figures, "svg_of", lambda *args, **kwargs: "<svg></svg>")
 
 

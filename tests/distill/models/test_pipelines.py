@@ -1,4 +1,4 @@
-"""Opening models: what is wrong with a teacher or a student is one line that names the file and the cause."""
+"""Opening models: mistakes in a teacher or a student are one line that names the file and the cause."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise schedules: what outputs of different kinds mean is the same, and numbers are those of diffusers."""
+"""Noise schedules: conversions between prediction types agree, and numbers are those of diffusers."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_flows_have_the_levels_of_the_scheduler(shift):
 
 
 def test_steps_of_a_pipeline_do_not_change_a_schedule():
-    """Sampling leaves a scheduler with the levels of the steps it made."""
+    """Sampling leaves a scheduler with the levels of its inference steps."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     before = NoiseSchedule.of(scheduler)
     scheduler.set_timesteps(5)

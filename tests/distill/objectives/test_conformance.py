@@ -1,4 +1,4 @@
-"""Every objective keeps the contract, and every clause of it can be broken and is then named."""
+"""Every objective conforms to the contract, and a violation of any clause is found and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much each noise level counts."""
+"""Weightings of noise levels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_min_snr_is_what_diffusers_scripts_compute(gamma):
 
 @pytest.mark.parametrize("weighting", [MinSNR(5.0), MinSNR(1.0), TruncatedSNR(), Velocity()])
 def test_an_error_counts_the_same_however_it_is_said(weighting):
-    """Two beliefs that differ by δ in the image differ in every kind of prediction; the weighted error is one."""
+    """Two predictions that differ by δ in the image differ in every prediction type; the weighted error is the same."""
     t = torch.arange(0, 1000, 37)
     clean = torch.randn(len(t), 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     wrong, noise = clean + 0.1, torch.ones_like(clean)

@@ -1,4 +1,4 @@
-"""The folder of a run: one owner, and a pipeline that is whole or none."""
+"""The folder of a run: one owner, and a complete pipeline or none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_teacher_is_back_in_its_pipeline_and_places_are_forgotten(tmp_path):
 
 
 class Scheduler:
-    """As much of a scheduler as is made anew for another prediction."""
+    """As much of a scheduler as is rebuilt for another prediction type."""
 
     def __init__(self, **config):
         self.config = config
@@ -91,7 +91,7 @@ def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monke
     assert seen == {"old", "none", "new"}
 
 
-def test_a_folder_has_one_run(tmp_path):
+def test_a_folder_is_locked_by_one_run(tmp_path):
     with locked(tmp_path / "run"):
         with locked(tmp_path / "run", mine=False):
             pass
@@ -121,7 +121,7 @@ def test_a_run_that_is_refused_before_it_wrote_anything_leaves_no_folder(tmp_pat
 
 def test_a_folder_is_a_runs_by_its_lock_or_its_checkpoints(tmp_path):
     run = tmp_path / "run"
-    check_own(run)  # that is not there yet
+    check_own(run)  # which does not exist yet
     run.mkdir()
     (run / "notes.txt").write_text("of nobody's concern")
     check_own(run)

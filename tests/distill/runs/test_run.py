@@ -79,7 +79,7 @@ def logs(output):
 
 
 def same_runs(one, other, step):
-    """Two outputs are of one run: logs, and every tensor of the checkpoint and of the pipeline."""
+    """Two outputs are equal bit for bit: logs, and every tensor of the checkpoint and of the pipeline."""
     assert logs(one) == logs(other)
     assert (one / "discrepancies.jsonl").read_text() == (other / "discrepancies.jsonl").read_text()
     names = sorted(path.relative_to(one) for path in (one / f"checkpoint-{step}").rglob("*.safetensors"))
@@ -89,7 +89,7 @@ def same_runs(one, other, step):
 
 
 def killed_after(step, run, copy):
-    """What a run leaves that is killed at the end, as if only one checkpoint had been written."""
+    """The folder of a run killed at the end, with only one of its checkpoints."""
     copy.mkdir()
     shutil.copytree(run / f"checkpoint-{step}", copy / f"checkpoint-{step}")
     for name in ("losses.jsonl", "discrepancies.jsonl", "partition.safetensors", "config.json"):
@@ -106,7 +106,7 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("teacher", TEACHERS)
-def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_and_its_pipeline_opens(teacher, place, forks, tmp_path):
     more = RESUMED[teacher]
     steps = more.get("max_train_steps", 6)
     one = tmp_path / "one"
@@ -142,7 +142,7 @@ def opens_or_is_none(output):
         DiffusionPipeline.from_pretrained(output)
 
 
-def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
+def test_a_run_killed_at_random_moments_resumes_to_the_same_result(place, forks, tmp_path):
     more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
     forks.done(*command_line(place, tmp_path / "one", **more))
     chance, kills, output = random.Random(0), 0, tmp_path / "other"
@@ -193,7 +193,7 @@ def on_two_ranks(forks, arguments):
     return ended
 
 
-def test_two_ranks_are_one_with_the_same_batch(place, forks, tmp_path):
+def test_two_ranks_train_as_one_with_the_same_batch(place, forks, tmp_path):
     more = {"max_train_steps": 6, "checkpointing_steps": 3, "logging_steps": 2, "objective": "output"}
     more["adam_epsilon"] = 1e-3  # some gradients are zero but for rounding, which Adam would make steps of
     forks.done(*command_line(place, tmp_path / "one", **more))

@@ -48,7 +48,7 @@ def place(tmp_path_factory, sd_folder, sd_v_folder):
 
 @pytest.fixture(scope="module")
 def first(place, forks, tmp_path_factory):
-    """A student of two steps of a guided teacher's four; the teacher's copy in the beginning."""
+    """A student of two steps of a guided teacher's four, initialised as a copy of the teacher."""
     output = tmp_path_factory.mktemp("stages") / "first"
     more = SHORT | {"student": place / "sdv", "guidance_max": 3.0, "halve_from": 4, "weighting": "truncated_snr"}
     more |= {"cache_dir": "", "validation_prompts": "cat 1", "validation_steps": 4, "guidance_scale": 2.0}
@@ -89,7 +89,7 @@ def test_a_guided_run_is_resumed_and_its_pipeline_evaluates_once_per_step(place,
     assert refused.exit_code == 2 and "guidance scales" in refused.stderr.splitlines()[-1]
 
 
-def test_two_ranks_are_one_and_adapters_train_the_input(place, forks, tmp_path):
+def test_two_ranks_train_as_one_and_adapters_train_the_input(place, forks, tmp_path):
     more = SHORT | GUIDED | {"max_train_steps": 2, "adam_epsilon": 1e-3, "low_rank": 2}
     forks.done(*command_line(place, tmp_path / "one", **more))
     on_two_ranks(forks, command_line(place, tmp_path / "two", train_batch_size=2, **more))
@@ -151,7 +151,7 @@ def test_mistakes_are_refused_in_one_line(place, tmp_path, more, sentence):
 
 
 def test_the_tutorials_commands_use_existing_options():
-    """The stages of the page: every flag exists, and each begins with what the last one left."""
+    """The stages of the page: every flag exists, and each stage starts from the output of the last."""
     page = (Path(__file__).resolve().parents[3] / "docs" / "tutorial.md").read_text(encoding="utf-8")
     part = page[page.index("## Guidance as an input") :]
     lines = "".join(re.findall(r"```sh\n(.*?)```", part, flags=re.DOTALL)).replace("\\\n", " ").splitlines()

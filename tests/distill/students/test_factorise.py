@@ -1,4 +1,4 @@
-"""Low-rank layers: the best of their rank, smaller, and found again after they were multiplied out."""
+"""Low-rank layers: the best of their rank, smaller, and recovered after being multiplied out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_multiplied_out_it_is_found_again():
 
 
 def test_the_layer_of_the_guidance_scale_stays_whole():
-    """It comes to a student of products in full rank, and the opened student is factorised once more."""
+    """A student with factorised layers gets it at full rank, and the opened student is factorised again."""
     student = take_guidance(factorise(pipelines.unet(), 0.5))
     wanted = student.time_embedding.cond_proj.weight.detach().normal_().clone()
     again = factorise(unfactorise(student), 0.5)

@@ -1,4 +1,4 @@
-"""Students of transformers: blocks that stay do what they did, and narrower ones keep what belongs together."""
+"""Students of transformers: kept blocks compute the same, and narrower ones keep entries that belong together."""
 
 from __future__ import annotations
 

@@ -305,7 +305,7 @@ def test_a_student_learns_the_guided_teacher_over_the_range():
     assert all(learned < 0.25 * without for learned, without in zip(student[2:], plain[2:], strict=True))
 
 
-def test_accumulated_passes_are_one_pass():
+def test_gradient_accumulation_equals_one_pass():
     whole, parts = pair(batch_size=8), pair(batch_size=4, accumulation=2)
     for _ in range(3):
         whole.step(), parts.step()

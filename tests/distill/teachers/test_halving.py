@@ -230,7 +230,7 @@ def test_a_student_of_half_the_steps_is_nearer_than_the_teacher_in_as_few():
     assert float((student - whole).square().mean()) < 0.25 * float((fewer - whole).square().mean())
 
 
-def test_accumulated_passes_are_one_pass():
+def test_gradient_accumulation_equals_one_pass():
     (_, whole), (_, parts) = pair(batch_size=8), pair(batch_size=4, accumulation=2)
     for _ in range(3):
         whole.step(), parts.step()

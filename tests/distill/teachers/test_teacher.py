@@ -1,4 +1,4 @@
-"""Teachers and pipelines: what is read of them."""
+"""Teachers and pipelines as they are loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adapters: conditions and null conditions are those of the pipelines, and nothing waits for the device on the way."""
+"""Adapters: conditions and null conditions are those of the pipelines, and they never synchronise with the device."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def distiller(pipeline, **settings):
 
 
 class Looked(AssertionError):
-    """Something on the way looked at a tensor's value."""
+    """A tensor's value was read on the host."""
 
 
 ON_A_CPU_ONLY = {
@@ -122,12 +122,12 @@ ON_A_CPU_ONLY = {
     "aria.samplers.boundary": {"region", "visit", "allocation"},
     "aria.partitioners.tables": {"locate"},
 }
-"""Functions that look at values, each behind a check that the tensor is on a CPU."""
+"""Functions that read values, each after a check that the tensor is on a CPU."""
 
 
 @contextlib.contextmanager
 def nobody_looks(monkeypatch):
-    """Every way from a tensor's values to the host raises, but for the functions named above."""
+    """Every read of a tensor's values by the host raises, except in the functions named above."""
 
     def guarded(name, original):
         def look(self, *args, **more):

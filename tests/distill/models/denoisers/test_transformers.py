@@ -74,7 +74,7 @@ def test_a_whole_generation_is_the_pipelines_own(kind, guidance, opened, monkeyp
     torch.testing.assert_close(adapter.decode(pipeline, latents), expected, rtol=1e-4, atol=1e-5)
     other = adapter.encode(pipeline, [texts(kind)[0]], "cpu")
     far = adapter.generate(pipeline, other, conditions[1], noise(), steps=2, guidance=guidance)
-    assert float((far - latents).abs().max()) > 1e-3  # the condition is heard
+    assert float((far - latents).abs().max()) > 1e-3  # the condition matters
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -153,7 +153,7 @@ def test_features_of_similar_conditions_are_similar(opened):
     pipeline = opened["pixart"]
     encoded = denoisers.of(pipeline).encode(pipeline, TEXTS, "cpu")
     longer = {"prompt_embeds": encoded["prompt_embeds"].clone(), "mask": encoded["mask"]}
-    longer["prompt_embeds"][encoded["mask"] == 0] = 7.0  # what stands where there is no token does not count
+    longer["prompt_embeds"][encoded["mask"] == 0] = 7.0  # values beyond the last token do not count
     features = denoisers.of(pipeline).features(encoded)
     assert features.shape == (4, 12) and torch.equal(features, denoisers.of(pipeline).features(longer))
     pipeline = opened["dit"]
@@ -226,7 +226,7 @@ def test_sizes_of_latents(opened):
 def test_the_variance_half_is_matched_and_nothing_else():
     patches = torch.randn(2, 16, 2 * 2 * 8)
     changed = patches.clone()
-    changed.view(2, 16, 4, 8)[..., :4] += 1.0  # the noise half differs, which is the output's affair
+    changed.view(2, 16, 4, 8)[..., :4] += 1.0  # the noise half differs, which is the output term's business
     shown = Inputs(*[torch.zeros(2, 4, 8, 8)] * 3, *[torch.zeros(2)] * 2, None, "epsilon")
     assert Variance()(shown, ModelOutput(None, (patches,)), ModelOutput(None, (changed,))).tolist() == [0.0, 0.0]
     changed.view(2, 16, 4, 8)[0, ..., 4:] += 0.5
@@ -257,7 +257,7 @@ def test_a_learned_variance_is_distilled_whatever_the_objective(kind, opened):
 
 
 def test_a_student_in_training_gets_the_classes_that_were_drawn(opened):
-    """diffusers' label embeddings drop one in ten in training, by numbers that a resumed run would not find again."""
+    """diffusers' label embeddings drop one in ten in training, with random numbers that a resumed run could not repeat."""
     torch.manual_seed(0)
     student = pipelines.dit()
     made = distiller(opened["dit"], student)

@@ -17,7 +17,7 @@ def rows(output, name):
 
 
 def test_every_sample_is_counted_once(tmp_path):
-    """Beside sums made by hand from the batches."""
+    """Compared with sums computed from the batches."""
     distiller = tiny.make(steps=7, objective=("output", "task"), of={"allocator": "proportional"})
     seen, losses, observe = [], [], distiller._observe
 
@@ -69,7 +69,7 @@ def test_rows_count_the_updates_of_the_tracker_and_wait_for_one(tmp_path):
         assert len(rows(output, "losses")) == -(-steps // every)
 
 
-def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
+def test_lines_logged_after_the_checkpoint_are_dropped_on_resuming(tmp_path):
     for name in ("losses", "discrepancies"):
         (tmp_path / f"{name}.jsonl").write_text('{"step": 2}\n{"step": 4}\n{"step": 6}\n{"st')
     distiller = tiny.make(steps=4)
@@ -80,7 +80,7 @@ def test_what_was_logged_after_the_checkpoint_is_forgotten(tmp_path):
 
 
 def test_a_run_that_stops_early_writes_no_short_line(tmp_path):
-    """What is summed up goes into its checkpoint, and into the line that the resumed run writes."""
+    """The partial sums are saved in its checkpoint and continue in the line that the resumed run writes."""
     from aria.distill.runs.callbacks import Callback
 
     class Stop(Callback):
