@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, options exist, and whatever is shown in a frame is run or at least read."""
+"""The documents: links lead somewhere, options exist, and every code block is run or at least parsed."""
 
 from __future__ import annotations
 

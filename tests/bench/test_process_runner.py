@@ -83,8 +83,8 @@ def here(monkeypatch):
     return done
 
 
-def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
-    """The given device, whatever the machine has. It is part of the key of a run, since it draws the random numbers."""
+def test_runs_on_the_cpu_do_not_see_a_gpu(task, tmp_path, monkeypatch):
+    """Whatever the machine has. The device is part of the key of a run, since it draws the random numbers."""
     seen = []
 
     class Process(subprocess.Popen):
@@ -101,8 +101,8 @@ def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
     for place, each in enumerate(made):
         assert run_experiment(each, tmp_path / str(place)) == []
     assert seen == ["", "0", "0"]
-    cpu, cuda, unless_told = (name(each, RC, 0) for each in made)
-    assert cpu != cuda == unless_told
+    cpu, cuda, default = (name(each, RC, 0) for each in made)
+    assert cpu != cuda == default
 
 
 def test_arms_become_settings_of_the_engine(task, tmp_path):
@@ -189,7 +189,7 @@ def test_a_half_done_cell_resumes_from_its_checkpoint(task, here, tmp_path, monk
 @pytest.mark.slow
 def test_a_killed_comparison_resumes(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
-    started again goes on from there to the end."""
+    started again resumes from there."""
     arms = comparison(task, RC, steps=80, logging_steps=1)
     (tmp_path / "bench.py").write_text(
         "import sys\nfrom pathlib import Path\n"
@@ -224,7 +224,7 @@ def wait_for(condition, log, seconds=120.0):
 
 
 def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
-    """Two processes that stand for cells: one fails at once, the other would go on for ever."""
+    """Two processes that stand for cells: one fails at once, the other would run for ever."""
     for name, body in (("bad", "raise ValueError('no such thing')"), ("good", "import time; time.sleep(1000)")):
         cells.CellSettings("task", "", "", "", "", name, 3, "cpu", {}).write(tmp_path / name)
         (tmp_path / name / "do.py").write_text(body)

@@ -328,7 +328,7 @@ class SamplerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.step > 5)
     @rule()
     def reset(self):
-        """A fresh sampler with the same settings goes on in the twin's place."""
+        """A fresh sampler with the same settings replaces the twin."""
         self.sampler.reset()
         self.model.reset()
         mass = None if self.settings["mass"] is None else self.sampler.mass

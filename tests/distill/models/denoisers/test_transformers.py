@@ -257,7 +257,7 @@ def test_a_learned_variance_is_distilled_whatever_the_objective(kind, opened):
 
 
 def test_a_student_in_training_gets_the_classes_that_were_drawn(opened):
-    """diffusers' label embeddings drop one in ten in training, with random numbers that a resumed run could not repeat."""
+    """diffusers' label embeddings drop one in ten in training, at random: a resumed run could not repeat it."""
     torch.manual_seed(0)
     student = pipelines.dit()
     made = distiller(opened["dit"], student)
