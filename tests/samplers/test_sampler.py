@@ -38,7 +38,7 @@ def teach(sampler, means, steps=20, batch=32):
 
 @dataclass(frozen=True)
 class Fixed(Allocator):
-    """Whatever weights a test wants."""
+    """An allocator with the weights that a test needs."""
 
     weights: tuple = (1.0,)
 
@@ -511,7 +511,7 @@ def test_certificates_are_copies_and_only_of_gains_known_beforehand():
 
 
 def test_without_a_sync_a_bad_signal_is_excluded_and_reported_later(monkeypatch):
-    """On an accelerator nothing is refused at once."""
+    """On an accelerator refusals are deferred, so as not to synchronise."""
     monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *args, **kwargs: None)
     for nonfinite in ("raise", "skip"):
         sampler = sampler_of(nonfinite=nonfinite)

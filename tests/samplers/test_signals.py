@@ -1,4 +1,4 @@
-"""What the tracker observes: which signals count, the record of those that do not, and the normaliser's numbers."""
+"""The tracker's observations: which signals count, the record of those that do not, and the normaliser's numbers."""
 
 from __future__ import annotations
 

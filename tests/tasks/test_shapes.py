@@ -1,4 +1,4 @@
-"""Scenes, their captions, how they are read back, and a teacher made from nothing that opens as a pipeline."""
+"""Scenes, their captions, how they are read back, and a teacher trained from scratch that opens as a pipeline."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_a_teacher_opens_as_a_pipeline_and_is_made_once(place):
 
 
 def test_a_killed_teacher_resumes_with_the_part_it_had_reached(place, tmp_path):
-    """Stopped in the middle of the second part, it ends in the very weights of the teacher made in one go."""
+    """Stopped in the second part and resumed, the teacher is that of an uninterrupted run, bit for bit."""
 
     class Stop(Exception):
         pass

@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_random_state
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(3, 1, 1), (3, 2, 1), (1, 1, 0), ((3, 1), (1, 2), (1, 0))])
 def test_a_product_over_patches_is_the_convolution(kernel, stride, padding):
-    """Answers and gradients."""
+    """Outputs and gradients."""
     generator = torch.Generator().manual_seed(0)
     layer = Convolution(3, 5, kernel, stride, padding)
     x = torch.randn(2, 3, 8, 6, generator=generator, requires_grad=True)

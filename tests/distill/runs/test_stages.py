@@ -123,12 +123,12 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
     assert heard(pipeline, num_inference_steps=1, guidance_scale=2.0) == [(1, 999)]
     assert all(row["output"] > 0 for row in logs(second))
     picture = ["--num_inference_steps", 4, "--student_steps", 1, "--guidance_scale", 2, "--prompt", "cat 1"]
-    told_apart = CliRunner().invoke(main, list(map(str, [
+    sampled = CliRunner().invoke(main, list(map(str, [
         "sample", "--pretrained_model_name_or_path", place / "sdv", "--student", second, *picture,
         "--output", tmp_path / "a.png", "--json",
     ])))  # fmt: skip
-    assert told_apart.exit_code == 0, told_apart.output
-    assert json.loads(told_apart.stdout)["settings"]["student_steps"] == 1
+    assert sampled.exit_code == 0, sampled.output
+    assert json.loads(sampled.stdout)["settings"]["student_steps"] == 1
 
 
 @pytest.mark.parametrize(
