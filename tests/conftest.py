@@ -1,4 +1,4 @@
-"""What every test shares: repeatable property tests, and no device tests where there is no device."""
+"""Shared by all tests: repeatable property tests, and no GPU tests on a machine without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs in processes forked off this one, which has imported everything: importing is what takes long.
+"""Programs in processes forked from this one, which has imported everything, since imports are slow.
 
 A forked process is a real one: it can be killed, has its own output and environment, and what it changes is its own.
 """

@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.cli": {"aria.cli.application", "aria.cli.commands"},
     "theory": LIBRARY | CLI | PAGES | {"aria.cli.application"},
 }
-"""What each layer may import of ours besides itself; ``aria`` alone is the package's ``__init__``."""
+"""What each layer may import of this package besides itself; ``aria`` alone is the package's ``__init__``."""
 ALLOWED_IN_FUNCTIONS = {
     "aria.registry": PARTS,
     "aria.testing": {"aria.distill"},

@@ -1,4 +1,4 @@
-"""The documents: links lead somewhere, options exist, and whatever is shown in a frame is run or at least read."""
+"""The documents: links lead somewhere, options exist, and every code block is run or at least parsed."""
 
 from __future__ import annotations
 
@@ -52,27 +52,27 @@ def test_every_page_with_prompts_is_run():
 
 def changes(world: str, arm: str, against: str) -> list[float]:
     """By how many per cent an arm's generation gap differs from another's at the end, uniformly, seed by seed."""
-    told = json.loads((ROOT / "benchmarks" / "results" / f"bench-{world}-cpu.json").read_text())
-    rows = [row for row in told["records"] if (row["metric"], row["group"]) == ("gap", "uniform")]
+    results = json.loads((ROOT / "benchmarks" / "results" / f"bench-{world}-cpu.json").read_text())
+    rows = [row for row in results["records"] if (row["metric"], row["group"]) == ("gap", "uniform")]
     ends = {(row["arm"], row["seed"]): row["value"] for row in sorted(rows, key=lambda row: row["step"])}
-    return [100 * (ends[arm, seed] / ends[against, seed] - 1) for seed in told["seeds"]]
+    return [100 * (ends[arm, seed] / ends[against, seed] - 1) for seed in results["seeds"]]
 
 
-def test_the_front_page_says_what_was_measured():
+def test_the_front_page_states_what_was_measured():
     exact = ["arms", "wide", "unlearnable", "homogeneous", "unskewed", "long"]
     falls = [-mean(changes(world, "aria", "rc")) for world in exact]
     adds = [mean(changes(world, "aria", "aria-static")) for world in (*exact, "digits")]
     trained, tracked = changes("shapes-5", "aria", "rc"), changes("shapes-5", "aria", "aria-static")
     error = stdev(tracked) / len(tracked) ** 0.5
     page = " ".join((ROOT / "README.md").read_text().split())
-    for said in (
+    for measured in (
         f"{min(falls):.0f} to {max(falls):.0f} % in six synthetic worlds with exact teachers",
         f"{-mean(changes('digits', 'aria', 'rc')):.0f} % on digits",
         f"{-mean(trained):.0f} ± {stdev(trained) / len(trained) ** 0.5:.0f} % with a small trained",
         f"changes the distance by −{-min(adds):.1f} to +{max(adds):.1f} %",
         f"a further {-mean(tracked):.1f} ± {error:.1f} % off what the static mix leaves (five seeds)",
     ):
-        assert said in page
+        assert measured in page
 
 
 def test_the_front_page_is_one_screen():
@@ -113,7 +113,7 @@ def lines_of(language: str, content: str) -> Iterator[list[str]]:
 
 
 def mistakes_in(words: list[str]) -> list[str]:
-    """What is wrong with a command of ours: parameters that do not exist, are missing or are of the wrong type."""
+    """Mistakes in a command of this package: parameters that do not exist, are missing or are of the wrong type."""
     program, *rest = words
     if not rest or rest[0].startswith("-"):
         return []
@@ -124,16 +124,16 @@ def mistakes_in(words: list[str]) -> list[str]:
     command, context = known[rest[0]]
     try:
         values, left, _ = command.make_parser(context).parse_args(rest[1:])
-        told = [f"{left} is too much"] if left else []
+        mistakes = [f"{left} is too much"] if left else []
         for param in command.get_params(context):
             value = values.get(param.name)
             if param.required and (value is None or param.value_is_missing(value)):
-                told.append(f"{param.name} is missing")
+                mistakes.append(f"{param.name} is missing")
             elif isinstance(value, str) and not isinstance(param.type, click.Path):
                 param.type.convert(value, param, context)
     except click.UsageError as error:
         return [error.format_message()]
-    return told
+    return mistakes
 
 
 def targets() -> set[str]:
@@ -152,7 +152,7 @@ def unread(language: str, content: str, page: str) -> list[str]:
         case "json":
             json.loads(content)
         case "console" | "bash" | "sh":
-            return [told for words in lines_of(language, content) for told in unread_command(words)]
+            return [mistake for words in lines_of(language, content) for mistake in unread_command(words)]
         case _:
             return [f"nobody reads {language or 'a frame without a language'}"]
     return []
@@ -170,13 +170,13 @@ def unread_command(words: list[str]) -> list[str]:
             return [] if (ROOT / script).is_file() else [f"no script {script}"]
         case ["accelerate" | "torchrun", *rest] if "aria.cli" in rest:
             return mistakes_in(["aria", *rest[rest.index("aria.cli") + 1 :]])
-    return [f"nobody knows {words[0]}"]
+    return [f"unknown command {words[0]}"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_whatever_is_in_a_frame_is_run_or_read(page):
-    told = [why for language, content in frames(page.read_text()) for why in unread(language, content, page.name)]
-    assert told == []
+    mistakes = [why for language, content in frames(page.read_text()) for why in unread(language, content, page.name)]
+    assert mistakes == []
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_frame_that_is_wrong_is_noticed(language, content, why):
 
 
 def not_exported(code: str) -> list[str]:
-    """What code imports of ours from where no list exports it; a module that has a list may be imported itself."""
+    """Imports of this package's names that no list exports; a module that has a list may be imported itself."""
     lists, found = api_pages.exported(), []
     for node in ast.walk(ast.parse(code)):
         match node:
@@ -209,7 +209,7 @@ def not_exported(code: str) -> list[str]:
 
 
 def codes(page: Path) -> Iterator[str]:
-    """The Python of a page, without prompts and answers."""
+    """The Python of a page, without prompts and output."""
     for language, content in frames(page.read_text()):
         if language == "python":
             prompted = re.findall(r"^(?:>>>|\.\.\.)(?: (.*))?$", content, flags=re.MULTILINE)
@@ -259,20 +259,20 @@ def test_the_code_that_reads_a_benchmarks_result_runs(tmp_path, monkeypatch, cap
 
 def options() -> set[str]:
     """Every option of every command."""
-    told = {"--help", "--version"}
+    found = {"--help", "--version"}
     for program in PROGRAMS.values():
         for _, command, context in commands_page.subcommands(program):
             for param in command.get_params(context):
-                told |= {*param.opts, *param.secondary_opts}
-    return told
+                found |= {*param.opts, *param.secondary_opts}
+    return found
 
 
 def unknown_options(text: str, known: set[str]) -> list[str]:
     """Options that the code in a text names and no command has."""
     shown = (content for language, content in frames(text) if language in {"console", "sh"})
     code = [*re.findall(r"`([^`\n]+)`", text), *shown]
-    ours = [part for part in code if not part.startswith(("$ pip", "$ make"))]
-    return sorted({word for part in ours for word in re.findall(r"(?<![\w-])--\w[\w-]*", part)} - known - NOT_OURS)
+    commands = [part for part in code if not part.startswith(("$ pip", "$ make"))]
+    return sorted({word for part in commands for word in re.findall(r"(?<![\w-])--\w[\w-]*", part)} - known - NOT_OURS)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name not in FOR_OTHERS], ids=named)

@@ -91,7 +91,7 @@ def test_a_lock_that_was_removed_is_no_lock(tmp_path, monkeypatch):
             flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_one_has_a_lock_at_a_time(tmp_path):
+def test_a_lock_has_one_owner_at_a_time(tmp_path):
     with files.lock(tmp_path / "lock"), pytest.raises(BlockingIOError):
         files.lock(tmp_path / "lock")
     files.lock(tmp_path / "lock", wait=True).close()
@@ -107,8 +107,8 @@ def test_a_lock_needs_its_folder(tmp_path):
 
 def test_a_lock_is_free_when_its_process_was_killed(tmp_path):
     code = "import pathlib, sys; from aria import files; held = files.lock(pathlib.Path(sys.argv[1])); print(); input()"
-    told = [sys.executable, "-c", code, tmp_path / "lock"]
-    with subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    command = [sys.executable, "-c", code, tmp_path / "lock"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         other.stdout.readline()
         with pytest.raises(BlockingIOError):
             files.lock(tmp_path / "lock")
@@ -213,23 +213,23 @@ import sys
 from aria import files
 with files.replacing(sys.argv[1]) as unfinished:
     with unfinished.open("w") as file:
-        file.write("theirs" * 1000)
+        file.write("others" * 1000)
         print("begun", flush=True)
         sys.stdin.readline()
 """
 
 
-def test_of_two_who_write_one_file_the_last_stays(tmp_path):
+def test_of_two_writers_of_one_file_the_last_wins(tmp_path):
     """Neither is published half written, and neither fails."""
     target = tmp_path / "a.txt"
-    told = [sys.executable, "-c", WRITER, str(target)]
-    with subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+    command = [sys.executable, "-c", WRITER, str(target)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "begun\n"
         with files.replacing(target) as unfinished:
-            unfinished.write_text("ours")
-        assert target.read_text() == "ours"
+            unfinished.write_text("own")
+        assert target.read_text() == "own"
         other.communicate("\n")
-    assert other.returncode == 0 and target.read_text() == "theirs" * 1000
+    assert other.returncode == 0 and target.read_text() == "others" * 1000
     assert os.listdir(tmp_path) == ["a.txt"]
 
 

@@ -42,6 +42,6 @@ def test_bad_pools_are_named(parts, sentence):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_column_is_answered_by_what_exists():
+def test_a_missing_column_is_refused_with_the_existing_ones():
     with pytest.raises(ValueError, match="the pool has no column 'styl'; it has: animal, style"):
         aria.Pool(columns={"style": [1], "animal": [2]}).column("styl")

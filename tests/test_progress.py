@@ -18,44 +18,44 @@ class Clock:
         return self.now
 
 
-def told(*calls, total=100, wait=0.0):
+def lines_of(*calls, total=100, wait=0.0):
     """The lines after calls at (seconds, done)."""
-    clock, said = Clock(), []
-    with Lines("steps", write=said.append, clock=clock) as progress:
+    clock, lines = Clock(), []
+    with Lines("steps", write=lines.append, clock=clock) as progress:
         clock.now += wait
         begun = clock.now
         for at, done in calls:
             clock.now = begun + at
             progress(done, total)
-    return said
+    return lines
 
 
-def test_what_has_nothing_to_do_says_nothing():
-    assert told() == []
+def test_without_work_nothing_is_printed():
+    assert lines_of() == []
 
 
 def test_a_line_at_once_then_now_and_then_and_at_the_end():
     steps = [(second, second) for second in range(101)]
-    said = told(*steps)
-    assert said[0] == "steps: 0 of 100 (0 %)"
-    assert said[1] == f"steps: 15 of 100 (15 %), {INTERVAL:.0f} s so far, about 85 s left"
-    assert said[-1] == "steps: 100 of 100 (100 %), 100 s"
-    assert len(said) == 1 + 100 // 15 + 1
+    lines = lines_of(*steps)
+    assert lines[0] == "steps: 0 of 100 (0 %)"
+    assert lines[1] == f"steps: 15 of 100 (15 %), {INTERVAL:.0f} s so far, about 85 s left"
+    assert lines[-1] == "steps: 100 of 100 (100 %), 100 s"
+    assert len(lines) == 1 + 100 // 15 + 1
 
 
-def test_a_long_run_says_less():
-    said = told(*((10 * place, place) for place in range(3600)), total=3600)
-    assert len(said) < 150
+def test_a_long_run_prints_fewer_lines():
+    lines = lines_of(*((10 * place, place) for place in range(3600)), total=3600)
+    assert len(lines) < 150
 
 
 @pytest.mark.parametrize("wait", [0.0, 500.0])
 def test_the_rest_is_estimated_from_the_work_alone(wait):
     """What was done before the first word, and the time that went by, are no part of it."""
-    assert told((0, 40), (20, 50), wait=wait)[-1] == "steps: 50 of 100 (50 %), 20 s so far, about 100 s left"
+    assert lines_of((0, 40), (20, 50), wait=wait)[-1] == "steps: 50 of 100 (50 %), 20 s so far, about 100 s left"
 
 
-def test_work_in_large_pieces_says_that_it_goes_on():
-    assert told((0, 0), (5, 0), (16, 0), total=3)[-1] == "steps: 0 of 3 (0 %), 16 s so far"
+def test_work_in_large_pieces_prints_a_line_now_and_then():
+    assert lines_of((0, 0), (5, 0), (16, 0), total=3)[-1] == "steps: 0 of 3 (0 %), 16 s so far"
 
 
 def test_progress_is_lines_where_there_is_no_terminal(capsys):

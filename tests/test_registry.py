@@ -1,4 +1,4 @@
-"""Spec strings: what they resolve to, and the one line a mistake is answered with."""
+"""Spec strings: what they resolve to, and the one line with which a mistake is refused."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_entry_points_are_found(monkeypatch):
         (7, "a tracker is a spec string or a Tracker, got 7"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(text, sentence):
+def test_mistakes_are_refused_in_one_line(text, sentence):
     with pytest.raises(ValueError, match=sentence) as caught:
         registry.tracker(text)
     assert "\n" not in str(caught.value)
@@ -189,7 +189,7 @@ def test_a_path_may_hold_spaces(tmp_path):
         ("from aria import Allocator\nclass Mine(Allocator): pass", "Mine: Can't instantiate abstract class"),
     ],
 )
-def test_a_broken_plug_in_is_answered_in_one_line(tmp_path, source, sentence):
+def test_a_broken_plug_in_is_refused_in_one_line(tmp_path, source, sentence):
     (tmp_path / "own.py").write_text(source)
     with pytest.raises(aria.SpecError, match=sentence):
         registry.allocator(f"{tmp_path}/own.py:Mine")
@@ -203,7 +203,7 @@ def test_equal_settings_have_equal_specs_in_every_process():
     assert "0x" not in registry.spec(allocators.Oracle(lambda: first))
 
 
-def test_settings_of_plain_classes_are_told_apart():
+def test_settings_of_plain_classes_are_distinguished():
     class Plain(aria.Allocator):
         def __init__(self, top):
             self.top = top

@@ -29,8 +29,8 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def documented(site):
     """Every Python object that has a place on the site, as the inventory for other projects lists them."""
-    told = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
-    rows = (line.split(" ") for line in zlib.decompress(told).decode().splitlines())
+    inventory = (site / "objects.inv").read_bytes().split(b"\n", 4)[4]
+    rows = (line.split(" ") for line in zlib.decompress(inventory).decode().splitlines())
     return {name for name, kind, *_ in rows if kind.startswith("py:")}
 
 
@@ -54,10 +54,10 @@ class Loaded(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        told = dict(attrs)
-        self.found += [told[name] for name in ("src", "srcset", "data") if told.get(name)]
-        if tag == "link" and told.get("rel") in {"stylesheet", "preconnect", "preload", "icon"}:
-            self.found.append(told["href"])
+        attributes = dict(attrs)
+        self.found += [attributes[name] for name in ("src", "srcset", "data") if attributes.get(name)]
+        if tag == "link" and attributes.get("rel") in {"stylesheet", "preconnect", "preload", "icon"}:
+            self.found.append(attributes["href"])
 
 
 def test_nothing_is_loaded_from_elsewhere(site):
@@ -83,9 +83,9 @@ def test_names_of_modules_lead_to_their_pages(site):
 
 def test_what_is_a_link_or_has_no_place_stays_as_it_is():
     assert doctest.testmod(links) == (0, 1)
-    for said in ("<a href='x'><code>aria.testing</code></a>", "<pre><code>aria.testing</code></pre>",
+    for text in ("<a href='x'><code>aria.testing</code></a>", "<pre><code>aria.testing</code></pre>",
                  "<h2>the <code>aria.testing</code></h2>", "<code>aria.cli</code>"):  # fmt: skip
-        assert links.with_links(said, {"aria.testing": "there"}) == said
+        assert links.with_links(text, {"aria.testing": "there"}) == text
 
 
 def test_what_is_loaded_from_elsewhere_would_be_seen():
@@ -107,10 +107,10 @@ def test_formulas_and_roles_of_docstrings_are_shown(site):
 def test_docstrings_become_markdown():
     assert doctest.testmod(mathematics) == (0, 1)
     text = "The bias of :class:`~aria.trackers.EMA`:\n\n.. math:: b^2\n          + c\n\n>>> 1\n1\n\nDone::\n\n    x"
-    told = mathematics.to_markdown(text)
-    assert [line for line in told.split("\n") if line] == [
+    markdown = mathematics.to_markdown(text)
+    assert [line for line in markdown.split("\n") if line] == [
         "The bias of `EMA`:", "`latex-display:b^2 + c`", "```pycon", ">>> 1", "1", "```", "Done:", "    x",
     ]  # fmt: skip
-    assert "\n\n`latex-display:b^2 + c`\n\n" in told and "\n\n```pycon\n" in told and "\n```\n\n" in told
+    assert "\n\n`latex-display:b^2 + c`\n\n" in markdown and "\n\n```pycon\n" in markdown and "\n```\n\n" in markdown
     assert mathematics.with_formulas("<code>latex:b^2</code>").startswith("<math")
     assert mathematics.with_formulas("<code>b^2</code>") == "<code>b^2</code>"

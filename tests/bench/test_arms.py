@@ -13,9 +13,9 @@ def test_an_allocators_spec_is_an_arm_of_that_name():
 
 
 def test_settings_are_read_by_name():
-    told = arm("mine: allocator=softmax(temperature=0.5); tracker=ema(rate=0.2); floor=0.1; by_condition=true;"
+    parsed = arm("mine: allocator=softmax(temperature=0.5); tracker=ema(rate=0.2); floor=0.1; by_condition=true;"
                "partitioner=labels('group'); replacement=constant(0.5); weighting=min_snr")  # fmt: skip
-    assert told == Arm("mine", "softmax(temperature=0.5)", "ema(rate=0.2)", "labels('group')", True, 0.1,
+    assert parsed == Arm("mine", "softmax(temperature=0.5)", "ema(rate=0.2)", "labels('group')", True, 0.1,
                        "constant(0.5)", "min_snr")  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Where a comparison computes, and that the device changes nothing but the speed."""
+"""The device of a comparison, which changes nothing but the speed."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from aria.bench.exam import Exam
 from tests.bench import small
 
 NEAR = {"rtol": 1e-3, "atol": 1e-4}
-"""What two kinds of device make of float32 in a few steps of AdamW."""
+"""Rounding differences of float32 between devices after a few steps of AdamW."""
 
 
-def test_unless_told_cuda_is_taken_where_there_is_one(monkeypatch):
+def test_cuda_is_the_default_device_where_available(monkeypatch):
     for there, wanted in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
         assert device.chosen(None) == wanted and device.chosen("cpu") == "cpu"
@@ -23,7 +23,7 @@ def test_unless_told_cuda_is_taken_where_there_is_one(monkeypatch):
         device.chosen("tpu")
 
 
-def test_a_result_says_where_and_what_may_be_rounded(monkeypatch):
+def test_results_record_the_device_and_its_precision(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Some Maker's 1")
     assert device.described("cpu") == {"device": "cpu", "accelerator": None, "tf32": None}
     flags = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -40,7 +40,7 @@ def test_a_result_says_where_and_what_may_be_rounded(monkeypatch):
 
 
 def test_a_precision_set_by_its_name_is_read_by_it(monkeypatch):
-    """As PyTorch has it since 2.9, where asking for the older flag is then an error."""
+    """As in PyTorch since 2.9, where reading the older flag is then an error."""
 
     class Backend:
         fp32_precision = "tf32"
@@ -55,7 +55,7 @@ def test_a_precision_set_by_its_name_is_read_by_it(monkeypatch):
 
 
 def test_a_world_is_moved_by_its_teacher_alone():
-    """To the device without memory: its teacher is there, what batches are drawn from is not, nor is the original."""
+    """To the meta device: the copy's teacher is there; the source of batches and the original are not."""
     world = small.TASK.world(0)
     moved = world.to("meta")
     assert moved.device.type == "meta" and world.device.type == "cpu"
@@ -82,10 +82,10 @@ def test_a_run_on_cuda_is_the_cpus(task):
 
 
 @pytest.mark.gpu
-def test_the_teacher_on_cuda_asks_null_rows_and_others_as_on_the_cpu():
+def test_the_teacher_gives_the_same_outputs_on_cuda_as_on_the_cpu():
     world, generator = small.TASK.world(0), torch.Generator().manual_seed(0)
     noisy, timestep = torch.randn(64, 1, 8, 8, generator=generator), torch.arange(64) * 15
     concept = torch.randint(len(world.pool) + 1, (64,), generator=generator)
     concept[::3] = len(world.pool)
-    theirs = world.to("cuda").teacher.model(noisy.cuda(), timestep.cuda(), concept.cuda())
-    torch.testing.assert_close(theirs.cpu(), world.teacher.model(noisy, timestep, concept), rtol=1e-3, atol=1e-4)
+    output = world.to("cuda").teacher.model(noisy.cuda(), timestep.cuda(), concept.cuda())
+    torch.testing.assert_close(output.cpu(), world.teacher.model(noisy, timestep, concept), rtol=1e-3, atol=1e-4)

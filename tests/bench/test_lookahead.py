@@ -1,4 +1,4 @@
-"""Greedy lookahead: after every turn all candidates go on from the student that is truly best."""
+"""Greedy lookahead: after every turn all candidates continue from the truly best student."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def everything(stacked, run):
     return [value[run].detach().clone() for value in held]
 
 
-def test_candidates_go_on_from_the_best_of_their_seed(greedy):
+def test_candidates_continue_from_the_best_student_of_their_seed(greedy):
     stacked = greedy.stacked
     twin = small.stacked(*(small.ARMS[name] for name in ARMS), seeds=(0, 1), steps=10)
     for _ in range(10):
@@ -52,15 +52,15 @@ def test_between_turns_candidates_are_their_own(greedy):
     assert any(not torch.equal(one, other) for one, other in zip(*ones))
 
 
-def test_what_is_told_of_a_seed_is_its_best_student(greedy):
+def test_the_result_of_a_seed_is_that_of_its_best_student(greedy):
     for _ in range(7):
         greedy.step()
-    for place, (seed, told) in enumerate(greedy.marks()):
+    for place, (seed, mark) in enumerate(greedy.marks()):
         world = greedy.stacked.worlds[seed]
         gaps = greedy.exams[seed].mark(greedy.stacked, slice(3 * place, 3 * place + 3))["gap"]
         uniform = gaps.double() @ world.groups["uniform"]
         assert uniform.max() > uniform.min()
-        assert torch.equal(told["gap"], gaps[uniform.argmin()][None])
+        assert torch.equal(mark["gap"], gaps[uniform.argmin()][None])
 
 
 def test_no_arm_is_called_so_and_no_run_is_shorter_than_its_turns():
@@ -73,8 +73,8 @@ def test_no_arm_is_called_so_and_no_run_is_shorter_than_its_turns():
 def test_it_is_a_row_of_the_table_and_is_not_computed_again(tmp_path):
     comparison = small.comparison(*ARMS, lookahead=True)
     rows = run_experiment(comparison, tmp_path)
-    mine = [row for row in rows if row["arm"] == LOOKAHEAD]
-    assert {row["seed"] for row in mine} == {0, 1} and {row["step"] for row in mine} == {10, 20}
+    own = [row for row in rows if row["arm"] == LOOKAHEAD]
+    assert {row["seed"] for row in own} == {0, 1} and {row["step"] for row in own} == {10, 20}
     seen = []
     assert run_experiment(comparison, tmp_path, bar=lambda label: small.counted(seen)) == rows and not seen
     assert table.rows(rows, GROUPS)[-1]["arm"] == LOOKAHEAD
@@ -83,7 +83,7 @@ def test_it_is_a_row_of_the_table_and_is_not_computed_again(tmp_path):
     assert len(names) == 2
 
 
-def test_its_share_is_told(tmp_path):
+def test_the_share_of_the_lookahead_gain_is_reported(tmp_path):
     rows = run_experiment(small.comparison("rc", "aria-r"), tmp_path)
     greedy = [{**row, "arm": "lookahead", "value": 0.5 * row["value"]} for row in rows if row["arm"] == "rc"]
     half = [{**row, "arm": "half", "value": 0.75 * row["value"]} for row in rows if row["arm"] == "rc"]

@@ -57,7 +57,7 @@ def task(tmp_path_factory):
 
 
 ALWAYS = Setting("constant(1.0)", "uniform")
-"""Every condition is replaced, so that four steps tell arms apart."""
+"""Every condition is replaced, so that arms differ after four steps."""
 VALUES = {"train_batch_size": 2, "warmup": 1, "learning_rate": 1e-2, "objective": ("output",)}
 
 
@@ -83,15 +83,15 @@ def here(monkeypatch):
     return done
 
 
-def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
-    """Told so, whatever the machine has. Runs go by the device as well, which draws their random numbers."""
+def test_runs_on_the_cpu_do_not_see_a_gpu(task, tmp_path, monkeypatch):
+    """Whatever the machine has. The device is part of the key of a run, since it draws the random numbers."""
     seen = []
 
     class Process(subprocess.Popen):
-        def __init__(self, command, env, **told):
+        def __init__(self, command, env, **kwargs):
             seen.append(env.get("CUDA_VISIBLE_DEVICES"))
             done = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[]')"
-            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **told)
+            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **kwargs)
 
     monkeypatch.setattr("aria.bench.process_runner.subprocess.Popen", Process)
     monkeypatch.setattr(ProcessRunner, "_prepare", lambda *args: None)
@@ -101,25 +101,25 @@ def test_on_the_cpu_no_run_finds_a_device(task, tmp_path, monkeypatch):
     for place, each in enumerate(made):
         assert run_experiment(each, tmp_path / str(place)) == []
     assert seen == ["", "0", "0"]
-    cpu, cuda, unless_told = (name(each, RC, 0) for each in made)
-    assert cpu != cuda == unless_told
+    cpu, cuda, default = (name(each, RC, 0) for each in made)
+    assert cpu != cuda == default
 
 
 def test_arms_become_settings_of_the_engine(task, tmp_path):
     arms = comparison(task, RC, EVEN, ARIA)
-    told = [Config().with_values(runner_of(arms).settings(arm, 7, tmp_path)) for arm in arms.arms]
-    assert [config.allocation.allocator for config in told] == ["pool", "pool", "proportional(base=0.5)"]
-    assert [Path(config.data.prompts).name for config in told] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
-    assert {config.conditioning.replacement for config in told} == {"constant(1.0)"}
-    assert {config.allocation.partitioner for config in told} == {"labels('concept')"}
-    assert {(config.training.seed, config.run.checkpointing_steps) for config in told} == {(7, 2)}
+    configs = [Config().with_values(runner_of(arms).settings(arm, 7, tmp_path)) for arm in arms.arms]
+    assert [config.allocation.allocator for config in configs] == ["pool", "pool", "proportional(base=0.5)"]
+    assert [Path(config.data.prompts).name for config in configs] == ["pool.jsonl", "even.jsonl", "pool.jsonl"]
+    assert {config.conditioning.replacement for config in configs} == {"constant(1.0)"}
+    assert {config.allocation.partitioner for config in configs} == {"labels('concept')"}
+    assert {(config.training.seed, config.run.checkpointing_steps) for config in configs} == {(7, 2)}
     own = replace(ARIA, partitioner="kmeans(2)", replacement="constant(0.5)", weighting="velocity", floor=0.5)
     config = Config().with_values(runner_of(arms).settings(own, 0, tmp_path))
     assert (config.allocation.partitioner, config.allocation.floor) == ("kmeans(2)", 0.5)
     assert (config.conditioning.replacement, config.loss.weighting) == ("constant(0.5)", "velocity")
 
 
-def test_a_cell_is_named_by_all_that_determines_it(task):
+def test_cells_are_keyed_by_all_of_their_inputs(task):
     one = comparison(task)
     names = {name(one, RC, 0), name(one, RC, 1), name(one, ARIA, 0), name(one, EVEN, 0)}
     others = [comparison(task, learning_rate=1e-3), replace(one, exams=4), comparison(task, steps=6)]
@@ -165,8 +165,8 @@ def test_a_perfect_student_has_no_gap(task, here, tmp_path):
     assert all(row["value"] == 0 for row in runner_of(perfect).teacher(tmp_path))
 
 
-def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monkeypatch):
-    """Interrupted after the first checkpoint, a cell ends in the records of one that was not."""
+def test_a_half_done_cell_resumes_from_its_checkpoint(task, here, tmp_path, monkeypatch):
+    """Interrupted after the first checkpoint, a resumed cell has the records of an uninterrupted one."""
     whole = run_experiment(comparison(task, ARIA), tmp_path / "one")
     from aria.distill.runs import checkpoint
 
@@ -187,9 +187,9 @@ def test_a_half_done_cell_goes_on_from_its_checkpoint(task, here, tmp_path, monk
 
 
 @pytest.mark.slow
-def test_a_killed_comparison_goes_on(task, request, tmp_path):
+def test_a_killed_comparison_resumes(task, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
-    started again goes on from there to the end."""
+    started again resumes from there."""
     arms = comparison(task, RC, steps=80, logging_steps=1)
     (tmp_path / "bench.py").write_text(
         "import sys\nfrom pathlib import Path\n"
@@ -219,12 +219,12 @@ def test_a_killed_comparison_goes_on(task, request, tmp_path):
 def wait_for(condition, log, seconds=120.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was said"
+        assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was printed"
         time.sleep(0.05)
 
 
 def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):
-    """Two processes that stand for cells: one fails at once, the other would go on for ever."""
+    """Two processes that stand for cells: one fails at once, the other would run for ever."""
     for name, body in (("bad", "raise ValueError('no such thing')"), ("good", "import time; time.sleep(1000)")):
         cells.CellSettings("task", "", "", "", "", name, 3, "cpu", {}).write(tmp_path / name)
         (tmp_path / name / "do.py").write_text(body)
@@ -276,8 +276,8 @@ def test_impossible_comparisons_are_refused(make, complaint, task):
         runner_of(make(task))
 
 
-def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
-    """So that where there is no bar a line can say how long it has been."""
+def test_progress_is_reported_while_runs_are_going_on(monkeypatch, tmp_path):
+    """Without a progress bar, lines can then show the time so far."""
     from aria.bench import process_runner
 
     class Process:
@@ -288,8 +288,8 @@ def test_progress_is_told_while_runs_go_on(monkeypatch, tmp_path):
             self.turns -= 1
             return None if self.turns else 0
 
-    told = []
+    reported = []
     monkeypatch.setattr(process_runner, "_started", lambda cell, jobs: Process())
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, told.append)
-    assert told == [0, 0, 0, 1, 1, 1, 2]
+    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, reported.append)
+    assert reported == [0, 0, 0, 1, 1, 1, 2]

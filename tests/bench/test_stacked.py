@@ -1,4 +1,4 @@
-"""A stacked run is the engine's run, runs do not touch one another, and the oracle knows what it says it knows."""
+"""A stacked run is the engine's run, runs do not touch one another, and the oracle has the exact discrepancies."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.bench import small
 from tests.distill import tiny
 
 CLOSE = {"rtol": 2e-4, "atol": 2e-5}
-"""What the order of additions makes of float32 in 20 steps of AdamW."""
+"""Rounding differences of float32 from the order of additions in 20 steps of AdamW."""
 
 
 class Weighty(MixtureTeacher):
-    """The exact teacher with a parameter, by whose type the engine knows a model's precision."""
+    """The exact teacher with a parameter, whose type gives the engine a model's precision."""
 
     def __init__(self, model: MixtureTeacher) -> None:
         nn.Module.__init__(self)
@@ -77,13 +77,13 @@ def engine(arm, seed, setting, steps, task=small.TASK):
 def test_a_stacked_run_is_the_engines_run(name, setting, on_policy):
     """Weights, moving average and allocation after 20 steps, the third of three runs."""
     arm = replace(small.ARMS[name], on_policy=on_policy)
-    ours = small.stacked(small.ARMS["paired"], small.ARMS["aria-p"], arm, setting=setting, steps=20)
-    theirs = engine(arm, 0, setting, 20)
-    for key, value in theirs.student.named_parameters():
-        torch.testing.assert_close(ours.parameters[key][2], value, **CLOSE)
-        torch.testing.assert_close(ours.average[key][2], theirs.average.weights[key], **CLOSE)
-    torch.testing.assert_close(ours.sources[2].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
-    moved = ours.parameters["leave.weight"][2] - small.TASK.student(0).leave.weight
+    stacked = small.stacked(small.ARMS["paired"], small.ARMS["aria-p"], arm, setting=setting, steps=20)
+    alone = engine(arm, 0, setting, 20)
+    for key, value in alone.student.named_parameters():
+        torch.testing.assert_close(stacked.parameters[key][2], value, **CLOSE)
+        torch.testing.assert_close(stacked.average[key][2], alone.average.weights[key], **CLOSE)
+    torch.testing.assert_close(stacked.sources[2].sampler.probs(), alone.sampler.probs(), rtol=1e-3, atol=1e-6)
+    moved = stacked.parameters["leave.weight"][2] - small.TASK.student(0).leave.weight
     assert moved.abs().max() > 100 * CLOSE["atol"]
 
 
@@ -93,18 +93,18 @@ def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
     if by_product:
         monkeypatch.setattr(Convolution, "forward", Convolution.by_product)
     arm = replace(small.ARMS["aria-q"], on_policy=0.5)
-    ours = small.stacked(small.ARMS["paired"], arm, steps=6, task=small.UNET)
+    stacked = small.stacked(small.ARMS["paired"], arm, steps=6, task=small.UNET)
     monkeypatch.undo()
-    theirs = engine(arm, 0, "rc", 6, small.UNET)
-    for key, value in theirs.student.named_parameters():
-        torch.testing.assert_close(ours.parameters[key][1], value, rtol=1e-3, atol=1e-4, msg=key)
-    torch.testing.assert_close(ours.sources[1].sampler.probs(), theirs.sampler.probs(), rtol=1e-3, atol=1e-6)
-    moved = ours.parameters["unet.conv_out.weight"][1] - small.UNET.student(0).unet.conv_out.weight
+    alone = engine(arm, 0, "rc", 6, small.UNET)
+    for key, value in alone.student.named_parameters():
+        torch.testing.assert_close(stacked.parameters[key][1], value, rtol=1e-3, atol=1e-4, msg=key)
+    torch.testing.assert_close(stacked.sources[1].sampler.probs(), alone.sampler.probs(), rtol=1e-3, atol=1e-6)
+    moved = stacked.parameters["unet.conv_out.weight"][1] - small.UNET.student(0).unet.conv_out.weight
     assert moved.abs().max() > 1e-3
 
 
 def test_runs_do_not_touch_one_another():
-    """Beside other arms and other seeds a run is what it is alone; and the arms themselves differ."""
+    """A run equals its own run alone, whatever other arms and seeds are stacked with it; and arms differ."""
     q, r = small.ARMS["aria-q"], small.ARMS["aria-r"]
     alone = small.stacked(q, seeds=(1,), steps=20)
     among = small.stacked(r, q, small.ARMS["oracle"], seeds=(0, 1), steps=20)  # runs: seed 0 thrice, seed 1 thrice
@@ -117,7 +117,7 @@ def test_runs_do_not_touch_one_another():
     assert (among.parameters["leave.weight"][3] - among.parameters["leave.weight"][4]).abs().max() > 1e-3
 
 
-def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps():
+def test_arms_with_the_same_seed_share_initial_weights_images_noise_and_timesteps():
     made = small.stacked(small.ARMS["rc"], small.ARMS["aria-r"], steps=5)
     fresh = small.stacked(small.ARMS["rc"], small.ARMS["aria-r"])
     for value in fresh.parameters.values():
@@ -133,30 +133,30 @@ def test_arms_of_a_seed_begin_alike_and_see_the_same_images_noise_and_timesteps(
 def brute_force(stacked, place):
     """(K,) normalised discrepancies, question by question in plain Python, from the run's own weights."""
     oracle = stacked.sources[place].sampler.allocator
-    (noisy, timestep, told), world = oracle.truth.inputs, stacked.worlds[0]
+    (noisy, timestep, condition), world = oracle.truth.inputs, stacked.worlds[0]
     student = small.TASK.student(0)
     own = {name: value[place].detach() for name, value in stacked.parameters.items()}
     errors = []
     for i in range(len(timestep)):
         cut = slice(i, i + 1)
         with torch.no_grad():
-            ours = functional_call(student, own, (noisy[cut], timestep[cut], told["tokens"][cut]))
-            theirs = world.teacher.model(noisy[cut], timestep[cut], told["concept"][cut])
-        errors.append((ours - theirs).square().mean().item())
+            output = functional_call(student, own, (noisy[cut], timestep[cut], condition["tokens"][cut]))
+            target = world.teacher.model(noisy[cut], timestep[cut], condition["concept"][cut])
+        errors.append((output - target).square().mean().item())
     buckets = [[] for _ in range(10)]
     for error, t in zip(errors, timestep.tolist(), strict=True):
         buckets[t // 100].append(error)
     level = [sum(bucket) / len(bucket) if bucket else 1.0 for bucket in buckets]
     concept = world.pool.columns["concept"]
     total, weight = [0.0] * 6, [0.0] * 6
-    for error, t, c in zip(errors, timestep.tolist(), told["concept"].tolist(), strict=True):
+    for error, t, c in zip(errors, timestep.tolist(), condition["concept"].tolist(), strict=True):
         share = world.pool.weight[c].item()
         total[concept[c]] += share * error / level[t // 100]
         weight[concept[c]] += share
     return torch.tensor([a / b for a, b in zip(total, weight, strict=True)], dtype=torch.float64)
 
 
-def test_the_oracle_is_told_the_exact_discrepancies_at_every_step():
+def test_the_oracle_gets_the_exact_discrepancies_at_every_step():
     stacked = small.stacked(small.ARMS["rc"], small.ARMS["oracle"])
     sampler = stacked.sources[1].sampler
     seen = []
@@ -173,7 +173,7 @@ def test_the_oracle_is_told_the_exact_discrepancies_at_every_step():
 
 
 def test_the_oracles_questions_stand_for_all_questions():
-    """Asked other questions, 50 times as many, the discrepancies are the same but for sampling: they agree to 25 %,
+    """With other questions, 50 times as many, the discrepancies are the same but for sampling: they agree to 25 %,
     where regions differ by more."""
     from aria.bench.stacked import _Truth
 

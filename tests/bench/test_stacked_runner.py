@@ -1,4 +1,4 @@
-"""A comparison goes on where it was killed, redoes nothing, and tells apart what is not the same."""
+"""A comparison resumes where it was killed, repeats no run, and keys runs by all of their inputs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_same_arms_and_seeds_give_the_same_table_twice(whole, tmp_path):
     assert table.rows(run_experiment(small.comparison(), tmp_path), GROUPS) == table.rows(rows, GROUPS)
 
 
-def test_what_is_there_is_not_computed_again(whole):
+def test_finished_runs_are_not_computed_again(whole):
     rows, folder = whole
     before, seen = times(folder), []
     assert len(before) == 4
@@ -58,7 +58,7 @@ def test_what_is_there_is_not_computed_again(whole):
     assert times(folder) == before and seen == []
 
 
-def test_a_killed_comparison_goes_on(whole, tmp_path):
+def test_a_killed_comparison_resumes(whole, tmp_path):
     """Killed within the second seed: the first is kept as it is, and the whole is what it would have been."""
     rows, _ = whole
 
@@ -76,7 +76,7 @@ def test_a_killed_comparison_goes_on(whole, tmp_path):
 
 
 def test_only_what_is_missing_is_made(whole, tmp_path):
-    """One arm's cell of one seed is gone: it alone is trained, and comes out as it was beside the others."""
+    """One arm's cell of one seed is gone: only that one is trained, with the same result as with the others."""
     rows, folder = whole
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -100,20 +100,20 @@ def test_only_what_is_missing_is_made(whole, tmp_path):
     ],
     ids=str,
 )
-def test_every_knob_names_the_cell(changes):
-    mine = small.ARMS["rc"]
-    assert name(small.comparison(**changes), mine, 0) != name(small.comparison(), mine, 0)
+def test_every_option_changes_the_key_of_the_cell(changes):
+    arm = small.ARMS["rc"]
+    assert name(small.comparison(**changes), arm, 0) != name(small.comparison(), arm, 0)
 
 
-def test_seed_and_arm_name_the_cell():
+def test_seed_and_arm_change_the_key_of_the_cell():
     one = small.comparison()
     cells = [name(one, replace(small.ARMS["rc"], floor=floor), seed) for floor in (0.1, 0.2) for seed in (0, 1)]
     cells += [name(one, small.ARMS["oracle"], 0), name(small.comparison(seeds=(0, 5)), small.ARMS["rc"], 0)]
     assert len(set(cells)) == 5 and cells[2] == cells[5]  # the other seeds of a comparison do not matter
 
 
-def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
-    """The same words name the same cell as long as the code is the same; edited code is another arm."""
+def test_the_code_of_users_parts_changes_the_key_of_the_cell(tmp_path, monkeypatch):
+    """The same arm has the same key as long as its code is the same; edited code is another arm."""
     cells = []
     for folder, source in (("one", GREEDY), ("same", GREEDY), ("edited", GREEDY + "\nEDITED = True\n")):
         (tmp_path / folder).mkdir()
@@ -124,16 +124,16 @@ def test_code_of_ones_own_names_the_cell(tmp_path, monkeypatch):
 
 
 def test_a_task_typed_into_an_interpreter_names_the_cell_by_its_methods(monkeypatch):
-    """There is no file to read there."""
+    """Without a file to read, its methods are hashed."""
     cells = []
-    for told in (1, 1, 2):
+    for offset in (1, 1, 2):
         typed = types.ModuleType("typed")
         monkeypatch.setitem(sys.modules, "typed", typed)
         exec(
             "from aria.tasks import Concepts\n"
             "class Mine(Concepts):\n"
             "    def world(self, seed):\n"
-            f"        return super().world(seed + {told})\n",
+            f"        return super().world(seed + {offset})\n",
             vars(typed),
         )
         cells.append(name(small.comparison(task=typed.Mine()), small.ARMS["rc"], 0))

@@ -1,4 +1,4 @@
-"""The statistics, beside scipy and by hand."""
+"""The statistics, compared with SciPy and with results by hand."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_p_is_scipys_paired_test_on_logarithms(seeds):
     from scipy.stats import ttest_rel
 
     generator = np.random.default_rng(seeds)
-    theirs = generator.uniform(1, 3, seeds)
-    ours = theirs * generator.uniform(0.8, 1.1, seeds)
-    found = statistics.change(ours.tolist(), theirs.tolist())
-    assert found.p == pytest.approx(ttest_rel(np.log(ours), np.log(theirs)).pvalue, rel=1e-9)
-    relative = 100 * (ours / theirs - 1)
+    baseline = generator.uniform(1, 3, seeds)
+    treated = baseline * generator.uniform(0.8, 1.1, seeds)
+    found = statistics.change(treated.tolist(), baseline.tolist())
+    assert found.p == pytest.approx(ttest_rel(np.log(treated), np.log(baseline)).pvalue, rel=1e-9)
+    relative = 100 * (treated / baseline - 1)
     assert found.mean == pytest.approx(relative.mean())
     assert found.error == pytest.approx(relative.std(ddof=1) / math.sqrt(seeds))
     assert found.seeds == seeds
@@ -32,8 +32,8 @@ def test_p_is_scipys_paired_test_on_logarithms(seeds):
 
 @given(st.lists(st.tuples(positive, positive), min_size=2, max_size=8))
 def test_p_does_not_depend_on_who_is_the_baseline(pairs):
-    ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
-    forth, back = statistics.change(ours, theirs).p, statistics.change(theirs, ours).p
+    treated, baseline = ([pair[side] for pair in pairs] for side in (0, 1))
+    forth, back = statistics.change(treated, baseline).p, statistics.change(baseline, treated).p
     assert forth == pytest.approx(back, rel=1e-6) and 0 <= forth <= 1
 
 

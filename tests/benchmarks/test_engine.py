@@ -1,4 +1,4 @@
-"""The engine's benchmark runs through, on models of a few weights, and writes what it promises."""
+"""The engine's benchmark runs through, on models of a few weights, and writes all of its results."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_it_measures_all_candidates(tmp_path):
     assert picture.read_text().lstrip().startswith("<?xml") and "bk-tiny, 0." in finished.stdout
 
 
-def test_a_gpu_that_is_not_there_is_one_line(tmp_path):
+def test_a_missing_gpu_is_one_line(tmp_path):
     import torch
 
     if torch.cuda.is_available():

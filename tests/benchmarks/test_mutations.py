@@ -1,4 +1,4 @@
-"""The mutation run on a toy: what it finds, what it leaves alone, what kills a mutant and what survives."""
+"""The mutation run on a toy: the constants it finds and leaves alone, and the mutants that are killed or survive."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def unused():
 TESTS = """from toy import LIMIT, Rule
 
 
-def test_settings():
+def test_invalid_settings_are_refused():
     assert (Rule().size, Rule().fade, LIMIT) == (9, 0.99, 40)
 
 
@@ -102,7 +102,7 @@ LOGIC = """def clip(x: int | None, low=True):
 """
 
 
-def test_decisions_are_changed_if_asked(toy: Path) -> None:
+def test_decisions_are_mutated_on_request(toy: Path) -> None:
     (toy / "toy.py").write_text(LOGIC)
     listed = run(toy, "--list", "--kinds", "operator,comparison,condition,flag").stdout.splitlines()
     last = "return [y for y in x if y in x] if ~x else x"
@@ -133,7 +133,7 @@ def test_mutants_are_killed_or_reported(toy: Path) -> None:
     assert "survived: toy.py:32 return 5  ->  return 5.5" in done.stdout
     record = json.loads(output.read_text())
     ends = {row["before"]: (row["status"], row["test"]) for row in record["mutations"]}
-    assert ends["size: int = 9"] == ("killed", "test_toy.py::test_settings")
+    assert ends["size: int = 9"] == ("killed", "test_toy.py::test_invalid_settings_are_refused")
     assert ends["return 2.0 * x"] == ("killed", "test_toy.py::test_double")
     assert ends["return 5"] == ("survived", "")
     assert record["summary"]["killed"] == 4 and record["summary"]["not run yet"] == 0
@@ -147,7 +147,7 @@ def test_mutants_are_killed_or_reported(toy: Path) -> None:
     assert "[1/1" in again.stdout and "killed test_toy.py::test_unused" in again.stdout
     record = json.loads(output.read_text())
     assert record["summary"]["killed"] == 5
-    assert [told["mutants"] for told in record["runs"]] == [10, 1]
+    assert [entry["mutants"] for entry in record["runs"]] == [10, 1]
     assert record["runs"][1]["command"].startswith("python -m benchmarks.mutations --root")
 
 

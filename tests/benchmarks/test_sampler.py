@@ -1,4 +1,4 @@
-"""The sampler's benchmark runs through and counts what a step asks of the device."""
+"""The sampler's benchmark runs through and counts what a step costs the device."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_launches_are_counted():
 
 
 @pytest.mark.slow
-def test_it_times_everything_that_is_there(tmp_path):
+def test_every_case_is_timed(tmp_path):
     out = tmp_path / "sampler.json"
     finished = run_script(SCRIPT, "--quick", "--out", out, output=tmp_path / "sampler")
     assert finished.code == 0, finished.stderr[-3000:]

@@ -1,4 +1,4 @@
-"""One browser for all tests of this folder, and the rule that they run only where they are asked for."""
+"""One browser for all tests of this folder, and the rule that they run only where they are selected."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def browser(program, tmp_path_factory):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave these tests out unless they are asked for, by their mark or by their folder."""
-    if "browser" in config.option.markexpr or any("browser" in asked for asked in config.args):
+    """Deselect these tests unless they are selected by their mark or their folder."""
+    if "browser" in config.option.markexpr or any("browser" in argument for argument in config.args):
         return
     left_out = [item for item in items if item.get_closest_marker("browser")]
     config.hook.pytest_deselected(items=left_out)

@@ -1,4 +1,4 @@
-"""The commands: what they print, and how they answer mistakes."""
+"""The commands: what they print, and how they report mistakes."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_mistakes_exit_with_2_and_one_line(arguments, sentence):
     assert "Traceback" not in result.output
 
 
-def test_what_a_spec_gets_wrong_is_said_in_one_line():
+def test_a_mistake_in_a_spec_is_reported_in_one_line():
     for spec in ("sofmax", "ema(rate=7)"):
         result = run("check", "tracker", spec)
         assert result.exit_code == 2 and len(result.output.splitlines()) == 1
 
 
-def test_what_libraries_say_in_several_lines_is_said_in_one():
+def test_errors_of_libraries_are_joined_into_one_line():
     for error in (OSError("torn:\n  no footer\n"), ValueError("torn:\n  no footer\n")):
         with pytest.raises(Refusal, match="torn: no footer$"), refusals("a file"):
             raise error
@@ -89,7 +89,7 @@ def test_help_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-def test_a_command_that_does_not_exist_is_answered_in_one_line():
+def test_an_unknown_command_is_refused_in_one_line():
     result = CliRunner().invoke(main, ["distil"])
     assert result.exit_code == 2
     assert result.output.strip().splitlines() == [result.output.strip()]
@@ -101,7 +101,7 @@ def test_a_command_that_does_not_exist_is_answered_in_one_line():
     [["distill", "--alocator", "x"], ["sample"], ["bench", "--jobs", "x"], ["--foo"], ["bench", "--task"]],
     ids=" ".join,
 )
-def test_a_mistake_in_the_words_of_a_command_line_is_answered_in_one_line(words):
+def test_a_mistyped_command_line_is_refused_in_one_line(words):
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2 and result.stdout == ""
     assert re.fullmatch(r"Error: [^\n]+\n", result.stderr), result.stderr

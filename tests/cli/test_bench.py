@@ -1,4 +1,4 @@
-"""``aria bench``: what it prints and keeps, that it goes on, and how it answers mistakes."""
+"""``aria bench``: what it prints and keeps, that it resumes, and how it reports mistakes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(result, sentence):
 
 
 @pytest.fixture(scope="module")
-def mine(tmp_path_factory):
+def compared(tmp_path_factory):
     """rc and a user's allocator from a file, compared once: the folder, what was printed, and the file."""
     folder = tmp_path_factory.mktemp("bench")
     (folder / "greedy.py").write_text(GREEDY)
@@ -45,74 +45,74 @@ def mine(tmp_path_factory):
     return folder, result, spec
 
 
-def test_ones_own_allocator_enters_the_table(mine):
-    folder, result, spec = mine
+def test_ones_own_allocator_enters_the_table(compared):
+    folder, result, spec = compared
     lines = result.stdout.splitlines()
     assert lines[0].split()[:4] == ["arm", "uniform", "pool", "head"]
     assert [line.split()[0] for line in lines[1:3]] == ["rc", spec.split("(")[0] + "(top=3)"]
     assert lines[-2:] == [str(folder / "out" / "report.html"), str(folder / "out" / "results.json")]
-    told = json.loads((folder / "out" / "results.json").read_text())
-    assert [row["arm"] for row in told["table"]] == ["rc", spec]
+    results = json.loads((folder / "out" / "results.json").read_text())
+    assert [row["arm"] for row in results["table"]] == ["rc", spec]
     assert spec.split("/")[-1] in (folder / "out" / "report.html").read_text()
 
 
-def test_without_a_terminal_progress_is_lines(mine, tmp_path):
-    """And what has ended already is no work: no line, nor the heading of a bar without one."""
-    folder, result, spec = mine
-    said = result.stderr.splitlines()
-    assert said[0] == "steps: 2 of 16 (12 %)" and said[-1].startswith("steps: 16 of 16 (100 %)")
-    assert all(line.startswith("steps: ") for line in said)
+def test_without_a_terminal_progress_is_lines(compared, tmp_path):
+    """Finished runs are no work: no line is printed for them, nor the heading of an empty bar."""
+    folder, result, spec = compared
+    lines = result.stderr.splitlines()
+    assert lines[0] == "steps: 2 of 16 (12 %)" and lines[-1].startswith("steps: 16 of 16 (100 %)")
+    assert all(line.startswith("steps: ") for line in lines)
     shutil.copytree(folder / "out", tmp_path / "out")
-    told = (*SMALL, "--no-standard", "--variants", spec, "--out", tmp_path / "out")
-    assert run(*told).stderr == ""
+    arguments = (*SMALL, "--no-standard", "--variants", spec, "--out", tmp_path / "out")
+    assert run(*arguments).stderr == ""
     shutil.rmtree(tmp_path / "out" / "cells")
-    quiet = run(*told, "--quiet")
+    quiet = run(*arguments, "--quiet")
     assert quiet.exit_code == 0 and quiet.stderr == "" and "report.html" in quiet.stdout
 
 
-def test_another_baseline_costs_no_run(mine, tmp_path):
-    shutil.copytree(mine[0] / "out", tmp_path / "out")
-    folder, spec = tmp_path, mine[2]
+def test_another_baseline_costs_no_run(compared, tmp_path):
+    shutil.copytree(compared[0] / "out", tmp_path / "out")
+    folder, spec = tmp_path, compared[2]
     before = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
     again = run(*SMALL, "--no-standard", "--variants", spec, "--out", folder / "out", "--baseline", spec, "--json", "-")
     assert again.exit_code == 0, (again.output, again.exception)
-    told = json.loads(again.stdout)
-    p = {row["arm"]: row["gap.uniform"]["p_adjusted"] for row in told["table"]}
-    assert told["baseline"] == spec and {row["baseline"] for row in told["table"]} == {spec}
+    results = json.loads(again.stdout)
+    p = {row["arm"]: row["gap.uniform"]["p_adjusted"] for row in results["table"]}
+    assert results["baseline"] == spec and {row["baseline"] for row in results["table"]} == {spec}
     assert p[spec] is None
     assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()} == before
 
 
-def test_the_result_says_how_it_was_made(mine):
-    folder, _, spec = mine
-    told = json.loads((folder / "out" / "results.json").read_text())
-    words = shlex.split(told["command"])
+def test_the_result_records_how_it_was_made(compared):
+    folder, _, spec = compared
+    results = json.loads((folder / "out" / "results.json").read_text())
+    words = shlex.split(results["command"])
     assert words[:4] == ["aria", "bench", "--task", WORLD] and words[words.index("--variants") + 1] == spec
     assert "--no-standard" in words and "--setting" not in words
-    assert told["seeds"] == [0, 1] and told["recipe"]["steps"] == 8
-    assert told["setting"] == {"replacement": "exponential(5.0)", "weighting": "uniform"}
+    assert results["seeds"] == [0, 1] and results["recipe"]["steps"] == 8
+    assert results["setting"] == {"replacement": "exponential(5.0)", "weighting": "uniform"}
 
 
-def test_a_plot_is_written(mine):
-    assert "<svg" in (mine[0] / "p.svg").read_text()
+def test_a_plot_is_written(compared):
+    assert "<svg" in (compared[0] / "p.svg").read_text()
 
 
-def test_the_same_command_computes_nothing_and_says_the_same(mine):
-    folder, first, spec = mine
+def test_the_same_command_again_computes_nothing_and_prints_the_same(compared):
+    folder, first, spec = compared
     cells = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
     again = run(*SMALL, "--no-standard", "--variants", spec, "--out", folder / "out", "--json", "-")
     assert {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()} == cells
     assert len(cells) == 4
-    told = json.loads(again.stdout)
-    assert told["table"] == json.loads((folder / "out" / "results.json").read_text())["table"]
+    results = json.loads(again.stdout)
+    assert results["table"] == json.loads((folder / "out" / "results.json").read_text())["table"]
     assert again.stdout.count("report.html") == 0 and "report.html" in first.stdout
 
 
-def test_more_seeds_keep_those_that_are_there(mine):
-    folder, _, spec = mine
+def test_adding_seeds_keeps_finished_runs(compared):
+    folder, _, spec = compared
     cells = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
-    told = ("--task", WORLD, "--steps", "8", "--no-standard", "--variants", spec, "--out", folder / "out")
-    result = run(*told, "--seeds", "1-2", "--json", folder / "more.json")
+    arguments = ("--task", WORLD, "--steps", "8", "--no-standard", "--variants", spec, "--out", folder / "out")
+    result = run(*arguments, "--seeds", "1-2", "--json", folder / "more.json")
     assert result.exit_code == 0, result.output
     assert json.loads((folder / "more.json").read_text())["seeds"] == [1, 2]
     kept = {path: path.stat().st_mtime_ns for path in (folder / "out" / "cells").iterdir()}
@@ -120,15 +120,15 @@ def test_more_seeds_keep_those_that_are_there(mine):
 
 
 def options(*more):
-    """What a call asks for, without running it."""
+    """The experiment that a command line configures, without running it."""
     from aria.cli.commands import bench
 
     context = bench.command.make_context("bench", [str(word) for word in more])
-    asked = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead", "device")
-    return bench._experiment(**{name: context.params[name] for name in asked})
+    names = ("spec", "seeds", "steps", "quick", "variants", "standard", "no_standard", "setting", "lookahead", "device")
+    return bench._experiment(**{name: context.params[name] for name in names})
 
 
-def test_what_is_compared_unless_told():
+def test_the_default_experiment():
     from aria.bench.arms import STANDARD
     from aria.tasks import Concepts
 
@@ -140,14 +140,14 @@ def test_what_is_compared_unless_told():
     assert (unet.task.side, unet.task.network, runner_of(unet).steps) == (16, "unet", 10_000)
 
 
-def test_models_compute_where_they_are_told_to(mine, monkeypatch):
-    """And where they did is in the result."""
+def test_models_run_on_the_given_device(compared, monkeypatch):
+    """And the result records the device."""
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert options().device == options("--device", "cuda").device == "cuda"
     assert options("--device", "cpu").device == "cpu"
     monkeypatch.undo()
-    told = json.loads((mine[0] / "out" / "results.json").read_text())["machine"]
-    assert told["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
+    machine = json.loads((compared[0] / "out" / "results.json").read_text())["machine"]
+    assert machine["device"] == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_quick_is_smaller_and_gives_way():
@@ -163,9 +163,9 @@ def test_quick_is_smaller_and_gives_way():
 def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
     assert [arm.name for arm in options("--arms", "oracle, paired").arms] == ["paired", "rc", "oracle"]
     assert [arm.name for arm in options("--no-standard").arms] == ["rc"]
-    told = options("--arms", "rc", "--variants", "softmax", "--variants", "b: floor=0.5", "--setting", "tuned")
-    assert [arm.name for arm in told.arms] == ["rc", "softmax", "b"]
-    assert told.setting.weighting == "velocity"
+    experiment = options("--arms", "rc", "--variants", "softmax", "--variants", "b: floor=0.5", "--setting", "tuned")
+    assert [arm.name for arm in experiment.arms] == ["rc", "softmax", "b"]
+    assert experiment.setting.weighting == "velocity"
 
 
 @pytest.mark.parametrize(
@@ -205,10 +205,10 @@ def test_standard_arms_are_chosen_by_name_and_rc_is_always_there():
         (("--out", "taken/in"), "taken/in: Not a directory"),
     ],
 )
-def test_mistakes_are_answered_in_one_line_before_anything_is_trained(arguments, sentence, tmp_path, monkeypatch):
+def test_mistakes_are_refused_in_one_line_before_anything_is_trained(arguments, sentence, tmp_path, monkeypatch):
     from aria.bench import running
 
-    def begun(*args, **told):
+    def begun(*args, **kwargs):
         raise AssertionError("training was begun")
 
     monkeypatch.setattr(running, "run_experiment", begun)
@@ -219,13 +219,13 @@ def test_mistakes_are_answered_in_one_line_before_anything_is_trained(arguments,
 
 
 def test_an_allocator_that_gives_nonsense_is_named(tmp_path):
-    """As soon as it is asked, after the warm-up."""
+    """As soon as it is called, after the warm-up."""
     from aria.bench.stacked import Recipe
 
     (tmp_path / "never.py").write_text(GREEDY.replace("return mass *", "return -mass *"))
     steps = Recipe().warmup * Recipe().every + 2 * Recipe().every
-    told = ("--task", WORLD, "--seeds", "1", "--steps", steps, "--no-standard", "--out", tmp_path / "out")
-    refused(run(*told, "--variants", f"never: allocator={tmp_path / 'never.py'}:Greedy; floor=0.0"), "Greedy")
+    arguments = ("--task", WORLD, "--seeds", "1", "--steps", steps, "--no-standard", "--out", tmp_path / "out")
+    refused(run(*arguments, "--variants", f"never: allocator={tmp_path / 'never.py'}:Greedy; floor=0.0"), "Greedy")
 
 
 # ------------------------------------------------------------------------------------------------------- tasks on disk
@@ -233,7 +233,7 @@ def test_an_allocator_that_gives_nonsense_is_named(tmp_path):
 
 @pytest.fixture
 def on_disk(monkeypatch):
-    """A user's own task, whatever word it is asked for by."""
+    """A user's own task, whatever it is called on the command line."""
     from aria.tasks import presets
     from aria.tasks.folder import Folder
 
@@ -258,10 +258,10 @@ def test_tasks_on_disk_are_compared_without_the_oracle(on_disk):
 
 @pytest.mark.usefixtures("on_disk")
 def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
-    """Groups without head and tail, and a metric that is no error: reported, and not compared in per cent."""
+    """Groups without head and tail, and a metric that is no error: reported, but without relative changes (%)."""
     from aria.bench import running
 
-    def records(experiment, folder, *, bar, **told):
+    def records(experiment, folder, *, bar, **kwargs):
         with bar("runs") as progress:
             progress(4, 4)
 
@@ -269,26 +269,26 @@ def test_metrics_and_groups_of_ones_own_have_a_place(tmp_path, monkeypatch):
             return {"arm": arm.name, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
         runs = [(arm, seed, step) for arm in experiment.arms for seed in experiment.seeds for step in (4, 8)]
-        told = [row(*one, "gap", group, 1.0 + one[1] / one[2]) for one in runs for group in ("uniform", "mine")]
-        return told + [row(*one, "right", "uniform", 0.0) for one in runs]
+        rows = [row(*one, "gap", group, 1.0 + one[1] / one[2]) for one in runs for group in ("uniform", "mine")]
+        return rows + [row(*one, "right", "uniform", 0.0) for one in runs]
 
     monkeypatch.setattr(running, "run_experiment", records)
     result = run("--task", "folder(…)", "--arms", "rc,paired", "--seeds", "2", "--out", tmp_path / "out")
     assert result.exit_code == 0, (result.output, result.exception)
     assert result.stderr == "runs: 4 of 4 (100 %)\n"
     assert result.stdout.splitlines()[0].split() == ["arm", "uniform", "mine", "steps"]
-    told = json.loads((tmp_path / "out" / "results.json").read_text())
-    assert told["groups"] == ["uniform", "mine"] and told["table"][0]["right.uniform"] == {"value": 0.0}
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["groups"] == ["uniform", "mine"] and results["table"][0]["right.uniform"] == {"value": 0.0}
     page = (tmp_path / "out" / "report.html").read_text()
     assert "right.uniform" in page and "Head against tail" not in page
 
 
 @pytest.mark.usefixtures("on_disk")
-def test_a_run_that_failed_is_told_in_one_line(tmp_path, monkeypatch):
+def test_a_failed_run_is_reported_in_one_line(tmp_path, monkeypatch):
     from aria.bench import running
     from aria.bench.process_runner import CellFailed
 
-    def fails(experiment, folder, **told):
+    def fails(experiment, folder, **kwargs):
         raise CellFailed("arm rc on seed 0 ended with 1: no room")
 
     monkeypatch.setattr(running, "run_experiment", fails)
@@ -347,8 +347,8 @@ def test_a_task_of_ones_own_on_disk_is_run_from_its_file(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     spec = f"mine.py:Mine(teacher={str(tmp_path / 'teacher')!r})"
-    told = ("--task", spec, "--seeds", "1", "--device", "cpu", "--arms", "rc,paired", "--jobs", "2", "--out", "out")
-    result = run(*told)
+    words = ("--task", spec, "--seeds", "1", "--device", "cpu", "--arms", "rc,paired", "--jobs", "2", "--out", "out")
+    result = run(*words)
     assert result.exit_code == 0, (result.output, result.exception)
     assert [line.split()[0] for line in result.stdout.splitlines()[1:3]] == ["paired", "rc"]
     found = json.loads((tmp_path / "out" / "results.json").read_text())
@@ -356,11 +356,11 @@ def test_a_task_of_ones_own_on_disk_is_run_from_its_file(tmp_path, monkeypatch):
     assert {row["step"] for row in found["records"]} == {1, 2} and found["groups"] == ["uniform"]
     cells = [json.loads(path.read_text()) for path in tmp_path.glob("out/cells/cells/*/cell.json")]
     assert len(cells) == 2 and all(cell["task"].startswith(f"{tmp_path / 'mine.py'}:Mine(") for cell in cells)
-    assert {path.stem for path in tmp_path.glob("out/cells/*.json")} == names(*told[:-2])
+    assert {path.stem for path in tmp_path.glob("out/cells/*.json")} == names(*words[:-2])
 
 
-def names(*told):
-    return {cell.name for cell in runner_of(options(*told)).cells()}
+def names(*arguments):
+    return {cell.name for cell in runner_of(options(*arguments)).cells()}
 
 
 def test_edited_code_of_a_task_on_disk_is_another_task(tmp_path, monkeypatch):

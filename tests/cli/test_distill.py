@@ -1,4 +1,4 @@
-"""``aria distill`` answers every mistake in one line that names it, before anything takes long."""
+"""``aria distill`` reports every mistake in one line that names it, before anything slow begins."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from safetensors import SafetensorError
 
 from aria import partitioners
+from aria.checks import InvalidSetting
 from aria.cli import main
+from aria.cli.errors import Refusal
 from aria.distill.data import cache
 
 FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
@@ -32,10 +34,10 @@ def place(tmp_path_factory, sd_folder):
     (folder / "teacher").symlink_to(sd_folder)
     prune(sd_folder, folder / "student", preset="bk-tiny", width=0.5)
     (folder / "prompts.txt").write_text("\n".join(f"cat {i}" for i in range(12)))
-    told = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
+    settings = {"prompts": folder / "prompts.txt", "num_images": 3, "steps": 1, "seed": 0}
     from aria.progress import silent
 
-    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **told)
+    cache.fill(folder / "cache", open_pipeline(sd_folder), bar=silent, **settings)
     return folder
 
 
@@ -70,7 +72,7 @@ def refused(result, sentence, code=2):
 
 @pytest.fixture(autouse=True)
 def teachers(monkeypatch):
-    """Teachers that were opened once stay open."""
+    """Open each teacher only once."""
     from aria.distill.runs import run as engine
 
     monkeypatch.setattr(engine, "open_pipeline", opened)
@@ -85,9 +87,9 @@ def opened(path, **options):
 
 @pytest.fixture
 def untouched(monkeypatch):
-    """Nothing that takes long begins."""
+    """Nothing slow begins: filling the cache raises."""
 
-    def begun(*args, **told):
+    def begun(*args, **kwargs):
         raise AssertionError("the cache was begun")
 
     monkeypatch.setattr(cache, "fill", begun)
@@ -98,53 +100,69 @@ def untouched(monkeypatch):
     ("changes", "sentence"),
     [
         ({"pretrained_model_name_or_path": None}, "--pretrained_model_name_or_path is missing: The teacher"),
-        ({"student": None}, "--student is missing"),
-        ({"prompts": None}, "--prompts is missing"),
-        ({"output_dir": None}, "--output_dir is missing"),
         ({"tracker": "emma"}, "ema"),
-        ({"tracker": "ema(rate=2)"}, "rate"),
         ({"allocator": "proportionel"}, "proportional"),
         ({"partitioner": "kmean(3)"}, "kmeans"),
         ({"weighting": "min_snrr"}, "min_snr"),
         ({"replacement": "exponental(5)"}, "exponential"),
         ({"objective": "outputs"}, "output"),
         ({"null_probability": 1.5}, "null_probability must lie in [0, 1], got 1.5"),
-        ({"floor": -0.1}, "floor must lie in [0, 1], got -0.1"),
-        ({"floor": "nan"}, "floor must lie in [0, 1], got nan"),
-        ({"correction": "some"}, 'correction must be "none"'),
         ({"max_train_steps": -1}, "max_train_steps must be a whole number of at least 1, got -1"),
-        ({"train_batch_size": 0}, "train_batch_size must be a whole number of at least 1, got 0"),
-        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps must be"),
-        ({"checkpointing_steps": 0}, "checkpointing_steps must be"),
-        ({"checkpoints_total_limit": 0}, "checkpoints_total_limit must be"),
-        ({"logging_steps": 0}, "logging_steps must be"),
-        ({"ema_decay": 1.5}, "ema_decay must lie in [0, 1]"),
-        ({"learning_rate": 0}, "learning_rate must be positive"),
-        ({"lr_scheduler": "cosin"}, "lr_scheduler must be 'linear' or 'cosine'"),
-        ({"mixed_precision": "fp8x"}, "mixed_precision must be 'no' or 'fp16' or 'bf16'"),
-        ({"student_prediction": "noise"}, "student_prediction must be 'epsilon'"),
-        ({"low_rank": 0}, "low_rank must be"),
-        ({"num_images": 0}, "num_images must be at least 1, or train_data_dir given"),
-        ({"cache_memory_gb": -1}, "cache_memory_gb must be non-negative"),
         ({"report_to": "paper"}, "report_to must be 'tensorboard' or 'wandb', got 'paper'"),
         ({"report_to": "wandb"}, "report_to='wandb' is not installed"),
         ({"config": "nowhere.yaml"}, "there is no configuration nowhere.yaml"),
         ({"config": "settings.ini"}, "the ending of a configuration file must be"),
         ({"set": "floor"}, "--set takes NAME=VALUE, got 'floor'"),
         ({"set": "flor=0.2"}, "unknown setting 'flor' (did you mean 'floor'?)"),
-        ({"set": "floor=high"}, "floor must be a number, got 'high'"),
-        ({"set": "floor: [=1"}, "unknown setting"),
         ({"set": "floor=[1"}, "--set floor"),
     ],
 )
-def test_settings(changes, sentence, place, tmp_path):
-    refused(run(place, **({"output": tmp_path / "out"} | changes)) if "output_dir" not in changes
-            else CliRunner().invoke(main, arguments(place, None)), sentence)  # fmt: skip
+def test_invalid_settings_are_refused_in_one_line(changes, sentence, place, tmp_path):
+    refused(run(place, tmp_path / "out", **changes), sentence)
     assert not (tmp_path / "out" / "config.json").exists()
 
 
 @pytest.mark.usefixtures("untouched")
-def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("changes", "setting", "kind"),
+    [
+        ({"student": None}, "student", "missing"),
+        ({"prompts": None}, "prompts", "missing"),
+        ({"output_dir": None}, "output_dir", "missing"),
+        ({"tracker": "ema(rate=2)"}, "rate", "range"),
+        ({"floor": -0.1}, "floor", "range"),
+        ({"floor": "nan"}, "floor", "range"),
+        ({"correction": "some"}, "correction", "choice"),
+        ({"train_batch_size": 0}, "train_batch_size", "range"),
+        ({"gradient_accumulation_steps": 0}, "gradient_accumulation_steps", "range"),
+        ({"checkpointing_steps": 0}, "checkpointing_steps", "range"),
+        ({"checkpoints_total_limit": 0}, "checkpoints_total_limit", "range"),
+        ({"logging_steps": 0}, "logging_steps", "range"),
+        ({"ema_decay": 1.5}, "ema_decay", "range"),
+        ({"learning_rate": 0}, "learning_rate", "range"),
+        ({"lr_scheduler": "cosin"}, "lr_scheduler", "choice"),
+        ({"mixed_precision": "fp8x"}, "mixed_precision", "choice"),
+        ({"student_prediction": "noise"}, "student_prediction", "choice"),
+        ({"low_rank": 0}, "low_rank", "range"),
+        ({"num_images": 0}, "num_images", "missing"),
+        ({"cache_memory_gb": -1}, "cache_memory_gb", "range"),
+        ({"set": "floor=high"}, "floor", "type"),
+        ({"set": "floor: [=1"}, "floor: [", "unknown"),
+    ],
+)
+def test_invalid_settings_are_refused_by_kind(changes, setting, kind, place, tmp_path):
+    """The command exits with 2 and one line, whose cause names the setting and the rule it broke."""
+    output = None if "output_dir" in changes else tmp_path / "out"
+    words = arguments(place, output, **{name: value for name, value in changes.items() if name != "output_dir"})
+    refusal = CliRunner().invoke(main, words, standalone_mode=False).exception
+    assert isinstance(refusal, Refusal) and refusal.exit_code == 2 and "\n" not in refusal.message
+    cause = refusal.__cause__
+    assert isinstance(cause, InvalidSetting) and (cause.setting, cause.kind) == (setting, kind)
+    assert not (tmp_path / "out" / "config.json").exists()
+
+
+@pytest.mark.usefixtures("untouched")
+def test_options_without_support_by_model_or_launch_are_refused(place, tmp_path, monkeypatch):
     from diffusers import UNet2DConditionModel
 
     refused(run(place, tmp_path / "out", fsdp=""), "start several, with torchrun or accelerate launch")
@@ -153,8 +171,8 @@ def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
-    """A schedule that ends in pure noise, of which a noise prediction tells nothing."""
+def test_weights_that_are_infinite_at_pure_noise_are_refused(place, tmp_path, monkeypatch):
+    """A schedule that ends in pure noise, where a noise prediction carries no information on the image."""
     from diffusers import DDIMScheduler
 
     from aria.distill.models.pipelines import open_pipeline
@@ -166,8 +184,8 @@ def test_levels_at_which_something_is_infinite(place, tmp_path, monkeypatch):
     for weighting in ("velocity", "truncated_snr"):
         sentence = f"{weighting} weighting: an error of epsilon counts infinitely at timestep 999"
         refused(run(place, tmp_path / "out", weighting=weighting), sentence)
-    told = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
-    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, **told))
+    changes = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction"}
+    teacher.register_modules(scheduler=DDIMScheduler.from_config(config, **changes))
     refused(run(place, tmp_path / "out", student_prediction="epsilon"), "epsilon cannot be read as v_prediction")
 
 
@@ -179,13 +197,13 @@ def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
     from aria.distill.settings.config import Config
 
     plan = resolve(Config().with_values({"fsdp": True, "output_dir": str(tmp_path)}))
-    monkeypatch.setattr(assembly, "Accelerator", lambda **told: SimpleNamespace(mixed_precision="fp16"))
+    monkeypatch.setattr(assembly, "Accelerator", lambda **kwargs: SimpleNamespace(mixed_precision="fp16"))
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
         assembly.open_accelerator(plan)
 
 
 @pytest.mark.usefixtures("untouched")
-def test_flags_that_do_not_exist_and_values_of_another_type(place, tmp_path):
+def test_unknown_flags_and_values_of_another_type_are_refused(place, tmp_path):
     for more in (("--learnin_rate", "1"), ("--max_train_steps", "many")):
         result = run(place, tmp_path / "out", *more)
         assert result.exit_code == 2 and more[0].strip("-") in result.stderr and "Traceback" not in result.output
@@ -198,7 +216,7 @@ def write(folder, name, text):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_folders_that_are_not_what_they_should_be(place, tmp_path):
+def test_invalid_folders_are_refused(place, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     output = tmp_path / "out"
@@ -222,7 +240,7 @@ def test_folders_that_are_not_what_they_should_be(place, tmp_path):
 
 @pytest.mark.usefixtures("untouched")
 @pytest.mark.parametrize("name", ["cross_attention_dim", "sample_size", "in_channels"])
-def test_students_that_cannot_be_compared(name, place, tmp_path):
+def test_students_of_another_shape_are_refused(name, place, tmp_path):
     from tests.distill import pipelines
 
     small = {"block_out_channels": (2, 2, 2, 2), "layers_per_block": 1, "attention_head_dim": 1}
@@ -231,7 +249,7 @@ def test_students_that_cannot_be_compared(name, place, tmp_path):
 
 
 @pytest.mark.usefixtures("untouched")
-def test_layers_that_do_not_exist(place, tmp_path):
+def test_unknown_layers_are_refused(place, tmp_path):
     layers = "feature(layers=[('down_blocks.0', 'down_blocks.9')])"
     refused(run(place, tmp_path / "out", objective=layers), "UNet2DConditionModel has no module 'down_blocks.9'")
     from tests.distill import pipelines
@@ -240,7 +258,7 @@ def test_layers_that_do_not_exist(place, tmp_path):
     refused(run(place, tmp_path / "out", student=tmp_path / "bare"), "feature distillation needs layers=")
 
 
-def test_prompts_and_caches_that_do_not_fit(place, tmp_path):
+def test_prompts_and_caches_that_do_not_match_are_refused(place, tmp_path):
     output = tmp_path / "out"
     (tmp_path / "empty.txt").write_text("\n\n")
     (tmp_path / "latin.txt").write_bytes("une forêt".encode("latin-1"))
@@ -252,7 +270,7 @@ def test_prompts_and_caches_that_do_not_fit(place, tmp_path):
     refused(run(place, output, resolution=17), "resolution must be a multiple of 2")
 
 
-def test_a_cache_of_another_encoder(place, tmp_path):
+def test_a_cache_of_another_encoder_is_refused(place, tmp_path):
     from tests.distill import pipelines
 
     other = pipelines.save_sd(tmp_path / "other", seed=1)
@@ -260,18 +278,18 @@ def test_a_cache_of_another_encoder(place, tmp_path):
     refused(result, "was made with text_encoder weights =")
 
 
-def test_folders_that_cannot_be_written(place, tmp_path):
+def test_output_folders_that_cannot_be_created_are_refused(place, tmp_path):
     (tmp_path / "file").write_text("")
     refused(run(place, tmp_path / "file" / "out"), "Not a directory")
     refused(run(place, tmp_path / "file"), "File exists")
 
 
 def test_a_full_disk_is_named(place, tmp_path, monkeypatch):
-    """Wherever it is noticed: by the system, or inside safetensors, which has its own error."""
-    def os_error(*args, **told):
+    """Whether the system reports it, or safetensors with an error of its own."""
+    def os_error(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def torch_error(*args, **told):
+    def torch_error(*args, **kwargs):
         raise SafetensorError(FULL)
 
     output = tmp_path / "out"
@@ -303,8 +321,8 @@ def finished(place, output, **changes):
     return json.loads((output / "config.json").read_text())
 
 
-def test_a_used_folder(place, tmp_path):
-    """Begun again, gone on with other settings, and from torn, older and foreign checkpoints."""
+def test_resuming_in_the_folder_of_a_run(place, tmp_path):
+    """Started again, resumed with other settings, and from torn, older and foreign checkpoints."""
     output = tmp_path / "out"
     finished(place, output, checkpointing_steps=1)
     before = (output / "config.json").read_text()
@@ -338,10 +356,10 @@ def test_settings_come_from_flags_then_set_then_file(place, tmp_path):
 
 
 def test_regions_from_a_file(place, tmp_path):
-    """What `aria partition` wrote is taken as it is, and refused where it is of other prompts."""
+    """The file written by `aria partition` is used unchanged, and refused if it was made from other prompts."""
     regions = tmp_path / "regions.safetensors"
-    told = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
-    assert CliRunner().invoke(main, [str(word) for word in [*told, "--cache_dir", place / "cache"]]).exit_code == 0
+    command = ["partition", "--prompts", place / "prompts.txt", "--partitioner", "kmeans(2)", "--output", regions]
+    assert CliRunner().invoke(main, [str(word) for word in [*command, "--cache_dir", place / "cache"]]).exit_code == 0
     finished(place, tmp_path / "out", partitioner=regions, max_train_steps=1)
     written, kept = (partitioners.load(path) for path in (regions, tmp_path / "out" / "partition.safetensors"))
     assert partitioners.digest(kept) == partitioners.digest(written)
@@ -370,11 +388,11 @@ def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
 
 
 def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
-    """Type and seed of the images are the cache's, whatever the run's."""
+    """The dtype and seed of the images are those of the cache, not of the run."""
     from aria.progress import silent
 
-    told = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
-    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **told)
+    settings = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
+    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **settings)
     before = (tmp_path / "cache" / "cache.json").read_text()
     finished(place, tmp_path / "out", seed=1, cache_dir=tmp_path / "cache", max_train_steps=1)
     assert json.loads((tmp_path / "cache" / "cache.json").read_text()) == json.loads(before)
@@ -382,7 +400,7 @@ def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
 
 
 def test_what_a_resumed_run_may_change(place, tmp_path):
-    """What saves memory, and how long it goes on unless the learning rate depends on it."""
+    """Settings that save memory, and the number of steps unless the learning rate schedule depends on it."""
     output = tmp_path / "out"
     finished(place, output, max_train_steps=1)
     finished(place, output, max_train_steps=2, gradient_checkpointing="", cache_memory_gb=1, cache_ram_gb=1)
@@ -392,16 +410,16 @@ def test_what_a_resumed_run_may_change(place, tmp_path):
     refused(longer, "was written with max_train_steps = 1, now it is 2")
 
 
-def test_tensorboard_is_told(place, tmp_path):
+def test_losses_are_logged_to_tensorboard(place, tmp_path):
     output = tmp_path / "out"
     finished(place, output, report_to="tensorboard", logging_steps=1, max_train_steps=1)
     (events,) = (output / "logs" / "aria").glob("events.out.tfevents.*")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    told = EventAccumulator(str(events.parent))
-    told.Reload()
+    logged = EventAccumulator(str(events.parent))
+    logged.Reload()
     row = json.loads((output / "losses.jsonl").read_text())
-    (point,) = told.Scalars("train/output")
+    (point,) = logged.Scalars("train/output")
     assert point.step == 1 and point.value == pytest.approx(row["output"], rel=1e-6)
 
 
@@ -424,8 +442,8 @@ class Late(aria.Allocator):
 """
 
 
-def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
-    """An allocator that fails is told at the start, however long the sampler warms up."""
+def test_an_error_in_a_users_part_is_one_line(place, tmp_path):
+    """An allocator that fails is reported at the start, however long the warm-up of the sampler."""
     path = tmp_path / "own.py"
     path.write_text(OWN)
     for number, (code, sentence, more) in enumerate([
@@ -433,9 +451,9 @@ def test_what_fails_in_a_part_of_ones_own_is_one_line(place, tmp_path):
         (2, "Scalar must return one loss per sample, (2,) floats, got torch", {"objective": f"{path}:Scalar"}),
         (1, "own.py line 16: LookupError: late", {"allocator": f"{path}:Late", "warmup": 1000}),
     ]):
-        told = run(place, tmp_path / f"out{number}", **more)
-        assert (told.exit_code, sentence in told.stderr) == (code, True), told.output
-        assert told.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in told.output
+        result = run(place, tmp_path / f"out{number}", **more)
+        assert (result.exit_code, sentence in result.stderr) == (code, True), result.output
+        assert result.stderr.splitlines()[-1].startswith("Error: ") and "Traceback" not in result.output
 
 
 def test_pickled_weights_are_not_opened(place, tmp_path):
@@ -449,13 +467,13 @@ def test_pickled_weights_are_not_opened(place, tmp_path):
         torch.save(load_file(weights), weights.with_suffix(".bin"))
         weights.unlink()
         flag = {"pretrained_model_name_or_path": tmp_path / name} if name == "teacher" else {"student": tmp_path / name}
-        told = run(place, tmp_path / "out", **flag)
-        assert told.exit_code == 2 and told.stderr.count("\n") == 1, told.output
-        assert "safetensors" in told.stderr
+        result = run(place, tmp_path / "out", **flag)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1, result.output
+        assert "safetensors" in result.stderr
 
 
-def test_losses_that_are_not_finite(place, tmp_path):
-    """Exit code 1; the checkpoint before stays, with finite weights."""
+def test_losses_that_are_not_finite_stop_the_run(place, tmp_path):
+    """Exit code 1; the previous checkpoint stays, with finite weights."""
     import torch
     from safetensors.torch import load_file, save_file
 

@@ -1,4 +1,4 @@
-"""``aria distill --dry_run`` and the summary before training: what will happen, and nothing happens."""
+"""``aria distill --dry_run`` and the summary before training: they describe the run, and write nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def distil(flags, output, *more):
     return CliRunner().invoke(main, ["distill", *flags, "--output_dir", str(output), *map(str, more)])
 
 
-def test_it_says_what_would_happen_and_writes_nothing(flags, tmp_path):
+def test_a_dry_run_prints_what_would_happen_and_writes_nothing(flags, tmp_path):
     more = ("--train_batch_size", 4, "--gradient_accumulation_steps", 2, "--max_train_steps", 30)
     ended = distil(flags, tmp_path / "out", *more, "--dry_run")
     assert ended.exit_code == 0, ended.output

@@ -1,4 +1,4 @@
-"""What a command writes is there whole or not at all, and what cannot be written is one line."""
+"""Commands write files completely or not at all, and report what cannot be written in one line."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def prompts(tmp_path):
 
 def refused(result, sentence):
     assert result.exit_code == 2 and isinstance(result.exception, SystemExit), (result.output, result.exception)
-    said = result.stderr.rstrip("\n").splitlines()[-1]
-    assert said.startswith("Error: ") and sentence in said, said
+    last = result.stderr.rstrip("\n").splitlines()[-1]
+    assert last.startswith("Error: ") and sentence in last, last
 
 
 def partition(prompts, output):
-    told = ["partition", "--prompts", prompts, "--partitioner", "one_region", "--output", output]
-    return CliRunner().invoke(main, list(map(str, told)))
+    command = ["partition", "--prompts", prompts, "--partitioner", "one_region", "--output", output]
+    return CliRunner().invoke(main, list(map(str, command)))
 
 
 def draw(output):
@@ -39,7 +39,7 @@ def draw(output):
 
 @pytest.fixture
 def full(tmp_path):
-    """A disk with one page of room."""
+    """A disk with one free page."""
     place = tmp_path / "full"
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(place)]
@@ -72,25 +72,26 @@ def test_what_is_no_file_is_not_replaced(prompts, tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_what_somebody_else_made_is_not_written_over(prompts, sd_folder, student_folder, tmp_path):
-    """The teacher, the student as it was, the prompts: each is named and left as it was."""
+def test_foreign_files_are_not_overwritten(prompts, sd_folder, student_folder, tmp_path):
+    """The teacher, the original student, the prompts: each is named in the refusal and left unchanged."""
     teacher, student, run = tmp_path / "teacher", tmp_path / "student", tmp_path / "run"
     shutil.copytree(sd_folder, teacher)
     shutil.copytree(student_folder, student)
     run.mkdir()
     (run / "config.json").write_text("{}")
     before = files.sizes(tmp_path)
-    told = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
+    common = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
 
-    def answer(*words):
+    def run_command(*words):
         return CliRunner().invoke(main, [str(word) for word in words])
 
     for output, name in ((teacher, "model_index.json"), (student, "config.json")):
-        distilled = answer("distill", *told, "--student", student, "--max_train_steps", 1, "--output_dir", output)
+        words = ["--student", student, "--max_train_steps", 1, "--output_dir", output]
+        distilled = run_command("distill", *common, *words)
         refused(distilled, f"{output} is no folder of a run and has a {name}: choose another output folder")
-        refused(answer("cache", *told, "--output_dir", output), f"{output} is neither empty nor a cache")
+        refused(run_command("cache", *common, "--output_dir", output), f"{output} is neither empty nor a cache")
     refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
-    refused(answer("report", run, "--output", run / "config.json"), "--output must be an .html file")
+    refused(run_command("report", run, "--output", run / "config.json"), "--output must be an .html file")
     assert files.sizes(tmp_path) == before
 
 
@@ -104,7 +105,7 @@ def test_a_link_stays_one(prompts, tmp_path):
 
 
 def test_two_who_write_one_folder(tmp_path):
-    """The second is refused and takes nothing from the first; what a killed one left does not matter."""
+    """The second is refused and does not affect the first; the lock of a killed process does not matter."""
     target, lock = tmp_path / "student", tmp_path / ".student.lock"
     with files.replacing_folder(target) as first:
         (first / "a").write_text("first")
@@ -113,7 +114,7 @@ def test_two_who_write_one_folder(tmp_path):
     assert (target / "a").read_text() == "first"
     lock.touch()
     with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed, as by the end of a process
+        fcntl.flock(file, fcntl.LOCK_EX)  # held until the file is closed, as when a process ends
     with files.replacing_folder(target) as second:
         (second / "a").write_text("second")
     assert [entry.name for entry in tmp_path.iterdir()] == ["student"] and (target / "a").read_text() == "second"
@@ -131,19 +132,19 @@ def test_two_who_write_one_folder(tmp_path):
         ("quantise", "batch_size", 2**64),
     ],
 )
-def test_numbers_that_nothing_can_hold(command, option, value, sd_folder, student_folder, prompts, tmp_path):
+def test_numbers_out_of_range_are_refused(command, option, value, sd_folder, student_folder, prompts, tmp_path):
     own = {
         "cache": ["--prompts", prompts, "--output_dir", tmp_path / "cache"],
         "sample": ["--student", student_folder, "--prompt", "a cat", "--output", tmp_path / "x.png"],
         "quantise": [tmp_path],
     }[command]
-    told = [command, "--pretrained_model_name_or_path", sd_folder, f"--{option}", value, *own]
-    refused(CliRunner().invoke(main, list(map(str, told))), str(value))
+    words = [command, "--pretrained_model_name_or_path", sd_folder, f"--{option}", value, *own]
+    refused(CliRunner().invoke(main, list(map(str, words))), str(value))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["prompts.txt"]
 
 
-def test_a_block_map_without_end(sd_folder, tmp_path):
+def test_a_deeply_nested_block_map_is_refused(sd_folder, tmp_path):
     (tmp_path / "map.yaml").write_text("{" * 20_000)
-    told = ["prune", "--pretrained_model_name_or_path", sd_folder, "--output_dir", tmp_path / "s"]
-    result = CliRunner().invoke(main, list(map(str, [*told, "--block_map", tmp_path / "map.yaml"])))
+    words = ["prune", "--pretrained_model_name_or_path", sd_folder, "--output_dir", tmp_path / "s"]
+    result = CliRunner().invoke(main, list(map(str, [*words, "--block_map", tmp_path / "map.yaml"])))
     refused(result, "its brackets are nested too deeply")

@@ -1,4 +1,4 @@
-"""``aria partition``: what is in each region, with a teacher only where embeddings are needed."""
+"""``aria partition``: the contents of each region; a teacher is needed only for embeddings."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def record(*arguments):
 
 @pytest.mark.parametrize("name", ["cache", "distill", "partition", "sample"])
 def test_commands_say_which_columns_are_read(name):
-    told = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output
+    text = CliRunner().invoke(main, [name, "--help"], terminal_width=200).output
     *others, last = NAMES
-    assert f"{', '.join(others)} or {last}" in " ".join(told.split())
+    assert f"{', '.join(others)} or {last}" in " ".join(text.split())
 
 
 def test_labels_need_no_teacher(prompts, tmp_path):
-    told = record(prompts, "labels('style')", "--examples", 2, "--output", tmp_path / "p.safetensors")
-    photo, sketch = told["regions"]
+    found = record(prompts, "labels('style')", "--examples", 2, "--output", tmp_path / "p.safetensors")
+    photo, sketch = found["regions"]
     assert (photo["name"], photo["size"], photo["words"][0]) == ("style=photo", 4, "photo")
     assert photo["mass"] == pytest.approx(4 / 7) and photo["mass"] + sketch["mass"] == pytest.approx(1)
     assert sketch["examples"] == ["a sketch of a cat", "a sketch of a dog"] and sketch["words"][0] == "sketch"
@@ -74,9 +74,9 @@ def test_auto_is_the_partitioner_that_a_run_uses(prompts, sd_folder, monkeypatch
 
 
 def test_regions_that_share_their_conditions_share_their_words(prompts):
-    told = record(prompts, "product(labels('style'), bins('timestep', edges=(0, 500, 1000)))")
-    assert [one["size"] for one in told["regions"]] == [4, 4, 3, 3]
-    assert [one["words"][0] for one in told["regions"]] == ["photo", "photo", "sketch", "sketch"]
+    found = record(prompts, "product(labels('style'), bins('timestep', edges=(0, 500, 1000)))")
+    assert [one["size"] for one in found["regions"]] == [4, 4, 3, 3]
+    assert [one["words"][0] for one in found["regions"]] == ["photo", "photo", "sketch", "sketch"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""``aria report``: writes one file, and answers mistakes in one line. What is on the page: tests/distill."""
+"""``aria report``: writes one file, and reports mistakes in one line. What is on the page: tests/distill."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def run(*arguments):
 
 @pytest.fixture
 def begun(tmp_path):
-    """A run of which only the settings are written."""
+    """A run that has only written its settings."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"training": {"max_train_steps": 7}}))

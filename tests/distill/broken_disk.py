@@ -1,4 +1,4 @@
-"""A disk on which, from one operation on, nothing happens any more: what a process killed there leaves behind.
+"""A disk on which every operation fails from a given one on, which leaves the files of a process killed there.
 
 An exception alone would be no kill, since code that cleans up would still run; here it cannot change a thing.
 """
@@ -27,26 +27,26 @@ class Disk:
         self.last, self.count = last, 0
 
     def guarded(self, operation: Callable[..., Any], halfway: Callable[..., Any] | None = None) -> Callable[..., Any]:
-        def call(*args: Any, **told: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             self.count += 1
             if self.last is not None and self.count >= self.last:
                 if halfway is not None and self.count == self.last:
-                    halfway(*args, **told)
+                    halfway(*args, **kwargs)
                 raise Killed
-            return operation(*args, **told)
+            return operation(*args, **kwargs)
 
         return call
 
 
-def _half_a_file(tensors: Any, path: Any, *rest: Any, **told: Any) -> None:
+def _half_a_file(tensors: Any, path: Any, *rest: Any, **kwargs: Any) -> None:
     Path(path).write_bytes(b"\x08half")
 
 
-def _half_a_text(path: Path, text: str, *rest: Any, **told: Any) -> None:
+def _half_a_text(path: Path, text: str, *rest: Any, **kwargs: Any) -> None:
     path.write_bytes(text.encode()[: len(text) // 2])
 
 
-def _half_a_tree(path: Any, *rest: Any, **told: Any) -> None:
+def _half_a_tree(path: Any, *rest: Any, **kwargs: Any) -> None:
     inside = [entry for entry in sorted(Path(path).rglob("*")) if entry.is_file()] if Path(path).exists() else []
     for entry in inside[: -(-len(inside) // 2)]:
         entry.unlink()

@@ -39,7 +39,7 @@ def sdxl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def dit_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A teacher that is told classes."""
+    """A teacher conditioned on classes."""
     return _made(tmp_path_factory, "dit")
 
 

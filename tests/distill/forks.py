@@ -1,4 +1,4 @@
-"""Processes that run ``aria`` from the beginning, forked off this one, which has imported everything."""
+"""Processes that run ``aria`` from the start, forked from this one, which has imported everything."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Forks:
         return self.wait(self.start(*arguments))
 
     def done(self, *arguments: Any) -> Ended:
-        """Run, and be sure that it went well."""
+        """Run, and assert that it succeeded."""
         ended = self.run(*arguments)
         assert ended.code == 0, ended.stderr[-3000:]
         return ended
 
     def close(self) -> None:
-        """End the processes that still run."""
+        """Kill the processes that are still running."""
         for process in self._started.values():
             process.kill()
 
@@ -67,7 +67,7 @@ def _run(arguments: list[str], module: bool) -> None:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Until ``condition()`` holds."""
+    """Wait until ``condition()`` holds."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it took too long"

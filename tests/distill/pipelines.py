@@ -53,7 +53,7 @@ def tokenizer(folder: Path) -> CLIPTokenizer:
 
 
 def text_config(**changes: int) -> CLIPTextConfig:
-    told = {
+    config = {
         "vocab_size": 514,
         "hidden_size": 8,
         "intermediate_size": 16,
@@ -65,12 +65,12 @@ def text_config(**changes: int) -> CLIPTextConfig:
         "eos_token_id": 513,
         "pad_token_id": 513,
     }
-    return CLIPTextConfig(**(told | changes))
+    return CLIPTextConfig(**(config | changes))
 
 
 def unet(**changes: object) -> UNet2DConditionModel:
     """The four stages of Stable Diffusion, very narrow."""
-    told: dict[str, object] = {
+    config: dict[str, object] = {
         "sample_size": SIDE,
         "block_out_channels": (4, 8, 8, 8),
         "layers_per_block": 2,
@@ -78,12 +78,12 @@ def unet(**changes: object) -> UNet2DConditionModel:
         "attention_head_dim": 2,
         "norm_num_groups": 2,
     }
-    return UNet2DConditionModel(**(told | changes))
+    return UNet2DConditionModel(**(config | changes))
 
 
 def sdxl_unet(**changes: object) -> UNet2DConditionModel:
     """The three stages of Stable Diffusion XL, very narrow."""
-    told: dict[str, object] = {
+    config: dict[str, object] = {
         "block_out_channels": (4, 8, 8),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -93,7 +93,7 @@ def sdxl_unet(**changes: object) -> UNet2DConditionModel:
         "addition_time_embed_dim": 4,
         "projection_class_embeddings_input_dim": 8 + 6 * 4,
     }
-    return unet(**(told | changes))
+    return unet(**(config | changes))
 
 
 def vae(**changes: object) -> AutoencoderKL:
@@ -170,8 +170,8 @@ def t5_tokenizer() -> T5Tokenizer:
 
 
 def t5_encoder(width: int) -> T5EncoderModel:
-    told = {"d_model": width, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-    return T5EncoderModel(T5Config(vocab_size=4 + len(T5_LETTERS), **told))
+    config = {"d_model": width, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return T5EncoderModel(T5Config(vocab_size=4 + len(T5_LETTERS), **config))
 
 
 def shaken(model: nn.Module) -> nn.Module:
@@ -184,29 +184,29 @@ def shaken(model: nn.Module) -> nn.Module:
 
 def dit(**changes: object) -> DiTTransformer2DModel:
     """The blocks of DiT, very narrow, with its learned variance."""
-    told: dict[str, object] = {
+    config: dict[str, object] = {
         "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "out_channels": 8
     }  # fmt: skip
-    return shaken(DiTTransformer2DModel(**(told | changes)))
+    return shaken(DiTTransformer2DModel(**(config | changes)))
 
 
 def pixart(**changes: object) -> PixArtTransformer2DModel:
     """The blocks of PixArt, very narrow, with their learned variance."""
-    told: dict[str, object] = {
+    config: dict[str, object] = {
         "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "out_channels": 8,
         "cross_attention_dim": 8, "caption_channels": 12,
     }  # fmt: skip
-    return shaken(PixArtTransformer2DModel(**(told | changes)))
+    return shaken(PixArtTransformer2DModel(**(config | changes)))
 
 
 def sd3(**changes: object) -> SD3Transformer2DModel:
     """The blocks of Stable Diffusion 3, very narrow."""
-    told: dict[str, object] = {
+    config: dict[str, object] = {
         "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "in_channels": 4,
         "out_channels": 4, "joint_attention_dim": 20, "pooled_projection_dim": 16, "caption_projection_dim": 8,
         "pos_embed_max_size": 8,
     }  # fmt: skip
-    return shaken(SD3Transformer2DModel(**(told | changes)))
+    return shaken(SD3Transformer2DModel(**(config | changes)))
 
 
 def save_dit(folder: Path, seed: int = 0) -> Path:

@@ -1,4 +1,4 @@
-"""Ranks in a test: processes forked off this one, which has imported everything, that train together on the CPU."""
+"""Ranks in a test: processes forked from this one, which has imported everything, that train together on the CPU."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def pool_of(place, kind):
     return ["--prompts", place / ("classes.txt" if kind == "dit" else "prompts.csv")]
 
 
-def told(place, kind, output, **changes):
+def command_line(place, kind, output, **changes):
     settings = {
         "student": place / f"{kind}-student", "cache_dir": place / f"{kind}-cache", "output_dir": output,
         "train_batch_size": 2, "num_images": 4, "num_inference_steps": 2, "guidance_scale": 2.0, "warmup": 1,
@@ -107,8 +107,9 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
 
     other, one = tmp_path / "other", tmp_path / "one"
     shown = {"validation_prompts": "goldfish" if kind == "dit" else "a cat", "validation_steps": 3}
-    step = killed(forks, told(place, kind, other, max_train_steps=5000, **shown), other)
-    ended = [forks.done(*told(place, kind, output, max_train_steps=step + 4, **shown)) for output in (other, one)]
+    step = killed(forks, command_line(place, kind, other, max_train_steps=5000, **shown), other)
+    more = {"max_train_steps": step + 4, **shown}
+    ended = [forks.done(*command_line(place, kind, output, **more)) for output in (other, one)]
     assert [run.stdout.strip() for run in ended] == [str(other), str(one)]
     assert logs(other) == logs(one)
     assert (other / "discrepancies.jsonl").read_text() == (one / "discrepancies.jsonl").read_text()
@@ -134,9 +135,9 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
 
     assert (one / "samples" / f"step-{step + 3:08d}.png").is_file()
     picture = tmp_path / "picture.png"
-    said = json.loads(aria("sample", *teacher, "--student", one, "--prompts", pool[1], "--num_prompts", 2, "--output",
-                           picture, "--num_inference_steps", 2, "--guidance_scale", 2, "--json"))  # fmt: skip
-    assert picture.is_file() and said["gap"] > 0 and len(said["prompts"]) == 2
+    result = json.loads(aria("sample", *teacher, "--student", one, "--prompts", pool[1], "--num_prompts", 2, "--output",
+                         picture, "--num_inference_steps", 2, "--guidance_scale", 2, "--json"))  # fmt: skip
+    assert picture.is_file() and result["gap"] > 0 and len(result["prompts"]) == 2
     aria("report", one, "--output", tmp_path / "report.html")
     assert f"finished: {step + 4} steps" in (tmp_path / "report.html").read_text()
 
@@ -150,8 +151,8 @@ def test_classes_are_a_pool_with_their_names_as_labels(place, tmp_path):
     assert [row["name"] for row in plain["regions"]] == ["label=0", "label=207", "label=999", "label=tench"]
     aria("cache", *teacher_of(place, "dit"), "--prompts", pool, "--output_dir", cache)
     named = json.loads(aria("partition", "--prompts", pool, "--cache_dir", cache, *by_class))
-    told = {row["name"]: row["mass"] for row in named["regions"]}
-    assert told == {"label=999": 0.5, "label=Tinca tinca": 0.25, "label=golden retriever": 0.25}
+    masses = {row["name"]: row["mass"] for row in named["regions"]}
+    assert masses == {"label=999": 0.5, "label=Tinca tinca": 0.25, "label=golden retriever": 0.25}
     conditions = Conditions(cache / "conditions", pipeline=open_pipeline(place / "dit"))
     assert conditions.gather(torch.arange(4))["class_labels"].tolist() == [0, 0, 207, 999]
     assert conditions.null(1)["class_labels"].tolist() == [1000]
@@ -200,8 +201,8 @@ def test_sd3_saved_without_t5_is_a_teacher_too(forks, tmp_path, place):
     pipelines.save_sd3(place / "sd3t", (3,))
     aria("prune", *teacher_of(place, "sd3t"), "--output_dir", place / "sd3t-student", "--preset", "half")
     RUN["sd3t"] = {"partitioner": "one_region"}
-    forks.done(*told(place, "sd3t", tmp_path / "run", max_train_steps=1))
-    absent = {"text_encoder_3": None, "tokenizer_3": None}  # which diffusers wants to be told
+    forks.done(*command_line(place, "sd3t", tmp_path / "run", max_train_steps=1))
+    absent = {"text_encoder_3": None, "tokenizer_3": None}  # which diffusers must be given
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "run", **absent)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat", num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)

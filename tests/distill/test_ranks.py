@@ -30,14 +30,14 @@ GLOBAL = 8
 
 
 def made(ranks=1, **settings):
-    told = {"objective": EVERYTHING, "width": 4, "of": ADAPTIVE, "optimiser": OPTIMISER, "ema_decay": 0.9}
-    told["on_policy"] = OnPolicy(0.5)
+    defaults = {"objective": EVERYTHING, "width": 4, "of": ADAPTIVE, "optimiser": OPTIMISER, "ema_decay": 0.9}
+    defaults["on_policy"] = OnPolicy(0.5)
     passes = settings.get("accumulation", 1)
-    return tiny.make(batch_size=GLOBAL // ranks // passes, **(told | settings))
+    return tiny.make(batch_size=GLOBAL // ranks // passes, **(defaults | settings))
 
 
 def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
-    """Train, and leave what came out as a file; every rank calls it."""
+    """Train, and save the result to files; every rank calls it."""
     distiller = made(ranks, **settings)
     if resume is not None:
         checkpoint.load(distiller.state(), resume, settings={})
@@ -57,17 +57,17 @@ def trained(folder, steps=20, ranks=1, resume=None, save=None, **settings):
 
 
 def far(one, other, name):
-    """How far apart two folders' weights are, relative to their length."""
-    mine, theirs = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
-    assert mine.keys() == theirs.keys()
-    apart = torch.cat([(mine[key] - theirs[key]).flatten().double() for key in mine])
-    return float(apart.norm() / torch.cat([value.flatten().double() for value in mine.values()]).norm())
+    """The relative distance between the weights in two folders."""
+    expected, actual = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
+    assert expected.keys() == actual.keys()
+    apart = torch.cat([(expected[key] - actual[key]).flatten().double() for key in expected])
+    return float(apart.norm() / torch.cat([value.flatten().double() for value in expected.values()]).norm())
 
 
 def same_counts(one, other):
     """The draws were the same: as many samples of every region."""
-    mine, theirs = (load_file(folder / "sampler.safetensors") for folder in (one, other))
-    return torch.equal(mine["n"], theirs["n"])
+    expected, actual = (load_file(folder / "sampler.safetensors") for folder in (one, other))
+    return torch.equal(expected["n"], actual["n"])
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +79,13 @@ def alone(tmp_path_factory):
 
 @pytest.mark.parametrize("settings", [{}, {"fsdp": True}, {"accumulation": 2}, {"fsdp": True, "accumulation": 2}],
                          ids=["replicated", "divided", "replicated, two passes", "divided, two passes"])  # fmt: skip
-def test_two_ranks_are_one(settings, alone, tmp_path):
+def test_two_ranks_train_as_one(settings, alone, tmp_path):
     on_ranks(lambda: trained(tmp_path, ranks=2, **settings), tmp_path)
     assert far(alone, tmp_path, "student") < 1e-5 and far(alone, tmp_path, "average") < 1e-5
     assert same_counts(alone, tmp_path)
 
 
-def test_passes_of_one_rank_change_nothing(alone, tmp_path):
+def test_gradient_accumulation_on_one_rank_changes_nothing(alone, tmp_path):
     trained(tmp_path, accumulation=4)
     assert far(alone, tmp_path, "student") < 1e-5 and same_counts(alone, tmp_path)
 
@@ -97,7 +97,7 @@ def test_training_moved_the_weights_by_far_more(alone, tmp_path):
 
 @pytest.mark.parametrize("fsdp", [False, True], ids=["replicated", "divided"])
 def test_checkpoints_of_some_ranks_are_resumed_by_others(fsdp, alone, tmp_path):
-    """One to two and two to one: what is divided is saved whole and divided again."""
+    """One to two and two to one: a sharded student is saved whole and sharded again."""
     two, there, back = tmp_path / "two", tmp_path / "there", tmp_path / "back"
     on_ranks(lambda: trained(two, ranks=2, fsdp=fsdp, save=10), two)
     on_ranks(lambda: trained(there, ranks=2, fsdp=fsdp, resume=alone / "checkpoint-10"), there)
@@ -142,12 +142,12 @@ def is_divided(precision):
     distiller = made(ranks=2, fsdp=True, accelerator=Accelerator(cpu=True, mixed_precision=precision))
     assert sharding.is_sharded(distiller.learner)
     whole = sum(value.numel() for value in distiller.student.parameters())
-    mine = sum(sharding.local(value).numel() for value in distiller.student.parameters())
-    assert mine < 0.6 * whole
+    held = sum(sharding.local(value).numel() for value in distiller.student.parameters())
+    assert held < 0.6 * whole
     distiller.step()
     memory = [value for state in distiller.optimizer.optimizer.state.values() for value in state.values() if value.ndim]
     assert sum(sharding.local(value).numel() for value in memory) < 1.25 * whole  # two moments of a half
-    assert sum(value.numel() for value in distiller.average.weights.values()) == mine
+    assert sum(value.numel() for value in distiller.average.weights.values()) == held
     assert {value.dtype for value in distiller.student.parameters()} == {torch.float32}
     distiller.check()
 
@@ -157,9 +157,9 @@ def test_each_rank_keeps_its_part(precision, tmp_path):
     on_ranks(is_divided, tmp_path, precision)
 
 
-def ask(model, noisy, timestep, condition):
-    told = condition["embeds"].mean(1)[:, None, None].expand(-1, 3, 8)
-    return model(noisy, timestep, told, return_dict=False)[0]
+def evaluate(model, noisy, timestep, condition):
+    embeddings = condition["embeds"].mean(1)[:, None, None].expand(-1, 3, 8)
+    return model(noisy, timestep, embeddings, return_dict=False)[0]
 
 
 def small():
@@ -176,9 +176,9 @@ def unet_run(folder, ranks, change, **more):
     torch.manual_seed(0)
     teacher, student, clean = small(), change(small()), torch.randn(10, 4, 8, 8)
     images = tiny.shown(clean, 12)
-    told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
-    teacher = Teacher(teacher, ask, tiny.schedule(), "epsilon", "unet")
-    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **told)
+    kwargs = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
+    teacher = Teacher(teacher, evaluate, tiny.schedule(), "epsilon", "unet")
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, tiny.numbered(12), **kwargs)
     for _ in range(2):
         distiller.step()
     tiny.save(distiller, folder, {})
@@ -192,12 +192,11 @@ def dit_run(folder, ranks, **more):
     """Two steps of DiT, whose last layer computes with a part of the first block."""
     torch.manual_seed(0)
     teacher, student = pipelines.dit(), pipelines.dit(num_layers=2)
-    told = torch.arange(12)
-    pool = EncodingsInMemory({"class_labels": told}, {"class_labels": torch.tensor([1000])})
-    told = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
+    pool = EncodingsInMemory({"class_labels": torch.arange(12)}, {"class_labels": torch.tensor([1000])})
+    kwargs = {"batch_size": 4 // ranks, "optimiser": OPTIMISER, "accelerator": Accelerator(cpu=True), **more}
     teacher = Teacher(teacher, DiT(), tiny.schedule(), "epsilon", "transformer")
     images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
-    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **told)
+    distiller = tiny.distiller(teacher, student, tiny.sampler(), images, pool, objective=("output",), **kwargs)
     for _ in range(2):
         distiller.step()
     whole = distiller.whole_student()
@@ -251,8 +250,8 @@ def test_accelerates_own_sharding_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     (tmp_path / "model_index.json").write_text("{}")
     folders = dict.fromkeys(("pretrained_model_name_or_path", "student", "prompts"), tmp_path)
-    told = folders | {"output_dir": tmp_path / "out"}
-    flags = [str(text) for name, value in told.items() for text in (f"--{name}", value)]
+    settings = folders | {"output_dir": tmp_path / "out"}
+    flags = [str(text) for name, value in settings.items() for text in (f"--{name}", value)]
     ended = CliRunner().invoke(main, ["distill", *flags])
     assert ended.exit_code == 2
     sentence = "--fsdp shards the student across processes: launch without accelerate's --use_fsdp"
@@ -260,9 +259,9 @@ def test_accelerates_own_sharding_is_refused(monkeypatch, tmp_path):
 
 
 def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypatch, tmp_path):
-    """The compiler itself is left out: what is looked at is what it is given, and what a checkpoint calls it."""
+    """Without the compiler itself: checked are the modules it is given, and their names in a checkpoint."""
     given = []
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *told, **more: given.append(type(self).__name__))
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, *args, **more: given.append(type(self).__name__))
     for name, compiled in (("one", False), ("other", True)):
         (tmp_path / name).mkdir()
         unet_run(tmp_path / name, 1, lambda model: model, compile=compiled)

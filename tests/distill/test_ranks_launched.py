@@ -1,4 +1,4 @@
-"""``aria distill`` started by the real launchers, two processes on the CPU: replicated, divided, asked to stop."""
+"""``aria distill`` started by the real launchers, with two processes on the CPU: replicated, sharded, stopped."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def place(tmp_path_factory, sd_folder):
     prune(sd_folder, folder / "student", preset="bk-tiny")
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
     forks = Forks(tmp_path_factory.mktemp("forks"), sd_folder)
-    forks.done(*told(folder, folder / "one", train_batch_size=BATCH))
+    forks.done(*command_line(folder, folder / "one", train_batch_size=BATCH))
     yield folder
     forks.close()
 
 
-def told(place, output, **changes):
+def command_line(place, output, **changes):
     settings = {
         "pretrained_model_name_or_path": place / "sd",
         "student": place / "student",
@@ -71,18 +71,18 @@ def launched(launcher, arguments):
 
 def ended(process, seconds=240, code=0):
     try:
-        said = process.communicate(timeout=seconds)
+        outputs = process.communicate(timeout=seconds)
     finally:
         process.kill()
-    assert process.returncode == code, said[1][-3000:]
-    return said
+    assert process.returncode == code, outputs[1][-3000:]
+    return outputs
 
 
 def far(one, other):
-    mine, theirs = load_file(one), load_file(other)
-    assert mine.keys() == theirs.keys()
-    apart = torch.cat([(mine[name] - theirs[name]).flatten().double() for name in mine])
-    return float(apart.norm() / torch.cat([value.flatten().double() for value in mine.values()]).norm())
+    expected, actual = load_file(one), load_file(other)
+    assert expected.keys() == actual.keys()
+    apart = torch.cat([(expected[name] - actual[name]).flatten().double() for name in expected])
+    return float(apart.norm() / torch.cat([value.flatten().double() for value in expected.values()]).norm())
 
 
 def rows(output, name="discrepancies.jsonl"):
@@ -99,14 +99,15 @@ def same_run(one, other):
     same_weights(one, other)
     counts = [[(row["step"], row["region"], row["n"]) for row in rows(run)] for run in (one, other)]
     assert counts[0] == counts[1]
-    for mine, theirs in zip(rows(one, "losses.jsonl"), rows(other, "losses.jsonl"), strict=True):
-        assert theirs["output"] == pytest.approx(mine["output"], rel=1e-4)
+    for expected, actual in zip(rows(one, "losses.jsonl"), rows(other, "losses.jsonl"), strict=True):
+        assert actual["output"] == pytest.approx(expected["output"], rel=1e-4)
 
 
 def test_torchrun_divided(place):
     output = place / "divided"
-    said = ended(launched(TORCHRUN, told(place, output, fsdp="", validation_prompts="cat 1", validation_steps=15)))
-    assert said[0].strip() == str(output)
+    words = command_line(place, output, fsdp="", validation_prompts="cat 1", validation_steps=15)
+    outputs = ended(launched(TORCHRUN, words))
+    assert outputs[0].strip() == str(output)
     same_run(place / "one", output)
     pipeline = DiffusionPipeline.from_pretrained(output)
     pipeline.set_progress_bar_config(disable=True)
@@ -117,20 +118,20 @@ def test_torchrun_divided(place):
     assert len(list((output / "samples").glob("*.png"))) == 2
 
 
-def test_torchrun_replicated_asked_to_stop_on_one_rank_and_resumed_by_accelerate(place):
-    """The signal ends both ranks with a checkpoint, another launcher goes on, and the end is that of one process."""
+def test_torchrun_replicated_stopped_by_a_signal_to_one_rank_and_resumed_by_accelerate(place):
+    """The signal ends both ranks with a checkpoint, another launcher resumes, and the result is that of one process."""
     output = place / "stopped"
-    process = launched(TORCHRUN, told(place, output, logging_steps=1))
+    process = launched(TORCHRUN, command_line(place, output, logging_steps=1))
     wait_for(lambda: (output / "losses.jsonl").exists() and len(rows(output, "losses.jsonl")) > 0, seconds=120)
     ranks = children(process.pid)
     assert len(ranks) == 2
     os.kill(ranks[1], signal.SIGTERM)
-    said = ended(process, code=1)  # torchrun's, for the 143 of the first rank
+    outputs = ended(process, code=1)  # torchrun's, for the 143 of the first rank
     step = checkpoint.step_of(checkpoint.folders(output)[-1])
     assert step < STEPS and f"stopped at step {step} of {STEPS}; run the same command to resume" in said[1]
     assert not (output / "model_index.json").exists()
     checkpoint.check(checkpoint.folders(output)[-1])
-    ended(launched(ACCELERATE, told(place, output)))
+    ended(launched(ACCELERATE, command_line(place, output)))
     same_weights(place / "one", output)
 
 

@@ -26,27 +26,27 @@ TIMESTEPS = 20
 
 
 class Net(nn.Module):
-    """Three layers that are told a timestep and a condition."""
+    """Three layers, with a timestep and a condition."""
 
     def __init__(self, width: int = 6) -> None:
         super().__init__()
         self.inp = nn.Conv2d(CHANNELS, width, 3, padding=1)
-        self.told = nn.Linear(WIDTH, width)
+        self.embed = nn.Linear(WIDTH, width)
         self.level = nn.Linear(1, width)
         self.mid = nn.Conv2d(width, width, 3, padding=1)
         self.out = nn.Conv2d(width, CHANNELS, 3, padding=1)
 
-    def forward(self, noisy: Tensor, timestep: Tensor, told: Tensor) -> Tensor:
-        shift = self.told(told) + self.level(timestep[:, None].to(noisy) / TIMESTEPS)
+    def forward(self, noisy: Tensor, timestep: Tensor, embeddings: Tensor) -> Tensor:
+        shift = self.embed(embeddings) + self.level(timestep[:, None].to(noisy) / TIMESTEPS)
         hidden = torch.tanh(self.inp(noisy) + shift[:, :, None, None])
         output: Tensor = self.out(torch.tanh(self.mid(hidden)))
         return output
 
 
-def ask(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-    """Nothing of diffusers; the condition is two tensors, of which the model is told their sum."""
-    told = condition["embeds"] + condition["pooled"][:, None]
-    output: Tensor = model(noisy, timestep, told.to(noisy.dtype))
+def evaluate(model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+    """Nothing of diffusers; the condition is two tensors, and the model is given their sum."""
+    embeddings = condition["embeds"] + condition["pooled"][:, None]
+    output: Tensor = model(noisy, timestep, embeddings.to(noisy.dtype))
     return output
 
 
@@ -92,7 +92,7 @@ def net(seed: int, width: int = 6) -> Net:
 
 def make(conditions: int = 12, *, width: int = 6, of: dict[str, Any] | None = None, **settings: Any) -> Distiller:
     """A distiller of two small models; ``of`` are the sampler's settings."""
-    teacher = Teacher(net(0), ask, schedule(), settings.pop("prediction", "epsilon"))
+    teacher = Teacher(net(0), evaluate, schedule(), settings.pop("prediction", "epsilon"))
     pool = numbered(conditions)
     pool.tensors["pooled"] = pool.tensors["pooled"] / conditions
     pool.residency = settings.pop("residency", pool.residency)
@@ -149,7 +149,7 @@ def first_batch(distiller: Distiller) -> Batch:
 
 
 def always(distiller: Distiller, batch: Batch) -> None:
-    """Train on this batch again and again."""
+    """Train on this batch repeatedly."""
     distiller.source.next = lambda state: (batch, Pending((), None, batch))  # type: ignore[method-assign]
 
 

@@ -1,4 +1,4 @@
-"""What users and broken disks make of files and words, and the one way a command may answer it."""
+"""Files and words as users and broken disks may leave them, and the one way in which a command may refuse them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from aria.cli.errors import refusals
 
 LONGEST = 400
-"""Bytes of a file that is made up from nothing."""
+"""Random bytes of a file."""
 
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-3, 3), st.integers(), st.floats(), st.text(max_size=8),
@@ -23,11 +23,11 @@ values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
-"""Whatever JSON can say, nested a little."""
+"""Any JSON value, nested a little."""
 NO_FLOAT = 10**400
 """A whole number that no float holds."""
 DEEP = (b"[" * 20_000, b'{"a":' * 10_000, b"(" * 20_000)
-"""What a parser that calls itself gives up on."""
+"""Nested too deeply for a recursive parser."""
 
 
 @st.composite
@@ -57,25 +57,25 @@ def files(*examples: bytes) -> st.SearchStrategy[bytes]:
     return st.one_of(st.binary(max_size=LONGEST), odd, *(mutated(example) for example in examples))
 
 
-def as_json(told: object) -> bytes:
-    return json.dumps(told).encode()
+def as_json(value: object) -> bytes:
+    return json.dumps(value).encode()
 
 
-def answered(command: click.Command, words: Sequence[str | Path], *, allowed: tuple[int, ...] = (0, 2)) -> int:
-    """The exit code of a command that succeeds, or says in one line what is wrong."""
+def exit_code_of(command: click.Command, words: Sequence[str | Path], *, allowed: tuple[int, ...] = (0, 2)) -> int:
+    """The exit code of a command that succeeds, or prints one line with what is wrong."""
     result = CliRunner().invoke(command, [str(word) for word in words])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code in allowed, result.output
     if result.exit_code == 2:
-        usage, _, said = result.stderr.rpartition("Error: ")
-        assert result.stdout == "" and said.strip() and "\n" not in said.strip("\n"), result.output
+        usage, _, message = result.stderr.rpartition("Error: ")
+        assert result.stdout == "" and message.strip() and "\n" not in message.strip("\n"), result.output
         assert usage == "" or usage.startswith("Usage: "), result.output
     return result.exit_code
 
 
 class Tried:
-    """Within ``with Tried() as tried``: success, or a mistake in one line as a command would tell it."""
+    """Within ``with Tried() as tried``: success, or a mistake in one line as a command would print it."""
 
     refused: str | None = None
 
@@ -88,8 +88,8 @@ class Tried:
         try:
             return bool(self.guard.__exit__(kind, error, trace))
         except click.ClickException as mistake:
-            answer = mistake
-        assert answer.exit_code == 2
-        assert answer.message.strip() and "\n" not in answer.message
-        self.refused = answer.message
+            refusal = mistake
+        assert refusal.exit_code == 2
+        assert refusal.message.strip() and "\n" not in refusal.message
+        self.refused = refusal.message
         return True

@@ -1,4 +1,4 @@
-"""A checkpoint after any accident is resumed, or refused in one line."""
+"""A checkpoint with any damage is resumed, or refused in one line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = {"seed": 3}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A checkpoint, and a run that could go on from it."""
+    """A checkpoint, and a run that can be resumed from it."""
     begun = tiny.make()
     begun.step()
     return tiny.save(begun, tmp_path_factory.mktemp("run"), SETTINGS), tiny.make()
@@ -51,7 +51,7 @@ def test_an_unharmed_checkpoint_is_resumed(whole, copied):
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_accident_to_a_file_is_answered(whole, tmp_path_factory, data):
+def test_any_damaged_file_is_read_or_refused(whole, tmp_path_factory, data):
     folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
     path = folder / data.draw(st.sampled_from(sorted(p.name for p in folder.iterdir() if p.is_file())))
     if data.draw(st.booleans()):
@@ -63,16 +63,16 @@ def test_any_accident_to_a_file_is_answered(whole, tmp_path_factory, data):
 
 @settings(max_examples=60)
 @given(st.data())
-def test_any_state_is_answered(whole, tmp_path_factory, data):
+def test_any_state_is_resumed_or_refused(whole, tmp_path_factory, data):
     folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
-    told = json.loads((folder / "state.json").read_text())
-    told[data.draw(st.sampled_from(sorted(told)))] = data.draw(values)
-    (folder / "state.json").write_text(json.dumps(told))
+    state = json.loads((folder / "state.json").read_text())
+    state[data.draw(st.sampled_from(sorted(state)))] = data.draw(values)
+    (folder / "state.json").write_text(json.dumps(state))
     resume(whole[1], folder)
 
 
 @pytest.mark.parametrize("deep", DEEP[:2])
-def test_a_state_without_end_is_answered(whole, copied, deep):
+def test_a_deeply_nested_state_is_refused(whole, copied, deep):
     folder = copied()
     (folder / "state.json").write_bytes(deep)
     assert resume(whole[1], folder) is not None

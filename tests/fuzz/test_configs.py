@@ -1,4 +1,4 @@
-"""Any file of settings is answered: ``aria distill`` takes it, or says in one line what is wrong with it."""
+"""Any configuration file is read by ``aria distill`` or refused in one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from aria.cli import main
 from aria.distill.settings.config import Config, settings
-from tests.fuzz.hostile import DEEP, NO_FLOAT, Tried, answered, as_json, files, values
+from tests.fuzz.hostile import DEEP, NO_FLOAT, Tried, as_json, exit_code_of, files, values
 
 NAMES = [name for one in settings() for name in (one.name, f"{one.section}.{one.name}")]
 SECTIONS = sorted({one.section for one in settings()})
@@ -40,36 +40,36 @@ def test_an_unharmed_file_is_read(tmp_path, content, ending):
 @profile(max_examples=150)
 @given(st.sampled_from([".toml", ".yaml", ".json"]).flatmap(
     lambda ending: st.tuples(files(TOML, YAML, JSON), st.just(ending))))  # fmt: skip
-def test_any_file_is_answered(tmp_path_factory, told):
-    read(tmp_path_factory.mktemp("config"), *told)
+def test_any_file_is_read_or_refused(tmp_path_factory, file):
+    read(tmp_path_factory.mktemp("config"), *file)
 
 
 @profile(max_examples=300)
 @given(st.dictionaries(st.sampled_from([*NAMES, *SECTIONS]) | st.text(max_size=8), values, min_size=1, max_size=3))
-def test_any_values_are_answered(told):
+def test_any_values_are_taken_or_refused(chosen):
     with Tried():
-        Config().with_values(told)
+        Config().with_values(chosen)
 
 
 @profile(max_examples=150)
 @given(st.sampled_from([*NAMES, *SECTIONS]), values)
-def test_any_json_is_answered(tmp_path_factory, name, value):
+def test_any_json_is_read_or_refused(tmp_path_factory, name, value):
     read(tmp_path_factory.mktemp("config"), as_json({name: value}), ".json")
 
 
 @pytest.mark.parametrize("deep", DEEP)
 @pytest.mark.parametrize("ending", [".toml", ".yaml", ".json"])
-def test_a_file_without_end_is_answered(tmp_path, deep, ending):
+def test_a_deeply_nested_file_is_refused(tmp_path, deep, ending):
     assert read(tmp_path, deep, ending) is not None
 
 
-def test_a_number_that_no_float_holds_is_answered(tmp_path):
+def test_a_number_that_overflows_a_float_is_refused(tmp_path):
     assert read(tmp_path, as_json({"learning_rate": NO_FLOAT}), ".json") is not None
 
 
 @profile(max_examples=40)
 @given(files(TOML))
-def test_the_command_answers_any_file(tmp_path_factory, content):
+def test_the_command_reads_or_refuses_any_file(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("config") / "run.toml"
     path.write_bytes(content)
-    assert answered(main, ["distill", "--config", path]) == 2  # at best the teacher is missing
+    assert exit_code_of(main, ["distill", "--config", path]) == 2  # at best the teacher is missing

@@ -1,4 +1,4 @@
-"""``aria partition`` answers any file of prompts: with its regions, or with one line."""
+"""Any file of prompts given to ``aria partition`` yields regions or is refused in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aria.cli import main
-from tests.fuzz.hostile import DEEP, NO_FLOAT, answered, as_json, files, values
+from tests.fuzz.hostile import DEEP, NO_FLOAT, as_json, exit_code_of, files, values
 
 CSV = b'text,style,weight\na cat,photo,1\n"a dog, asleep",sketch,2.5\nan owl,photo,0\n'
 JSONL = b'{"text": "a cat", "style": "photo"}\n{"text": "a dog", "style": null}\n'
@@ -36,7 +36,7 @@ WHOLE = {".csv": CSV, ".jsonl": JSONL, ".txt": TXT, ".parquet": parquet()}
 def partition(folder, content, ending):
     path = folder / f"prompts{ending}"
     path.write_bytes(content)
-    return answered(main, ["partition", "--prompts", path, "--partitioner", "one_region", "--json"])
+    return exit_code_of(main, ["partition", "--prompts", path, "--partitioner", "one_region", "--json"])
 
 
 @pytest.mark.parametrize("ending", WHOLE)
@@ -46,35 +46,35 @@ def test_an_unharmed_file_is_read(tmp_path, ending):
 
 @settings(max_examples=120)
 @given(st.sampled_from([".csv", ".jsonl", ".txt"]).flatmap(lambda end: st.tuples(files(WHOLE[end]), st.just(end))))
-def test_any_file_is_answered(tmp_path_factory, told):
-    partition(tmp_path_factory.mktemp("prompts"), *told)
+def test_any_file_is_read_or_refused(tmp_path_factory, file):
+    partition(tmp_path_factory.mktemp("prompts"), *file)
 
 
 @settings(max_examples=120)
 @given(files(WHOLE[".parquet"]))
-def test_any_parquet_file_is_answered(tmp_path_factory, content):
+def test_any_parquet_file_is_read_or_refused(tmp_path_factory, content):
     partition(tmp_path_factory.mktemp("prompts"), content, ".parquet")
 
 
 @pytest.mark.parametrize("deep", DEEP[:2])
-def test_a_line_without_end_is_answered(tmp_path, deep):
+def test_a_deeply_nested_line_is_refused(tmp_path, deep):
     assert partition(tmp_path, JSONL + deep + b"\n", ".jsonl") == 2
 
 
-def test_a_weight_that_no_float_holds_is_answered(tmp_path):
+def test_a_weight_that_overflows_a_float_is_refused(tmp_path):
     assert partition(tmp_path, as_json({"text": "a cat", "weight": NO_FLOAT}) + b"\n", ".jsonl") == 2
 
 
-def test_half_a_surrogate_pair_beside_the_prompt_is_answered(tmp_path):
+def test_half_a_surrogate_pair_in_another_column_is_refused(tmp_path):
     """In a column that would be printed, or be the name of one."""
-    for told in ({"text": "a cat", "style": "\ud800"}, {"text": "a cat", "\ud800": "x"}):
+    for row in ({"text": "a cat", "style": "\ud800"}, {"text": "a cat", "\ud800": "x"}):
         path = tmp_path / "prompts.jsonl"
-        path.write_bytes(as_json(told) + b"\n")
-        assert answered(main, ["partition", "--prompts", path, "--partitioner", "labels('style')"]) == 2
+        path.write_bytes(as_json(row) + b"\n")
+        assert exit_code_of(main, ["partition", "--prompts", path, "--partitioner", "labels('style')"]) == 2
 
 
-def test_text_in_utf_16_without_its_mark_is_answered(tmp_path):
-    """Every other byte is 0, and UTF-8 says that this is text."""
+def test_utf_16_without_a_byte_order_mark_is_refused(tmp_path):
+    """Every other byte is 0, and as UTF-8 this is text."""
     assert partition(tmp_path, "a cat\na dog\n".encode("utf-16-le"), ".txt") == 2
 
 
@@ -88,7 +88,7 @@ def written(**columns) -> bytes:
     return sink.getvalue()
 
 
-def test_parquet_that_python_cannot_say(tmp_path):
+def test_parquet_that_has_no_python_value(tmp_path):
     """Two columns of one name; times after the year 9999, which are left out like all times."""
     import pyarrow
 
@@ -98,14 +98,14 @@ def test_parquet_that_python_cannot_say(tmp_path):
 
 
 @pytest.mark.parametrize("state", [b"[]", b"3", b"{}", b"{"])
-def test_a_folder_of_datasets_with_another_state_is_answered(tmp_path, state):
+def test_a_folder_of_datasets_with_another_state_is_refused(tmp_path, state):
     datasets = pytest.importorskip("datasets")
     datasets.disable_progress_bars()
     datasets.Dataset.from_dict({"text": ["a cat"]}).save_to_disk(tmp_path / "pool")
-    told = ["partition", "--prompts", tmp_path / "pool", "--partitioner", "one_region"]
-    assert answered(main, told) == 0
+    command = ["partition", "--prompts", tmp_path / "pool", "--partitioner", "one_region"]
+    assert exit_code_of(main, command) == 0
     (tmp_path / "pool" / "state.json").write_bytes(state)
-    assert answered(main, told) == 2
+    assert exit_code_of(main, command) == 2
 
 
 row = st.fixed_dictionaries({}, optional={name: values for name in ("text", "weight", "style", "")})
@@ -113,5 +113,5 @@ row = st.fixed_dictionaries({}, optional={name: values for name in ("text", "wei
 
 @settings(max_examples=150)
 @given(st.lists(row, max_size=3))
-def test_any_rows_are_answered(tmp_path_factory, rows):
+def test_any_rows_are_read_or_refused(tmp_path_factory, rows):
     partition(tmp_path_factory.mktemp("prompts"), b"".join(as_json(row) + b"\n" for row in rows), ".jsonl")

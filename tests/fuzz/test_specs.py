@@ -1,4 +1,4 @@
-"""Any spec string names a part or is answered in one line."""
+"""Any spec string names a part or is refused in one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from aria import registry
 from aria.cli import main
 from aria.interfaces import Allocator, Partitioner, Tracker
-from tests.fuzz.hostile import Tried, answered, mutated
+from tests.fuzz.hostile import Tried, exit_code_of, mutated
 
 KINDS = {Tracker: registry.tracker, Allocator: registry.allocator, Partitioner: registry.partitioner}
 KNOWN = [
@@ -28,19 +28,19 @@ literals = st.recursive(
 fields = st.sampled_from(["rate", "size", "of", "power", "base", "weight", "x", "*", "**", ""])
 argument = st.tuples(fields, literals).map(lambda pair: f"{pair[0]}={pair[1]}" if pair[0] else pair[1])
 arguments = st.lists(argument, max_size=3)
-written = st.tuples(names, arguments).map(lambda told: f"{told[0]}({', '.join(told[1])})")
+written = st.tuples(names, arguments).map(lambda drawn: f"{drawn[0]}({', '.join(drawn[1])})")
 texts = st.one_of(
     st.text(max_size=30),
     st.text("aemrt()=,'\"[]{}:.0159-_* \n\\\x00", max_size=30),
     written,
-    st.sampled_from(KNOWN).flatmap(lambda spec: mutated(spec.encode())).map(lambda told: told.decode(errors="replace")),
+    st.sampled_from(KNOWN).flatmap(lambda spec: mutated(spec.encode())).map(lambda data: data.decode(errors="replace")),
     st.sampled_from(["(" * 5000, "ema(" * 500 + ")" * 500, f"ema(rate={'-' * 20000}1)", f"ema({'[' * 99}{']' * 99})"]),
 )
 
 
 @settings(max_examples=150)
 @given(st.sampled_from(list(KINDS)), texts)
-def test_any_text_is_answered(kind, text):
+def test_any_text_is_resolved_or_refused(kind, text):
     with Tried() as tried:
         part = KINDS[kind](text)
     if tried.refused is None:
@@ -48,7 +48,7 @@ def test_any_text_is_answered(kind, text):
 
 
 @pytest.mark.parametrize("spec", KNOWN[:-1])
-def test_what_is_mutated_is_right_before(spec):
+def test_the_specs_to_mutate_are_valid(spec):
     resolved = 0
     for resolve in KINDS.values():
         with Tried() as tried:
@@ -59,15 +59,15 @@ def test_what_is_mutated_is_right_before(spec):
 
 @settings(max_examples=40)
 @given(texts.filter(lambda text: not text.startswith("-") and "\x00" not in text))
-def test_the_command_answers_what_names_nothing(text):
+def test_the_command_refuses_a_spec_that_names_nothing(text):
     with Tried() as tried:
         registry.tracker(text)
     if tried.refused is not None:
-        assert answered(main, ["check", "tracker", text]) == 2
+        assert exit_code_of(main, ["check", "tracker", text]) == 2
 
 
 @pytest.mark.parametrize("count", [10**7, 10**30])
-def test_more_bins_than_memory_are_answered(count):
+def test_more_bins_than_fit_into_memory_are_refused(count):
     with Tried() as tried:
         registry.partitioner(f"bins('guidance', 1, 9, {count})")
     assert tried.refused is not None and f"count must be at most 1048576, got {count}" in tried.refused

@@ -1,4 +1,4 @@
-"""A cache that was damaged or edited is answered in one line."""
+"""A cache that was damaged or edited is refused in one line."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def index(tmp_path_factory):
 
 @settings(max_examples=200)
 @given(st.data())
-def test_any_index_is_answered(index, data):
+def test_any_index_is_read_or_refused(index, data):
     whole = (index / INDEX).read_bytes()
-    told = place = json.loads(whole)
+    edited = place = json.loads(whole)
     while True:  # somewhere in the tree
         name = data.draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
         if not (isinstance(place[name], dict | list) and place[name]) or data.draw(st.booleans()):
@@ -40,7 +40,7 @@ def test_any_index_is_answered(index, data):
         place = place[name]
     place[name] = data.draw(values)
     try:
-        (index / INDEX).write_bytes(as_json(told))
+        (index / INDEX).write_bytes(as_json(edited))
         with Tried():
             Store(index).gather(torch.tensor([2, 0]))
     finally:
@@ -54,7 +54,7 @@ HEADERS = (
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_any_header_is_answered(header, tmp_path):
+def test_any_invalid_header_is_refused(header, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(struct.pack("<Q", len(header)) + header)
     with Tried() as tried:

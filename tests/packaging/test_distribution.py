@@ -1,7 +1,7 @@
-"""What is published: the source archive can be built, the wheel has all code and nothing else, and works by itself.
+"""The distributions: the source archive can be built, the wheel has all code and nothing else, and it works alone.
 
 The wheel is installed into an environment of its own, to which only the libraries at hand are added by a path: whether
-they can be downloaded is no matter of ours, and PyTorch is large. The checkout is not on that path.
+they can be downloaded is not what is tested here, and PyTorch is large. The checkout is not on that path.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def sources() -> set[str]:
 def built(tmp_path_factory):
     """The source archive, made of a copy without anything that git ignores, and the wheel made of that archive."""
     copy, out = tmp_path_factory.mktemp("copy"), tmp_path_factory.mktemp("dist")
-    asked = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True)
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if listing.returncode:
         pytest.skip("not a git checkout")
     for name in filter(None, listing.stdout.split("\0")):
@@ -95,7 +95,7 @@ def test_the_source_archive_has_what_is_needed_to_build_and_no_tests(built):
 
 
 @pytest.mark.parametrize("program", ["aria", "aria-sim"])
-def test_programs_answer(installed, program, tmp_path):
+def test_installed_programs_run(installed, program, tmp_path):
     assert "Usage" in run(installed / program, "--help", cwd=tmp_path)
     assert "0.2.0" in run(installed / program, "--version", cwd=tmp_path)
 
@@ -112,7 +112,7 @@ def test_importing_aria_costs_little_more_than_torch():
     """Counted in modules, which do not depend on how busy the machine is."""
     code = "import sys; {}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     torch = set(run(sys.executable, "-c", code.format("import torch"), cwd=ROOT).split())
-    ours = set(run(sys.executable, "-c", code.format("import aria; aria.Sampler"), cwd=ROOT).split())
-    assert {"aria", "torch"} <= ours
-    extra = ours - torch - set(sys.stdlib_module_names)
+    loaded = set(run(sys.executable, "-c", code.format("import aria; aria.Sampler"), cwd=ROOT).split())
+    assert {"aria", "torch"} <= loaded
+    extra = loaded - torch - set(sys.stdlib_module_names)
     assert extra <= {"aria", "numpy", "safetensors", "click", "lazy_loader"}, extra

@@ -1,4 +1,4 @@
-"""Where the sampler's checks draw their lines: what is just allowed, and what is just refused."""
+"""Boundaries of the sampler's checks: values that are just allowed, and values that are just refused."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_no_other_power_is_a_correction(correction):
 
 def test_a_mass_adds_up_to_a_millionth_and_is_then_made_exact():
     kept = numbers(0.5, 0.5 + 0.95e-12)
-    assert torch.equal(boundary.mass(PARTITION, kept), kept)  # rounding: not touched, so that it resumes to the bit
+    assert torch.equal(boundary.mass(PARTITION, kept), kept)  # rounding: not touched, so that it resumes bit for bit
     for off in (1.05e-12, 0.9e-6, -0.9e-6):
         given = numbers(0.5, 0.5 + off)
         assert float(boundary.mass(PARTITION, given).sum()) == pytest.approx(1, abs=1e-15)

@@ -1,4 +1,4 @@
-"""Settings beside tensors: in any order, and every one of them compared."""
+"""Settings saved with the tensors: in any order, and all of them compared when resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ranks in processes forked off this one: what each draws, what they sum up, and that settings must agree."""
+"""Ranks in processes forked from this one: the draws of each, the sums over all, and settings that must agree."""
 
 from __future__ import annotations
 

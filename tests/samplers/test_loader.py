@@ -51,7 +51,7 @@ def test_loaders_that_would_mix_up_batches_are_refused():
 
 
 def test_any_loader_of_its_batches_will_do():
-    """One that says nothing of order, as torch's own did not always."""
+    """One without the attribute that records order, as torch's own were once."""
     sampler = aria.Sampler(aria.partitioners.Labels("label").fit(POOL))
 
     class Plain:

@@ -1,4 +1,4 @@
-"""Killed anywhere and resumed from its saved state, a run draws what the uninterrupted one draws."""
+"""Killed anywhere and resumed from its saved state, a run has the draws of the uninterrupted one, bit for bit."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def teach(sampler, means, steps=20, batch=32):
 
 @dataclass(frozen=True)
 class Fixed(Allocator):
-    """Whatever weights a test wants."""
+    """An allocator with the weights that a test needs."""
 
     weights: tuple = (1.0,)
 
@@ -155,7 +155,7 @@ def test_an_allocator_that_fails_raises_before_the_warm_up():
     never = Fixed((0.0, 0.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="Fixed must return finite non-negative weights"):
         sampler_of(warmup=1000, allocator=never)
-    assert sampler_of(allocator=never).updates == 0  # without a warm-up the first draw says so
+    assert sampler_of(allocator=never).updates == 0  # without a warm-up the first draw raises
 
 
 def test_what_the_last_update_saw_is_known_when_it_is_whole():
@@ -517,7 +517,7 @@ def test_certificates_are_copies_and_only_of_gains_known_beforehand():
 
 
 def test_without_a_sync_a_bad_signal_is_excluded_and_reported_later(monkeypatch):
-    """On an accelerator nothing is refused at once."""
+    """On an accelerator refusals are deferred, so as not to synchronise."""
     monkeypatch.setattr(aria.samplers.signals, "refuse", lambda *args, **kwargs: None)
     for nonfinite in ("raise", "skip"):
         sampler = sampler_of(nonfinite=nonfinite)

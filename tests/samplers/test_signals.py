@@ -1,4 +1,4 @@
-"""What the tracker observes: which signals count, the record of those that do not, and the normaliser's numbers."""
+"""The tracker's observations: which signals count, the record of those that do not, and the normaliser's numbers."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_record_counts_all_and_names_the_first():
 
 
 def test_a_record_is_kept_without_a_look_from_the_host():
-    """A tensor on meta has no values: whatever asks for one, as a GPU's host would have to wait for it, is an error."""
+    """A tensor on meta has no values: reading one, for which the host of a GPU would have to wait, is an error."""
     ok, region = torch.ones(4, dtype=torch.bool, device="meta"), torch.zeros(4, dtype=torch.int64, device="meta")
     assert signals.record_fault(signals.no_fault("meta"), ok, region, 3).shape == (3,)
     with pytest.raises(RuntimeError, match="meta"):

@@ -28,7 +28,7 @@ from aria.partitioners import Labels, Product
 
 @dataclass(frozen=True)
 class Careless(Allocator):
-    """One that does not know of empty regions."""
+    """An allocator that gives weight to empty regions too."""
 
     def __call__(self, estimate, mass):
         return 1 + estimate.value
@@ -45,7 +45,7 @@ STYLES = Product(Labels("animal"), Labels("style"))
 LEVELS = [part.fit(POOL) for part in (Labels("animal"), STYLES, Product(STYLES, Labels("hue")))]
 """Each halves the regions of the one before: region k came out of k // 2. The finer ones have empty regions."""
 TRACKERS = [example for name in trackers.__all__ for example in getattr(trackers, name).examples()]
-TRACKERS += len(TRACKERS) // 2 * [trackers.EMA(rate=0.3, importance=True)]  # who alone looks at visits, often
+TRACKERS += len(TRACKERS) // 2 * [trackers.EMA(rate=0.3, importance=True)]  # the only one that uses visit probabilities
 ALLOCATORS = [Careless(), *(example for name in allocators.__all__ for example in getattr(allocators, name).examples())]
 TIMESTEPS, BUCKETS, BUCKET_RATE = 1000, 10, 0.02
 
@@ -188,11 +188,11 @@ class SamplerMachine(RuleBasedStateMachine):
         self.parts, self.settings = (tracker, allocator), settings
         self.model = Model(tracker, allocator, settings)
         self.sampler, self.twin = self.fresh(), self.fresh()
-        self.origin = (0, None)  # the level and mass at which the story begins
-        self.story = []  # all that was done to the twin since
+        self.origin = (0, None)  # the level and mass at the start
+        self.story = []  # every call to the twin since
 
     def fresh(self, level=0, mass=None, **other):
-        """A sampler to which nothing has happened."""
+        """A fresh sampler."""
         settings = self.settings | {"tracker": self.parts[0], "allocator": self.parts[1]} | other
         if mass is not None or settings["mass"] is not None:
             settings["mass"] = torch.tensor(settings["mass"], dtype=torch.float64) if mass is None else mass
@@ -289,7 +289,7 @@ class SamplerMachine(RuleBasedStateMachine):
 
     @rule(record=saved, into_new=st.booleans())
     def load(self, record, into_new):
-        """Back to any saved state: the twin becomes a sampler that lived through the same, never saved."""
+        """Load any saved state: the twin becomes a sampler with the same history that was never saved."""
         state, model, origin, story = record
         if model.level != self.model.level:
             with pytest.raises(ValueError, match="saved with another partition"):
@@ -307,7 +307,7 @@ class SamplerMachine(RuleBasedStateMachine):
 
     @rule(shown=st.lists(st.lists(good, min_size=1, max_size=4), min_size=1, max_size=4), into_new=st.booleans())
     def train_in_vain(self, shown, into_new):
-        """Killed some steps after it was saved."""
+        """Killed some steps after it was saved, then resumed."""
         record = self.save()
         self.train(shown, some=False)
         self.probabilities()
@@ -315,7 +315,7 @@ class SamplerMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from([*OTHERS, "stratified", "nonfinite"]))
     def refuse_other_settings(self, name):
-        """Neither a state of this sampler in one that differs in a single setting, nor the other way round."""
+        """A state is refused by a sampler that differs in a single setting, in both directions."""
         flags = {"stratified": not self.settings["stratified"], "nonfinite": {"raise": "skip", "skip": "raise"}}
         flags["nonfinite"] = flags["nonfinite"][self.settings["nonfinite"]]
         mass = None if self.settings["mass"] is None else self.sampler.mass
@@ -328,7 +328,7 @@ class SamplerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.step > 5)
     @rule()
     def reset(self):
-        """A fresh sampler with the same settings goes on in the twin's place."""
+        """A fresh sampler with the same settings replaces the twin."""
         self.sampler.reset()
         self.model.reset()
         mass = None if self.settings["mass"] is None else self.sampler.mass
@@ -349,7 +349,7 @@ class SamplerMachine(RuleBasedStateMachine):
 
     @rule(wrong=st.sampled_from(["region", "parent", "draw", "timestep", "visit", "state"]))
     def mistake(self, wrong):
-        """Refused, and nothing changes: the twin never hears of it."""
+        """Refused without any change: the twin does not get the call."""
         one, regions = torch.tensor([0]), len(self.model.mass)
         known = {"timestep": one} if self.settings["timesteps"] else {}
         mistakes = {
@@ -369,7 +369,7 @@ class SamplerMachine(RuleBasedStateMachine):
 
     @invariant()
     def probabilities(self):
-        """Sum to one, keep the floor, are zero where there is no mass; the caller may scribble on them."""
+        """Sum to one, keep the floor, are zero where there is no mass; the caller may overwrite them."""
         expected, probs = self.model.probs(), self.sampler.probs()
         assert probs.numpy() == pytest.approx(expected, rel=1e-9, abs=1e-12)
         assert abs(float(probs.sum()) - 1) < 1e-12
@@ -392,7 +392,7 @@ class SamplerMachine(RuleBasedStateMachine):
         assert self.sampler.mass.numpy() == pytest.approx(self.model.mass, rel=1e-12)
 
     def teardown(self):
-        """In the end the twin's state is the sampler's, to the bit."""
+        """In the end the twin's state is the sampler's, bit for bit."""
         if hasattr(self, "twin"):
             state, twin = self.sampler.state_dict(), self.twin.state_dict()
             assert state.keys() == twin.keys()

@@ -1,4 +1,4 @@
-"""What needs diffusers is left out where it is not installed."""
+"""Tests that need diffusers are skipped where it is not installed."""
 
 from __future__ import annotations
 

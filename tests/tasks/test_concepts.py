@@ -34,7 +34,7 @@ def test_a_world_is_a_function_of_its_seed():
         assert not torch.equal(one[name], other[name]), name
 
 
-def test_worlds_and_students_leave_the_global_numbers_alone():
+def test_worlds_and_students_leave_the_global_random_state_alone():
     torch.manual_seed(1)
     before = torch.get_rng_state()
     TASK.world(0), TASK.student(0)
@@ -58,7 +58,7 @@ def test_groups_are_shares(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_head_tail_and_unseen_are_what_they_say(seed):
+def test_head_tail_and_unseen_hold_the_right_conditions(seed):
     world = TASK.world(seed)
     inside = {name: share > 0 for name, share in world.groups.items()}
     group, _ = columns(world)
@@ -95,7 +95,7 @@ def test_images_come_from_the_conditions_that_have_some_as_often_as_the_pool_hol
 
 
 def test_images_are_those_the_teacher_expects():
-    """Told an image's own condition the teacher's error is lower than told another or none, by five standard errors."""
+    """With an image's own condition the teacher's error is lower than with another or none, by five standard errors."""
     world = TASK.world(0)
     schedule, rows = world.teacher.schedule, torch.arange(400)
     clean, own = world.images.gather(rows)
@@ -105,22 +105,22 @@ def test_images_are_those_the_teacher_expects():
     noisy = schedule.add_noise(clean, noise, timestep)
 
     def error(concept):
-        answer = world.teacher.denoiser(world.teacher.model, noisy, timestep, {"concept": concept})
-        return (answer - noise).square().flatten(1).mean(1)
+        output = world.teacher.denoiser(world.teacher.model, noisy, timestep, {"concept": concept})
+        return (output - noise).square().flatten(1).mean(1)
 
     for other in ((own + 1) % len(world.pool), torch.full_like(own, len(world.pool))):
         gain = error(other) - error(own)
         assert gain.mean() > 5 * gain.std() / 400**0.5
 
 
-def test_students_are_told_tokens_and_the_teacher_is_told_which():
+def test_the_student_gets_tokens_and_the_teacher_the_concept():
     world, generator = TASK.world(0), torch.Generator().manual_seed(0)
     noisy, timestep = torch.randn(3, 1, 8, 8, generator=generator), torch.tensor([10, 500, 900])
-    told = world.conditions.gather(torch.tensor([0, 5, 9]))
-    student, ask = TASK.student(0), world.teacher.denoiser
-    assert torch.equal(ask(student, noisy, timestep, told), student(noisy, timestep, told["tokens"]))
+    condition = world.conditions.gather(torch.tensor([0, 5, 9]))
+    student, denoiser = TASK.student(0), world.teacher.denoiser
+    assert torch.equal(denoiser(student, noisy, timestep, condition), student(noisy, timestep, condition["tokens"]))
     exact = world.teacher.model
-    assert torch.equal(ask(exact, noisy, timestep, told), exact(noisy, timestep, told["concept"]))
+    assert torch.equal(denoiser(exact, noisy, timestep, condition), exact(noisy, timestep, condition["concept"]))
     null = world.conditions.null(3)
     assert null["concept"].tolist() == [len(world.pool)] * 3 and not bool(null["tokens"].any())
 
@@ -133,7 +133,7 @@ def strength(task):
     return torch.stack([templates[group == g].std(1).max() for g in range(6)])
 
 
-def test_difficulty_differs_between_groups_unless_told_not_to():
+def test_difficulty_differs_between_groups_by_default():
     unlike, alike = strength(TASK), strength(Concepts(groups=6, concepts=4, heterogeneity=0.0))
     assert unlike.max() / unlike.min() > 1.4
     torch.testing.assert_close(alike, torch.full((6,), 0.8))
@@ -163,16 +163,16 @@ def test_a_finer_grid_shows_the_same_world():
     assert alike.min() > 0.97 and other.max() < 0.9
 
 
-def test_an_image_tells_as_much_of_its_condition_on_every_grid():
-    """Two templates of one pool are told apart by their distance times the signal-to-noise ratio: the same at every
+def test_the_information_in_an_image_on_its_condition_does_not_depend_on_the_grid():
+    """Two templates of one pool are distinguished by their distance times the signal-to-noise ratio: the same at every
     timestep, on average over all pairs to 2 %."""
-    told = []
+    contrast = []
     for task, side in ((TASK, 8), (FINE, 16)):
         world = task.world(0)
         schedule, picture = world.teacher.schedule, pictures(world, side)[:, 0].flatten(1)
-        told.append(torch.cdist(picture, picture).square().mean() * (schedule.alpha / schedule.sigma) ** 2)
+        contrast.append(torch.cdist(picture, picture).square().mean() * (schedule.alpha / schedule.sigma) ** 2)
         torch.testing.assert_close(schedule.alpha**2 + schedule.sigma**2, torch.ones(1000))
-    torch.testing.assert_close(told[1], told[0], rtol=0.02, atol=0.0)
+    torch.testing.assert_close(contrast[1], contrast[0], rtol=0.02, atol=0.0)
 
 
 def test_the_texture_grows_with_the_grid():
@@ -189,20 +189,20 @@ def test_the_texture_grows_with_the_grid():
 def test_students_and_images_are_as_large_as_the_grid(network):
     task = Concepts(groups=6, concepts=4, images=10, width=8, side=16, network=network)
     world, student = task.world(0), task.student(0)
-    told = world.conditions.gather(torch.tensor([0, 5]))
+    condition = world.conditions.gather(torch.tensor([0, 5]))
     clean, _ = world.images.gather(torch.tensor([0, 1]))
-    answer = world.teacher.denoiser(student, clean, torch.tensor([10, 900]), told)
-    assert answer.shape == clean.shape == (2, 1, 16, 16)
+    output = world.teacher.denoiser(student, clean, torch.tensor([10, 900]), condition)
+    assert output.shape == clean.shape == (2, 1, 16, 16)
     assert torch.equal(student.alpha, world.teacher.schedule.alpha)
     assert type(student).__name__ == {"mlp": "FilmMLP", "unet": "TokenUNet"}[network]
 
 
-def test_without_skew_all_conditions_are_alike():
+def test_without_skew_all_conditions_are_equally_likely():
     assert Concepts(groups=4, concepts=2, skew=0).world(0).pool.weight.unique().numel() == 1
 
 
 def test_templates_of_unlearnable_groups_have_nothing_to_do_with_their_tokens():
-    """Concepts are told as before; the templates of as many groups as asked for are others."""
+    """Concepts have the same tokens as before; the templates of the unlearnable groups are others."""
     plain, odd = (Concepts(groups=4, concepts=2, unlearnable=n).world(0) for n in (0, 2))
     assert torch.equal(plain.conditions.tensors["tokens"][:, 0], odd.conditions.tensors["tokens"][:, 0])
     one, other = ((world.teacher.model.templates @ world.teacher.model.basis.T)[:, 0] for world in (plain, odd))
@@ -240,6 +240,6 @@ def test_presets_are_worlds(name):
     assert presets.task(registry.spec(task)) == task
 
 
-def test_a_mistyped_task_is_answered_by_what_there_is():
+def test_a_mistyped_task_is_refused_with_the_existing_ones():
     with pytest.raises(ValueError, match=r"unknown task 'unlernable' \(did you mean 'unlearnable'\?\); there are: def"):
         presets.task("unlernable")

@@ -23,7 +23,7 @@ def test_a_world_is_a_function_of_its_seed():
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_groups_are_what_they_say(seed):
+def test_groups_hold_the_right_conditions(seed):
     world = TASK.world(seed)
     share, inside = world.pool.weight, {name: group > 0 for name, group in world.groups.items()}
     assert tuple(world.groups) == GROUPS
@@ -47,8 +47,8 @@ def test_styles_are_the_same_digits_seen_otherwise():
         assert torch.equal(templates[place["mirrored", d]], plain.flip(-1))
 
 
-def test_the_teacher_tells_digits_apart():
-    """It predicts the noise on an image better told its own condition than the next one, by five standard errors."""
+def test_the_teacher_distinguishes_digits():
+    """With an image's own condition it predicts the noise better than with the next one, by five standard errors."""
     world, generator = TASK.world(0), torch.Generator().manual_seed(0)
     clean, own = world.images.gather(torch.arange(300))
     timestep, noise = torch.full((300,), 500), torch.randn(clean.shape, generator=generator)

@@ -37,9 +37,9 @@ def files(tmp_path):
 
 
 def test_groups_are_those_of_the_column_and_all_together(files, tmp_path):
-    asked = Folder(**files).questions(tmp_path)
-    assert list(asked.prompts) == ["cat 1", "dog 1", "hut 1"]
-    found = {name: share.tolist() for name, share in asked.groups.items()}
+    questions = Folder(**files).questions(tmp_path)
+    assert list(questions.prompts) == ["cat 1", "dog 1", "hut 1"]
+    found = {name: share.tolist() for name, share in questions.groups.items()}
     third = pytest.approx([1 / 3] * 3)
     assert found == {"uniform": third, "new": [0, 0, 1], "seen": [0.75, 0.25, 0]}
 

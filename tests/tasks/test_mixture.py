@@ -89,8 +89,8 @@ def test_nobody_predicts_better_and_the_true_condition_helps():
     when = torch.full((count,), 500)
     noisy = SCHEDULE.add_noise(clean, noise, when)
 
-    def error(told):
-        return (model(noisy, when, torch.full((count,), told)) - noise).square().flatten(1).sum(1)
+    def error(condition):
+        return (model(noisy, when, torch.full((count,), condition)) - noise).square().flatten(1).sum(1)
 
     for better, worse in ((0, 3), (3, 2)):
         gain = error(worse) - error(better)
@@ -102,6 +102,6 @@ def test_nobody_predicts_better_and_the_true_condition_helps():
 def test_a_batch_may_mix_conditions_and_the_null_condition():
     model, *_ = plane()
     x = torch.randn(5, 1, 1, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    when, told = torch.tensor([3, 900, 40, 500, 500]), torch.tensor([0, 3, 2, 3, 1])
-    alone = [model(x[i : i + 1], when[i : i + 1], told[i : i + 1]) for i in range(5)]
-    torch.testing.assert_close(model(x, when, told), torch.cat(alone))
+    when, conditions = torch.tensor([3, 900, 40, 500, 500]), torch.tensor([0, 3, 2, 3, 1])
+    alone = [model(x[i : i + 1], when[i : i + 1], conditions[i : i + 1]) for i in range(5)]
+    torch.testing.assert_close(model(x, when, conditions), torch.cat(alone))

@@ -1,4 +1,4 @@
-"""Scenes, their captions, how they are read back, and a teacher made from nothing that opens as a pipeline."""
+"""Scenes, their captions, how they are read back, and a teacher trained from scratch that opens as a pipeline."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def tiny(**changes):
 
 
 def parsed(caption):
-    """What a caption says, read from its words alone: layout, and (colour, shape, size) of each slot."""
-    said = caption.split()
+    """What a caption describes, parsed from its words alone: layout, and (colour, shape, size) of each slot."""
+    words = caption.split()
     if place := next((place for place in PLACES if caption.endswith(place)), None):
-        return PLACES.index(place), [(said[2], said[3], said[1])]
-    first, second = (said[1], said[2], None), (said[-2], said[-1], None)
-    relation = " ".join(said[3:-3])
+        return PLACES.index(place), [(words[2], words[3], words[1])]
+    first, second = (words[1], words[2], None), (words[-2], words[-1], None)
+    relation = " ".join(words[3:-3])
     layout = ABOVE if relation in ("above", "below") else BESIDE
     return layout, [first, second] if relation in ("above", "left of") else [second, first]
 
 
-def test_captions_say_what_is_drawn(scenes):
+def test_captions_describe_what_is_drawn(scenes):
     assert len(set(scenes.captions)) == len(scenes) == 4 * 4 * 2 * 5 + 160
     for row, caption in enumerate(scenes.captions):
         layout, slots = parsed(caption)
@@ -96,15 +96,15 @@ def test_frequencies_follow_the_law_and_groups_are_by_concept(scenes):
     assert set(scenes.facts.shape[seen, 0].tolist()) == set(scenes.facts.colour[seen, 0].tolist()) == {0, 1, 2, 3}
 
 
-@pytest.mark.parametrize("told, complaint", [
+@pytest.mark.parametrize("settings, complaint", [
     ({"shapes": 1}, "shapes must be a whole number of at least 2, got 1"),
     ({"colours": 9}, "colours must be at most 8, got 9"),
     ({"shapes": 2, "colours": 2, "pairs": 49}, "pairs must be at most 48 with 4 concepts, got 49"),
     ({"skew": -1.0}, "skew must be non-negative and finite, got -1.0"),
 ])  # fmt: skip
-def test_impossible_scenes_are_refused(told, complaint):
+def test_impossible_scenes_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
-        Scenes(**told)
+        Scenes(**settings)
 
 
 # ------------------------------------------------------------------------------------------------------------ drawing
@@ -134,7 +134,7 @@ def test_objects_stand_where_and_look_as_the_facts_say(scenes):
             assert (layout == ABOVE) == bool(high > wide)
 
 
-def test_sizes_and_shapes_cover_what_geometry_says():
+def test_shapes_cover_the_area_given_by_geometry():
     """The area of a large circle, square and frame, each alone in the middle, against the formula."""
     radius, count = 7.5, 64
     for shape, area in ((0, torch.pi * 0.95**2), (1, 1.7**2), (6, 1.8**2 - 1.08**2)):
@@ -162,7 +162,7 @@ def test_every_word_is_one_token_and_anything_can_be_spelled():
 # ------------------------------------------------------------------------------------------------------------- reader
 
 
-def test_marks_are_what_agrees_and_nothing_where_nothing_is_asked(scenes):
+def test_marks_are_the_agreeing_attributes_and_nan_where_there_are_none(scenes):
     facts = scenes.facts[torch.tensor([0, 0, len(scenes) - 1])]
     seen = Facts(facts.layout.clone(), facts.shape.clone(), facts.colour.clone(), facts.size.clone())
     assert all(bool(((score == 1) | score.isnan()).all()) for score in marks(seen, facts).values())
@@ -187,7 +187,7 @@ def test_a_reader_reads_drawings(scenes):
 # ------------------------------------------------------------------------------------------------------------ training
 
 
-def test_training_that_goes_on_is_training_that_was_not_interrupted(tmp_path):
+def test_resumed_training_equals_uninterrupted_training(tmp_path):
     def model():
         torch.manual_seed(0)
         return torch.nn.Linear(4, 1)
@@ -205,13 +205,13 @@ def test_training_that_goes_on_is_training_that_was_not_interrupted(tmp_path):
         return loss
 
     course = Course(steps=20, batch_size=8, learning_rate=0.1)
-    told = {"seed": 3, "progress": lambda done, total: None, "every": 5}
+    kwargs = {"seed": 3, "progress": lambda done, total: None, "every": 5}
     one, other = model(), model()
-    fit(one, loss_of(one), course, **told)
+    fit(one, loss_of(one), course, **kwargs)
     with pytest.raises(KeyboardInterrupt):
-        fit(other, loss_of(other, stop_at=14), course, **told, saved=tmp_path / "half.safetensors")
+        fit(other, loss_of(other, stop_at=14), course, **kwargs, saved=tmp_path / "half.safetensors")
     again = model()
-    fit(again, loss_of(again), course, **told, saved=tmp_path / "half.safetensors")
+    fit(again, loss_of(again), course, **kwargs, saved=tmp_path / "half.safetensors")
     assert torch.equal(one.weight, again.weight) and not torch.equal(one.weight, model().weight)
 
 
@@ -230,8 +230,8 @@ def test_a_teacher_opens_as_a_pipeline_and_is_made_once(place):
         make_teacher(teacher, replace(TINY, seed=1), bar=quiet)
 
 
-def test_a_killed_teacher_goes_on_with_the_part_it_was_at(place, tmp_path):
-    """Stopped in the middle of the second part, it ends in the very weights of the teacher made in one go."""
+def test_a_killed_teacher_resumes_with_the_part_it_had_reached(place, tmp_path):
+    """Stopped in the second part and resumed, the teacher is that of an uninterrupted run, bit for bit."""
 
     class Stop(Exception):
         pass
@@ -255,7 +255,7 @@ def test_a_killed_teacher_goes_on_with_the_part_it_was_at(place, tmp_path):
         assert one == other
 
 
-def test_recipes_tell_themselves_apart():
+def test_different_recipes_have_different_digests():
     digests = {recipe.digest() for recipe in RECIPES.values()} | {replace(SMALL, seed=1).digest()}
     assert len(digests) == len(RECIPES) + 1
     assert replace(SMALL).digest() == SMALL.digest()
@@ -263,7 +263,7 @@ def test_recipes_tell_themselves_apart():
         replace(SMALL, prediction_type="flow")
 
 
-def test_the_command_says_what_is_wrong(place, capsys):
+def test_the_command_reports_what_is_wrong(place, capsys):
     with pytest.raises(SystemExit) as caught:
         main(["--preset", "small", "--output_dir", str(place / "teacher")])
     assert caught.value.code == 2
@@ -287,17 +287,17 @@ def test_the_task_lays_down_what_the_engine_reads(place):
 
 
 def test_questions_are_some_captions_with_their_shares(place):
-    asked = tiny().questions(place)
-    assert len(asked.prompts) == 12 and len(set(asked.prompts)) == 12
-    for share in asked.groups.values():
+    questions = tiny().questions(place)
+    assert len(questions.prompts) == 12 and len(set(questions.prompts)) == 12
+    for share in questions.groups.values():
         assert float(share.sum()) == pytest.approx(1)
-    rows = [TINY.scenes.captions.index(prompt) for prompt in asked.prompts]
+    rows = [TINY.scenes.captions.index(prompt) for prompt in questions.prompts]
     pool = TINY.scenes.share[rows]
-    assert asked.groups["pool"].tolist() == pytest.approx((pool / pool.sum()).tolist())
+    assert questions.groups["pool"].tolist() == pytest.approx((pool / pool.sum()).tolist())
 
 
 def test_marks_of_the_task_are_of_its_questions(place):
-    """Drawings of the questions themselves, judged by a reader that is told what it sees."""
+    """Drawings of the questions themselves, judged by a reader that is given what it sees."""
     task = tiny()
     rows = [TINY.scenes.captions.index(prompt) for prompt in task.questions(place).prompts]
     images = (render(TINY.scenes.facts[torch.tensor(rows)], torch.Generator().manual_seed(0)) + 1) / 2
@@ -309,18 +309,18 @@ def test_marks_of_the_task_are_of_its_questions(place):
     assert torch.allclose(found["accuracy"], torch.stack(list(by_hand.values())).nanmean(0))
 
 
-def test_a_reader_answers_for_its_own_scenes_only(place):
+def test_a_reader_serves_its_own_scenes_only(place):
     with pytest.raises(RuntimeError, match="size mismatch"):
         load_reader(SMALL.scenes, place / "teacher" / "reader.safetensors")
     assert Reader(SMALL.scenes).sizes == (BESIDE + 1, 4, 4, 4, 4, 2)
 
 
-@pytest.mark.parametrize("told, complaint", [
+@pytest.mark.parametrize("settings, complaint", [
     ({"preset": "huge"}, "preset must be 'tiny' or 'small' or 'full', got 'huge'"),
     ({"student": "bk-huge"}, "student must be bk-base, bk-small, bk-tiny or a block map in JSON, got 'bk-huge'"),
     ({"student": "[]"}, "student must be bk-base, bk-small, bk-tiny or a block map in JSON, got '[]'"),
     ({"width": 2.0}, "width must lie in (0, 1], got 2.0"),
 ])  # fmt: skip
-def test_impossible_tasks_are_refused(told, complaint):
+def test_impossible_tasks_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=f"^{re.escape(complaint)}$"):
-        Shapes(**told)
+        Shapes(**settings)

@@ -1,4 +1,4 @@
-"""``aria cache``: what it writes, that kills and full disks only delay it, and how it answers mistakes."""
+"""``aria cache``: what it writes, that kills and full disks only delay it, and how it reports mistakes."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_cache_that_is_killed_again_and_again_is_the_same(sd_folder, prompts, 
     settings = ["--num_images", 6, "--num_inference_steps", 1, "--batch_size", 1]
     flags = ["--pretrained_model_name_or_path", sd_folder, "--prompts", prompts, "--output_dir", tmp_path / "killed"]
     (tmp_path / "killed.py").write_text(KILLED)
-    run = run_script(tmp_path / "killed.py", *flags, *settings, output=tmp_path / "said")
+    run = run_script(tmp_path / "killed.py", *flags, *settings, output=tmp_path / "output")
     assert run.code == 0, run.stderr
     assert int(run.stdout.split()[-1]) >= 2, "it was hardly ever killed"
     done(sd_folder, prompts, tmp_path / "whole", *settings)
@@ -156,7 +156,7 @@ def test_mistakes_exit_with_2_and_one_line(sd_folder, prompts, tmp_path):
     refused(f"{prompts / 'conditions'}: Not a directory", sd_folder, prompts, prompts)
 
 
-def test_other_settings_are_refused(sd_folder, sdxl_folder, prompts, tmp_path):
+def test_resuming_with_other_settings_is_refused(sd_folder, sdxl_folder, prompts, tmp_path):
     done(sd_folder, prompts, tmp_path / "c", "--num_images", 1, "--num_inference_steps", 1)
     refused("was made with steps = 1, this is 2", sd_folder, prompts, tmp_path / "c",
             "--num_images", 1, "--num_inference_steps", 2)  # fmt: skip

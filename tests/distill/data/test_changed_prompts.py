@@ -1,4 +1,4 @@
-"""A cache follows its prompts file: what is there is kept, and only what is new is encoded and made."""
+"""A cache follows its prompts file: existing rows are kept, and only new ones are encoded and sampled."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_images_of_prompts_that_are_still_there_are_kept(fill, tmp_path):
         assert torch.equal(after[text][0], before[text][0])
 
 
-def test_images_of_removed_prompts_are_dropped_where_none_are_asked_for(fill, tmp_path):
+def test_images_of_removed_prompts_are_dropped_where_no_images_are_needed(fill, tmp_path):
     fill(FIRST, 5)
     before = images_by_text(*opened(tmp_path))
     record = fill(FIRST[3:])
@@ -130,7 +130,7 @@ def test_images_of_removed_prompts_are_dropped_where_none_are_asked_for(fill, tm
 
 
 def test_a_file_that_is_restored_restores_the_cache_bit_for_bit(fill, tmp_path):
-    """What a run is given that is resumed after the file was changed and changed back."""
+    """So a run can be resumed after its prompts file was changed and restored."""
     fill(FIRST, 7)
     conditions, latents = opened(tmp_path)
     rows = torch.arange(7)

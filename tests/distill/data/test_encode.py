@@ -1,4 +1,4 @@
-"""Encoding: the cache holds what the teacher's own encoder says, once for each distinct text."""
+"""Encoding: the cache holds the outputs of the teacher's own encoder, once for each distinct text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pipeline(request):
 
 @pytest.fixture(scope="module")
 def made(sd_folder, tmp_path_factory):
-    """A cache that is only looked at."""
+    """A cache that is only read."""
     folder = tmp_path_factory.mktemp("made")
     build(open_pipeline(sd_folder), folder)
     return folder
@@ -40,7 +40,7 @@ def build(pipeline, folder, texts=TEXTS, **options):
     return Conditions(folder)
 
 
-def test_rows_are_what_the_encoder_says(pipeline, tmp_path):
+def test_rows_are_the_outputs_of_the_encoder(pipeline, tmp_path):
     denoiser = denoisers.of(pipeline)
     cached = build(pipeline, tmp_path, dtype=torch.float32)
     direct = denoiser.encode(pipeline, TEXTS, "cpu")
@@ -120,7 +120,7 @@ def test_another_encoder_is_refused_by_what_differs(change, part, made, sd_folde
 def test_the_same_encoder_is_taken_in_full_and_in_the_stored_precision(made, sd_folder):
     Conditions(made, pipeline=open_pipeline(sd_folder, dtype=torch.float16))
     pipeline = open_pipeline(sd_folder)
-    pipeline.tokenizer(["a", "b c"], padding="longest", truncation=True, max_length=5)  # leaves its mark on it
+    pipeline.tokenizer(["a", "b c"], padding="longest", truncation=True, max_length=5)  # which changes its settings
     Conditions(made, pipeline=pipeline)
 
 

@@ -21,7 +21,7 @@ INDEX = torch.tensor([2, 0, 3, 1, 2])
 
 @pytest.fixture(scope="module", params=["sd_folder", "sdxl_folder"])
 def teacher(request, tmp_path_factory):
-    """A pipeline with the conditions it has cached."""
+    """A pipeline with its cached conditions."""
     return opened(request.getfixturevalue(request.param), tmp_path_factory.mktemp("conditions"))
 
 
@@ -84,7 +84,7 @@ def test_resuming_at_a_batch_is_exact(sd, tmp_path):
 
 
 def test_images_that_are_there_are_kept_in_any_order(sd, tmp_path):
-    """The nth image of a condition is the nth that was made of it."""
+    """The nth image of a condition is the nth that was sampled for it."""
     whole, _ = everything(sample(sd, tmp_path))
     order = torch.tensor([1, 0, 3, 2, 4])
     again, condition = everything(sample(sd, tmp_path, torch.cat([INDEX[order], INDEX[:1]])))

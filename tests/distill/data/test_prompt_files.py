@@ -1,4 +1,4 @@
-"""Files of prompts: every format says the same, and mistakes are named in one line."""
+"""Files of prompts: every format gives the same pool, and mistakes are named in one line."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def as_datasets(folder):
 
 
 @pytest.mark.parametrize("write", [as_csv, as_jsonl, as_parquet, as_datasets])
-def test_every_format_says_the_same(write, tmp_path):
+def test_every_file_format_gives_the_same_prompts(write, tmp_path):
     prompts = read_prompts(write(tmp_path))
     assert list(prompts.texts) == ["a cat", "ein Bär, 熊", "a cat"]
     assert prompts.skipped == 1
@@ -63,7 +63,7 @@ def test_lines_of_a_text_file(tmp_path):
     assert prompts.skipped == 2 and prompts.weight is None and not prompts.columns
 
 
-def test_a_column_can_be_asked_for(tmp_path):
+def test_the_column_of_the_prompts_can_be_chosen(tmp_path):
     assert list(read_prompts(as_jsonl(tmp_path), column="animal").texts) == ["cat", "bear", "none", "cat"]
 
 

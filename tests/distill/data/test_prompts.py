@@ -21,7 +21,7 @@ def test_texts_are_a_sequence(written, cut):
         texts[len(written)]
 
 
-def test_texts_tell_another_beginning():
+def test_a_file_with_another_beginning_is_noticed():
     texts = Texts.of(["ab", "c"])
     assert not texts.starts_with(Texts.of(["a", "bc"]))
     assert not texts.starts_with(Texts.of(["ab", "d"]))

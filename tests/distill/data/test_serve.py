@@ -1,4 +1,4 @@
-"""Serving: the same rows from the device, RAM and the disk, at once or on their way."""
+"""Serving: the same rows from the device, RAM and the disk, synchronously or prefetched."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ def test_the_budgets_choose(folder, device, host, chosen):
 def test_conditions_that_do_not_exist_are_refused(folder, residency):
     conditions = Conditions(folder, residency=residency)
     for bad in (-1, 40):
-        for ask in (conditions.gather, conditions.prefetch):
+        for read in (conditions.gather, conditions.prefetch):
             with pytest.raises(ValueError, match=f"has entries 0 to 39, got {bad}"):
-                ask(torch.tensor([0, bad]))
+                read(torch.tensor([0, bad]))
 
 
 def test_an_unknown_residency_is_refused(folder):
@@ -77,9 +77,9 @@ def test_an_error_while_reading_ahead_is_raised_by_result(folder, monkeypatch):
 
 def test_reading_ahead_keeps_the_order(folder):
     conditions = Conditions(folder, residency="disk")
-    asked = [torch.tensor([i]) for i in range(40)]
-    fetches = [conditions.prefetch(index) for index in asked]
-    for index, fetch in zip(asked, fetches):
+    requested = [torch.tensor([i]) for i in range(40)]
+    fetches = [conditions.prefetch(index) for index in requested]
+    for index, fetch in zip(requested, fetches):
         assert torch.equal(fetch.result()["prompt_embeds"], conditions.gather(index)["prompt_embeds"])
 
 

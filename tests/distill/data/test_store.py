@@ -1,4 +1,4 @@
-"""The store: what is written is read, whatever dies in between; what is torn or foreign is refused by name."""
+"""The store: rows survive any kill of the writer; torn and foreign files are refused by name."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_two_writers_at_once_are_refused(tmp_path):
 
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
-    """The disk fills up while the third shard is written; with space again the writer goes on."""
+    """The disk fills up while the third shard is written; with space again the writer continues."""
     real, calls = os.fsync, []
 
     def full(handle):
@@ -274,7 +274,7 @@ print(json.dumps({"size": store.nbytes() / 2**20, "written": written, "read": re
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_a_million_rows_need_no_memory(tmp_path):
-    """130 MiB are written, opened and looked at; what stays in memory is a shard, not the store."""
+    """130 MiB are written, opened and read; what stays in memory is a shard, not the store."""
     run = subprocess.run(
         [sys.executable, "-c", MILLION, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

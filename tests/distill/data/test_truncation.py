@@ -1,4 +1,4 @@
-"""Prompts that are longer than the text encoder takes are one line, whoever cuts them."""
+"""Prompts longer than the text encoder's limit cause one warning, wherever they are truncated."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_one_line_however_the_prompt_is_broken():
     limit = TokenLimit(lambda texts, **_: type("Encoded", (), {"input_ids": [text.split() for text in texts]}), 2)
     texts = ["a b", "a  b\tc", *["a"] * 1998]
     cut = are_cut(texts, limit)
-    said = sentence(cut, Texts.of(texts), limit)
-    assert said == (
+    warning = sentence(cut, Texts.of(texts), limit)
+    assert warning == (
         "1 of 2,000 prompts are longer than the text encoder's 2 tokens and are cut: first prompt 1, 'a b c'"
     )
     assert sentence(cut[:1], Texts.of(texts[:1]), limit) is None

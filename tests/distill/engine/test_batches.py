@@ -1,4 +1,4 @@
-"""Random conditioning as the engine does it: in law what the method says, and a function of (seed, step)."""
+"""Random conditioning in the engine: distributed as in the paper, and a function of (seed, step)."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def gathered(made, steps=STEPS):
     seen = [made.next() for _ in range(steps)]
     names = ("timestep", "index", "region", "own", "null", "weight")
     return {name: torch.cat([getattr(batch, name) for batch in seen]) for name in names} | {
-        "told": torch.cat([batch.condition["pooled"] for batch in seen]),
+        "pooled": torch.cat([batch.condition["pooled"] for batch in seen]),
         "replaced": torch.cat([batch.index for batch in seen]) >= 10,  # where the own conditions are 0…9
     }
 
@@ -93,7 +93,7 @@ def test_the_pools_own_allocation_is_random_conditioning(kind):
         assert_shares(hits, torch.full_like(hits, int(rows.sum())), share)
 
 
-def test_the_law_can_tell_another_allocation():
+def test_the_test_of_the_distribution_detects_another_allocation():
     """Uniform over uneven regions is not random conditioning; the same check notices."""
     seen = gathered(batches(partitions()["uneven regions"], allocator="uniform"))
     hits = torch.bincount(seen["index"][seen["replaced"]], minlength=CONDITIONS)[10:]
@@ -102,7 +102,7 @@ def test_the_law_can_tell_another_allocation():
         assert_shares(hits, torch.full((2,), len(seen["index"])), expected.repeat(2))
 
 
-def test_replaced_conditions_come_from_the_whole_pool_alike():
+def test_replaced_conditions_are_drawn_uniformly_from_the_whole_pool():
     """With every condition replaced, each is drawn equally often."""
     made = batches(partitions()["uneven regions"])
     made.source.replacement = torch.ones(tiny.TIMESTEPS)
@@ -112,7 +112,7 @@ def test_replaced_conditions_come_from_the_whole_pool_alike():
     assert torch.equal(seen["own"], torch.zeros_like(seen["own"]))
 
 
-def test_all_tensors_of_a_condition_are_told_together():
+def test_all_tensors_of_a_condition_are_replaced_together():
     made = batches(partitions()["uneven regions"])
     pool = made.conditions
     null = pool.null(1)
@@ -150,8 +150,8 @@ def test_every_image_is_seen_once_an_epoch_and_in_another_order_in_the_next():
 
 def equal(one, other):
     same = [torch.equal(getattr(one, name), getattr(other, name)) for name in ("noisy", "timestep", "index", "weight")]
-    told = [torch.equal(one.condition[name], other.condition[name]) for name in one.condition]
-    return all(same + told)
+    conditions = [torch.equal(one.condition[name], other.condition[name]) for name in one.condition]
+    return all(same + conditions)
 
 
 def test_a_step_is_a_function_of_seed_and_step():
@@ -164,7 +164,7 @@ def test_a_step_is_a_function_of_seed_and_step():
 
 @pytest.mark.parametrize("ahead", [0, 1, 3])
 def test_steps_drawn_ahead_are_saved(ahead):
-    """Reported discrepancies move the allocation, so a step that is drawn anew on resuming would differ."""
+    """Reported discrepancies move the allocation, so a step that is redrawn when resuming would differ."""
     partition = partitions()["uneven regions"]
 
     def report(made, batch):

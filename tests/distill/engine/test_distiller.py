@@ -1,4 +1,4 @@
-"""The loop: beside one written by hand, in its gradients, in what it tells the sampler, and when things go wrong."""
+"""The loop: against one written by hand, its gradients, what it reports to the sampler, and its errors."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def test_it_is_plain_random_conditioning_bit_for_bit():
         null = torch.rand(size, generator=generator) < 0.1
         level = (-1, 1, 1, 1)
         noisy = schedule.alpha[timestep].view(level) * clean + schedule.sigma[timestep].view(level) * noise
-        told = torch.where(null[:, None], pool.null(1)["embeds"], pool.tensors["embeds"][index])
-        told = told + torch.where(null, pool.null(1)["pooled"], pool.tensors["pooled"][index])[:, None]
+        embeddings = torch.where(null[:, None], pool.null(1)["embeds"], pool.tensors["embeds"][index])
+        embeddings = embeddings + torch.where(null, pool.null(1)["pooled"], pool.tensors["pooled"][index])[:, None]
         with torch.no_grad():
-            target = teacher(noisy, timestep, told)
-        loss = (student(noisy, timestep, told) - target).square().flatten(1).mean(1).mean()
+            target = teacher(noisy, timestep, embeddings)
+        loss = (student(noisy, timestep, embeddings) - target).square().flatten(1).mean(1).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
@@ -107,7 +107,7 @@ def test_a_change_in_one_sample_changes_its_own_losses_only(width):
         (("task",), {"projections"}),
         (("feature(layers=[('inp', 'inp'), ('mid', 'mid')])",), {"model.out"}),
         (("feature(layers=[('out', 'out'), ('mid', 'mid')])",), set()),
-        (("feature(layers=[('inp', 'inp')])",), {"model.out", "model.mid", "model.told", "model.level"}),
+        (("feature(layers=[('inp', 'inp')])",), {"model.out", "model.mid", "model.embed", "model.level"}),
     ],
 )
 def test_a_gradient_reaches_every_parameter_but_those_after_the_last_layer_compared(objective, untouched, width):
@@ -150,18 +150,18 @@ def test_the_task_counts_only_under_the_images_own_condition():
 
 
 def test_null_conditions_are_not_reported_and_own_ones_are():
-    told = []
+    reported = []
     distiller = tiny.make(null_probability=0.5, replacement="constant(0.2)")
     observe = distiller.sampler.observe
     distiller.sampler.observe = lambda region, signal, **more: (
-        told.append((region, signal, more["where"])), observe(region, signal, **more)
+        reported.append((region, signal, more["where"])), observe(region, signal, **more)
     )
     batches = tiny.recorded(distiller)
     for _ in range(20):
         distiller.step()
-    counted = sum(int(where.sum()) for _, _, where in told)
-    assert all(torch.equal(where, ~batch.null) for (_, _, where), batch in zip(told, batches, strict=True))
-    assert sum(int((batch.own & where).sum()) for (_, _, where), batch in zip(told, batches, strict=True)) > 20
+    counted = sum(int(where.sum()) for _, _, where in reported)
+    assert all(torch.equal(where, ~batch.null) for (_, _, where), batch in zip(reported, batches, strict=True))
+    assert sum(int((batch.own & where).sum()) for (_, _, where), batch in zip(reported, batches, strict=True)) > 20
     assert float(distiller.tally.seen[0].sum()) == counted < 160
 
 
@@ -202,8 +202,8 @@ def test_accumulation_changes_memory_only():
         torch.testing.assert_close(two.student.state_dict()[name], value, rtol=1e-6, atol=1e-6)
 
 
-def test_accumulated_gradients_are_those_of_the_whole_batch():
-    """Looked at directly: clipping and Adam would hide a factor."""
+def test_gradient_accumulation_gives_the_gradients_of_the_whole_batch():
+    """Compared directly: clipping and Adam would hide a constant factor."""
     grads = []
     for parts in (1, 4):
         distiller = tiny.make(objective=EVERYTHING, batch_size=8 // parts, accumulation=parts)
@@ -230,16 +230,16 @@ def test_a_student_of_another_prediction_is_compared_in_the_teachers(prediction)
     distiller = tiny.make(student_prediction=prediction, null_probability=0.0)
     batch = tiny.first_batch(distiller)
     schedule = tiny.schedule()
-    told = batch.condition["embeds"] + batch.condition["pooled"][:, None]
-    ours = distiller.student(batch.noisy, batch.timestep, told)
-    theirs = distiller.teacher.model(batch.noisy, batch.timestep, told)
-    ours = schedule.convert(ours, prediction, "epsilon", batch.noisy, batch.timestep)
-    torch.testing.assert_close(distiller.losses(batch)["output"], (ours - theirs).square().mean((1, 2, 3)))
+    embeddings = batch.condition["embeds"] + batch.condition["pooled"][:, None]
+    student = distiller.student(batch.noisy, batch.timestep, embeddings)
+    teacher = distiller.teacher.model(batch.noisy, batch.timestep, embeddings)
+    student = schedule.convert(student, prediction, "epsilon", batch.noisy, batch.timestep)
+    torch.testing.assert_close(distiller.losses(batch)["output"], (student - teacher).square().mean((1, 2, 3)))
     distiller.step()
 
 
 class Masks(torch.nn.Dropout):
-    """Keeps what it drops."""
+    """Dropout that records its masks."""
 
     def __init__(self):
         super().__init__(0.5)
@@ -263,20 +263,20 @@ def masks(steps=1, rank=0, **settings):
     return seen.seen
 
 
-def test_no_two_passes_of_a_step_drop_the_same_on_no_rank():
+def test_dropout_differs_between_all_passes_and_ranks_of_a_step():
     passes = [mask for rank in (0, 1) for mask in masks(2, rank, batch_size=4, accumulation=2)]
     assert len(passes) == 8 and not any(torch.equal(a, b) for a, b in itertools.combinations(passes, 2))
 
 
-def test_what_is_dropped_follows_the_pass_wherever_it_is_made():
-    """Two ranks of one pass drop what one rank of two passes does."""
+def test_dropout_depends_on_the_pass_not_on_the_rank_that_computes_it():
+    """Two ranks with one pass each have the masks of one rank with two passes."""
     alone = masks(batch_size=4, accumulation=2)
     assert [torch.equal(*pair) for pair in zip(alone, masks(batch_size=4) + masks(rank=1, batch_size=4))] == [True] * 2
 
 
 def test_random_layers_are_a_function_of_the_step():
     def one(steps):
-        torch.manual_seed(steps)  # whatever happened to the global generator
+        torch.manual_seed(steps)  # the state of the global generator must not matter
         distiller = tiny.make()
         distiller.student.mid = torch.nn.Sequential(distiller.student.mid, torch.nn.Dropout(0.5))
         distiller._random_layers = True
@@ -289,7 +289,7 @@ def test_random_layers_are_a_function_of_the_step():
 
 
 class Poison(Callback):
-    """Spoils the third condition of one step, and looks every four steps as the log does."""
+    """Makes the third condition of one step NaN, and checks losses every four steps as the log does."""
 
     def __init__(self, at):
         self.at, self.closed = at, False
@@ -315,7 +315,7 @@ class Poison(Callback):
         self.closed = True
 
 
-def test_a_condition_that_is_not_finite_stops_the_run_at_the_next_look():
+def test_a_condition_that_is_not_finite_stops_the_run_at_the_next_check():
     distiller = tiny.make(null_probability=0.0)
     before = {}
     step = distiller.step
@@ -352,7 +352,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run():
     assert same(before, weights(distiller.student))
 
 
-def test_callbacks_are_told_of_begin_steps_and_end_in_order_and_may_stop():
+def test_callbacks_are_called_in_order_at_begin_steps_and_end_and_may_stop_the_run():
     heard = []
 
     class Ear(Callback):
@@ -389,8 +389,8 @@ def test_certificates_are_later_by_what_is_drawn_ahead():
     assert tiny.make(of={"tracker": "bank"}).certificate() is None
 
 
-def test_a_signal_that_has_no_answer_on_replaced_conditions_is_told_of_own_ones_alone():
-    """The task loss of a replaced condition is 0 for want of an answer, which is not a discrepancy of 0."""
+def test_a_signal_without_ground_truth_on_replaced_conditions_is_reported_for_own_ones_only():
+    """The task loss of a replaced condition is 0 because there is no ground truth, not because nothing is wrong."""
     distiller = tiny.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
     own = tiny.first_batch(distiller).own.sum()
     again = tiny.make(objective=["output", "task"], signal="task", replacement="constant(0.5)", batch_size=40)
@@ -410,7 +410,7 @@ def test_a_signal_that_has_no_answer_on_replaced_conditions_is_told_of_own_ones_
         ({"objective": ("feature",)}, "feature distillation needs layers="),
         ({"objective": (Feature(layers=[("mid", "midd")]),)}, "Net has no module 'midd'; did you mean 'mid'"),
         ({"objective": (Feature(layers=[("mdi", "mid")]),)}, "Net has no module 'mdi'; did you mean 'mid'"),
-        ({"objective": (Feature(layers=[("told", "mid")]),)}, "only their channels may differ"),
+        ({"objective": (Feature(layers=[("embed", "mid")]),)}, "only their channels may differ"),
         ({"signal": "task"}, "signal must be 'output', got 'task'"),
         ({"student_prediction": "noise"}, "must be 'epsilon'"),
         ({"prediction": "noise"}, "prediction must be"),
@@ -425,15 +425,15 @@ def test_refusals(settings, sentence):
 
 def test_a_student_without_trained_parameters_is_refused():
     student = tiny.net(1).requires_grad_(False)
-    teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
+    teacher = Teacher(tiny.net(0), tiny.evaluate, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="no parameter that trains"):
         Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
 
 def test_a_student_that_does_not_take_the_conditions_is_refused():
     student = tiny.net(1)
-    student.told = torch.nn.Linear(5, 6)
-    teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
+    student.embed = torch.nn.Linear(5, 6)
+    teacher = Teacher(tiny.net(0), tiny.evaluate, tiny.schedule(), "epsilon")
     with pytest.raises(ValueError, match="Net does not take these latents and conditions"):
         Distiller(teacher, student, tiny.sampler(), tiny.images(), tiny.numbered(12))
 
@@ -445,8 +445,8 @@ def test_all_blocks_of_all_widths_are_compiled_and_none_for_the_probe(monkeypatc
     monkeypatch.setattr("aria.distill.engine.distiller.compile_blocks", partial(compile_blocks, backend="eager"))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    told = {"prompt_embeds": torch.randn(12, 5, 8)}
-    conditions = EncodingsInMemory(told, {name: torch.zeros_like(value[:1]) for name, value in told.items()})
+    tensors = {"prompt_embeds": torch.randn(12, 5, 8)}
+    conditions = EncodingsInMemory(tensors, {name: torch.zeros_like(value[:1]) for name, value in tensors.items()})
     images = tiny.shown(torch.randn(10, 4, 8, 8), 12)
     teacher, student = (pipelines.unet(block_out_channels=widths) for widths in ((4, 8, 12, 16), (4, 6, 10, 14)))
     strict = {"fail_on_recompile_limit_hit": True, "recompile_limit": 2, "accumulated_recompile_limit": 256}

@@ -15,18 +15,18 @@ def learner(kind, pairs=(), checkpointing=False):
     torch.manual_seed(0)
     if kind == "sd":
         model, denoiser = pipelines.unet(), StableDiffusion()
-        told = {"prompt_embeds": torch.randn(2, 5, 8)}
+        condition = {"prompt_embeds": torch.randn(2, 5, 8)}
     else:
         model, denoiser = pipelines.sdxl_unet(), StableDiffusionXL()
-        told = {"prompt_embeds": torch.randn(2, 5, 16), "pooled": torch.randn(2, 8)}
-        told["time_ids"] = torch.tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]).expand(2, 6)
+        condition = {"prompt_embeds": torch.randn(2, 5, 16), "pooled": torch.randn(2, 8)}
+        condition["time_ids"] = torch.tensor([[16.0, 16.0, 0.0, 0.0, 16.0, 16.0]]).expand(2, 6)
     model.train()
     if checkpointing:
         model.enable_gradient_checkpointing()
     side = 2 * pipelines.SIDE  # else the innermost stage has one pixel, of which self-attention learns nothing
     noisy = torch.randn(2, 4, side, side)
     names = [name for _, name in pairs]
-    return Learner(denoiser, model, names), (noisy, torch.tensor([3, 700]), told)
+    return Learner(denoiser, model, names), (noisy, torch.tensor([3, 700]), condition)
 
 
 STAGES = {
@@ -34,14 +34,14 @@ STAGES = {
     "sdxl": [f"{side}_blocks.{k}" for side in ("down", "up") for k in range(3)] + ["mid_block"],
 }
 INNER = ["down_blocks.1.attentions.1.proj_out", "up_blocks.1.resnets.1", "down_blocks.1.resnets.0.conv1"]
-"""Modules that stand inside what gradient checkpointing computes anew."""
+"""Modules inside the blocks that gradient checkpointing recomputes."""
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_through_the_output_every_parameter_learns(kind, checkpointing):
-    trained, told = learner(kind, checkpointing=checkpointing)
-    output, _ = trained(*told)
+    trained, inputs = learner(kind, checkpointing=checkpointing)
+    output, _ = trained(*inputs)
     output.square().mean().backward()
     without = [name for name, value in trained.named_parameters() if value.grad is None]
     assert without == []
@@ -50,8 +50,8 @@ def test_through_the_output_every_parameter_learns(kind, checkpointing):
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
 def test_through_features_every_parameter_before_the_last_of_them_learns(kind):
-    trained, told = learner(kind, [(name, name) for name in STAGES[kind]])
-    _, features = trained(*told)
+    trained, inputs = learner(kind, [(name, name) for name in STAGES[kind]])
+    _, features = trained(*inputs)
     assert [feature.requires_grad for feature in features] == [True] * len(STAGES[kind])
     sum((feature - 1).square().mean() for feature in features).backward()
     without = {name.split(".")[1] for name, value in trained.named_parameters() if value.grad is None}
@@ -63,8 +63,8 @@ def test_gradient_checkpointing_changes_no_gradient(kind):
     names = STAGES[kind] + INNER
     grads = []
     for checkpointing in (False, True):
-        trained, told = learner(kind, [(name, name) for name in names], checkpointing)
-        output, features = trained(*told)
+        trained, inputs = learner(kind, [(name, name) for name in names], checkpointing)
+        output, features = trained(*inputs)
         (output.square().mean() + sum((feature - 1).square().mean() for feature in features)).backward()
         grads.append({name: value.grad for name, value in trained.named_parameters()})
         assert not any(module._forward_hooks for module in trained.modules())
@@ -74,14 +74,14 @@ def test_gradient_checkpointing_changes_no_gradient(kind):
 
 
 def test_projections_are_where_widths_differ():
-    ours = [torch.zeros(1, 3, 2, 2), torch.zeros(1, 4, 2, 2), torch.zeros(1, 7, 3)]
-    theirs = [torch.zeros(1, 5, 2, 2), torch.zeros(1, 4, 2, 2), torch.zeros(1, 7, 6)]
-    made = projections(ours, theirs, [("a", "b")] * 3)
+    student = [torch.zeros(1, 3, 2, 2), torch.zeros(1, 4, 2, 2), torch.zeros(1, 7, 3)]
+    teacher = [torch.zeros(1, 5, 2, 2), torch.zeros(1, 4, 2, 2), torch.zeros(1, 7, 6)]
+    made = projections(student, teacher, [("a", "b")] * 3)
     assert [type(layer) for layer in made] == [nn.Conv2d, nn.Identity, nn.Linear]
-    assert [layer(x).shape for layer, x in zip(made, ours, strict=True)] == [x.shape for x in theirs]
+    assert [layer(x).shape for layer, x in zip(made, student, strict=True)] == [x.shape for x in teacher]
     for other in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 7, 3)):
         with pytest.raises(ValueError, match="only their channels may differ"):
-            projections(ours[:1], [other], [("a", "b")])
+            projections(student[:1], [other], [("a", "b")])
 
 
 def test_frozen_models_neither_learn_nor_drop():

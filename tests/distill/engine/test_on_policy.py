@@ -112,8 +112,9 @@ def test_they_go_on_from_what_the_student_made_and_others_from_the_data():
         is_data = (batch.clean.flatten(1)[:, None] == data).all(-1).any(1)
         assert torch.equal(is_data, ~goes_on)
         if step:
-            told = painted(before, step - 1), "sample", before.noisy, before.timestep
-            for one, other in zip((batch.clean, batch.noise), (made.schedule.clean(*told), made.schedule.noise(*told))):
+            output = painted(before, step - 1), "sample", before.noisy, before.timestep
+            expected = made.schedule.clean(*output), made.schedule.noise(*output)
+            for one, other in zip((batch.clean, batch.noise), expected):
                 assert torch.equal(one[goes_on], other[goes_on])
         before = batch
         alpha, sigma = made.schedule.levels(batch.timestep, batch.clean)
@@ -175,9 +176,9 @@ def test_the_engine_goes_on_from_its_students_answers():
                 assert torch.equal(one[goes_on], other[goes_on])
             checked.append(int(goes_on.sum()))
         with torch.no_grad():
-            _, ours = distiller.outputs(batch)
-        told = ours.output, "epsilon", batch.noisy, batch.timestep
-        before.append((distiller.schedule.clean(*told), distiller.schedule.noise(*told)))
+            _, student = distiller.outputs(batch)
+        output = student.output, "epsilon", batch.noisy, batch.timestep
+        before.append((distiller.schedule.clean(*output), distiller.schedule.noise(*output)))
         return batch, pending
 
     distiller.source.next = next_and_answer
@@ -247,8 +248,8 @@ def test_what_is_held_makes_the_certificate_older():
 
 def _weighted(draw):
     def drawn(n, **options):
-        told = draw(n, **options)
-        return replace(told, weight=torch.arange(n) + 100.0 * told.step)
+        batch = draw(n, **options)
+        return replace(batch, weight=torch.arange(n) + 100.0 * batch.step)
 
     return drawn
 

@@ -1,4 +1,4 @@
-"""The optimiser's settings and its memory."""
+"""The optimiser's settings and its state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def trained(steps, layer=None, optimizer=None):
     return layer, optimizer
 
 
-def test_its_memory_is_tensors_there_and_back():
+def test_the_optimiser_state_survives_saving_and_loading():
     layer, optimizer = trained(3)
     saved = {name: value.clone() for name, value in state_tensors(optimizer).items()}
     assert set(saved) == {f"{place}.{name}" for place in (0, 1) for name in ("step", "exp_avg", "exp_avg_sq")}

@@ -1,4 +1,4 @@
-"""What the tracker learns of where samples come from: the probability that a step observes each region."""
+"""The provenance of samples that the tracker gets: the probability that a step observes each region."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_allocation_biases_an_average_of_visits_as_the_theory_predicts_and_n
     has the slope (1 - floor)(K - 1)/K in the region's own estimate where all estimates are 1."""
     plain, error = bias(f"ema(rate={RATE}, sigma={SIGMA})", replacement="constant(1)")
     predicted = float(bounds.selection_bias(RATE, SIGMA, (1 - FLOOR) * (REGIONS - 1) / REGIONS))
-    assert predicted < -SURE * error  # it can be seen
+    assert predicted < -SURE * error  # large enough to be detected
     assert abs(plain - predicted) < SURE * error
     weighted, error = bias(f"ema(rate={RATE}, importance=True)", replacement="constant(1)")
     assert abs(weighted) < SURE * error
@@ -87,7 +87,7 @@ def test_a_region_is_observed_as_often_as_its_visit_probability_says():
     assert bool(((kept - promised).abs() <= SURE * spread.sqrt()).all())
 
 
-def test_every_sample_says_where_it_comes_from():
+def test_every_sample_carries_its_provenance():
     made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
     batch = tiny.Stream(made.source).next()
     assert not bool((batch.own & (batch.null | batch.on_policy)).any())

@@ -88,7 +88,7 @@ def test_a_name_alone_has_the_settings_of_the_documents_which_stay(name, shape):
 
 @dataclass(frozen=True)
 class Beyond(Replacement):
-    """A shape of one's own that leaves the range of probabilities at both ends."""
+    """A user's shape that leaves the range of probabilities at both ends."""
 
     def at(self, u):
         return 3 * u - 1

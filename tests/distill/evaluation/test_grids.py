@@ -1,4 +1,4 @@
-"""Grids drawn on the way: training does not notice them, they show the averaged student, and a resumed run redraws."""
+"""Validation grids: they do not change training, show the averaged student, and are redrawn by a resumed run."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ SAMPLING = {"steps": 2, "guidance": 7.5}
 
 @pytest.fixture(scope="module")
 def distil(tmp_path_factory, sd_folder):
-    """Runs four steps, with the settings that are given changed, and returns the output folder."""
+    """Run four steps with changed settings, and return the output folder."""
     place = tmp_path_factory.mktemp("grids")
     (place / "prompts.txt").write_text("\n".join(f"{animal} {i}" for animal in PROMPTS for i in range(4)))
     prune(sd_folder, place / "student", preset="bk-tiny")
 
     def distil(output, **changes):
-        told = {
+        settings = {
             "pretrained_model_name_or_path": str(sd_folder),
             "student": str(place / "student"),
             "prompts": str(place / "prompts.txt"),
@@ -51,7 +51,8 @@ def distil(tmp_path_factory, sd_folder):
             "validation_prompts": PROMPTS,
             "validation_steps": 1,
         }
-        run(Config().with_values(told | changes), bar=lambda label: nullcontext(lambda done, total: None), quiet=True)
+        config = Config().with_values(settings | changes)
+        run(config, bar=lambda label: nullcontext(lambda done, total: None), quiet=True)
         return place / output
 
     return distil
@@ -70,24 +71,24 @@ def drawn(folder):
     return {path.name: path.read_bytes() for path in (folder / "samples").iterdir()}
 
 
-def test_training_does_not_notice(distil, watched):
+def test_validation_does_not_change_training(distil, watched):
     plain = distil("plain", validation_prompts=())
     assert not (plain / "samples").exists() and not (plain / "validation.jsonl").exists()
     files = sorted(path.relative_to(plain) for path in plain.glob("checkpoint-4/**/*.safetensors"))
     assert len(files) >= 6
     for file in files:
-        ours, theirs = load_file(watched / file), load_file(plain / file)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[name], theirs[name]) for name in ours), file
+        actual, expected = load_file(watched / file), load_file(plain / file)
+        assert actual.keys() == expected.keys()
+        assert all(torch.equal(actual[name], expected[name]) for name in actual), file
     without_speed = [[{**row, "steps_per_second": 0} for row in rows(run / "losses.jsonl")] for run in (watched, plain)]
     assert without_speed[0] == without_speed[1]
     assert rows(watched / "discrepancies.jsonl") == rows(plain / "discrepancies.jsonl")
 
 
 def test_a_grid_and_a_row_each_time(watched):
-    told = rows(watched / "validation.jsonl")
-    assert [row["step"] for row in told] == [1, 2, 3, 4]
-    assert [one["prompt"] for one in told[0]["prompts"]] == list(PROMPTS)
+    logged = rows(watched / "validation.jsonl")
+    assert [row["step"] for row in logged] == [1, 2, 3, 4]
+    assert [one["prompt"] for one in logged[0]["prompts"]] == list(PROMPTS)
     assert sorted(drawn(watched)) == [f"step-{step:08d}.png" for step in (1, 2, 3, 4)]
     first, last = (Image.open(watched / "samples" / f"step-{step:08d}.png") for step in (1, 4))
     middle = first.width // 2
@@ -101,9 +102,9 @@ def test_the_averaged_student_is_shown(watched, sd_folder):
         pipeline = open_pipeline(sd_folder)
         denoiser = of(pipeline)
         noise = grids.starting_noise(denoiser, pipeline, len(PROMPTS), 0)
-        told = *grids.encoded(pipeline, denoiser, PROMPTS), noise
+        inputs = *grids.encoded(pipeline, denoiser, PROMPTS), noise
         teacher, made = (
-            grids.generated(pipeline, denoiser, model, *told, **SAMPLING)
+            grids.generated(pipeline, denoiser, model, *inputs, **SAMPLING)
             for model in (pipeline.unet, open_model(student))
         )
         return grids.gap_record(PROMPTS, teacher, made)["gap"]
@@ -115,7 +116,7 @@ def test_the_averaged_student_is_shown(watched, sd_folder):
 
 
 def test_a_resumed_run_drops_what_came_later(distil, watched):
-    told, images = (watched / "validation.jsonl").read_text(), drawn(watched)
+    logged, images = (watched / "validation.jsonl").read_text(), drawn(watched)
     again = watched.with_name("resumed")
     shutil.copytree(watched, again)
     shutil.rmtree(again / "checkpoint-4")
@@ -123,7 +124,7 @@ def test_a_resumed_run_drops_what_came_later(distil, watched):
     with (again / "validation.jsonl").open("a") as file:
         file.write('{"step": 9, "gap"')
     distil("resumed")
-    assert (again / "validation.jsonl").read_text() == told
+    assert (again / "validation.jsonl").read_text() == logged
     assert drawn(again) == images
 
 
@@ -142,8 +143,8 @@ def test_half_precision_and_trackers(distil):
     output = distil("half", mixed_precision="bf16", max_train_steps=1, report_to="tensorboard")
     (row,) = rows(output / "validation.jsonl")
     (events,) = {path.parent for path in output.glob("logs/**/events.out.tfevents*") if path.parent.name == "aria"}
-    told = EventAccumulator(str(events)).Reload()
-    (scalar,), (image,) = told.Scalars("validation/gap"), told.Images("validation")
+    logged = EventAccumulator(str(events)).Reload()
+    (scalar,), (image,) = logged.Scalars("validation/gap"), logged.Images("validation")
     assert (scalar.step, scalar.value) == (1, pytest.approx(row["gap"])) and image.step == 1
 
 
@@ -158,37 +159,37 @@ def teacher(sd_folder):
     return pipeline, denoiser, (*grids.encoded(pipeline, denoiser, [*PROMPTS, "an owl"]), noise)
 
 
-def test_nothing_is_changed_by_looking(teacher):
-    pipeline, denoiser, told = teacher
+def test_validation_changes_neither_models_nor_random_state(teacher):
+    pipeline, denoiser, inputs = teacher
     student, own, scheduler = open_model(pipeline.config._name_or_path), pipeline.unet, pipeline.scheduler
     student.train()
     student.mid_block.eval()
     modes, state = [part.training for part in student.modules()], torch.get_rng_state()
-    grids.generated(pipeline, denoiser, student, *told, **SAMPLING, prediction="v_prediction")
+    grids.generated(pipeline, denoiser, student, *inputs, **SAMPLING, prediction="v_prediction")
     assert [part.training for part in student.modules()] == modes
     assert torch.equal(torch.get_rng_state(), state)
     assert pipeline.unet is own and pipeline.scheduler is scheduler and scheduler.num_inference_steps is None
 
 
 def test_a_scheduler_that_adds_noise_adds_the_same_to_both(teacher):
-    pipeline, denoiser, told = teacher
+    pipeline, denoiser, inputs = teacher
     before = pipeline.scheduler
     pipeline.register_modules(scheduler=DDPMScheduler.from_config(before.config))
     made = []
     try:
         for seed in (1, 2):
             torch.manual_seed(seed)
-            made.append(grids.generated(pipeline, denoiser, pipeline.unet, *told, **SAMPLING))
+            made.append(grids.generated(pipeline, denoiser, pipeline.unet, *inputs, **SAMPLING))
     finally:
         pipeline.register_modules(scheduler=before)
     assert torch.equal(*made)
 
 
 def test_what_the_student_predicts_decides_how_it_is_sampled(teacher):
-    pipeline, denoiser, told = teacher
-    as_is = grids.generated(pipeline, denoiser, pipeline.unet, *told, **SAMPLING)
+    pipeline, denoiser, inputs = teacher
+    as_is = grids.generated(pipeline, denoiser, pipeline.unet, *inputs, **SAMPLING)
     for prediction, same in (("epsilon", True), ("v_prediction", False)):
-        made = grids.generated(pipeline, denoiser, pipeline.unet, *told, **SAMPLING, prediction=prediction)
+        made = grids.generated(pipeline, denoiser, pipeline.unet, *inputs, **SAMPLING, prediction=prediction)
         assert torch.equal(made, as_is) is same
 
 

@@ -1,4 +1,4 @@
-"""A student in 8-bit integers: what is stored, what is opened again, and what is measured of it."""
+"""A student in 8-bit integers: how it is stored, loaded again and measured."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def unet(seed=0):
     return pipelines.unet().eval()
 
 
-def answer(model):
+def output_of(model):
     generator = torch.Generator().manual_seed(1)
-    noisy, told = (torch.randn(2, *shape, generator=generator) for shape in ((4, 8, 8), (5, 8)))
+    noisy, embeddings = (torch.randn(2, *shape, generator=generator) for shape in ((4, 8, 8), (5, 8)))
     with torch.no_grad():
-        return model(noisy, torch.tensor([10, 900]), told, return_dict=False)[0]
+        return model(noisy, torch.tensor([10, 900]), embeddings, return_dict=False)[0]
 
 
 def test_weights_are_the_nearest_integers():
@@ -65,7 +65,7 @@ def test_saved_and_opened_is_the_same_model(tmp_path):
     model = quantise(unet())
     save_quantised(model, tmp_path / "q")
     opened = open_quantised(tmp_path / "q")
-    assert torch.equal(answer(model), answer(opened)) and not opened.training
+    assert torch.equal(output_of(model), output_of(opened)) and not opened.training
     assert {path.name for path in (tmp_path / "q").iterdir()} == {"config.json", WEIGHTS, RECORD}
     held, plain = load_file(tmp_path / "q" / WEIGHTS), unet()
     integers = [name for name, value in held.items() if value.dtype == torch.int8]
@@ -116,7 +116,7 @@ def test_a_model_that_is_not_quantised_is_not_saved(tmp_path):
 
 def test_the_discrepancy_of_a_region_is_that_of_its_samples():
     """A student that is off by a known amount in one region alone."""
-    teacher = Teacher(tiny.net(0), tiny.ask, tiny.schedule(), "epsilon")
+    teacher = Teacher(tiny.net(0), tiny.evaluate, tiny.schedule(), "epsilon")
     pool, shown = tiny.numbered(12), tiny.images()
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [row % 3 for row in range(12)]}))
 
@@ -125,11 +125,11 @@ def test_the_discrepancy_of_a_region_is_that_of_its_samples():
             super().__init__()
             self.net, self.by = tiny.net(0), by
 
-        def forward(self, noisy, timestep, told):
-            row = (told[:, 0] * 12).round()
-            return self.net(noisy, timestep, told) + self.by * (row % 3 == 1)[:, None, None, None]
+        def forward(self, noisy, timestep, embeddings):
+            row = (embeddings[:, 0] * 12).round()
+            return self.net(noisy, timestep, embeddings) + self.by * (row % 3 == 1)[:, None, None, None]
 
-    pool.tensors["pooled"] = torch.zeros(12)  # so that the first number tells which condition it is
+    pool.tensors["pooled"] = torch.zeros(12)  # so that the first number identifies the condition
     found = discrepancies(
         teacher, {"same": tiny.net(0), "off": Off(2.0)}, partition, shown, pool, samples=48, batch_size=8
     )
@@ -141,16 +141,16 @@ def test_the_discrepancy_of_a_region_is_that_of_its_samples():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, sd_folder):
-    """A finished run, of products at that."""
+    """A finished run of a student with factorised layers."""
     place = tmp_path_factory.mktemp("run")
     prune(sd_folder, place / "student", preset="bk-tiny")
     (place / "prompts.txt").write_text("\n".join(PROMPTS))
-    told = {
+    settings = {
         "pretrained_model_name_or_path": sd_folder, "student": place / "student", "prompts": place / "prompts.txt",
         "output_dir": place / "run", "max_train_steps": 2, "train_batch_size": 2, "num_images": 4,
         "num_inference_steps": 1, "partitioner": "kmeans(4)", "rank_ratio": 0.5, "learning_rate": 1e-3,
     }  # fmt: skip
-    flags = [str(text) for name, value in told.items() for text in (f"--{name}", value)]
+    flags = [str(text) for name, value in settings.items() for text in (f"--{name}", value)]
     done = CliRunner().invoke(main, ["distill", *flags, "--quiet"])
     assert done.exit_code == 0, done.output
     return place / "run"
@@ -167,22 +167,22 @@ def test_a_run_is_quantised_measured_and_reported(run, monkeypatch):
     gap = record["discrepancy"]
     assert gap["before"] > 0 and gap["after"] == pytest.approx(gap["before"], rel=0.1) and gap["after"] != gap["before"]
     opened, plain = open_quantised(run / "quantised"), open_model(run).eval()
-    apart = (answer(opened) - answer(plain)).norm() / answer(plain).norm()
+    apart = (output_of(opened) - output_of(plain)).norm() / output_of(plain).norm()
     assert 0 < apart < 0.1
-    told = read_record(run / "quantised")
-    assert told["regions"] == record["regions"] and told["library"].startswith("optimum-quanto")
+    saved = read_record(run / "quantised")
+    assert saved["regions"] == record["regions"] and saved["library"].startswith("optimum-quanto")
     text = page(Record(run))
     assert "Quantised" in text and f"{gap['after']:.4g}" in text and "earlier student" not in text
-    assert told["student"] == digest(run)
+    assert saved["student"] == digest(run)
     again = CliRunner().invoke(main, ["quantise", str(run), "--samples", "32"])
     assert again.exit_code == 0 and "discrepancy" in again.output
 
 
-def test_the_report_tells_of_an_earlier_student(tmp_path, sd_folder):
-    """Written over since it was quantised, or gone."""
+def test_the_report_notes_that_an_earlier_student_was_quantised(tmp_path, sd_folder):
+    """Overwritten since it was quantised, or removed."""
     shutil.copytree(sd_folder, tmp_path / "run")
-    told = RECORDED | {"student": digest(tmp_path / "run")}
-    for name, value in (("config", {"training": {"max_train_steps": 2}}), ("quantised/quantisation", told)):
+    recorded = RECORDED | {"student": digest(tmp_path / "run")}
+    for name, value in (("config", {"training": {"max_train_steps": 2}}), ("quantised/quantisation", recorded)):
         (tmp_path / "run" / f"{name}.json").parent.mkdir(exist_ok=True)
         (tmp_path / "run" / f"{name}.json").write_text(json.dumps(value))
     assert not Record(tmp_path / "run").outdated and "earlier student" not in page(Record(tmp_path / "run"))
@@ -216,19 +216,19 @@ def test_a_delivered_student_of_products_is_factorised_again_without_loss(run):
     plain, thin, thinner = (open_model(run).eval() for _ in range(3))
     factorise(thin, 0.5), factorise(thinner, 0.25)
     assert not is_factorised(plain) and thin.num_parameters() < plain.num_parameters()
-    torch.testing.assert_close(answer(thin), answer(plain), rtol=1e-4, atol=1e-5)
-    assert (answer(thinner) - answer(plain)).norm() > 1e-3 * answer(plain).norm()
+    torch.testing.assert_close(output_of(thin), output_of(plain), rtol=1e-4, atol=1e-5)
+    assert (output_of(thinner) - output_of(plain)).norm() > 1e-3 * output_of(plain).norm()
 
 
 def test_mistakes_are_one_line(run, tmp_path):
     (tmp_path / "else").mkdir()
     (tmp_path / "else" / "thing").touch()
-    for told, sentence in (
+    for arguments, sentence in (
         ([str(tmp_path)], "is no folder of a run: it has no config.json"),
         ([str(run), "--output_dir", str(tmp_path / "else")], "is no quantised model"),
         ([str(run), "--pretrained_model_name_or_path", str(tmp_path / "none")], "there is no folder"),
     ):
-        done = CliRunner().invoke(main, ["quantise", *told])
+        done = CliRunner().invoke(main, ["quantise", *arguments])
         assert done.exit_code == 2 and sentence in done.stderr.splitlines()[-1]
 
 

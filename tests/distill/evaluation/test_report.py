@@ -205,7 +205,7 @@ def test_many_regions_are_shown_by_their_ends():
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_that_goes_on_or_was_killed(run, tmp_path):
+def test_a_report_of_a_running_or_killed_run(run, tmp_path):
     folder = write_run(tmp_path / "run", steps=9)
     os.utime(folder / "losses.jsonl", (0, 0))
     whole = read(page(Record(folder)))

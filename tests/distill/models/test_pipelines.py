@@ -1,4 +1,4 @@
-"""Opening models: what is wrong with a teacher or a student is one line that names the file and the cause."""
+"""Opening models: mistakes in a teacher or a student are one line that names the file and the cause."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def test_truncated_weights_name_the_file_and_both_sizes(part, sd_folder, tmp_pat
     path = next((teacher / part).glob("*.safetensors"))
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-1000])
-    said = f"{path} is truncated: its header says {size:,} bytes, the file has {size - 1000:,}"
-    assert refused(open_pipeline, teacher) == f"cannot open the pipeline {teacher}: {said}"
+    expected = f"{path} is truncated: its header says {size:,} bytes, the file has {size - 1000:,}"
+    assert refused(open_pipeline, teacher) == f"cannot open the pipeline {teacher}: {expected}"
     if part == "unet":
         for folder in (teacher, teacher / part):
-            assert refused(open_model, folder) == f"cannot open the model {folder}: {said}"
+            assert refused(open_model, folder) == f"cannot open the model {folder}: {expected}"
 
 
 @pytest.mark.parametrize(
@@ -84,19 +84,19 @@ def response():
     ],
 )
 def test_a_teacher_that_is_nowhere_is_one_line_after_one_request(error, sentence, monkeypatch):
-    asked = []
+    requests = []
 
     def fails(name, **options):
-        asked.append((name, options))
+        requests.append((name, options))
         raise error
 
     monkeypatch.setattr(hub, "model_info", fails)
-    monkeypatch.setattr(pipelines.DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("asked again"))
+    monkeypatch.setattr(pipelines.DiffusionPipeline, "from_pretrained", lambda *_, **__: pytest.fail("requested again"))
     with pytest.raises(InvalidSetting) as caught:
         open_pipeline("nobody/no-such-model", revision="v9")
     assert str(caught.value).startswith(f"nobody/no-such-model is no folder here, {sentence}")
     assert "\n" not in str(caught.value) and caught.value.kind == "missing"
-    assert asked == [("nobody/no-such-model", {"revision": "v9", "timeout": hub.TIMEOUT})]
+    assert requests == [("nobody/no-such-model", {"revision": "v9", "timeout": hub.TIMEOUT})]
 
 
 def test_names_that_no_model_can_have(tmp_path):

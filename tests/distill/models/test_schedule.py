@@ -1,4 +1,4 @@
-"""Noise schedules: what outputs of different kinds mean is the same, and numbers are those of diffusers."""
+"""Noise schedules: conversions between prediction types agree, and numbers are those of diffusers."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def test_every_prediction_says_the_same(seed, timestep, given_as, wanted):
 def test_in_float32_nothing_is_lost_that_need_not_be(given_as, wanted):
     clean, noise = some(3)
     noisy = SCHEDULE.add_noise(clean, noise, TIMESTEPS)
-    said = SCHEDULE.convert(SCHEDULE.target(given_as, clean, noise, TIMESTEPS), given_as, wanted, noisy, TIMESTEPS)
+    converted = SCHEDULE.convert(SCHEDULE.target(given_as, clean, noise, TIMESTEPS), given_as, wanted, noisy, TIMESTEPS)
     # 1/α and 1/σ, which are at most 14.7 and 34.3 here, are what dividing by them may cost
-    torch.testing.assert_close(said, SCHEDULE.target(wanted, clean, noise, TIMESTEPS), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(converted, SCHEDULE.target(wanted, clean, noise, TIMESTEPS), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [DDPMScheduler, DDIMScheduler, EulerDiscreteScheduler])
@@ -67,15 +67,15 @@ def test_in_float32_nothing_is_lost_that_need_not_be(given_as, wanted):
 def test_noised_latents_and_velocities_are_those_of_diffusers(kind, betas):
     if kind is EulerDiscreteScheduler and betas == "squaredcos_cap_v2":
         betas = "scaled_linear"
-    theirs = DDPMScheduler(beta_schedule=betas)
+    scheduler = DDPMScheduler(beta_schedule=betas)
     schedule = NoiseSchedule.of(kind(beta_schedule=betas))
     assert len(schedule) == 1000
     clean, noise = some(0)
     torch.testing.assert_close(
-        schedule.add_noise(clean, noise, TIMESTEPS), theirs.add_noise(clean, noise, TIMESTEPS), rtol=1e-5, atol=1e-6
+        schedule.add_noise(clean, noise, TIMESTEPS), scheduler.add_noise(clean, noise, TIMESTEPS), rtol=1e-5, atol=1e-6
     )
     velocity = schedule.target("v_prediction", clean, noise, TIMESTEPS)
-    torch.testing.assert_close(velocity, theirs.get_velocity(clean, noise, TIMESTEPS), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(velocity, scheduler.get_velocity(clean, noise, TIMESTEPS), rtol=1e-5, atol=1e-6)
 
 
 def test_signal_to_noise_ratio_is_that_of_diffusers():
@@ -98,8 +98,8 @@ def test_at_pure_noise_only_what_is_known_is_told():
     for wanted in PREDICTIONS:
         for given_as in ("v_prediction", "flow_prediction"):
             ends.check_conversion(given_as, wanted)
-            said = ends.convert(ends.target(given_as, clean, noise, t), given_as, wanted, noisy, t)
-            torch.testing.assert_close(said, ends.target(wanted, clean, noise, t))
+            converted = ends.convert(ends.target(given_as, clean, noise, t), given_as, wanted, noisy, t)
+            torch.testing.assert_close(converted, ends.target(wanted, clean, noise, t))
     with pytest.raises(ValueError, match="epsilon cannot be read as v_prediction: timestep 1 has no image in it"):
         ends.check_conversion("epsilon", "v_prediction")
     with pytest.raises(ValueError, match="sample cannot be read as epsilon: timestep 0 has no noise in it"):
@@ -150,21 +150,21 @@ def test_refusals():
 
 @pytest.mark.parametrize("shift", [1.0, 3.0])
 def test_flows_have_the_levels_of_the_scheduler(shift):
-    theirs = FlowMatchEulerDiscreteScheduler(shift=shift)
-    schedule = NoiseSchedule.of(theirs)
-    assert len(schedule) == 1000 and prediction_of(theirs) == "flow_prediction"
-    torch.testing.assert_close(schedule.sigma, theirs.sigmas.flip(0), rtol=1e-6, atol=0)
-    torch.testing.assert_close(schedule.time, theirs.timesteps.flip(0), rtol=1e-6, atol=0)
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    schedule = NoiseSchedule.of(scheduler)
+    assert len(schedule) == 1000 and prediction_of(scheduler) == "flow_prediction"
+    torch.testing.assert_close(schedule.sigma, scheduler.sigmas.flip(0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(schedule.time, scheduler.timesteps.flip(0), rtol=1e-6, atol=0)
     assert float(schedule.sigma[0]) > 0 and float(schedule.sigma[-1]) == 1.0 and float(schedule.alpha[-1]) == 0.0
     clean, noise = some(4)
     at = schedule.time[TIMESTEPS]
-    noised = theirs.scale_noise(clean, theirs.timesteps.flip(0)[TIMESTEPS], noise)
+    noised = scheduler.scale_noise(clean, scheduler.timesteps.flip(0)[TIMESTEPS], noise)
     torch.testing.assert_close(schedule.add_noise(clean, noise, TIMESTEPS), noised, rtol=1e-5, atol=1e-6)
     assert at.dtype == torch.float32
 
 
 def test_steps_of_a_pipeline_do_not_change_a_schedule():
-    """Sampling leaves a scheduler with the levels of the steps it made."""
+    """Sampling leaves a scheduler with the levels of its inference steps."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
     before = NoiseSchedule.of(scheduler)
     scheduler.set_timesteps(5)
@@ -195,8 +195,8 @@ def test_every_prediction_says_the_same_of_flows(seed, timestep, given_as, wante
     clean, noise = some(seed, 1, torch.float64)
     t = torch.tensor([timestep])
     noisy = exact.add_noise(clean, noise, t)
-    said = exact.convert(exact.target(given_as, clean, noise, t), given_as, wanted, noisy, t)
-    torch.testing.assert_close(said, exact.target(wanted, clean, noise, t), rtol=1e-8, atol=1e-8)
+    converted = exact.convert(exact.target(given_as, clean, noise, t), given_as, wanted, noisy, t)
+    torch.testing.assert_close(converted, exact.target(wanted, clean, noise, t), rtol=1e-8, atol=1e-8)
 
 
 def test_a_step_along_the_flow_is_the_schedulers():
@@ -222,7 +222,7 @@ def test_weightings_of_flows_are_errors_of_the_image_and_of_the_flow():
     snr = ((1 - sigma) / sigma) ** 2
     expected = snr.clamp(max=5.0) * sigma**2
     torch.testing.assert_close(MinSNR().table(schedule, "flow_prediction"), expected)
-    assert float(MinSNR().table(schedule, "flow_prediction")[-1]) == 0.0  # of pure noise an image is no one's to tell
+    assert float(MinSNR().table(schedule, "flow_prediction")[-1]) == 0.0  # pure noise has no information on the image
     torch.testing.assert_close(Velocity().table(schedule, "flow_prediction"), torch.ones(1000), rtol=1e-5, atol=1e-5)
     clean, noise = some(6)
     wrong = schedule.target("flow_prediction", clean, noise, TIMESTEPS) + 0.1
@@ -242,17 +242,17 @@ def test_levels_are_even_unless_they_are_shifted():
 
 
 def test_levels_follow_the_timesteps_to_their_device():
-    said = []
-    ask = Timed(lambda model, noisy, timestep, condition: said.append(timestep) or noisy, torch.arange(4.0))
-    ask(None, torch.zeros(1, device="meta"), torch.tensor([1], device="meta"), {})
-    assert said[0].device.type == "meta" and said[0].shape == (1,)
+    levels = []
+    denoiser = Timed(lambda model, noisy, timestep, condition: levels.append(timestep) or noisy, torch.arange(4.0))
+    denoiser(None, torch.zeros(1, device="meta"), torch.tensor([1], device="meta"), {})
+    assert levels[0].device.type == "meta" and levels[0].shape == (1,)
 
 
 def test_models_are_told_the_level_and_asked_by_its_number():
-    schedule, said = NoiseSchedule.flow(4, 3.0), []
-    ask = Timed(lambda model, noisy, timestep, condition: said.append(timestep) or noisy, schedule.time)
-    ask(None, torch.zeros(2, 1, 1, 1), torch.tensor([3, 0]), {})
-    assert said[0].tolist() == [4.0, 2.0] and ask.takes_guidance
+    schedule, levels = NoiseSchedule.flow(4, 3.0), []
+    denoiser = Timed(lambda model, noisy, timestep, condition: levels.append(timestep) or noisy, schedule.time)
+    denoiser(None, torch.zeros(2, 1, 1, 1), torch.tensor([3, 0]), {})
+    assert levels[0].tolist() == [4.0, 2.0] and denoiser.takes_guidance
     assert torch.equal(schedule.to("cpu").time, schedule.time) and SCHEDULE.to("cpu").time is None
 
 

@@ -43,7 +43,7 @@ def test_hooks_are_gone_after_an_error_too():
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_a_missing_module_is_answered_by_the_nearest():
+def test_for_a_missing_module_the_nearest_name_is_suggested():
     model = nn.ModuleDict({"middle": nn.ModuleDict({"norm": nn.Identity()})})
     assert find(model, "middle.norm") is model["middle"]["norm"]
     with pytest.raises(ValueError, match="ModuleDict has no module 'middle.norn'; did you mean 'middle.norm'"):

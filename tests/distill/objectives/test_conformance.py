@@ -1,4 +1,4 @@
-"""Every objective keeps the contract, and every clause of it can be broken and is then named."""
+"""Every objective conforms to the contract, and a violation of any clause is found and named."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def test_the_command_checks_an_objective_of_a_file(tmp_path):
         "        return (student.output - teacher.output).square().flatten(1).mean(1) / 2\n"
         "@dataclass(frozen=True)\n"
         "class Scalar(Half):\n"
-        "    def __call__(self, *asked):\n"
-        "        return super().__call__(*asked).mean()\n"
+        "    def __call__(self, *given):\n"
+        "        return super().__call__(*given).mean()\n"
     )
     done = CliRunner().invoke(main, ["check", "objective", f"{path}:Half(weight=2)"])
     assert (done.exit_code, done.stdout) == (0, "mine.py:Half(weight=2) conforms\n")

@@ -34,10 +34,10 @@ def test_per_sample_is_a_mean_in_float32():
 
 
 def test_output_is_the_mean_square_beside_the_teacher():
-    ours, theirs = some(), some()
-    loss = Output()(shown(), ModelOutput(theirs, ()), ModelOutput(ours, ()))
-    torch.testing.assert_close(loss, (ours - theirs).square().mean((1, 2, 3)))
-    assert torch.equal(Output()(shown(), ModelOutput(ours, ()), ModelOutput(ours, ())), torch.zeros(4))
+    student, teacher = some(), some()
+    loss = Output()(shown(), ModelOutput(teacher, ()), ModelOutput(student, ()))
+    torch.testing.assert_close(loss, (student - teacher).square().mean((1, 2, 3)))
+    assert torch.equal(Output()(shown(), ModelOutput(student, ()), ModelOutput(student, ())), torch.zeros(4))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -50,12 +50,12 @@ def test_task_is_denoising_where_the_condition_is_the_images_own(prediction):
 
 
 def test_feature_is_relative_to_the_teachers_and_sums_layers():
-    theirs = (some(), 1000 * some())
-    ours = tuple(1.1 * feature for feature in theirs)
-    loss = Feature()(shown(), ModelOutput(some(), theirs), ModelOutput(some(), ours))
+    teacher = (some(), 1000 * some())
+    student = tuple(1.1 * feature for feature in teacher)
+    loss = Feature()(shown(), ModelOutput(some(), teacher), ModelOutput(some(), student))
     torch.testing.assert_close(loss, torch.full((4,), 0.02), rtol=1e-4, atol=0)
-    raw = Feature(normalise=False)(shown(), ModelOutput(some(), theirs), ModelOutput(some(), ours))
-    torch.testing.assert_close(raw, sum(0.01 * feature.square().mean((1, 2, 3)) for feature in theirs))
+    raw = Feature(normalise=False)(shown(), ModelOutput(some(), teacher), ModelOutput(some(), student))
+    torch.testing.assert_close(raw, sum(0.01 * feature.square().mean((1, 2, 3)) for feature in teacher))
     silent = (torch.zeros(SHAPE),)
     assert bool(Feature()(shown(), ModelOutput(some(), silent), ModelOutput(some(), (some(),))).isfinite().all())
 

@@ -1,4 +1,4 @@
-"""How much each noise level counts."""
+"""Weightings of noise levels."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def test_min_snr_is_what_diffusers_scripts_compute(gamma):
 
 @pytest.mark.parametrize("weighting", [MinSNR(5.0), MinSNR(1.0), TruncatedSNR(), Velocity()])
 def test_an_error_counts_the_same_however_it_is_said(weighting):
-    """Two beliefs that differ by δ in the image differ in every kind of prediction; the weighted error is one."""
+    """Two predictions that differ by δ in the image differ in every prediction type; the weighted error is the same."""
     t = torch.arange(0, 1000, 37)
     clean = torch.randn(len(t), 3, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     wrong, noise = clean + 0.1, torch.ones_like(clean)
     exact = NoiseSchedule(SCHEDULE.alpha.double(), SCHEDULE.sigma.double())
     noisy = exact.add_noise(clean, noise, t)
-    said = []
+    weighted = []
     for prediction in PREDICTIONS:
         right, off = (exact.convert(x, "sample", prediction, noisy, t) for x in (clean, wrong))
-        said.append((right - off).square().mean((1, 2, 3)) * weighting.table(exact, prediction)[t])
-    for other in said[1:]:
-        torch.testing.assert_close(other, said[0], rtol=1e-6, atol=0)
+        weighted.append((right - off).square().mean((1, 2, 3)) * weighting.table(exact, prediction)[t])
+    for other in weighted[1:]:
+        torch.testing.assert_close(other, weighted[0], rtol=1e-6, atol=0)
 
 
 def test_uniform_counts_one():

@@ -1,4 +1,4 @@
-"""What a card says of how its pipeline is called."""
+"""What the model card states about calling its pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from aria.distill.settings.config import Config
         ({"halve_from": 8, "guidance_max": 4.0}, ["pipeline(prompt, num_inference_steps=4, guidance_scale=2.5)"]),
     ],
 )
-def test_one_call_says_all_that_matters(settings, calls):
+def test_the_card_shows_one_call_with_all_that_matters(settings, calls):
     text = "\n".join(card._use(resolve(Config().with_values(settings))))
     assert re.findall(r"`(pipeline\(.*?\))`", text) == calls
     assert ("without guidance" in text) == (settings == {"halve_from": 8})

@@ -36,7 +36,7 @@ EVERYTHING = ("output", "feature(layers=[('mid', 'mid')])", "task")
 
 
 def state(distiller):
-    """Everything that a run has, as tensors."""
+    """The complete state of a run, as tensors."""
     learner = distiller.learner.state_dict()
     found = {f"learner.{name}": value for name, value in learner.items()}
     if distiller.average is not None:
@@ -71,7 +71,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_resumed_is_uninterrupted(case, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(case, tmp_path):
     def make():
         return tiny.make(**({"optimiser": AdamW(learning_rate=1e-2)} | CASES[case]))
 
@@ -114,17 +114,17 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
         torch.manual_seed(1)
         stages = {"down_block_types": ("CrossAttnDownBlock2D",) * 2, "up_block_types": ("CrossAttnUpBlock2D",) * 2}
         student = pipelines.unet(**stages, block_out_channels=(4, 8), layers_per_block=1)
-        teacher = Teacher(tiny.net(0), ask, tiny.schedule(), "epsilon", "unet")
+        teacher = Teacher(tiny.net(0), evaluate, tiny.schedule(), "epsilon", "unet")
         tensors, null = ({"embeds": torch.zeros(n, 3), "pooled": torch.zeros(n)} for n in (4, 1))
-        told = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
-        pool = EncodingsInMemory(tensors | told[0], null | told[1])
-        told = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
+        own = {"prompt_embeds": torch.ones(4, 2, 8)}, {"prompt_embeds": torch.zeros(1, 2, 8)}
+        pool = EncodingsInMemory(tensors | own[0], null | own[1])
+        kwargs = {"batch_size": 2, "accelerator": Accelerator(cpu=True), "optimiser": AdamW(learning_rate=1e-2)}
         student = change(student)
-        return tiny.distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **told)
+        return tiny.distiller(teacher, student, tiny.sampler(4), tiny.images(conditions=4), pool, **kwargs)
 
-    def ask(model, noisy, timestep, condition):
+    def evaluate(model, noisy, timestep, condition):
         if isinstance(model, tiny.Net):
-            return tiny.ask(model, noisy, timestep, condition)
+            return tiny.evaluate(model, noisy, timestep, condition)
         return model(noisy.repeat(1, 2, 1, 1), timestep, condition["prompt_embeds"], return_dict=False)[0][:, :2]
 
     whole, half = make(), make()
@@ -155,7 +155,7 @@ def test_low_rank_layers_are_resumed_and_saved_merged(change, mark, tmp_path):
 
 
 def run(output, *, limit=1, every=1, steps=4, logging=1, **more):
-    """A run with logs and checkpoints, as ``aria distill`` does it."""
+    """A run with logs and checkpoints, as in ``aria distill``."""
     distiller = tiny.make(steps=steps, optimiser=AdamW(learning_rate=1e-2), of=ADAPTIVE, batch_size=4, **more)
     output.mkdir(exist_ok=True)
     files.sweep(output)
@@ -171,7 +171,7 @@ def logs(output):
     return rows, (output / "discrepancies.jsonl").read_text()
 
 
-def test_a_kill_at_any_operation_is_only_a_delay(tmp_path, monkeypatch):
+def test_a_run_killed_at_any_operation_resumes_to_the_same_result(tmp_path, monkeypatch):
     """Weights, optimiser, sampler and logs of the run that was killed and resumed are those of one that was not."""
     with broken(monkeypatch) as disk:
         whole = state(run(tmp_path / "whole", steps=2))
@@ -189,7 +189,7 @@ def test_a_kill_at_any_operation_is_only_a_delay(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "left"), [(1, [4]), (2, [3, 4]), (9, [1, 2, 3, 4]), (None, [1, 2, 3, 4])])
-def test_the_oldest_are_removed(limit, left, tmp_path):
+def test_the_oldest_checkpoints_are_removed(limit, left, tmp_path):
     run(tmp_path, limit=limit)
     assert [checkpoint.step_of(folder) for folder in checkpoint.folders(tmp_path)] == left
 
@@ -202,14 +202,14 @@ def test_checkpoints_are_sorted_by_number(tmp_path):
     assert checkpoint.load_newest(tiny.make().state(), tmp_path / "none", settings={}) is None
 
 
-def test_the_student_and_its_average_are_kept_apart(tmp_path):
+def test_the_student_and_its_moving_average_are_saved_separately(tmp_path):
     distiller = run(tmp_path, ema_decay=0.5)
     folder = checkpoint.folders(tmp_path)[-1]
-    mine = load_file(folder / "student" / weights.FILE)
+    student = load_file(folder / "student" / weights.FILE)
     averaged = load_file(folder / "student_ema" / weights.FILE)
-    assert_same(mine, dict(distiller.student.state_dict()))
+    assert_same(student, dict(distiller.student.state_dict()))
     assert_same(averaged, distiller.average.weights)
-    assert not torch.equal(mine["out.bias"], averaged["out.bias"])
+    assert not torch.equal(student["out.bias"], averaged["out.bias"])
 
 
 def test_nothing_a_checkpoint_holds_is_a_pickle(tmp_path):
@@ -269,7 +269,7 @@ def with_index(**changes):
 
 
 def with_values(part, **changes):
-    """Other values of a part; a dictionary changes some of those there."""
+    """Other values of a part of the state; a dictionary changes some of its entries."""
 
     def spoil(folder):
         index = json.loads((folder / "state.json").read_text())
@@ -315,7 +315,7 @@ def test_torn_and_foreign_checkpoints_are_refused(spoil, sentence, tmp_path):
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
 
 
-def test_a_torn_one_is_passed_over_but_not_if_there_is_no_other(tmp_path, caplog):
+def test_a_torn_checkpoint_is_skipped_unless_it_is_the_only_one(tmp_path, caplog):
     run(tmp_path, limit=2)
     spoil_short(tmp_path / "checkpoint-4")
     state = tiny.make(of=ADAPTIVE, batch_size=4, optimiser=AdamW(learning_rate=1e-2)).state()
@@ -335,13 +335,13 @@ def test_a_torn_one_is_passed_over_but_not_if_there_is_no_other(tmp_path, caplog
         ({}, "was written with a = 1, now it is None"),
     ],
 )
-def test_other_settings_are_refused(settings, sentence, tmp_path):
+def test_resuming_with_other_settings_is_refused(settings, sentence, tmp_path):
     run(tmp_path)
     with pytest.raises(ValueError, match=sentence):
         checkpoint.load(tiny.make(of=ADAPTIVE).state(), checkpoint.folders(tmp_path)[-1], settings=settings)
 
 
-def test_another_student_or_sampler_is_refused(tmp_path):
+def test_resuming_with_another_student_or_sampler_is_refused(tmp_path):
     run(tmp_path)
     folder = checkpoint.folders(tmp_path)[-1]
     with pytest.raises(ValueError, match="does not hold this run's student: .*size mismatch"):
@@ -362,7 +362,7 @@ class Asks(Callback):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_run_that_is_asked_to_stop_saves(number, tmp_path):
+def test_a_signal_to_stop_saves_a_checkpoint(number, tmp_path):
     before = signal.getsignal(number)
     distiller = tiny.make(steps=9)
     distiller.fit([Asks(number, 3), Checkpoints(tmp_path, every=100, settings={})])
@@ -370,7 +370,7 @@ def test_a_run_that_is_asked_to_stop_saves(number, tmp_path):
     assert signal.getsignal(number) is before
 
 
-def test_handlers_are_put_back_after_an_error(tmp_path):
+def test_signal_handlers_are_restored_after_an_error(tmp_path):
     class Fails(Callback):
         def step(self, distiller):
             raise RuntimeError
@@ -381,7 +381,7 @@ def test_handlers_are_put_back_after_an_error(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is before and not checkpoint.folders(tmp_path)
 
 
-def test_a_thread_of_its_own_can_train(tmp_path):
+def test_training_works_outside_the_main_thread(tmp_path):
     done = []
     distiller = tiny.make(steps=2)
     thread = threading.Thread(target=lambda: done.append(distiller.fit([Checkpoints(tmp_path, settings={})])))
@@ -389,8 +389,8 @@ def test_a_thread_of_its_own_can_train(tmp_path):
     assert done == [None] and checkpoint.folders(tmp_path)[-1].name == "checkpoint-2"
 
 
-def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
-    """The checkpoint before stays, and the run resumed from it comes to the same step again."""
+def test_no_checkpoint_is_saved_after_a_loss_that_is_not_finite(tmp_path):
+    """The previous checkpoint stays, and the run resumed from it fails at the same step again."""
 
     def attempt():
         calls = count()
@@ -420,6 +420,6 @@ def test_nothing_is_saved_after_a_loss_that_is_not_finite(tmp_path):
 
 
 def test_refusals(tmp_path):
-    for told in ({"every": 0}, {"limit": 0}):
+    for invalid in ({"every": 0}, {"limit": 0}):
         with pytest.raises(ValueError, match="must be a whole number of at least 1, got 0"):
-            Checkpoints(tmp_path, settings={}, **told)
+            Checkpoints(tmp_path, settings={}, **invalid)

@@ -1,4 +1,4 @@
-"""The folder of a run: one owner, and a pipeline that is whole or none."""
+"""The folder of a run: one owner, and a complete pipeline or none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.distill.broken_disk import Killed, broken
 
 
 class Pipeline:
-    """As much of a pipeline as delivering one needs; its files say which version they are of."""
+    """As much of a pipeline as delivering one needs; its files record their version."""
 
     def __init__(self, unet):
         self.unet, self.version = unet, "teacher"
@@ -23,8 +23,8 @@ class Pipeline:
     def save_pretrained(self, folder):
         for part in ("unet", "vae"):
             (folder / part).mkdir(parents=True)
-            told = {"version": self.unet, "_name_or_path": str(folder.absolute())}
-            files.write_json(folder / part / "config.json", told)
+            config = {"version": self.unet, "_name_or_path": str(folder.absolute())}
+            files.write_json(folder / part / "config.json", config)
         (folder / "model_index.json").write_text(json.dumps({"version": self.unet}))
 
 
@@ -43,7 +43,7 @@ def test_the_teacher_is_back_in_its_pipeline_and_places_are_forgotten(tmp_path):
 
 
 class Scheduler:
-    """As much of a scheduler as is made anew for another prediction."""
+    """As much of a scheduler as is rebuilt for another prediction type."""
 
     def __init__(self, **config):
         self.config = config
@@ -53,7 +53,7 @@ class Scheduler:
         return cls(**(config | changes))
 
 
-def test_a_student_that_predicts_something_else_gets_a_scheduler_that_says_so(tmp_path, monkeypatch):
+def test_a_student_with_another_prediction_type_gets_a_matching_scheduler(tmp_path, monkeypatch):
     pipeline = Pipeline("teacher")
     own = pipeline.scheduler = Scheduler(steps=1000, prediction_type="v_prediction")
     delivered = []
@@ -64,9 +64,9 @@ def test_a_student_that_predicts_something_else_gets_a_scheduler_that_says_so(tm
         save(folder)
 
     monkeypatch.setattr(pipeline, "save_pretrained", saved)
-    for prediction, told in (("epsilon", "epsilon"), (None, "v_prediction")):
+    for prediction, expected in (("epsilon", "epsilon"), (None, "v_prediction")):
         deliver(pipeline, "unet", "student", tmp_path, "card", prediction=prediction)
-        assert delivered.pop().config == {"steps": 1000, "prediction_type": told} and pipeline.scheduler is own
+        assert delivered.pop().config == {"steps": 1000, "prediction_type": expected} and pipeline.scheduler is own
 
 
 def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monke
     assert seen == {"old", "none", "new"}
 
 
-def test_a_folder_has_one_run(tmp_path):
+def test_a_folder_is_locked_by_one_run(tmp_path):
     with locked(tmp_path / "run"):
         with locked(tmp_path / "run", mine=False):
             pass
@@ -121,7 +121,7 @@ def test_a_run_that_is_refused_before_it_wrote_anything_leaves_no_folder(tmp_pat
 
 def test_a_folder_is_a_runs_by_its_lock_or_its_checkpoints(tmp_path):
     run = tmp_path / "run"
-    check_own(run)  # that is not there yet
+    check_own(run)  # which does not exist yet
     run.mkdir()
     (run / "notes.txt").write_text("of nobody's concern")
     check_own(run)

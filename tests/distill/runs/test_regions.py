@@ -61,12 +61,12 @@ def test_a_few_prompts_near_a_border_may_move(tmp_path):
     assert regions.divide(path, near).num_regions == 2
 
 
-def test_what_names_nothing_is_refused(tmp_path):
+def test_unknown_partitioners_are_refused(tmp_path):
     (tmp_path / "text.safetensors").write_text("{}")
-    for told, sentence in (
+    for spec, sentence in (
         (str(tmp_path / "text.safetensors"), "cannot read a partition from it"),
         ("kmean(3)", "kmeans"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            regions.check(told)
+            regions.check(spec)
     regions.check("auto"), regions.check("kmeans(3)")

@@ -1,4 +1,4 @@
-"""``aria distill`` from folders to a pipeline in processes of its own: resumed, killed, asked to stop, on two ranks."""
+"""``aria distill`` from folders to a pipeline, in processes: resumed, killed, stopped by a signal, on two ranks."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def place(tmp_path_factory, sd_folder, sd_v_folder, sdxl_folder):
     return folder
 
 
-def told(place, output, teacher="sd", **changes):
+def command_line(place, output, teacher="sd", **changes):
     """The arguments of a short run; its cache is shared."""
     settings = {
         "pretrained_model_name_or_path": place / teacher,
@@ -79,7 +79,7 @@ def logs(output):
 
 
 def same_runs(one, other, step):
-    """Two outputs are of one run: logs, and every tensor of the checkpoint and of the pipeline."""
+    """Two outputs are equal bit for bit: logs, and every tensor of the checkpoint and of the pipeline."""
     assert logs(one) == logs(other)
     assert (one / "discrepancies.jsonl").read_text() == (other / "discrepancies.jsonl").read_text()
     names = sorted(path.relative_to(one) for path in (one / f"checkpoint-{step}").rglob("*.safetensors"))
@@ -89,7 +89,7 @@ def same_runs(one, other, step):
 
 
 def killed_after(step, run, copy):
-    """What a run leaves that is killed at the end, as if only one checkpoint had been written."""
+    """The folder of a run killed at the end, with only one of its checkpoints."""
     copy.mkdir()
     shutil.copytree(run / f"checkpoint-{step}", copy / f"checkpoint-{step}")
     for name in ("losses.jsonl", "discrepancies.jsonl", "partition.safetensors", "config.json"):
@@ -106,13 +106,13 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("teacher", TEACHERS)
-def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one_and_its_pipeline_opens(teacher, place, forks, tmp_path):
     more = RESUMED[teacher]
     steps = more.get("max_train_steps", 6)
     one = tmp_path / "one"
-    forks.done(*told(place, one, teacher, **more))
+    forks.done(*command_line(place, one, teacher, **more))
     other = killed_after(3, one, tmp_path / "other")
-    ended = forks.done(*told(place, other, teacher, **more))
+    ended = forks.done(*command_line(place, other, teacher, **more))
     assert ended.stdout.strip() == str(other) and "%|" not in ended.stderr
     same_runs(one, other, steps)
     delivered = load_file(one / "unet" / FILE)
@@ -137,17 +137,17 @@ def test_resumed_is_uninterrupted_and_the_pipeline_opens(teacher, place, forks, 
 
 
 def opens_or_is_none(output):
-    """A folder that says it is a pipeline is a whole one."""
+    """A folder with the index of a pipeline is a whole pipeline."""
     if (output / "model_index.json").exists():
         DiffusionPipeline.from_pretrained(output)
 
 
-def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
-    told_more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
-    forks.done(*told(place, tmp_path / "one", **told_more))
+def test_a_run_killed_at_random_moments_resumes_to_the_same_result(place, forks, tmp_path):
+    more = {"max_train_steps": 6, "checkpointing_steps": 1, "objective": "output"}
+    forks.done(*command_line(place, tmp_path / "one", **more))
     chance, kills, output = random.Random(0), 0, tmp_path / "other"
     while True:
-        pid = forks.start(*told(place, output, **told_more))
+        pid = forks.start(*command_line(place, output, **more))
         if kills < 3:
             before, late = set(output.glob("checkpoint-*")), time.monotonic() + 10
             while set(output.glob("checkpoint-*")) == before and time.monotonic() < late:
@@ -164,11 +164,11 @@ def test_kills_at_random_moments_are_only_a_delay(place, forks, tmp_path):
     same_runs(tmp_path / "one", output, 6)
 
 
-def test_a_run_has_its_folder_alone_and_stops_when_asked(place, forks, tmp_path):
+def test_a_run_locks_its_folder_and_stops_on_a_signal(place, forks, tmp_path):
     output = tmp_path / "run"
-    pid = forks.start(*told(place, output, max_train_steps=5000, logging_steps=1))
+    pid = forks.start(*command_line(place, output, max_train_steps=5000, logging_steps=1))
     wait_for(lambda: (output / "losses.jsonl").exists() and len(logs_text(output)) > 1)
-    second = CliRunner().invoke(main, list(map(str, told(place, output))))
+    second = CliRunner().invoke(main, list(map(str, command_line(place, output))))
     assert second.exit_code == 2
     assert second.stderr.splitlines()[-1].startswith(f"Error: another run is writing to {output}")
     os.kill(pid, signal.SIGTERM)
@@ -177,7 +177,7 @@ def test_a_run_has_its_folder_alone_and_stops_when_asked(place, forks, tmp_path)
     step = checkpoint.step_of(checkpoint.folders(output)[-1])
     assert f"stopped at step {step} of 5000; run the same command to resume" in ended.stderr
     assert not (output / "model_index.json").exists()
-    again = forks.done(*told(place, output, max_train_steps=step + 1))
+    again = forks.done(*command_line(place, output, max_train_steps=step + 1))
     assert again.stdout.strip() == str(output)
 
 
@@ -193,42 +193,43 @@ def on_two_ranks(forks, arguments):
     return ended
 
 
-def test_two_ranks_are_one_with_the_same_batch(place, forks, tmp_path):
+def test_two_ranks_train_as_one_with_the_same_batch(place, forks, tmp_path):
     more = {"max_train_steps": 6, "checkpointing_steps": 3, "logging_steps": 2, "objective": "output"}
     more["adam_epsilon"] = 1e-3  # some gradients are zero but for rounding, which Adam would make steps of
-    forks.done(*told(place, tmp_path / "one", **more))
+    forks.done(*command_line(place, tmp_path / "one", **more))
     two = tmp_path / "two"
-    ended = on_two_ranks(forks, told(place, two, train_batch_size=2, **more))
+    ended = on_two_ranks(forks, command_line(place, two, train_batch_size=2, **more))
     assert sorted(one.stdout.strip() for one in ended) == ["", str(two)]
     one, other = (load_file(tmp_path / run / "checkpoint-6/unet/diffusion_pytorch_model.safetensors")
                   for run in ("one", "two"))  # fmt: skip
     apart, length = (torch.cat([x.flatten() for x in weights]).norm()
                      for weights in ([other[name] - one[name] for name in one], one.values()))  # fmt: skip
     assert 0 < float(apart) < 1e-5 * float(length)
-    for mine, theirs in zip(logs(tmp_path / "one"), logs(two), strict=True):
-        assert mine.keys() == theirs.keys() and theirs["output"] == pytest.approx(mine["output"], rel=1e-4)
+    for expected, actual in zip(logs(tmp_path / "one"), logs(two), strict=True):
+        assert expected.keys() == actual.keys() and actual["output"] == pytest.approx(expected["output"], rel=1e-4)
     rows = [[json.loads(line) for line in (tmp_path / run / "discrepancies.jsonl").read_text().splitlines()]
             for run in ("one", "two")]  # fmt: skip
     assert [(r["step"], r["region"], r["n"]) for r in rows[0]] == [(r["step"], r["region"], r["n"]) for r in rows[1]]
     # checkpoint 3 stands between two lines of the log, so what each rank had summed up must come back
     parts = shutil.copytree(two, tmp_path / "parts")
     shutil.rmtree(parts / "checkpoint-6")
-    on_two_ranks(forks, told(place, parts, train_batch_size=2, **more))
+    on_two_ranks(forks, command_line(place, parts, train_batch_size=2, **more))
     same_runs(two, parts, 6)
 
 
 def test_launchers_start_the_same_run(place, forks, tmp_path):
-    """``accelerate launch -m aria.cli`` runs the module and says in the environment how it is configured."""
-    forks.done(*told(place, tmp_path / "one", max_train_steps=2))
+    """``accelerate launch -m aria.cli`` runs the module and passes its configuration in environment variables."""
+    forks.done(*command_line(place, tmp_path / "one", max_train_steps=2))
     configured = {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4"}
-    ended = forks.wait(forks.start(*told(place, tmp_path / "two", max_train_steps=2), env=configured, module=True))
+    words = command_line(place, tmp_path / "two", max_train_steps=2)
+    ended = forks.wait(forks.start(*words, env=configured, module=True))
     assert ended.code == 0, ended.stderr[-2000:]
     same_runs(tmp_path / "one", tmp_path / "two", 2)
 
 
 def test_conditions_read_from_the_disk_ahead_are_resumed(place, forks, tmp_path):
     if not (place / "sd-cache").exists():
-        forks.done(*told(place, tmp_path / "run", max_train_steps=1))
+        forks.done(*command_line(place, tmp_path / "run", max_train_steps=1))
     cache, pipeline = place / "sd-cache", open_pipeline(place / "sd")
 
     def make():

@@ -21,7 +21,7 @@ from aria.cli import main
 from aria.distill.models.pipelines import open_model
 from aria.distill.students import prune
 from tests.distill.forks import Forks
-from tests.distill.runs.test_run import PROMPTS, killed_after, logs, on_two_ranks, same_runs, told
+from tests.distill.runs.test_run import PROMPTS, command_line, killed_after, logs, on_two_ranks, same_runs
 
 pytestmark = pytest.mark.slow
 GUIDED = {"guidance_max": 4.0}
@@ -48,11 +48,11 @@ def place(tmp_path_factory, sd_folder, sd_v_folder):
 
 @pytest.fixture(scope="module")
 def first(place, forks, tmp_path_factory):
-    """A student of two steps of a guided teacher's four; the teacher's copy in the beginning."""
+    """A student of two steps of a guided teacher's four, initialised as a copy of the teacher."""
     output = tmp_path_factory.mktemp("stages") / "first"
     more = SHORT | {"student": place / "sdv", "guidance_max": 3.0, "halve_from": 4, "weighting": "truncated_snr"}
     more |= {"cache_dir": "", "validation_prompts": "cat 1", "validation_steps": 4, "guidance_scale": 2.0}
-    forks.done(*without(told(place, output, "sdv", **more), "--cache_dir"))
+    forks.done(*without(command_line(place, output, "sdv", **more), "--cache_dir"))
     return output
 
 
@@ -62,7 +62,7 @@ def without(words, flag):
 
 
 def heard(pipeline, **settings):
-    """What a pipeline's UNet is asked: the number of rows and the timestep of each call."""
+    """The calls of a pipeline's UNet: the number of rows and the timestep of each."""
     forward, calls = pipeline.unet.forward, []
     pipeline.unet.forward = lambda x, t, *rest, **more: calls.append((len(x), int(t))) or forward(x, t, *rest, **more)
     pipeline.set_progress_bar_config(disable=True)
@@ -71,12 +71,12 @@ def heard(pipeline, **settings):
     return calls
 
 
-def test_a_guided_run_is_resumed_and_its_pipeline_asks_once_a_step(place, forks, tmp_path):
+def test_a_guided_run_is_resumed_and_its_pipeline_evaluates_once_per_step(place, forks, tmp_path):
     more = SHORT | GUIDED | {"partitioner": REGIONS}
     one = tmp_path / "one"
-    forks.done(*told(place, one, **more))
+    forks.done(*command_line(place, one, **more))
     other = killed_after(2, one, tmp_path / "other")
-    forks.done(*told(place, other, **more))
+    forks.done(*command_line(place, other, **more))
     same_runs(one, other, 4)
     projected = load_file(one / "unet/diffusion_pytorch_model.safetensors")["time_embedding.cond_proj.weight"]
     assert projected.shape[1] == 256 and bool(projected.any())
@@ -85,14 +85,14 @@ def test_a_guided_run_is_resumed_and_its_pipeline_asks_once_a_step(place, forks,
     card = (one / "README.md").read_text()
     assert "takes the guidance scale, from 1 to 4, as an input" in card
     assert "`pipeline(prompt, guidance_scale=2.5)`" in card
-    refused = CliRunner().invoke(main, list(map(str, told(place, other, **more | {"guidance_max": 5.0}))))
+    refused = CliRunner().invoke(main, list(map(str, command_line(place, other, **more | {"guidance_max": 5.0}))))
     assert refused.exit_code == 2 and "guidance scales" in refused.stderr.splitlines()[-1]
 
 
-def test_two_ranks_are_one_and_adapters_train_the_input(place, forks, tmp_path):
+def test_two_ranks_train_as_one_and_adapters_train_the_input(place, forks, tmp_path):
     more = SHORT | GUIDED | {"max_train_steps": 2, "adam_epsilon": 1e-3, "low_rank": 2}
-    forks.done(*told(place, tmp_path / "one", **more))
-    on_two_ranks(forks, told(place, tmp_path / "two", train_batch_size=2, **more))
+    forks.done(*command_line(place, tmp_path / "one", **more))
+    on_two_ranks(forks, command_line(place, tmp_path / "two", train_batch_size=2, **more))
     one, two = (load_file(tmp_path / run / "checkpoint-2/unet/diffusion_pytorch_model.safetensors")
                 for run in ("one", "two"))  # fmt: skip
     name = next(name for name in one if name.endswith("cond_proj.weight"))
@@ -115,20 +115,20 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
     more |= {"guidance_scale": 2.0}
     more |= {"cache_dir": tmp_path / "cache", "gradient_accumulation_steps": 2, "train_batch_size": 2}
     second = tmp_path / "second"
-    forks.done(*told(place, second, **more))
+    forks.done(*command_line(place, second, **more))
     other = killed_after(2, second, tmp_path / "other")
-    forks.done(*told(place, other, **more))
+    forks.done(*command_line(place, other, **more))
     same_runs(second, other, 4)
     pipeline = DiffusionPipeline.from_pretrained(second)
     assert heard(pipeline, num_inference_steps=1, guidance_scale=2.0) == [(1, 999)]
     assert all(row["output"] > 0 for row in logs(second))
     picture = ["--num_inference_steps", 4, "--student_steps", 1, "--guidance_scale", 2, "--prompt", "cat 1"]
-    told_apart = CliRunner().invoke(main, list(map(str, [
+    sampled = CliRunner().invoke(main, list(map(str, [
         "sample", "--pretrained_model_name_or_path", place / "sdv", "--student", second, *picture,
         "--output", tmp_path / "a.png", "--json",
     ])))  # fmt: skip
-    assert told_apart.exit_code == 0, told_apart.output
-    assert json.loads(told_apart.stdout)["settings"]["student_steps"] == 1
+    assert sampled.exit_code == 0, sampled.output
+    assert json.loads(sampled.stdout)["settings"]["student_steps"] == 1
 
 
 @pytest.mark.parametrize(
@@ -145,13 +145,13 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
          "guidance_scale=7.5, used for validation images, is none that the student of halve_from=4 is trained for"),
     ],
 )
-def test_mistakes_are_answered_in_one_line(place, tmp_path, more, sentence):
-    result = CliRunner().invoke(main, list(map(str, told(place, tmp_path / "run", **more))))
+def test_mistakes_are_refused_in_one_line(place, tmp_path, more, sentence):
+    result = CliRunner().invoke(main, list(map(str, command_line(place, tmp_path / "run", **more))))
     assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
 
 
-def test_the_tutorials_commands_say_what_there_is():
-    """The stages of the page: every flag exists, and each begins with what the last one left."""
+def test_the_tutorials_commands_use_existing_options():
+    """The stages of the page: every flag exists, and each stage starts from the output of the last."""
     page = (Path(__file__).resolve().parents[3] / "docs" / "tutorial.md").read_text(encoding="utf-8")
     part = page[page.index("## Guidance as an input") :]
     lines = "".join(re.findall(r"```sh\n(.*?)```", part, flags=re.DOTALL)).replace("\\\n", " ").splitlines()
@@ -161,20 +161,20 @@ def test_the_tutorials_commands_say_what_there_is():
         command = main.get_command(click.Context(main), line[0])
         with command.make_context(line[0], list(line[1:])) as context:
             assert not context.args
-    said = [dict(zip(line[1::2], line[2::2], strict=True)) for line in words]
-    for before, after in pairwise(said[:3]):
+    options = [dict(zip(line[1::2], line[2::2], strict=True)) for line in words]
+    for before, after in pairwise(options[:3]):
         assert after["--pretrained_model_name_or_path"] == after["--student"] == before["--output_dir"]
-    assert registry.partitioner(said[0]["--partitioner"])
+    assert registry.partitioner(options[0]["--partitioner"])
 
 
 def test_a_checkpoint_is_sampled_as_its_run_delivers_it(first, place, tmp_path):
     """The teacher predicts velocities at leading timesteps, the halved student's walk is a trailing one."""
 
     def gap(student, teacher="sdv"):
-        told = ["sample", "--pretrained_model_name_or_path", place / teacher, "--student", student, "--json",
+        command = ["sample", "--pretrained_model_name_or_path", place / teacher, "--student", student, "--json",
                 "--num_inference_steps", 4, "--student_steps", 2, "--guidance_scale", 2, "--prompt", "cat 1",
                 "--output", tmp_path / "a.png"]  # fmt: skip
-        return CliRunner().invoke(main, list(map(str, told)))
+        return CliRunner().invoke(main, list(map(str, command)))
 
     delivered, held = gap(first), gap(first / "checkpoint-4" / "unet_ema")
     assert held.exit_code == 0, held.output
@@ -185,16 +185,16 @@ def test_a_checkpoint_is_sampled_as_its_run_delivers_it(first, place, tmp_path):
     assert other.exit_code == 2 and "was trained with another teacher's scheduler" in other.stderr.splitlines()[-1]
 
 
-def test_a_teacher_that_takes_the_scale_wants_to_know_which(first, place, tmp_path):
+def test_a_teacher_that_takes_the_scale_requires_guidance_settings(first, place, tmp_path):
     more = {"pretrained_model_name_or_path": first, "student": first, "objective": "output"}
-    result = CliRunner().invoke(main, list(map(str, told(place, tmp_path / "run", **more))))
+    result = CliRunner().invoke(main, list(map(str, command_line(place, tmp_path / "run", **more))))
     assert result.exit_code == 2 and "the teacher takes the guidance scale as an input" in result.stderr
     assert open_model(first).config.time_cond_proj_dim == 256
 
 
 def test_a_teacher_that_takes_the_scale_samples_no_images_at_others(first, place, tmp_path):
     more = {"pretrained_model_name_or_path": first, "student": first, "guidance_max": 3.0, "objective": "output"}
-    result = CliRunner().invoke(main, list(map(str, told(place, tmp_path / "run", **more))))
+    result = CliRunner().invoke(main, list(map(str, command_line(place, tmp_path / "run", **more))))
     sentence = "guidance_scale=7.5, used for training images, is none that the teacher takes"
     assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "config.json").exists()

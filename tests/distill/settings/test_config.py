@@ -1,4 +1,4 @@
-"""Settings: one name each, from three kinds of file, flat or in sections, there and back."""
+"""Settings: one name each, read from three kinds of file, flat or in sections, and saved."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import asdict
 import pytest
 import yaml
 
+from aria.checks import InvalidSetting
 from aria.distill.settings.config import Config, help_of, setting_names, settings
 
 VALUES = {"learning_rate": 1e-4, "floor": 0.3, "objective": ("output", "task"), "use_ema": False, "low_rank": 4}
@@ -49,7 +50,7 @@ def test_three_kinds_of_file_flat_or_in_sections(ending, tmp_path):
         assert config == Config().with_values(VALUES)
 
 
-def test_there_and_back(tmp_path):
+def test_settings_survive_saving_and_reading(tmp_path):
     config = Config().with_values(VALUES | {"validation_prompts": "a cat", "resume_from_checkpoint": None})
     config.save(tmp_path / "config.json")
     assert Config.read(tmp_path / "config.json") == config
@@ -63,33 +64,44 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     assert Config.read(tmp_path / "a.yml") == Config()
 
 
-def test_what_is_said_later_wins():
+def test_later_settings_override_earlier_ones():
     config = Config().with_values({"floor": 0.3, "warmup": 2}).with_values({"allocation.floor": 0.4})
     assert (config.allocation.floor, config.allocation.warmup) == (0.4, 2)
+
+
+@pytest.mark.parametrize(
+    ("values", "setting", "kind"),
+    [
+        ({"optimiser.flor": 1}, "optimiser.flor", "unknown"),
+        ({"learning_rate": "fast"}, "learning_rate", "type"),
+        ({"learning_rate": True}, "learning_rate", "type"),
+        ({"learning_rate": None}, "learning_rate", "type"),
+        ({"learning_rate": "nan"}, "learning_rate", "range"),
+        ({"max_train_steps": True}, "max_train_steps", "type"),
+        ({"use_ema": 1}, "use_ema", "type"),
+        ({"student": 3}, "student", "type"),
+        ({"objective": 3}, "objective", "type"),
+        ({"objective": ["output", 3]}, "objective", "type"),
+        ({"seed": -1}, "seed", "range"),
+    ],
+)
+def test_invalid_settings_are_refused(values, setting, kind):
+    with pytest.raises(InvalidSetting) as refused:
+        Config().with_values(values)
+    assert (refused.value.setting, refused.value.kind) == (setting, kind)
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
         ({"learning_rat": 1}, r"unknown setting 'learning_rat' \(did you mean 'learning_rate'"),
-        ({"optimiser.flor": 1}, "unknown setting 'optimiser.flor'"),
         ({"zzzzzz": 1}, "unknown setting 'zzzzzz'$"),
-        ({"learning_rate": "fast"}, "learning_rate must be a number, got 'fast'"),
-        ({"learning_rate": True}, "learning_rate must be a number, got True"),
-        ({"learning_rate": None}, "learning_rate must be a number, got None"),
-        ({"learning_rate": "nan"}, "learning_rate must be positive and finite, got nan"),
         ({"learning_rate": 10**400}, r"learning_rate must be a number that a float can hold, got 10{29}…$"),
         ({"max_train_steps": 1.5}, "max_train_steps must be a whole number, got 1.5"),
-        ({"max_train_steps": True}, "max_train_steps must be a whole number, got True"),
-        ({"use_ema": 1}, "use_ema must be true or false, got 1"),
-        ({"student": 3}, "student must be text, got 3"),
-        ({"objective": 3}, "objective must be a list, got 3"),
-        ({"objective": ["output", 3]}, "objective must be text, got 3"),
-        ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
     ],
 )
-def test_refusals(values, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_refusals_name_the_value_and_what_is_allowed(values, sentence):
+    with pytest.raises(InvalidSetting, match=sentence):
         Config().with_values(values)
 
 
@@ -127,7 +139,7 @@ def test_learning_rate_schedules_are_those_of_diffusers():
     assert set(SCHEDULES) == {kind.value for kind in SchedulerType} - {"piecewise_constant"}
 
 
-def test_what_a_setting_declares_reaches_whoever_needs_it():
+def test_settings_are_listed_by_what_they_declare():
     assert {"max_train_steps", "train_batch_size", "fsdp", "logging_steps"} <= setting_names(may_change=True)
     assert setting_names(place="input") | setting_names(place="run") <= setting_names(may_change=True)
     assert not {"seed", "learning_rate", "tracker", "resolution"} & setting_names(may_change=True)

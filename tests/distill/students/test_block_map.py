@@ -1,4 +1,4 @@
-"""Block maps: what they mean, and what they refuse."""
+"""Block maps: how they are read, and which are refused."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def test_student_of_a_pipeline_opens_without_custom_code(sd_folder, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_record_says_where_the_student_comes_from(teacher, tmp_path):
+def test_the_record_holds_the_origin_of_the_student(teacher, tmp_path):
     result = run(teacher, tmp_path / "s", "--preset", "bk-tiny", "--json")
     record = read_record(tmp_path / "s")
     assert json.loads(result.output) | {"format": folder.FORMAT} == record
@@ -72,8 +72,8 @@ def test_record_says_where_the_student_comes_from(teacher, tmp_path):
     assert 0 < record["macs"]["student"] < record["macs"]["teacher"]
     pairs = read_feature_pairs(tmp_path / "s")
     assert ("down_blocks.2.attentions.1.proj_out", "down_blocks.2.attentions.0.proj_out") in pairs
-    for theirs, ours in pairs:
-        assert teacher_unet(SMALL_SD).get_submodule(theirs) and student.get_submodule(ours)
+    for teacher_layer, student_layer in pairs:
+        assert teacher_unet(SMALL_SD).get_submodule(teacher_layer) and student.get_submodule(student_layer)
     inheritance = json.loads((tmp_path / "s" / "inheritance.json").read_text())
     assert inheritance["copied"]["from"]["up_blocks.0.resnets.1.conv1.bias"] == "up_blocks.1.resnets.2.conv1.bias"
     assert inheritance["copied"]["parameters"] == student.num_parameters()

@@ -1,4 +1,4 @@
-"""Low-rank layers: the best of their rank, smaller, and found again after they were multiplied out."""
+"""Low-rank layers: the best of their rank, smaller, and recovered after being multiplied out."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_product_is_the_nearest_matrix_of_its_rank():
         torch.testing.assert_close((found - wanted).norm(), size[rank:].norm())  # Eckart and Young
 
 
-def test_it_computes_what_its_weight_says():
+def test_it_computes_the_product_with_its_weight():
     thin = factorise(layers(), 0.5)
     torch.testing.assert_close(thin(shown()), unfactorise(copy.deepcopy(thin))(shown()))
 
@@ -58,13 +58,13 @@ def test_multiplied_out_it_is_found_again():
     assert sum(p.numel() for p in again.parameters()) < sum(p.numel() for p in plain.parameters())
     inputs = torch.randn(2, 4, 8, 8), torch.tensor([3, 700]), torch.randn(2, 5, 8)
     with torch.no_grad():
-        answers = [model.eval()(*inputs, return_dict=False)[0] for model in (thin, plain, again)]
-    torch.testing.assert_close(answers[0], answers[1], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(answers[0], answers[2], rtol=1e-4, atol=1e-5)
+        outputs = [model.eval()(*inputs, return_dict=False)[0] for model in (thin, plain, again)]
+    torch.testing.assert_close(outputs[0], outputs[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(outputs[0], outputs[2], rtol=1e-4, atol=1e-5)
 
 
 def test_the_layer_of_the_guidance_scale_stays_whole():
-    """It comes to a student of products in full rank, and the opened student is factorised once more."""
+    """A student with factorised layers gets it at full rank, and the opened student is factorised again."""
     student = take_guidance(factorise(pipelines.unet(), 0.5))
     wanted = student.time_embedding.cond_proj.weight.detach().normal_().clone()
     again = factorise(unfactorise(student), 0.5)

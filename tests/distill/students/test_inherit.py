@@ -46,7 +46,7 @@ def test_presets_copy_every_tensor_and_train(config, preset):
 
 
 def test_teachers_last_layers_are_the_students_second_by_name():
-    """The facts of BK-SDM, written out: no function of ours maps the names here."""
+    """The facts of BK-SDM, written out: no function of the package maps the names here."""
     teacher, student, _, _ = student_of(SMALL_SD, preset="bk-tiny")
     old, new = teacher.state_dict(), student.state_dict()
     for k in range(3):

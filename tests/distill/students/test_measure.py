@@ -51,6 +51,6 @@ def test_published_multiply_adds_of_stable_diffusion_and_its_students(preset, pu
         ({"num_class_embeds": 10}, "not counted for a UNet with class embeddings"),
     ],
 )
-def test_inputs_that_are_not_known(change, sentence):
+def test_unknown_inputs_are_refused(change, sentence):
     with pytest.raises(ValueError, match=sentence):
         example_inputs(full(SMALL_SD) | change)

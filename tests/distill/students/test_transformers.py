@@ -1,4 +1,4 @@
-"""Students of transformers: blocks that stay do what they did, and narrower ones keep what belongs together."""
+"""Students of transformers: kept blocks compute the same, and narrower ones keep entries that belong together."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     student, inheritance = build_student(plan, teacher)
     kwargs = inputs(kind, plan.config)
     with torch.no_grad():
-        answer = student.eval()(**kwargs).sample
+        output = student.eval()(**kwargs).sample
         teacher.transformer_blocks = nn.ModuleList(teacher.transformer_blocks[block] for block in KEPT)
         expected = teacher(**kwargs).sample
-    assert torch.equal(answer, expected)
+    assert torch.equal(output, expected)
     counts = inheritance.counts()
     assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
     assert all(name.startswith(("transformer_blocks.2.", "transformer_blocks.3.")) for name in inheritance.unused)
@@ -81,7 +81,7 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, kwargs):
 @pytest.mark.parametrize("kind", ["dit", "pixart-sized", "sd3.5"])
 @pytest.mark.parametrize("kwargs", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, kwargs):
-    """Every tensor is filled with the places on one axis: what is left of it says which entries stay."""
+    """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
     plan = planned(kind, blocks=[0, 4], **kwargs)
     wide, narrow = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config(kind), plan.config))
     kept = Run(wide, narrow).index()
@@ -119,12 +119,12 @@ def test_kept_heads_do_what_they_did():
     plan, teacher = planned("pixart", num_attention_heads=2), small("pixart")
     student, _ = build_student(plan, teacher)
     kept = Run(32, 16).index()
-    ours, theirs = student.transformer_blocks[1].attn1, teacher.transformer_blocks[1].attn1
+    narrow_attention, wide_attention = student.transformer_blocks[1].attn1, teacher.transformer_blocks[1].attn1
     narrow = torch.randn(2, 5, 16)
     wide = torch.zeros(2, 5, 32).index_copy(2, kept, narrow)
     with torch.no_grad():
-        theirs.to_out[0].weight[:, 16:] = 0.0  # the heads that are gone
-        torch.testing.assert_close(ours(narrow), theirs(wide)[..., kept], rtol=1e-5, atol=1e-5)
+        wide_attention.to_out[0].weight[:, 16:] = 0.0  # the heads that are gone
+        torch.testing.assert_close(narrow_attention(narrow), wide_attention(wide)[..., kept], rtol=1e-5, atol=1e-5)
 
 
 def test_positions_keep_their_frequencies():
@@ -141,11 +141,12 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     student, _ = build_student(plan, teacher)
     assert [pair[0].split(".")[1] for pair in plan.feature_pairs] == ["0", "1", "4"]
     kwargs = inputs(kind, plan.config)
-    theirs, ours = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
-    with torch.no_grad(), taps.taps(teacher, theirs) as wide, taps.taps(student, ours) as narrow:
+    teachers, students = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
+    with torch.no_grad(), taps.taps(teacher, teachers) as wide, taps.taps(student, students) as narrow:
         teacher(**kwargs), student(**kwargs)
-    assert all(wide[name].shape == (2, 4 * 4, plan.config["num_attention_heads"] * 8) for name in theirs)
-    assert torch.equal(wide[theirs[0]], narrow[ours[0]]) and not torch.equal(wide[theirs[2]], narrow[ours[2]])
+    assert all(wide[name].shape == (2, 4 * 4, plan.config["num_attention_heads"] * 8) for name in teachers)
+    assert torch.equal(wide[teachers[0]], narrow[students[0]])
+    assert not torch.equal(wide[teachers[2]], narrow[students[2]])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -188,7 +189,7 @@ def test_second_attentions_go_with_their_blocks():
         ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
     ],
 )  # fmt: skip
-def test_what_cannot_be(kind, kwargs, sentence):
+def test_impossible_students_are_refused(kind, kwargs, sentence):
     with pytest.raises(ValueError, match=sentence):
         planned(kind, **kwargs)
 
@@ -227,8 +228,8 @@ def test_student_of_a_transformer_opens_without_custom_code(folders, tmp_path):
     assert read_feature_pairs(tmp_path / "s")[1] == ("transformer_blocks.2.norm2", "transformer_blocks.1.norm2")
     inheritance = json.loads((tmp_path / "s" / "inheritance.json").read_text())
     assert inheritance["sliced"]["from"]["transformer_blocks.1.attn.to_q.bias"] == "transformer_blocks.2.attn.to_q.bias"
-    theirs = load_file(folders / "sd3.5" / "diffusion_pytorch_model.safetensors")["transformer_blocks.2.attn.to_q.bias"]
-    assert torch.equal(student.transformer_blocks[1].attn.to_q.bias, theirs[:16])
+    bias = load_file(folders / "sd3.5" / "diffusion_pytorch_model.safetensors")["transformer_blocks.2.attn.to_q.bias"]
+    assert torch.equal(student.transformer_blocks[1].attn.to_q.bias, bias[:16])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The guidance scale as an input: told as diffusers' pipelines tell it, drawn as a run says, learnt over its range."""
+"""The guidance scale as an input: embedded as in diffusers' pipelines, drawn from the run's range, learnt over it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sdxl(sdxl_folder):
     return open_pipeline(sdxl_folder)
 
 
-# ------------------------------------------------------------------------------------------------ told as by diffusers
+# -------------------------------------------------------------------------------------------- embedded as by diffusers
 
 
 @pytest.mark.parametrize("width", [256, 64, 7])
@@ -44,29 +44,29 @@ def test_the_embedding_is_the_pipelines_own(sd, width):
     )  # sines of angles up to 11 000, in float32
 
 
-def asked(model, rows=3):
+def inputs(model, rows=3):
     generator = torch.Generator().manual_seed(0)
-    told = {"encoder_hidden_states": torch.randn(rows, 5, model.config.cross_attention_dim, generator=generator)}
+    kwargs = {"encoder_hidden_states": torch.randn(rows, 5, model.config.cross_attention_dim, generator=generator)}
     noisy = torch.randn(rows, 4, pipelines.SIDE, pipelines.SIDE, generator=generator)
-    return noisy, torch.tensor([3, 500, 999]), told
+    return noisy, torch.tensor([3, 500, 999]), kwargs
 
 
 @torch.no_grad()
-def test_a_model_opened_to_the_scale_answers_as_before_and_opens_again(tmp_path):
+def test_a_model_opened_to_the_scale_gives_the_same_outputs_and_opens_again(tmp_path):
     torch.manual_seed(0)
     model = pipelines.unet()
-    noisy, timestep, told = asked(model)
-    before = model(noisy, timestep, **told).sample
+    noisy, timestep, kwargs = inputs(model)
+    before = model(noisy, timestep, **kwargs).sample
     assert take_guidance(model) is model and width_of(model) == 256
-    told["timestep_cond"] = embedding(SCALES[:3], 256)
-    assert torch.equal(model(noisy, timestep, **told).sample, before)
+    kwargs["timestep_cond"] = embedding(SCALES[:3], 256)
+    assert torch.equal(model(noisy, timestep, **kwargs).sample, before)
     assert model.time_embedding.cond_proj.weight.requires_grad
     model.time_embedding.cond_proj.weight.normal_()
-    after = model(noisy, timestep, **told).sample
+    after = model(noisy, timestep, **kwargs).sample
     assert not torch.allclose(after, before)
     take_guidance(model)  # what is there stays
     model.save_pretrained(tmp_path)
-    assert torch.equal(UNet2DConditionModel.from_pretrained(tmp_path)(noisy, timestep, **told).sample, after)
+    assert torch.equal(UNet2DConditionModel.from_pretrained(tmp_path)(noisy, timestep, **kwargs).sample, after)
 
 
 def test_what_cannot_take_it_is_refused_by_name():
@@ -76,7 +76,7 @@ def test_what_cannot_take_it_is_refused_by_name():
 
 @torch.no_grad()
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_a_pipeline_asks_the_opened_model_once_and_as_the_adapter_does(kind, request):
+def test_a_pipeline_evaluates_the_opened_model_once_and_as_the_adapter_does(kind, request):
     own = request.getfixturevalue(kind)
     adapter, heard = denoisers.of(own), []
     unet = take_guidance(copy.deepcopy(own.unet))
@@ -84,7 +84,7 @@ def test_a_pipeline_asks_the_opened_model_once_and_as_the_adapter_does(kind, req
     pipeline = type(own).from_pipe(own, unet=unet)
     pipeline.set_progress_bar_config(disable=True)
     forward = unet.forward
-    unet.forward = lambda *args, **told: heard.append((args, forward(*args, **told))) or heard[-1][1]
+    unet.forward = lambda *args, **kwargs: heard.append((args, forward(*args, **kwargs))) or heard[-1][1]
     noise = torch.randn(1, 4, pipelines.SIDE, pipelines.SIDE, generator=torch.Generator().manual_seed(0))
     pipeline("a red cat", latents=noise, num_inference_steps=2, guidance_scale=3.5, output_type="latent")
     condition = adapter.encode(pipeline, ["a red cat"], "cpu") | {GUIDANCE: torch.tensor([3.5])}
@@ -98,8 +98,8 @@ def test_a_pipeline_asks_the_opened_model_once_and_as_the_adapter_does(kind, req
 
 def test_a_scale_that_is_not_taken_and_one_that_is_missing_are_refused(sd):
     adapter, unet = denoisers.of(sd), sd.unet
-    noisy, timestep, told = asked(unet)
-    condition = {"prompt_embeds": told["encoder_hidden_states"]}
+    noisy, timestep, kwargs = inputs(unet)
+    condition = {"prompt_embeds": kwargs["encoder_hidden_states"]}
     with pytest.raises(ValueError, match="does not take the guidance scale as an input: open it with take_guidance"):
         adapter(unet, noisy, timestep, condition | {GUIDANCE: SCALES[:3]})
     with pytest.raises(ValueError, match="takes the guidance scale as an input, and is given none: set guidance_max"):
@@ -116,26 +116,26 @@ def test_the_teacher_is_guided_by_each_samples_own_scale_in_one_call(kind, reque
     teacher, adapter, calls = Teacher.of(pipeline), denoisers.of(pipeline), []
     null = adapter.null(pipeline, "cpu")
 
-    def ask(model, noisy, timestep, condition):
+    def evaluate(model, noisy, timestep, condition):
         calls.append(len(noisy))
         return adapter(model, noisy, timestep, condition)
 
     texts = ["a cat", "a dog", ""]
     condition = adapter.encode(pipeline, texts, "cpu")
     condition = {name: torch.cat([value[:2], null[name]]) for name, value in condition.items()}
-    noisy, timestep, _ = asked(pipeline.unet)
+    noisy, timestep, _ = inputs(pipeline.unet)
     under = adapter(pipeline.unet, noisy, timestep, condition)
     without = adapter(pipeline.unet, noisy, timestep, {n: v.expand(3, *v.shape[1:]) for n, v in null.items()})
     scale = torch.tensor([1.0, 7.5, 4.0])
-    said = Guided(ask, null)(pipeline.unet, noisy, timestep, condition | {GUIDANCE: scale})
+    output = Guided(evaluate, null)(pipeline.unet, noisy, timestep, condition | {GUIDANCE: scale})
     assert calls == [6]
-    torch.testing.assert_close(said, without + scale.view(3, 1, 1, 1) * (under - without), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(said[0], under[0], rtol=1e-4, atol=1e-5)  # w = 1: no guidance
-    torch.testing.assert_close(said[2], without[2], rtol=1e-4, atol=1e-5)  # of no prompt: the null answer
+    torch.testing.assert_close(output, without + scale.view(3, 1, 1, 1) * (under - without), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(output[0], under[0], rtol=1e-4, atol=1e-5)  # w = 1: no guidance
+    torch.testing.assert_close(output[2], without[2], rtol=1e-4, atol=1e-5)  # an empty prompt: the null output
     assert not guided(teacher, null).plain
 
 
-def test_a_teacher_that_takes_the_scale_is_asked_as_it_is(sd):
+def test_a_teacher_that_takes_the_scale_is_evaluated_as_it_is(sd):
     teacher = Teacher.of(sd)
     opened = Teacher(take_guidance(copy.deepcopy(sd.unet)), teacher.denoiser, teacher.schedule, teacher.prediction)
     assert guided(opened, {}).evaluate is None and not guided(opened, {}).plain
@@ -160,10 +160,10 @@ def batches(partition, size=400, allocator="pool", guidance=(1.0, 8.0), ranks=No
     sampler = aria.Sampler(partition, "ema(rate=1.0)", allocator, floor=0.1, seed=1)
     if ranks is not None:
         sampler.ranks = At(ranks)
-    told = {"replacement": Constant(0.5).table(tiny.TIMESTEPS), "seed": 7} | settings
+    kwargs = {"replacement": Constant(0.5).table(tiny.TIMESTEPS), "seed": 7} | settings
     images, pool = tiny.images(conditions=12), tiny.numbered(12)
-    pool.residency = told.pop("residency", "device")
-    return tiny.Stream(Source(images, pool, sampler, tiny.schedule(), size=size, guidance=guidance, **told))
+    pool.residency = kwargs.pop("residency", "device")
+    return tiny.Stream(Source(images, pool, sampler, tiny.schedule(), size=size, guidance=guidance, **kwargs))
 
 
 def labels(spec="labels('label')"):
@@ -241,24 +241,24 @@ def test_partitions_of_other_scales_are_refused(spec, guidance, sentence):
 WIDTH = 16
 
 
-class Told(tiny.Net):
+class Scaled(tiny.Net):
     """The small student that takes the scale."""
 
     def __init__(self, width):
         super().__init__(width)
         self.scaled = nn.Linear(2, 2 * width, bias=False)
 
-    def forward(self, noisy, timestep, told, scale):
+    def forward(self, noisy, timestep, embeddings, scale):
         strength = torch.stack([scale / 4, (scale / 4) ** 2], 1)
         factor, shift = self.scaled(strength).chunk(2, 1)
-        shift = self.told(told) * (1 + factor) + shift + self.level(timestep[:, None] / tiny.TIMESTEPS)
+        shift = self.embed(embeddings) * (1 + factor) + shift + self.level(timestep[:, None] / tiny.TIMESTEPS)
         hidden = torch.tanh(self.inp(noisy) + shift[:, :, None, None])
         return self.out(torch.tanh(self.mid(hidden)))
 
 
-def ask(model, noisy, timestep, condition):
-    told = condition["embeds"] + condition["pooled"][:, None]
-    return model(noisy, timestep, told, *(condition[name] for name in (GUIDANCE,) if name in condition))
+def evaluate(model, noisy, timestep, condition):
+    embeddings = condition["embeds"] + condition["pooled"][:, None]
+    return model(noisy, timestep, embeddings, *(condition[name] for name in (GUIDANCE,) if name in condition))
 
 
 def pair(steps=10, **settings):
@@ -267,45 +267,45 @@ def pair(steps=10, **settings):
     pool._null = {"embeds": torch.zeros(1, tiny.WIDTH), "pooled": torch.zeros(1)}
     net = tiny.net(0, WIDTH)
     with torch.no_grad():
-        net.told.weight.mul_(4)  # so that it matters what it is told
-    student = Told(WIDTH)
+        net.embed.weight.mul_(4)  # so that its condition matters
+    student = Scaled(WIDTH)
     student.load_state_dict(net.state_dict(), strict=False)
     nn.init.zeros_(student.scaled.weight)
-    teacher = guided(Teacher(net, ask, tiny.schedule(), "epsilon"), pool.null(1))
-    told = {"batch_size": 32, "seed": 3, "guidance": (1.0, 4.0), "objective": ["output"]}
-    told |= {"replacement": "constant(1.0)"}
-    told |= {"optimiser": AdamW(learning_rate=2e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "ema_decay": 0.9}
+    teacher = guided(Teacher(net, evaluate, tiny.schedule(), "epsilon"), pool.null(1))
+    defaults = {"batch_size": 32, "seed": 3, "guidance": (1.0, 4.0), "objective": ["output"]}
+    defaults |= {"replacement": "constant(1.0)"}
+    defaults |= {"optimiser": AdamW(learning_rate=2e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "ema_decay": 0.9}
     sampler = aria.Sampler(labels(), allocator="proportional", seed=1)
-    return tiny.distiller(teacher, student, sampler, tiny.images(), pool, **(told | {"steps": steps} | settings))
+    return tiny.distiller(teacher, student, sampler, tiny.images(), pool, **(defaults | {"steps": steps} | settings))
 
 
 @torch.no_grad()
 def error(distiller, scale):
-    """(the student's error, that of an answer without guidance) against the guided teacher, on noise of its own."""
+    """(the student's error, that of an output without guidance) against the guided teacher, on noise of its own."""
     index = torch.arange(480) % 12
     generator = torch.Generator().manual_seed(99)
     timestep = torch.randint(tiny.TIMESTEPS, (480,), generator=generator)
     clean, _ = tiny.images().gather(torch.arange(480) % 10)
     noisy = tiny.schedule().add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
-    told = distiller.source.conditions.prefetch(index).result() | {GUIDANCE: torch.full((480,), scale)}
+    condition = distiller.source.conditions.prefetch(index).result() | {GUIDANCE: torch.full((480,), scale)}
     wanted, plain = (
-        distiller.teacher(noisy, timestep, told | {GUIDANCE: torch.full((480,), w)})[0] for w in (scale, 1.0)
+        distiller.teacher(noisy, timestep, condition | {GUIDANCE: torch.full((480,), w)})[0] for w in (scale, 1.0)
     )
     with distiller.averaged():
-        ours = distiller.learner(noisy, timestep, told)[0]
-    return float((ours - wanted).square().mean()), float((plain - wanted).square().mean())
+        student = distiller.learner(noisy, timestep, condition)[0]
+    return float((student - wanted).square().mean()), float((plain - wanted).square().mean())
 
 
 def test_a_student_learns_the_guided_teacher_over_the_range():
     distiller = pair(steps=200)
     distiller.fit()
     distiller.check()
-    ours, plain = zip(*(error(distiller, scale) for scale in (1.0, 1.5, 2.5, 3.5, 4.0)), strict=True)
-    assert sum(ours) < 0.25 * sum(plain)
-    assert all(mine < 0.25 * theirs for mine, theirs in zip(ours[2:], plain[2:], strict=True))
+    student, plain = zip(*(error(distiller, scale) for scale in (1.0, 1.5, 2.5, 3.5, 4.0)), strict=True)
+    assert sum(student) < 0.25 * sum(plain)
+    assert all(learned < 0.25 * without for learned, without in zip(student[2:], plain[2:], strict=True))
 
 
-def test_accumulated_passes_are_one_pass():
+def test_gradient_accumulation_equals_one_pass():
     whole, parts = pair(batch_size=8), pair(batch_size=4, accumulation=2)
     for _ in range(3):
         whole.step(), parts.step()
@@ -320,11 +320,11 @@ def test_only_outputs_are_compared_with_a_guided_teacher(objective):
         pair(objective=objective)
 
 
-def test_a_family_that_cannot_be_told_is_refused():
+def test_a_family_that_cannot_take_the_scale_is_refused():
     class Deaf(denoisers.StableDiffusion):
         takes_guidance = False
 
     pool = tiny.numbered(12)
     teacher = Teacher(tiny.net(0), Deaf(), tiny.schedule(), "epsilon")
-    with pytest.raises(ValueError, match="Told cannot take the guidance scale as an input"):
-        tiny.distiller(teacher, Told(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))
+    with pytest.raises(ValueError, match="Scaled cannot take the guidance scale as an input"):
+        tiny.distiller(teacher, Scaled(6), tiny.sampler(), tiny.images(), pool, guidance=(1.0, 4.0))

@@ -24,9 +24,9 @@ SHAPE = (2, 3, 3)
 
 
 def ddim(prediction="v_prediction", **changes):
-    told = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
-    told |= {"timestep_spacing": "trailing", "prediction_type": prediction, "set_alpha_to_one": False}
-    return DDIMScheduler(**(told | changes))
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+    config |= {"timestep_spacing": "trailing", "prediction_type": prediction, "set_alpha_to_one": False}
+    return DDIMScheduler(**(config | changes))
 
 
 def noise(rows=1, seed=0):
@@ -34,22 +34,22 @@ def noise(rows=1, seed=0):
 
 
 class Curved(torch.nn.Module):
-    """A teacher whose answers depend on where and when it is asked."""
+    """A teacher whose outputs depend on where and when it is evaluated."""
 
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.tensor(0.3))
 
-    def forward(self, noisy, timestep, told):
-        return torch.tanh(self.weight * noisy + torch.cos(timestep / 90.0).view(-1, 1, 1, 1) + told.view(-1, 1, 1, 1))
+    def forward(self, noisy, timestep, value):
+        return torch.tanh(self.weight * noisy + torch.cos(timestep / 90.0).view(-1, 1, 1, 1) + value.view(-1, 1, 1, 1))
 
 
-def ask(model, noisy, timestep, condition):
-    return model(noisy, timestep, condition["told"])
+def evaluate(model, noisy, timestep, condition):
+    return model(noisy, timestep, condition["embeds"])
 
 
 def teacher(scheduler, prediction):
-    return Teacher(Curved(), ask, NoiseSchedule.of(scheduler), prediction)
+    return Teacher(Curved(), evaluate, NoiseSchedule.of(scheduler), prediction)
 
 
 SCHEDULERS = {
@@ -70,31 +70,31 @@ def test_a_walk_is_that_of_diffusers(steps, changes):
         scheduler.register_to_config(prediction_type=prediction)
         for timestep in scheduler.timesteps:
             noisy, output = noise(seed=1), noise(seed=2)
-            theirs = scheduler.step(output, timestep, noisy).prev_sample
-            ours = walk.step(output, prediction, noisy, timestep.view(1))
-            torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=2e-6)
+            expected = scheduler.step(output, timestep, noisy).prev_sample
+            actual = walk.step(output, prediction, noisy, timestep.view(1))
+            torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("changes", SCHEDULERS.values(), ids=SCHEDULERS)
 @pytest.mark.parametrize("steps", [2, 4, 6, 8, 16, 50])
-@pytest.mark.parametrize(("theirs", "said"), [("v_prediction", "v_prediction"), ("sample", "v_prediction"),
+@pytest.mark.parametrize(("teachers", "students"), [("v_prediction", "v_prediction"), ("sample", "v_prediction"),
                                               ("epsilon", "epsilon"), ("v_prediction", "sample")])  # fmt: skip
-def test_one_step_of_a_perfect_student_is_two_of_the_teacher(steps, changes, theirs, said):
+def test_one_step_of_a_perfect_student_is_two_of_the_teacher(steps, changes, teachers, students):
     """Both walked by diffusers' scheduler alone, from every place where the student stands."""
-    if "rescale_betas_zero_snr" in changes and "epsilon" in (theirs, said):
+    if "rescale_betas_zero_snr" in changes and "epsilon" in (teachers, students):
         return  # refused, see below
-    two, one = ddim(theirs, **changes), ddim(said, **changes)
+    two, one = ddim(teachers, **changes), ddim(students, **changes)
     two.set_timesteps(steps), one.set_timesteps(steps // 2)
-    model = teacher(two, theirs)
-    made, told = halved(model, two, steps, prediction=said), {"told": torch.tensor([0.4])}
-    assert torch.equal(made.timesteps, one.timesteps) and made.prediction == said and not made.plain
+    model = teacher(two, teachers)
+    made, condition = halved(model, two, steps, prediction=students), {"embeds": torch.tensor([0.4])}
+    assert torch.equal(made.timesteps, one.timesteps) and made.prediction == students and not made.plain
     for place, timestep in enumerate(one.timesteps):
         begun = noise(seed=place)
         latents = begun
         for now in two.timesteps[2 * place : 2 * place + 2]:
-            latents = two.step(ask(model.model, latents, now.view(1), told), now, latents).prev_sample
-        target = made.evaluate(model.model, begun, timestep.view(1), told)
+            latents = two.step(evaluate(model.model, latents, now.view(1), condition), now, latents).prev_sample
+        target = made.evaluate(model.model, begun, timestep.view(1), condition)
         landed = one.step(target, timestep, begun).prev_sample
         torch.testing.assert_close(landed, latents, rtol=1e-4, atol=1e-4)
 
@@ -103,40 +103,40 @@ def test_one_step_of_a_perfect_student_is_two_of_the_teacher(steps, changes, the
 def test_samples_of_a_batch_are_halved_each_at_its_own_timestep():
     scheduler = ddim()
     made = halved(teacher(scheduler, "v_prediction"), scheduler, 8)
-    told, begun = {"told": torch.linspace(-1, 1, 4)}, noise(rows=4)
-    together = made.evaluate(made.model, begun, made.timesteps, told)
+    condition, begun = {"embeds": torch.linspace(-1, 1, 4)}, noise(rows=4)
+    together = made.evaluate(made.model, begun, made.timesteps, condition)
     for row in range(4):
         one = slice(row, row + 1)
-        alone = made.evaluate(made.model, begun[one], made.timesteps[one], {"told": told["told"][one]})
+        alone = made.evaluate(made.model, begun[one], made.timesteps[one], {"embeds": condition["embeds"][one]})
         torch.testing.assert_close(together[one], alone)
 
 
 @torch.no_grad()
 def test_a_guided_teacher_is_halved_with_its_guidance():
     scheduler = ddim()
-    plain = guided(teacher(scheduler, "v_prediction"), {"told": torch.zeros(1)})
+    plain = guided(teacher(scheduler, "v_prediction"), {"embeds": torch.zeros(1)})
     made = halved(plain, scheduler, 4)
-    told = {"told": torch.tensor([0.7]), "guidance": torch.tensor([3.0])}
+    condition = {"embeds": torch.tensor([0.7]), "guidance": torch.tensor([3.0])}
     two, one = walks(scheduler, 4)
     latents = begun = noise()
     for timestep in two.timesteps[:2]:
-        output = plain.evaluate(plain.model, latents, timestep.view(1), told)
+        output = plain.evaluate(plain.model, latents, timestep.view(1), condition)
         latents = two.step(output, "v_prediction", latents, timestep.view(1))
     wanted = one.output(latents, "v_prediction", begun, one.timesteps[:1])
-    torch.testing.assert_close(made.evaluate(plain.model, begun, one.timesteps[:1], told), wanted)
+    torch.testing.assert_close(made.evaluate(plain.model, begun, one.timesteps[:1], condition), wanted)
 
 
 @pytest.mark.parametrize("kind", [PNDMScheduler, EulerDiscreteScheduler, DDIMScheduler])
 def test_every_scheduler_of_the_same_levels_becomes_the_same_walk(kind):
-    told = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
-    made = deterministic(kind(**told, prediction_type="v_prediction"))
+    config = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    made = deterministic(kind(**config, prediction_type="v_prediction"))
     assert made.config.timestep_spacing == "trailing" and made.config.prediction_type == "v_prediction"
     assert not made.config.clip_sample
     assert torch.equal(Walk.of(made, 4).timesteps, torch.tensor([999, 749, 499, 249]))
 
 
 class Odd(DDIMScheduler):
-    """Noise levels that no setting tells of."""
+    """Noise levels that follow from no setting."""
 
     def __init__(self):
         super().__init__()
@@ -158,9 +158,9 @@ def test_what_cannot_be_halved_is_refused():
     with pytest.raises(ValueError, match="DDIM cannot walk the noise levels of this Odd"):
         deterministic(Odd())
     scheduler = ddim("epsilon", rescale_betas_zero_snr=True)
-    for theirs, said, who in (("epsilon", "v_prediction", "teacher"), ("v_prediction", "epsilon", "student")):
+    for teachers, students, who in (("epsilon", "v_prediction", "teacher"), ("v_prediction", "epsilon", "student")):
         with pytest.raises(ValueError, match=f"the {who} predicts the noise, which at timestep 999 does not") as raised:
-            halved(teacher(scheduler, theirs), scheduler, 4, prediction=said)
+            halved(teacher(scheduler, teachers), scheduler, 4, prediction=students)
         assert ("first distil a student of" in str(raised.value)) == (who == "teacher")
     with pytest.raises(ValueError, match="what the student of a halving predicts must be 'v_prediction' or"):
         halved(teacher(scheduler, "v_prediction"), scheduler, 4, prediction="flow_prediction")
@@ -181,16 +181,16 @@ def pair(steps=10, halve_from=4, partition="labels('label')", **settings):
         net.out.weight.mul_(3)
     pool = tiny.numbered(12)
     pool.tensors["pooled"] = pool.tensors["pooled"] / 12
-    plain = Teacher(net, tiny.ask, NoiseSchedule.of(small()), "v_prediction")
+    plain = Teacher(net, tiny.evaluate, NoiseSchedule.of(small()), "v_prediction")
     student = tiny.Net(16)
     student.load_state_dict(net.state_dict())
     columns = {"label": [row % 3 for row in range(12)]}
     sampler = aria.Sampler(aria.registry.partitioner(partition).fit(aria.Pool(columns=columns)), seed=1)
-    told = {"batch_size": 32, "seed": 3, "objective": ["output"], "weighting": "truncated_snr", "ema_decay": 0.9}
-    told |= {"optimiser": AdamW(learning_rate=1e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "steps": steps}
-    told |= {"accelerator": Accelerator(cpu=True), "replacement": "constant(1.0)"}
+    defaults = {"batch_size": 32, "seed": 3, "objective": ["output"], "weighting": "truncated_snr", "ema_decay": 0.9}
+    defaults |= {"optimiser": AdamW(learning_rate=1e-2, adam_weight_decay=0.0, lr_scheduler="cosine"), "steps": steps}
+    defaults |= {"accelerator": Accelerator(cpu=True), "replacement": "constant(1.0)"}
     made = halved(plain, small(), halve_from)
-    return plain, tiny.distiller(made, student, sampler, tiny.images(), pool, **(told | settings))
+    return plain, tiny.distiller(made, student, sampler, tiny.images(), pool, **(defaults | settings))
 
 
 def test_batches_hold_the_students_timesteps_and_no_others():
@@ -209,12 +209,13 @@ def test_a_partition_of_timesteps_is_refused():
 
 
 @torch.no_grad()
-def walked(model, told, steps):
+def walked(model, condition, steps):
     scheduler = small()
     scheduler.set_timesteps(steps)
     latents = torch.randn(48, tiny.CHANNELS, tiny.SIDE, tiny.SIDE, generator=torch.Generator().manual_seed(5))
     for timestep in scheduler.timesteps:
-        latents = scheduler.step(tiny.ask(model, latents, timestep.expand(48), told), timestep, latents).prev_sample
+        output = tiny.evaluate(model, latents, timestep.expand(48), condition)
+        latents = scheduler.step(output, timestep, latents).prev_sample
     return latents
 
 
@@ -222,14 +223,14 @@ def test_a_student_of_half_the_steps_is_nearer_than_the_teacher_in_as_few():
     plain, distiller = pair(steps=250)
     distiller.fit()
     distiller.check()
-    told = distiller.source.conditions.prefetch(torch.arange(48) % 12).result()
-    whole, fewer = walked(plain.model, told, 4), walked(plain.model, told, 2)
+    condition = distiller.source.conditions.prefetch(torch.arange(48) % 12).result()
+    whole, fewer = walked(plain.model, condition, 4), walked(plain.model, condition, 2)
     with distiller.averaged():
-        ours = walked(distiller.student, told, 2)
-    assert float((ours - whole).square().mean()) < 0.25 * float((fewer - whole).square().mean())
+        student = walked(distiller.student, condition, 2)
+    assert float((student - whole).square().mean()) < 0.25 * float((fewer - whole).square().mean())
 
 
-def test_accumulated_passes_are_one_pass():
+def test_gradient_accumulation_equals_one_pass():
     (_, whole), (_, parts) = pair(batch_size=8), pair(batch_size=4, accumulation=2)
     for _ in range(3):
         whole.step(), parts.step()
@@ -247,12 +248,12 @@ def test_pipelines_of_stable_diffusion_are_guided_and_halved_in_half_precision(s
     made = halved(guided(Teacher.of(pipeline), pool.null(1)), pipeline.scheduler, 8, prediction="v_prediction")
     partition = aria.partitioners.Bins("guidance", 1.0, 5.0, 2).fit(aria.Pool(size=2))
     shown = tiny.shown(torch.randn(5, 4, pipelines.SIDE, pipelines.SIDE), 2)
-    told = {"batch_size": 4, "objective": ["output"], "guidance": (1.0, 5.0), "weighting": "truncated_snr"}
+    kwargs = {"batch_size": 4, "objective": ["output"], "guidance": (1.0, 5.0), "weighting": "truncated_snr"}
     AcceleratorState._reset_state(reset_partial_state=False)
     try:
-        told["accelerator"] = Accelerator(cpu=True, mixed_precision="bf16")
+        kwargs["accelerator"] = Accelerator(cpu=True, mixed_precision="bf16")
         student = take_guidance(pipelines.unet())
-        distiller = tiny.distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
+        distiller = tiny.distiller(made, student, aria.Sampler(partition, timesteps=1000), shown, pool, **kwargs)
         for _ in range(3):
             distiller.step()
         distiller.check()

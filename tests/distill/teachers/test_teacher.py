@@ -1,4 +1,4 @@
-"""Teachers and pipelines: what is read of them."""
+"""Teachers and pipelines as they are loaded."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
     flows = adapter is StableDiffusion3
-    assert type(getattr(teacher.denoiser, "ask", teacher.denoiser)) is adapter and teacher.component == "transformer"
+    assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
+    assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")
     assert (teacher.schedule.time is not None) == flows
     assert teacher.model is pipeline.transformer and [term.layer for term in teacher.terms] == terms
@@ -100,7 +101,7 @@ def test_names_of_classes_survive_being_opened_and_saved_again(dit_folder, tmp_p
 
 @pytest.mark.parametrize("kind", ["dit", "pixart"])
 def test_transformers_under_the_name_they_were_published_with(kind, request, tmp_path):
-    """Older folders call both classes Transformer2DModel; diffusers knows which is meant."""
+    """Older folders call both classes Transformer2DModel; diffusers resolves which is meant."""
     old = shutil.copytree(request.getfixturevalue(f"{kind}_folder"), tmp_path / "old")
     for name in ("model_index.json", "transformer/config.json"):
         text = (old / name).read_text()

@@ -1,4 +1,4 @@
-"""Adapters: conditions and null conditions are those of the pipelines, and nothing waits for the device on the way."""
+"""Adapters: conditions and null conditions are those of the pipelines, and they never synchronise with the device."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_sdxl_without_that_setting_encodes_the_empty_text(sdxl):
         torch.testing.assert_close(null[name], value)
 
 
-def test_a_size_that_is_told_is_that_of_the_images(sd, sdxl):
+def test_the_size_given_to_the_model_is_that_of_the_images(sd, sdxl):
     adapter = denoisers.of(sdxl)
     assert adapter.latent_shape(sdxl) == adapter.latent_shape(sdxl, 16) == (4, 8, 8)
     with pytest.raises(ValueError, match="resolution must be 16 for this pipeline, as in its conditions, got 32"):
@@ -73,7 +73,7 @@ def test_a_size_that_is_told_is_that_of_the_images(sd, sdxl):
 
 
 @pytest.mark.parametrize("kind", ["sd", "sdxl"])
-def test_a_model_is_asked_as_its_pipeline_asks_it(kind, request):
+def test_a_model_gets_the_same_inputs_as_in_its_pipeline(kind, request):
     """One step of the pipeline from the same noise: its UNet gets the inputs that the adapter passes."""
     pipeline = request.getfixturevalue(kind)
     adapter, heard = denoisers.of(pipeline), []
@@ -86,17 +86,17 @@ def test_a_model_is_asked_as_its_pipeline_asks_it(kind, request):
             adapter_condition = adapter.encode(pipeline, ["a red cat"], "cpu")
             null = adapter.null(pipeline, "cpu")
             both = {name: torch.cat([null[name], value]) for name, value in adapter_condition.items()}
-            (noisy, timestep), theirs = heard[0]
+            (noisy, timestep), expected_kwargs = heard[0]
             output = adapter(pipeline.unet, noisy, timestep.expand(2), both)
-            expected = forward(noisy, timestep, **theirs)[0]
+            expected = forward(noisy, timestep, **expected_kwargs)[0]
     finally:
         del pipeline.unet.forward
     torch.testing.assert_close(output, expected)
-    (asked, _, *_), ours = heard[1]
-    assert torch.equal(asked, noisy) and (kind == "sd") == ("added_cond_kwargs" not in ours)
+    (given, _, *_), given_kwargs = heard[1]
+    assert torch.equal(given, noisy) and (kind == "sd") == ("added_cond_kwargs" not in given_kwargs)
 
 
-def test_an_unknown_family_is_answered_by_what_is_known():
+def test_an_unknown_family_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="no adapter for a object; there are adapters for: StableDiffusionPipeline"):
         denoisers.of(object())
 
@@ -114,7 +114,7 @@ def distiller(pipeline, **settings):
 
 
 class Looked(AssertionError):
-    """Something on the way looked at a tensor's value."""
+    """A tensor's value was read on the host."""
 
 
 ON_A_CPU_ONLY = {
@@ -122,12 +122,12 @@ ON_A_CPU_ONLY = {
     "aria.samplers.boundary": {"region", "visit", "allocation"},
     "aria.partitioners.tables": {"locate"},
 }
-"""Functions that look at values, each behind a check that the tensor is on a CPU."""
+"""Functions that read values, each after a check that the tensor is on a CPU."""
 
 
 @contextlib.contextmanager
 def nobody_looks(monkeypatch):
-    """Every way from a tensor's values to the host raises, but for the functions named above."""
+    """Every read of a tensor's values by the host raises, except in the functions named above."""
 
     def guarded(name, original):
         def look(self, *args, **more):

@@ -1,4 +1,4 @@
-"""Adapters of the transformer families: what they tell and make is what the pipelines tell and make themselves."""
+"""Adapters of the transformer families: model inputs and images are those of the pipelines themselves."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ def noise(count=1):
     return torch.randn(count, 4, pipelines.SIDE, pipelines.SIDE, generator=torch.Generator().manual_seed(0))
 
 
-def asked(pipeline, text, start, *, guidance, steps=2, monkeypatch):
-    """What the pipeline's model hears and answers, call by call, and the pixels, all through the pipeline alone."""
+def recorded(pipeline, text, start, *, guidance, steps=2, monkeypatch):
+    """Inputs and outputs of the pipeline's model, call by call, and the pixels, all through the pipeline alone."""
     heard, forward = [], pipeline.transformer.forward
 
-    def listen(*args, **told):
-        output = forward(*args, **told)
-        heard.append((args, told, output[0]))
+    def listen(*args, **kwargs):
+        output = forward(*args, **kwargs)
+        heard.append((args, kwargs, output[0]))
         return output
 
-    told = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
+    kwargs = {"num_inference_steps": steps, "guidance_scale": guidance, "output_type": "np"}
     with monkeypatch.context() as patch:
         patch.setattr(pipeline.transformer, "forward", listen)
         if "DiTPipeline" == type(pipeline).__name__:
             patch.setattr("diffusers.pipelines.dit.pipeline_dit.randn_tensor", lambda shape, **_: start)
-            images = pipeline([class_of(pipeline, text)], **told).images
+            images = pipeline([class_of(pipeline, text)], **kwargs).images
         else:
             more = {"use_resolution_binning": False} if "PixArt" in type(pipeline).__name__ else {}
-            images = pipeline(text, latents=start, **told, **more).images
+            images = pipeline(text, latents=start, **kwargs, **more).images
     return heard, torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
@@ -67,71 +67,71 @@ def asked(pipeline, text, start, *, guidance, steps=2, monkeypatch):
 def test_a_whole_generation_is_the_pipelines_own(kind, guidance, opened, monkeypatch):
     pipeline, text = opened[kind], texts(kind)[1]
     adapter = denoisers.of(pipeline)
-    _, expected = asked(pipeline, text, noise(), guidance=guidance, monkeypatch=monkeypatch)
-    told = adapter.encode(pipeline, [text], "cpu"), adapter.null(pipeline, "cpu")
-    latents = adapter.generate(pipeline, *told, noise(), steps=2, guidance=guidance)
+    _, expected = recorded(pipeline, text, noise(), guidance=guidance, monkeypatch=monkeypatch)
+    conditions = adapter.encode(pipeline, [text], "cpu"), adapter.null(pipeline, "cpu")
+    latents = adapter.generate(pipeline, *conditions, noise(), steps=2, guidance=guidance)
     assert latents.shape == noise().shape
     torch.testing.assert_close(adapter.decode(pipeline, latents), expected, rtol=1e-4, atol=1e-5)
     other = adapter.encode(pipeline, [texts(kind)[0]], "cpu")
-    far = adapter.generate(pipeline, other, told[1], noise(), steps=2, guidance=guidance)
-    assert float((far - latents).abs().max()) > 1e-3  # the condition is heard
+    far = adapter.generate(pipeline, other, conditions[1], noise(), steps=2, guidance=guidance)
+    assert float((far - latents).abs().max()) > 1e-3  # the condition matters
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_is_asked_as_its_pipeline_asks_it(kind, opened, monkeypatch):
-    """At every step: the same model, latents, timestep and both conditions give the same answer."""
+def test_a_model_gets_the_same_inputs_as_in_its_pipeline(kind, opened, monkeypatch):
+    """At every step: the same model, latents, timestep and both conditions give the same output."""
     pipeline, text = opened[kind], texts(kind)[1]
     adapter = denoisers.of(pipeline)
-    heard, _ = asked(pipeline, text, noise(), guidance=3.0, monkeypatch=monkeypatch)
+    heard, _ = recorded(pipeline, text, noise(), guidance=3.0, monkeypatch=monkeypatch)
     own, null = adapter.encode(pipeline, [text], "cpu"), adapter.null(pipeline, "cpu")
     order = (own, null) if kind == "dit" else (null, own)
     both = {name: torch.cat([part[name] for part in order]) for name in own}
     assert len(heard) == 2
-    for args, told, answer in heard:
-        noisy = args[0] if args else told["hidden_states"]
+    for args, kwargs, expected in heard:
+        noisy = args[0] if args else kwargs["hidden_states"]
         with torch.no_grad():
-            output = adapter(pipeline.transformer, noisy, told["timestep"], both)
-        assert output.shape == noisy.shape and answer.shape[1] == (4 if kind == "sd3" else 8)
-        torch.testing.assert_close(output, answer[:, :4])
+            output = adapter(pipeline.transformer, noisy, kwargs["timestep"], both)
+        assert output.shape == noisy.shape and expected.shape[1] == (4 if kind == "sd3" else 8)
+        torch.testing.assert_close(output, expected[:, :4])
 
 
-def test_sd3_is_told_a_thousand_times_its_noise_level(opened, monkeypatch):
-    """The engine's timesteps are levels of the pipeline's scheduler, and the model is told what the pipeline tells."""
+def test_the_time_input_of_sd3_is_a_thousand_times_the_noise_level(opened, monkeypatch):
+    """The engine's timesteps are levels of the pipeline's scheduler, with the pipeline's time input to the model."""
     pipeline = opened["sd3"]
-    heard, _ = asked(pipeline, "a cat", noise(), guidance=1.0, steps=3, monkeypatch=monkeypatch)
+    heard, _ = recorded(pipeline, "a cat", noise(), guidance=1.0, steps=3, monkeypatch=monkeypatch)
     teacher = Teacher.of(pipeline)
     assert teacher.prediction == "flow_prediction" and len(teacher.schedule) == 1000
-    told = denoisers.of(pipeline).encode(pipeline, ["a cat"], "cpu")
-    said, forward = [], pipeline.transformer.forward
+    encoded = denoisers.of(pipeline).encode(pipeline, ["a cat"], "cpu")
+    levels, forward = [], pipeline.transformer.forward
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr(pipeline.transformer, "forward", lambda **told: said.append(told["timestep"]) or forward(**told))
-        last = teacher.denoiser(pipeline.transformer, noise(), torch.tensor([999]), told)
-        teacher.denoiser(pipeline.transformer, noise(), torch.tensor([499]), told)
-    assert heard[0][1]["timestep"].tolist() == said[0].tolist() == [1000.0]
-    assert said[1].tolist() == [750.0]  # a half, shifted by 3: 1.5 / 2
+        patch.setattr(pipeline.transformer, "forward", lambda **x: levels.append(x["timestep"]) or forward(**x))
+        last = teacher.denoiser(pipeline.transformer, noise(), torch.tensor([999]), encoded)
+        teacher.denoiser(pipeline.transformer, noise(), torch.tensor([499]), encoded)
+    assert heard[0][1]["timestep"].tolist() == levels[0].tolist() == [1000.0]
+    assert levels[1].tolist() == [750.0]  # a half, shifted by 3: 1.5 / 2
     torch.testing.assert_close(last, heard[0][2])
 
 
-def test_pixart_at_1024_pixels_is_told_its_size(tmp_path, monkeypatch):
+def test_pixart_at_1024_pixels_gets_its_size_as_an_input(tmp_path, monkeypatch):
     folder = pipelines.save_pixart(
         tmp_path / "sized", sample_size=128, patch_size=16, num_attention_heads=3, cross_attention_dim=12
     )
     pipeline = open_pipeline(folder)
     adapter = denoisers.of(pipeline)
     start = torch.randn(1, 4, 128, 128, generator=torch.Generator().manual_seed(0))
-    heard, _ = asked(pipeline, "a cat", start, guidance=3.0, steps=2, monkeypatch=monkeypatch)
+    heard, _ = recorded(pipeline, "a cat", start, guidance=3.0, steps=2, monkeypatch=monkeypatch)
     own, null = adapter.encode(pipeline, ["a cat"], "cpu"), adapter.null(pipeline, "cpu")
     assert own["resolution"].tolist() == null["resolution"].tolist() == [[256, 256]]
     assert own["aspect_ratio"].tolist() == [[1.0]]
     with pytest.raises(ValueError, match="resolution must be 256 for this pipeline, as in its conditions, got 128"):
         adapter.latent_shape(pipeline, 128)
     both = {name: torch.cat([null[name], own[name]]) for name in own}
-    (noisy,), told, answer = heard[1]
+    (noisy,), kwargs, expected = heard[1]
     with torch.no_grad():
-        output = adapter(pipeline.transformer, noisy, told["timestep"], both)
-        torch.testing.assert_close(output, answer[:, :4])
+        output = adapter(pipeline.transformer, noisy, kwargs["timestep"], both)
+        torch.testing.assert_close(output, expected[:, :4])
         both["resolution"] = both["resolution"] * 2
-        assert not torch.allclose(adapter(pipeline.transformer, noisy, told["timestep"], both), output)
+        assert not torch.allclose(adapter(pipeline.transformer, noisy, kwargs["timestep"], both), output)
 
 
 def test_null_conditions(opened):
@@ -149,16 +149,16 @@ def test_null_conditions(opened):
     torch.testing.assert_close(null["pooled"], pooled)
 
 
-def test_features_say_which_conditions_are_alike(opened):
+def test_features_of_similar_conditions_are_similar(opened):
     pipeline = opened["pixart"]
-    told = denoisers.of(pipeline).encode(pipeline, TEXTS, "cpu")
-    longer = {"prompt_embeds": told["prompt_embeds"].clone(), "mask": told["mask"]}
-    longer["prompt_embeds"][told["mask"] == 0] = 7.0  # what stands where there is no token does not count
-    features = denoisers.of(pipeline).features(told)
+    encoded = denoisers.of(pipeline).encode(pipeline, TEXTS, "cpu")
+    longer = {"prompt_embeds": encoded["prompt_embeds"].clone(), "mask": encoded["mask"]}
+    longer["prompt_embeds"][encoded["mask"] == 0] = 7.0  # values beyond the last token do not count
+    features = denoisers.of(pipeline).features(encoded)
     assert features.shape == (4, 12) and torch.equal(features, denoisers.of(pipeline).features(longer))
     pipeline = opened["dit"]
-    told = denoisers.of(pipeline).encode(pipeline, ["0", "tench", "Tinca tinca", "1"], "cpu")
-    features = denoisers.of(pipeline).features(told)
+    encoded = denoisers.of(pipeline).encode(pipeline, ["0", "tench", "Tinca tinca", "1"], "cpu")
+    features = denoisers.of(pipeline).features(encoded)
     assert torch.equal(features[0], features[1]) and torch.equal(features[0], features[2])
     assert features.shape == (4, 8) and not torch.equal(features[0], features[3])
 
@@ -167,20 +167,20 @@ def test_features_say_which_conditions_are_alike(opened):
 def test_sd3_without_some_encoders(absent, opened, tmp_path):
     pipeline = open_pipeline(pipelines.save_sd3(tmp_path / "some", absent))
     adapter = denoisers.of(pipeline)
-    told, null = adapter.encode(pipeline, TEXTS, "cpu"), adapter.null(pipeline, "cpu")
-    assert told["prompt_embeds"].shape == (4, (77 if absent == (1, 2) else 12) + 256, 20)
-    assert told["pooled"].shape == (4, 16) and null["pooled"].shape == (1, 16)
-    places = {1: (told["pooled"], slice(0, 8)), 2: (told["pooled"], slice(8, 16)),
-              3: (told["prompt_embeds"][:, -256:].flatten(1), slice(None))}  # fmt: skip
+    encoded, null = adapter.encode(pipeline, TEXTS, "cpu"), adapter.null(pipeline, "cpu")
+    assert encoded["prompt_embeds"].shape == (4, (77 if absent == (1, 2) else 12) + 256, 20)
+    assert encoded["pooled"].shape == (4, 16) and null["pooled"].shape == (1, 16)
+    places = {1: (encoded["pooled"], slice(0, 8)), 2: (encoded["pooled"], slice(8, 16)),
+              3: (encoded["prompt_embeds"][:, -256:].flatten(1), slice(None))}  # fmt: skip
     for number, (where, part) in places.items():
         assert bool(where[:, part].any()) == (number not in absent)
     if absent == (3,):  # the pipeline can encode without T5, and does the same
         expected = pipeline.encode_prompt(TEXTS, None, None, device="cpu", do_classifier_free_guidance=False)
-        torch.testing.assert_close(told["prompt_embeds"], expected[0], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(told["pooled"], expected[2])
-    latents = adapter.generate(pipeline, told, null, noise(4), steps=2, guidance=2.0)
+        torch.testing.assert_close(encoded["prompt_embeds"], expected[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(encoded["pooled"], expected[2])
+    latents = adapter.generate(pipeline, encoded, null, noise(4), steps=2, guidance=2.0)
     assert bool(latents.isfinite().all())
-    features = adapter.features(told)
+    features = adapter.features(encoded)
     assert not torch.equal(features[0], features[1])
 
 
@@ -226,7 +226,7 @@ def test_sizes_of_latents(opened):
 def test_the_variance_half_is_matched_and_nothing_else():
     patches = torch.randn(2, 16, 2 * 2 * 8)
     changed = patches.clone()
-    changed.view(2, 16, 4, 8)[..., :4] += 1.0  # the noise half differs, which is the output's affair
+    changed.view(2, 16, 4, 8)[..., :4] += 1.0  # the noise half differs, which is the output term's business
     shown = Inputs(*[torch.zeros(2, 4, 8, 8)] * 3, *[torch.zeros(2)] * 2, None, "epsilon")
     assert Variance()(shown, ModelOutput(None, (patches,)), ModelOutput(None, (changed,))).tolist() == [0.0, 0.0]
     changed.view(2, 16, 4, 8)[0, ..., 4:] += 0.5
@@ -240,8 +240,8 @@ def distiller(teacher, student, kind="dit", of=None, **settings):
     pool = EncodingsInMemory(adapter.encode(pipeline, texts(kind), "cpu"), adapter.null(pipeline, "cpu"))
     partition = aria.partitioners.Labels("label").fit(aria.Pool(columns={"label": [0, 1, 0, 1]}))
     shown = tiny.shown(noise(5), 4)
-    told = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "ema_decay": 0.0, **settings}
-    return tiny.distiller(teacher, student, aria.Sampler(partition, timesteps=1000), shown, pool, **told)
+    kwargs = {"batch_size": 4, "accelerator": Accelerator(cpu=True), "ema_decay": 0.0, **settings}
+    return tiny.distiller(teacher, student, aria.Sampler(partition, timesteps=1000), shown, pool, **kwargs)
 
 
 @pytest.mark.parametrize("kind", ["dit", "pixart"])
@@ -256,22 +256,22 @@ def test_a_learned_variance_is_distilled_whatever_the_objective(kind, opened):
     assert after < 0.7 * before
 
 
-def test_a_student_in_training_is_told_the_classes_that_were_drawn(opened):
-    """diffusers' label embeddings drop one in ten in training, by numbers that a resumed run would not find again."""
+def test_a_student_in_training_gets_the_classes_that_were_drawn(opened):
+    """diffusers' label embeddings drop one in ten in training, at random: a resumed run could not repeat it."""
     torch.manual_seed(0)
     student = pipelines.dit()
     made = distiller(opened["dit"], student)
     assert student.training
     batch = tiny.first_batch(made)
     with torch.no_grad():
-        answers = [made.learner(batch.noisy, batch.timestep, batch.condition)[0] for _ in range(12)]
-    assert all(torch.equal(answer, answers[0]) for answer in answers)
+        outputs = [made.learner(batch.noisy, batch.timestep, batch.condition)[0] for _ in range(12)]
+    assert all(torch.equal(output, outputs[0]) for output in outputs)
     state = torch.get_rng_state()
     made.step()
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_student_of_another_width_reads_captions_and_one_told_something_else_does_not(opened):
+def test_a_student_of_another_width_takes_captions_and_one_with_other_conditions_does_not(opened):
     narrow = pipelines.pixart(num_attention_heads=1, cross_attention_dim=4)
     distiller(opened["pixart"], narrow, "pixart").step()
     with pytest.raises(ValueError, match="the student's caption_channels is 13, the teacher's 12"):
@@ -284,16 +284,16 @@ def test_a_student_of_another_width_reads_captions_and_one_told_something_else_d
 def test_another_model_generates_in_the_pipelines_place_and_leaves_no_trace(kind, opened):
     pipeline = opened[kind]
     adapter, own = denoisers.of(pipeline), opened[kind].transformer
-    told = grids.encoded(pipeline, adapter, texts(kind)[:2])
+    inputs = grids.encoded(pipeline, adapter, texts(kind)[:2])
     start = grids.starting_noise(adapter, pipeline, 2, seed=3)
     other = getattr(pipelines, kind.split("_")[0])()
-    first = grids.generated(pipeline, adapter, own, *told, start, steps=2, guidance=2.0)
-    assert not torch.equal(grids.generated(pipeline, adapter, other, *told, start, steps=2, guidance=2.0), first)
-    assert torch.equal(grids.generated(pipeline, adapter, own, *told, start, steps=2, guidance=2.0), first)
+    first = grids.generated(pipeline, adapter, own, *inputs, start, steps=2, guidance=2.0)
+    assert not torch.equal(grids.generated(pipeline, adapter, other, *inputs, start, steps=2, guidance=2.0), first)
+    assert torch.equal(grids.generated(pipeline, adapter, own, *inputs, start, steps=2, guidance=2.0), first)
     assert pipeline.transformer is own
 
 
-def test_where_a_teacher_is_asked_twice_its_variance_is_left_out(opened):
+def test_where_a_teacher_is_evaluated_twice_its_variance_is_left_out(opened):
     """It has no meaning there: half of the steps is another reverse process."""
     pipeline = opened["dit"]
     teacher = replace(Teacher.of(pipeline), plain=False)
