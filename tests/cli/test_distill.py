@@ -149,7 +149,7 @@ def test_what_a_model_or_a_launch_lacks(place, tmp_path, monkeypatch):
 
     refused(run(place, tmp_path / "out", fsdp=""), "start several, with torchrun or accelerate launch")
     monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])  # as transformers have them
-    refused(run(place, tmp_path / "out", compile=""), "UNet2DConditionModel does not say which blocks it repeats")
+    refused(run(place, tmp_path / "out", compile=""), "UNet2DConditionModel does not name its repeated blocks")
 
 
 @pytest.mark.usefixtures("untouched")

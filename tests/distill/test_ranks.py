@@ -242,7 +242,7 @@ def refused():
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(ValueError, match="fsdp divides the student among processes: start several, with torchrun"):
+    with pytest.raises(ValueError, match="fsdp shards the student across processes: start several, with torchrun"):
         tiny.make(fsdp=True)
     on_ranks(refused, tmp_path)
 
@@ -268,5 +268,5 @@ def test_compiled_are_the_repeated_blocks_of_both_models_and_names_stay(monkeypa
         unet_run(tmp_path / name, 1, lambda model: model, compile=compiled)
     assert given == ["BasicTransformerBlock"] * 2 * 4  # of two models: one down, one in the middle, two up
     assert far(tmp_path / "one", tmp_path / "other", "student") == 0.0
-    with pytest.raises(ValueError, match="Net does not say which blocks it repeats: train without compile"):
+    with pytest.raises(ValueError, match="Net does not name its repeated blocks: train without compile"):
         tiny.make(compile=True)

@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from aria.distill.data.prompts import Prompts
 from aria.distill.engine.learner import HALF
-from aria.distill.engine.sharding import skeleton
+from aria.distill.engine.sharding import without_weights
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE
 from aria.distill.models.pipelines import component_of
@@ -100,7 +100,7 @@ def activations(plan: RunPlan, pipeline: Any, student: nn.Module, half: torch.dt
         saved += tensor.numel() * tensor.element_size()
         return tensor
 
-    bare = skeleton(student)
+    bare = without_weights(student)
     own = {id(value) for value in bare.parameters()}
     try:
         with torch.device("meta"), saved_tensors_hooks(lambda x: x if id(x) in own else keep(x), lambda x: x):

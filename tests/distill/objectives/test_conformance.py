@@ -55,7 +55,7 @@ def test_every_clause_can_be_broken_and_is_named(sentence):
     @dataclass(frozen=True)
     class Broken(Objective):
         def __call__(self, inputs, teacher, student):
-            return BROKEN[sentence](shown, teacher, student)
+            return BROKEN[sentence](inputs, teacher, student)
 
     with pytest.raises(AssertionError) as caught:
         check_objective(Broken())
