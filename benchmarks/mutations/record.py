@@ -1,4 +1,4 @@
-"""What is kept of a run: one row a mutant, as JSON, and a table of how many came to which end."""
+"""The record of a run: one JSON row for each mutant, and a table of results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STATES = ("killed", "timeout", "crashed", "equivalent", "survived")
 
 @dataclass
 class Result:
-    """What became of a mutant: killed, timeout, crashed, survived, or equivalent (survived, and listed)."""
+    """The result of a mutant: killed, timeout, crashed, survived, or equivalent (survived, and listed as such)."""
 
     status: str
     test: str = ""
@@ -45,9 +45,9 @@ class Record:
         return [mutation for finder in self.finders for mutation in finder.found]
 
     def remember(self) -> None:
-        """Take over what earlier runs found out of files that are still the same, by what is listed as equivalent now.
+        """Load the results of earlier runs for files that have not changed, with the current list of equivalents.
 
-        What fell to a test is taken to fall to it still.
+        A mutant that a test killed is assumed to be killed still.
         """
         if not self.output.exists():
             return
@@ -62,11 +62,11 @@ class Record:
         self.runs = old["runs"]
 
     def begin(self, command: str) -> None:
-        """Write down a run that is about to begin."""
+        """Add a run to the record before it begins."""
         self.runs.append({"command": command, "date": time.strftime("%Y-%m-%d"), "mutants": 0})
 
     def add(self, mutation: Mutation, result: Result) -> None:
-        """Keep what became of a mutant, at once."""
+        """Add the result of a mutant and save the record."""
         self.results[mutation.key] = result
         self.runs[-1]["mutants"] += 1
         self.save()
@@ -75,7 +75,7 @@ class Record:
         return [asdict(m) | asdict(self.results[m.key]) for m in self.mutations if m.key in self.results]
 
     def save(self) -> None:
-        """One line per mutation, in place of the old file once it is whole."""
+        """Write one line per mutation, atomically."""
         rows = self.rows()
         ends = Counter(row["status"] for row in rows)
         head = {
@@ -99,7 +99,7 @@ class Record:
         part.replace(self.output)
 
     def table(self) -> str:
-        """How many mutants of each file came to which end."""
+        """Number of mutants of each file by result."""
         lines = [f"{'file':<36}" + "".join(f"{state:>12}" for state in ("mutants", *STATES))]
         counts: dict[str, Counter[str]] = {}
         for row in self.rows():
@@ -115,5 +115,5 @@ def _from(kind: type, row: dict[str, Any]) -> Any:
 
 
 def fingerprint(path: Path) -> str:
-    """By which a source is known to be the same."""
+    """Hash of a source file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
