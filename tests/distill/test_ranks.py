@@ -140,7 +140,6 @@ def test_a_bad_loss_of_one_rank_changes_no_weight_of_a_divided_student(tmp_path)
 
 def is_divided(precision):
     distiller = made(ranks=2, fsdp=True, accelerator=Accelerator(cpu=True, mixed_precision=precision))
-    assert sharding.is_sharded(distiller.learner)
     whole = sum(value.numel() for value in distiller.student.parameters())
     mine = sum(sharding.local(value).numel() for value in distiller.student.parameters())
     assert mine < 0.6 * whole

@@ -1,8 +1,8 @@
 """Sharding the student across ranks with PyTorch's ``fully_shard``, and gathering its weights again.
 
 Each rank keeps a shard of every weight, of its gradient and of the optimiser's state. The weights of a block are
-gathered just before the block computes and freed after it; weights outside of blocks stay gathered during a step. On a
-model that is not sharded every function here is a no-op.
+gathered just before the block computes and freed after it; weights outside of blocks stay gathered during a step.
+:func:`local`, :func:`whole` and :func:`shard_like` return tensors of a model that is not sharded unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed import get_world_size, is_initialized
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -61,11 +61,6 @@ def _copy_views(learner: nn.Module, inputs: Any, outputs: tuple[Tensor, Any]) ->
     """The learner's outputs, copied if they are a view, as the noise beside a variance is: FSDP warns about views."""
     output, features = outputs
     return output.clone() if output._is_view() else output, features
-
-
-def is_sharded(model: nn.Module) -> bool:
-    """Whether the model's weights are sharded."""
-    return any(isinstance(part, FSDPModule) for part in model.modules())
 
 
 def local(value: Tensor) -> Tensor:
