@@ -160,7 +160,7 @@ def verified(folder: Path) -> dict[str, Any]:
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is damaged: {name} is missing")
         if _hash(folder / name) != digest:
-            raise ValueError(f"{folder} is damaged: the hash of {name} does not match")
+            raise ValueError(f"{folder} is damaged: {name} does not match its hash")
     return index
 
 

@@ -285,8 +285,8 @@ def with_values(part, **changes):
     ("spoil", "sentence"),
     [
         (spoil_missing, "is damaged: optimiser.safetensors is missing"),
-        (spoil_short, "is damaged: the hash of sampler.safetensors does not match"),
-        (spoil_bit, "is damaged: the hash of student/diffusion_pytorch_model.safetensors does not match"),
+        (spoil_short, "is damaged: sampler.safetensors does not match its hash"),
+        (spoil_bit, "is damaged: student/diffusion_pytorch_model.safetensors does not match its hash"),
         (spoil_state, "state.json is damaged or foreign"),
         (spoil_list, "state.json is damaged or foreign"),
         (spoil_format, "checkpoint format 99, this version reads 3 only"),
