@@ -1,12 +1,12 @@
-"""Parts from spec strings: a name that a user types becomes a partitioner, tracker, allocator or another kind of part.
+"""Builds parts from spec strings: the name that a user types becomes a partitioner, tracker, allocator or other part.
 
 ``ema(rate=0.1)``                 a class of this package, by its name in lower case
-``my_pkg.alloc:Greedy(top=3)``    a class of an importable module
-``plugins/greedy.py:Greedy``      a class of a file
+``my_pkg.alloc:Greedy(top=3)``    a class in an importable module
+``plugins/greedy.py:Greedy``      a class in a file
 ``shiny``                         an entry point in ``aria.trackers``, ``aria.allocators`` or ``aria.partitioners``
 
-Arguments are literals or nested specs (``progress(of=ema(rate=0.5))``). Only strings typed by a user come here: nothing
-that is read from a checkpoint, partition or log is ever resolved.
+Arguments are literals or nested specs (``progress(of=ema(rate=0.5))``). Only strings typed by a user are
+resolved, never strings read from a checkpoint, partition or log.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ __all__ = [
 ]  # fmt: skip
 
 _FILES: dict[str, Path] = {}
-"""Names of modules loaded from files, and the file each came from."""
+"""Maps modules loaded from files to their files."""
 
 _OWN: set[str] = set()
-"""Names of modules outside this package that specs led to: where code of the user runs."""
+"""Names of modules outside this package that specs loaded: the user's own code."""
 
 
 def resolve(given: object, kind: type) -> Any:
@@ -92,8 +92,8 @@ def allocator(given: str | Allocator) -> Allocator:
 def spec(part: object, *, full_paths: bool = False) -> str:
     """The spec string that describes ``part``, every argument spelled out.
 
-    A class of a file is named by the file's name, which is the same on every machine, or with ``full_paths`` by its
-    path, which :func:`resolve` can load from any working directory.
+    A class in a file is named by the file's name, which is the same on every machine, or with ``full_paths`` by its
+    absolute path, which :func:`resolve` can load from any working directory.
 
     >>> from aria.trackers import EMA
     >>> spec(EMA(rate=0.5))
@@ -109,7 +109,7 @@ def spec(part: object, *, full_paths: bool = False) -> str:
 
 
 def own_line(error: BaseException) -> str | None:
-    """Where in a module that a spec named the ``error`` arose, as ``file.py line 3``; None if in none of them."""
+    """The line of the user's own code that raised ``error``, as ``file.py line 3``; None if it was not raised there."""
     frames = traceback.walk_tb(error.__traceback__)
     lines = [
         (frame.f_code.co_filename, line) for frame, line in frames if frame.f_globals.get("__name__") in _OWN
@@ -125,7 +125,7 @@ def _resolve(given: object, base: type) -> object:
         raise SpecError(f"a {kind.word} is a spec string or a {base.__name__}, got {given!r}")
     part = _build(specs.read(given, kind), kind)
     if not isinstance(part, base):
-        raise SpecError(f"{given!r} gives a {type(part).__name__}, which is no {base.__module__}.{base.__name__}")
+        raise SpecError(f"{given!r} gives a {type(part).__name__}, which is not an {base.__module__}.{base.__name__}")
     return part
 
 
@@ -144,7 +144,7 @@ def _built_in_name(part: object) -> str | None:
 
 
 def _base(kind: Kind) -> type | tuple[()]:
-    """The base class, or nothing while its module is not loaded: no object is an instance of it then."""
+    """The base class, or () if its module is not loaded, since no object can be an instance of it then."""
     module = sys.modules.get(kind.module)
     return () if module is None else cast(type, getattr(module, kind.base))
 
@@ -162,7 +162,7 @@ def _home(cls: type, full_paths: bool) -> str:
 
 
 def _argument(value: object, full_paths: bool) -> str:
-    """One spelling for equal values, the same in every process."""
+    """The value in a spec; equal values are spelled the same in every process."""
     if any(isinstance(value, _base(kind)) for kind in specs.KINDS):
         return spec(value, full_paths=full_paths)
     if isinstance(value, Real) and not isinstance(value, bool):
@@ -191,7 +191,7 @@ def _build(value: Any, kind: Kind) -> Any:
 
 
 def _factory(name: str, kind: Kind) -> Any:
-    """The class or function of a name that is known to exist."""
+    """The class or function of a name that exists."""
     built_in = specs.built_in(kind)
     return _class(built_in[name].name, kind) if name in built_in else specs.points(kind)[name].load()
 
@@ -210,7 +210,7 @@ def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict
         part = factory(*args, **kwargs)
     except TypeError as error:
         raise SpecError(f"{shown}: {error}") from error
-    homes = {cls.__module__ for cls in type(part).__mro__}  # of what it was made by, or inherits from
+    homes = {cls.__module__ for cls in type(part).__mro__}  # its class and those it inherits from
     _OWN.update(home for home in homes if home.split(".")[0] not in ("aria", "abc", "builtins"))
     return part
 
@@ -227,7 +227,7 @@ def _attribute(module: ModuleType, name: str, shown: str) -> Any:
 
 
 def _module(name: str) -> ModuleType:
-    """Import a module by dotted name, or a file by path."""
+    """Import a module by its dotted name, or a file by its path."""
     if not name.endswith(".py"):
         if name.split(".")[0] != "aria":
             _OWN.add(name)

@@ -37,7 +37,7 @@ class Bare:
         b.addcmul_(a, a).mul_(self.noise).clamp_(min=1e-300)
         torch.rsqrt(b, out=a)
         a.mul_(b).div_(torch.sign(self.noise, out=c))
-        # proportional to the value, unseen regions read as the largest
+        # proportional to the value; regions never observed get the largest
         torch.add(self.value, a, alpha=0.0, out=b)
         torch.nan_to_num(b, nan=0.0, out=c)
         b.div_(c.amax()).nan_to_num_(nan=1.0).mul_(self.mass)

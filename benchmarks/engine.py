@@ -64,7 +64,7 @@ Times = dict[str, list[tuple[float, float]]]
 
 
 def rounds(field: dict[str, Any], count: int, steps: int, device: torch.device) -> Times:
-    """Time every candidate in every round; the order turns from round to round."""
+    """Time every candidate in every round; the order rotates from round to round."""
     seconds: Times = {name: [] for name in field}
     names = list(field)
     for number in range(count):
@@ -79,16 +79,16 @@ def rounds(field: dict[str, Any], count: int, steps: int, device: torch.device) 
 
 
 def summary(seconds: Times, batch: int) -> list[Run]:
-    """A row for each candidate: medians, and the quarters of the rounds around them.
+    """A row for each candidate: medians and quartiles over rounds.
 
-    On a CPU that others use as well, processor time says more than the clock.
+    On a CPU that runs other work as well, processor time is more reliable than wall-clock time.
     """
     rows = []
-    for name, mine in seconds.items():
-        pairs = list(zip(mine, seconds["engine"], strict=True))
-        by_clock = statistics.quantiles([theirs[0] / ours[0] for theirs, ours in pairs], n=4)
-        by_work = statistics.quantiles([theirs[1] / ours[1] for theirs, ours in pairs], n=4)
-        rate = statistics.quantiles([batch / clock for clock, _ in mine], n=4)
+    for name, times in seconds.items():
+        pairs = list(zip(times, seconds["engine"], strict=True))
+        by_clock = statistics.quantiles([other[0] / engine[0] for other, engine in pairs], n=4)
+        by_work = statistics.quantiles([other[1] / engine[1] for other, engine in pairs], n=4)
+        rate = statistics.quantiles([batch / clock for clock, _ in times], n=4)
         rows.append(
             {
                 "name": name,

@@ -106,8 +106,8 @@ class ByHand:
         predicted = self.student(noisy, timesteps, embeds).sample
         output = functional.mse_loss(predicted.float(), target.float(), reduction="mean")
         feature = torch.zeros((), device=self.device)
-        for theirs, ours in world.pairs:
-            found, wanted = self.seen[f"s.{ours}"], self.seen[f"t.{theirs}"]
+        for teacher, student in world.pairs:
+            found, wanted = self.seen[f"s.{student}"], self.seen[f"t.{teacher}"]
             feature = feature + functional.mse_loss(found.float(), wanted.detach().float(), reduction="mean")
         for name, value in (("output", output), ("feature", feature)):
             self.losses[name] += self.accelerator.gather(value.repeat(batch)).mean().item()

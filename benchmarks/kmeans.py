@@ -58,14 +58,14 @@ def contestants(x: np.ndarray, regions: int) -> dict[str, Callable[[], torch.Ten
     def default() -> torch.Tensor:
         return torch.from_numpy(MiniBatchKMeans(regions, random_state=0, n_init=1).fit(x).cluster_centers_)
 
-    ours = {
+    field = {
         "ARIA (mini-batches of 4096)": lambda: cluster(torch.from_numpy(x), None, regions, KMeans().batch, 0),
         "ARIA, batch=1024": lambda: cluster(torch.from_numpy(x), None, regions, 1024, 0),
         "ARIA, batch=16384": lambda: cluster(torch.from_numpy(x), None, regions, 16384, 0),
         "scikit-learn MiniBatchKMeans, its defaults": default,
     }
     if find_spec("faiss") is None:
-        return ours
+        return field
     import faiss
 
     def faiss_kmeans(**options: int) -> Callable[[], torch.Tensor]:
@@ -77,7 +77,7 @@ def contestants(x: np.ndarray, regions: int) -> dict[str, Callable[[], torch.Ten
         return run
 
     return {
-        **ours,
+        **field,
         "faiss, its defaults (256 points a centroid)": faiss_kmeans(),
         "faiss, all points": faiss_kmeans(max_points_per_centroid=len(x)),
     }

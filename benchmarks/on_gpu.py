@@ -1,4 +1,4 @@
-"""What a step of the sampler asks of a GPU: kernels, waits of the host, and what one recorded graph would save."""
+"""The cost of a sampler step on a GPU: kernel launches, host syncs, and how much a recorded CUDA graph would save."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ BATCH = 256
 
 
 class Recorded:
-    """The shipped tracker and allocator, each half of a step recorded once as a CUDA graph and then started at once.
+    """The shipped tracker and allocator, with each half of a step recorded once as a CUDA graph and then replayed.
 
-    It is what a sampler could gain by it: random numbers, conditions within regions and checks stay as they are, but
-    for what a graph cannot have, a memory that grows or a choice of the host. On a CPU nothing is recorded.
+    This shows how much a sampler could gain from CUDA graphs. Random numbers and conditions within regions are drawn as
+    in the sampler; what a graph cannot contain, growing memory or decisions on the host, is left out. On a CPU nothing
+    is recorded.
     """
 
     def __init__(self, partition: aria.Partition, tracker: str, batch: int) -> None:
@@ -58,7 +59,7 @@ class Recorded:
         return region, self.sampler.partition.draw(region, generator)["index"]
 
     def observe(self, drawn: tuple[Tensor, Tensor], signal: Tensor) -> None:
-        """Move the tracker."""
+        """Update the tracker."""
         self.state = self.moved(drawn[0], signal.double(), *self.state)
 
     def state_bytes(self) -> int:
@@ -66,7 +67,7 @@ class Recorded:
 
 
 class Operations(TorchDispatchMode):
-    """Counts the operations that the host hands to the device within it."""
+    """Context that counts the operations dispatched by the host."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,14 +79,14 @@ class Operations(TorchDispatchMode):
 
 
 def operations(step: Callable[[], None]) -> int:
-    """How many operations a step hands to the device; what is recorded is none of them."""
+    """Number of operations that a step dispatches; those in a recorded graph are not counted."""
     with Operations() as counted:
         step()
     return counted.count
 
 
 def launches(step: Callable[[], None]) -> int:
-    """How many kernels and graphs a step launches on a GPU."""
+    """Number of kernels and graphs that a step launches on a GPU."""
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         step()
         torch.cuda.synchronize()
@@ -94,7 +95,7 @@ def launches(step: Callable[[], None]) -> int:
 
 @contextmanager
 def no_host_sync() -> Iterator[None]:
-    """Inside, anything that makes the host wait for the GPU raises."""
+    """Context in which every host sync raises an error."""
     torch.cuda.set_sync_debug_mode("error")
     try:
         yield
@@ -103,8 +104,8 @@ def no_host_sync() -> Iterator[None]:
 
 
 def count_host_syncs(num_regions: int) -> int:
-    """Number of steps out of 20 in which a draw or an observe of any kind of sampler synchronised with the host."""
-    weight = torch.arange(num_regions) % 3  # a third of the regions is empty
+    """Number of steps out of 20 with a host sync in a draw or an observe of any kind of sampler."""
+    weight = torch.arange(num_regions) % 3  # a third of the regions are empty
     pool = aria.Pool(columns={"region": range(num_regions)}, weight=weight)
     plain = aria.partitioners.Labels("region").fit(aria.Pool(columns={"region": range(num_regions)})).to("cuda")
     labels = aria.partitioners.Labels("region")
@@ -122,8 +123,8 @@ def count_host_syncs(num_regions: int) -> int:
         try:
             with no_host_sync():
                 for sampler in samplers:
-                    told = {"timestep": timestep} if sampler.normaliser else {}
-                    sampler.observe(sampler.draw(BATCH), signal, where=where if step % 2 else None, **told)
+                    kwargs = {"timestep": timestep} if sampler.normaliser else {}
+                    sampler.observe(sampler.draw(BATCH), signal, where=where if step % 2 else None, **kwargs)
         except RuntimeError as error:
             if "synchroniz" not in str(error):
                 raise

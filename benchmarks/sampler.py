@@ -157,20 +157,20 @@ def time_group(
         draw, observe = (statistics.median(part) for part in zip(*times[name], strict=True))
         total = [sum(pair) for pair in times[name]]
         quarter, _, three = statistics.quantiles(total, n=4)
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(total, bare, strict=True))
+        ratio = statistics.median(own / hand for own, hand in zip(total, bare, strict=True))
         row = Row(name, num_regions, batch, draw, observe, three - quarter, candidate.state_bytes(), ratio)
-        rows.append(replace(row, **asked_of_device(candidate, batch, signals, device)))
+        rows.append(replace(row, **device_work(candidate, batch, signals, device)))
     return rows
 
 
-def asked_of_device(candidate: Candidate, batch: int, signal: Tensor, device: str) -> dict[str, int]:
-    """Operations that a step hands to the device and, on a GPU, kernels that it launches there."""
+def device_work(candidate: Candidate, batch: int, signal: Tensor, device: str) -> dict[str, int]:
+    """Number of operations that a step dispatches and, on a GPU, of kernels that it launches."""
 
     def step() -> None:
         candidate.observe(candidate.draw(batch), signal)
 
-    asked = {"operations": operations(step)}
-    return asked | ({"launches": launches(step)} if device == "cuda" else {})
+    counts = {"operations": operations(step)}
+    return counts | ({"launches": launches(step)} if device == "cuda" else {})
 
 
 def one_round(
@@ -191,7 +191,7 @@ def one_round(
 
 
 def machine(device: str) -> dict[str, object]:
-    """What a reader needs to place the numbers."""
+    """The machine and the versions that the numbers depend on."""
     versions = {name: version for name, version in available().items() if version}
     return {
         "processor": platform.machine(),
@@ -210,7 +210,7 @@ def machine(device: str) -> dict[str, object]:
     "--out", type=click.Path(path_type=Path), help="JSON file; benchmarks/results/sampler-DEVICE.json by default."
 )
 def main(device: str, quick: bool, out: Path | None) -> None:
-    """Time the sampler and everything that could take its place."""
+    """Time the sampler and the alternatives to it."""
     sizes = (10, 1000) if quick else (10, 1000, 100_000, 1_000_000)
     batches = () if quick else (64, 1024, 4096)
     rounds, budget = (10, 5.0) if quick else (60, 40.0 if device == "cpu" else 10.0)
@@ -241,25 +241,25 @@ def main(device: str, quick: bool, out: Path | None) -> None:
 
 
 def library_row(peer: object, size: int, quick: bool) -> dict[str, object]:
-    """One policy of a bandit library, or why it has no number."""
+    """The time of one policy of a bandit library, or the reason why it was not measured."""
     timing = measure(peer, size, budget=2.0 if quick else 20.0)
-    known = {"name": peer.name, "library": peer.library, "regions": size, "batch": BATCH}
-    return known | {"per_decision": timing.micros, "spread": timing.spread, "note": timing.note}
+    row = {"name": peer.name, "library": peer.library, "regions": size, "batch": BATCH}
+    return row | {"per_decision": timing.micros, "spread": timing.spread, "note": timing.note}
 
 
 def targets(rows: list[Row], libraries: list[dict[str, object]]) -> dict[str, object]:
-    """What the sampler is meant to reach, and what it reached."""
-    ours = {(row.name, row.regions, row.batch): row for row in rows}
-    ema = ours["aria ema", 1000, BATCH]
+    """The ratios for which the sampler has targets."""
+    by_size = {(row.name, row.regions, row.batch): row for row in rows}
+    ema = by_size["aria ema", 1000, BATCH]
     timed = [row for row in libraries if row["regions"] == 1000 and row["per_decision"] is not None]
     fastest = min(timed, key=lambda row: row["per_decision"], default=None)
     found: dict[str, object] = {"ema_against_bare_at_1000": ema.against_bare}
     if fastest is not None:
         found["fastest_library_at_1000"] = f"{fastest['library']} {fastest['name']}"
         found["times_cheaper_than_it"] = fastest["per_decision"] / ema.per_decision
-    large = ours.get(("aria ema", 100_000, BATCH))
+    large = by_size.get(("aria ema", 100_000, BATCH))
     if large is not None:
-        huge = ours["aria ema", 1_000_000, BATCH]
+        huge = by_size["aria ema", 1_000_000, BATCH]
         found["ema_against_bare_at_100000"] = large.against_bare
         found["step_ms_at_100000"] = (large.draw + large.observe) / 1000
         found["growth_from_100000_to_1000000"] = (huge.draw + huge.observe) / (large.draw + large.observe)

@@ -1,15 +1,14 @@
-"""How many tracker updates a second the simulator makes, beside a plain Python loop and NumPy loops over steps.
+"""Tracker updates per second of the simulator, compared with a plain Python loop and NumPy loops over steps.
 
     python benchmarks/simulator.py [--quick] [--output FILE]
 
-Every method runs an EMA on a line that moves by 0.05 a step under noise of variance 1. The loops written by hand move
-nothing but the estimate, or all that the shipped tracker carries (mean square, certificate, start); the simulator runs
-the shipped class. Contestants take turns and the best of several rounds counts. Other work on the machine lowers the
-rate by the clock; the rate per second of processor time shows what is left of it.
+Every method runs an EMA on a mean that moves by 0.05 per step, under noise of variance 1. The hand-written loops update
+only the estimate, or the whole state of the shipped tracker (mean square, certificate, bias correction); the simulator
+runs the shipped class. Contestants take turns and the best of several rounds counts. Other work on the machine lowers
+the rate per second of wall-clock time, but hardly that per second of processor time.
 
-A rate is replicas times steps over seconds. Exact samples make no steps: theirs is the rate that a loop
-would need, with 200 steps where every step is a visit and 37/(bq) = 1850 where visits are rare and the start must be
-forgotten.
+A rate is replicas times steps over seconds. Exact samples take no steps: their rate is the one that a loop would need,
+with 200 steps if every step is a visit, and 37/(bq) = 1850 if visits are rare and the start must be forgotten.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ EXPECTED = (DRIFT * (1 - RATE) / RATE) ** 2 + RATE / (2 - RATE)
 
 
 def plain_loop(replicas: int) -> float:
-    """Mean square of the last error, one number at a time."""
+    """Mean squared error at the last step, one number at a time."""
     total = 0.0
     for _ in range(replicas):
         value = truth = 0.0
@@ -50,7 +49,7 @@ def plain_loop(replicas: int) -> float:
 
 
 def numpy_loop(replicas: int, seed: int = 0) -> float:
-    """The same over arrays of replicas, in place, the estimate only."""
+    """The same over arrays of replicas, in place, updating only the estimate."""
     rng = np.random.default_rng(seed)
     total = 0.0
     for first in range(0, replicas, BLOCK):
@@ -68,7 +67,7 @@ def numpy_loop(replicas: int, seed: int = 0) -> float:
 
 
 def numpy_full_loop(replicas: int, seed: int = 0) -> float:
-    """The same with the mean square, the certificate and the bias correction of the shipped tracker."""
+    """The same with the mean square, certificate and bias correction of the shipped tracker."""
     rng = np.random.default_rng(seed)
     total = 0.0
     for first in range(0, replicas, BLOCK):
@@ -100,7 +99,7 @@ def shipped(tracker: object, regime: Regime, workers: int | None = None) -> Call
 
 
 class Contestant(NamedTuple):
-    """Who runs, over how many replicas, and whether the mean square must be that of an EMA on a line."""
+    """A method, its number of replicas, and whether its mean square is checked against the formula."""
 
     run: Callable[[int], float]
     replicas: int
@@ -109,7 +108,7 @@ class Contestant(NamedTuple):
 
 
 def contestants(scale: int) -> dict[str, Contestant]:
-    """All of them; ``scale`` blocks each, fewer for the slow ones."""
+    """All contestants, with ``scale`` blocks of replicas each, fewer for the slow ones."""
     line = Regime(Linear(DRIFT), Gaussian())
     bits = Regime(Linear(DRIFT), Rademacher())
     ema, wide = EMA(rate=RATE), scale * BLOCK
@@ -140,7 +139,7 @@ def contestants(scale: int) -> dict[str, Contestant]:
 
 
 def machine() -> dict[str, object]:
-    """What the numbers depend on."""
+    """The machine and the versions that the numbers depend on."""
     return {
         "cores": os.cpu_count(),
         "architecture": platform.machine(),

@@ -158,8 +158,8 @@ def test_entry_points_are_found(monkeypatch):
         ("aria.trackers:EMAA", r"aria.trackers has no 'EMAA' \(did you mean 'EMA'\?\); its classes: Bank, "),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),
         ("no/such/file.py:Thing", "there is no file 'no/such/file.py'"),
-        ("aria.allocators:Uniform", "gives a Uniform, which is no aria.interfaces.Tracker"),
-        ("0.5", "'0.5' gives a float, which is no aria.interfaces.Tracker"),
+        ("aria.allocators:Uniform", "gives a Uniform, which is not an aria.interfaces.Tracker"),
+        ("0.5", "'0.5' gives a float, which is not an aria.interfaces.Tracker"),
         (7, "a tracker is a spec string or a Tracker, got 7"),
     ],
 )

@@ -29,7 +29,7 @@ from aria.tasks.base import AnyTask
 from aria.tasks.on_disk import OnDisk, Questions
 
 STOPPED = 3
-"""Exit code of a cell that a signal stopped; it can be continued."""
+"""Exit code of a cell that a signal stopped; running it again continues it."""
 DECODED = 32
 """Number of images decoded at a time."""
 NOISE_SEED = 1_000_003
@@ -43,11 +43,11 @@ class CellSettings:
     task: str
     """The task's spec, which can be loaded from any working directory."""
     place: str
-    """Folder of everything the task prepared."""
+    """Folder of everything that the task prepared."""
     cache: str
-    """Folder of encoded prompts and images, which the run begins with."""
+    """Folder of encoded prompts and images, which is linked into the run's folder."""
     outputs: str
-    """File of the images that the teacher makes of the evaluation's prompts."""
+    """File of the latents that the teacher generates for the evaluation's prompts."""
     result: str
     """File of the records."""
     arm: str
@@ -94,7 +94,7 @@ def run_cell(folder: Path) -> bool:
 
 
 class Exam:
-    """The evaluation of students on disk: teacher and students make images of the same prompts from the same noise in a
+    """Evaluates students on disk: teacher and students generate images of the same prompts from the same noise, in a
     few sampling steps."""
 
     def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any], device: str) -> None:
@@ -114,13 +114,13 @@ class Exam:
         noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
         self.noise = noise.to(self.pipeline.device)
         self.encoded = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
-        self.how: dict[str, Any] = {"steps": data.num_inference_steps, "guidance": data.guidance_scale}
-        self.how["seed"] = NOISE_SEED
+        steps, guidance = data.num_inference_steps, data.guidance_scale
+        self.kwargs: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": NOISE_SEED}
         self.prediction = models.student_prediction
         self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps
 
     def outputs(self, path: Path) -> Tensor:
-        """(N, …) the teacher's latents, made once for all students and kept in a file."""
+        """(N, …) the teacher's latents, generated once for all students and kept in a file."""
         from safetensors.torch import load_file
 
         if not path.is_file():
@@ -135,7 +135,7 @@ class Exam:
         from aria.distill.models.pipelines import open_model
         from aria.distill.runs import checkpoint
 
-        theirs = self.outputs(outputs)
+        teacher = self.outputs(outputs)
         for folder in checkpoint.folders(output):
             step = checkpoint.step_of(folder)
             if step % self.every and step != self.steps:
@@ -143,31 +143,31 @@ class Exam:
             averaged = folder / f"{self.component}_ema"
             student = open_model(averaged if averaged.is_dir() else folder / self.component)
             made = self._made(student.to(self.noise.device), self.prediction)
-            yield from self._rows(arm, seed, step, made, theirs)
+            yield from self._rows(arm, seed, step, made, teacher)
 
     def teacher(self, outputs: Path) -> list[Record]:
         """The same metrics of the teacher itself, whose gap is 0."""
-        theirs = self.outputs(outputs)
-        return list(self._rows("teacher", 0, 0, theirs, theirs))
+        latents = self.outputs(outputs)
+        return list(self._rows("teacher", 0, 0, latents, latents))
 
     def _made(self, model: Any, prediction: str | None) -> Tensor:
         from aria.distill.evaluation import grids
 
         return grids.generated(
-            self.pipeline, self.denoiser, model, *self.encoded, self.noise, prediction=prediction, **self.how
+            self.pipeline, self.denoiser, model, *self.encoded, self.noise, prediction=prediction, **self.kwargs
         )
 
-    def _rows(self, arm: str, seed: int, step: int, ours: Tensor, theirs: Tensor) -> Iterator[Record]:
+    def _rows(self, arm: str, seed: int, step: int, latents: Tensor, teacher: Tensor) -> Iterator[Record]:
         from aria.distill.evaluation import grids
 
-        parts = [ours[first : first + DECODED].to(self.noise) for first in range(0, len(ours), DECODED)]
+        parts = [latents[first : first + DECODED].to(self.noise) for first in range(0, len(latents), DECODED)]
         pixels = torch.cat([self.denoiser.decode(self.pipeline, part).cpu() for part in parts])
-        scores = {"gap": grids.generation_gap(theirs, ours), **self.task.marks(self.place, pixels)}
+        scores = {"gap": grids.generation_gap(teacher, latents), **self.task.marks(self.place, pixels)}
         for metric, values in scores.items():
             for group, share in self.questions.groups.items():
-                known = share * ~values.isnan()
-                if float(known.sum()) > 0:
-                    value = float((values.nan_to_num() * known).sum() / known.sum())
+                weight = share * ~values.isnan()
+                if float(weight.sum()) > 0:
+                    value = float((values.nan_to_num() * weight).sum() / weight.sum())
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
 

@@ -1,4 +1,4 @@
-"""The device that tasks in memory compute on, and asynchronous copies to and from it.
+"""The device on which tasks in memory compute, and asynchronous copies to and from it.
 
 Batches are always drawn on the CPU, so that random numbers are the same on every machine, and because a step's hundreds
 of tiny operations are faster there. Models compute on the device.
@@ -19,7 +19,7 @@ DEVICES = ("cpu", "cuda")
 
 
 def chosen(name: str | None) -> str:
-    """The device of this name; by default CUDA if it is available.
+    """The device to use: the one named, or else CUDA if it is available.
 
     >>> chosen("cpu")
     'cpu'
@@ -43,16 +43,16 @@ def environment(name: str) -> dict[str, str]:
 
 
 def described(name: str) -> dict[str, Any]:
-    """The device for the report: its kind, its product name, and which operations may round float32 to TF32."""
+    """The device for the report: its kind, its product name, and which operations may use TF32."""
     if name == "cpu":
         return {"device": name, "accelerator": None, "tf32": None}
     backends = {"products": torch.backends.cuda.matmul, "convolutions": torch.backends.cudnn}
-    tf32 = [what for what, backend in backends.items() if _rounds(backend)]
+    tf32 = [operation for operation, backend in backends.items() if _uses_tf32(backend)]
     return {"device": name, "accelerator": torch.cuda.get_device_name(), "tf32": ", ".join(tf32) or None}
 
 
-def _rounds(backend: Any) -> bool:
-    """Whether the backend may round to TF32. Reading the older flag is an error once the newer one has been set."""
+def _uses_tf32(backend: Any) -> bool:
+    """Whether the backend may use TF32. Reading the older flag is an error once the newer one has been set."""
     try:
         return bool(backend.allow_tf32)
     except RuntimeError:

@@ -71,7 +71,7 @@ class Exam:
 
         def predict(x: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
             spread = {name: value.expand(count, *value.shape) for name, value in encoded.items()}
-            return stacked.answer(weights, x, timestep.expand(count, -1), spread)
+            return stacked.predict(weights, x, timestep.expand(count, -1), spread)
 
         def many(x: Tensor) -> Tensor:
             return x.expand(count, *x.shape)

@@ -1,7 +1,7 @@
 """Many small runs trained as one model: every parameter has a leading axis of runs, and one forward pass serves all.
 
-Each run has its own sampler, batches and random numbers, the same that the engine would use, and runs do not affect one
-another: a stacked run equals the engine's run up to rounding.
+Each run has its own sampler, batches and random numbers, the same as in the engine, and runs do not affect one another:
+a stacked run equals the engine's run up to rounding.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class Recipe:
     ema_decay: float = 0.995
     null_probability: float = 0.1
     warmup: int = 50
-    """Number of steps before the allocator decides."""
+    """Number of steps before the allocator is used."""
     every: int = 10
-    """Number of steps between two of its decisions."""
+    """Number of steps between two updates of the sampler."""
 
 
 class Stacked:
-    """The runs of some arms on several worlds as one model, on the device of the worlds' teachers."""
+    """The runs of all arms on several worlds as one model, on the device of the worlds' teachers."""
 
     def __init__(
         self, task: Task, worlds: dict[int, World], arms: Sequence[Arm], setting: Setting, recipe: Recipe
@@ -62,7 +62,7 @@ class Stacked:
         self.device = next(iter(worlds.values())).device
         self.runs = [(seed, arm) for seed in worlds for arm in arms]
         students = [task.student(seed) for seed, _ in self.runs]
-        self.answer = _Students(students[0], next(iter(worlds.values())).teacher.denoiser, self.device)
+        self.predict = _Students(students[0], next(iter(worlds.values())).teacher.denoiser, self.device)
         parameters, _ = stack_module_state(students)  # (R, …) each
         self.parameters = {
             name: value.detach().to(self.device).requires_grad_() for name, value in parameters.items()
@@ -107,7 +107,7 @@ class Stacked:
             tracker=arm.tracker,
             allocator="pool" if arm.allocator == ORACLE else arm.allocator,
             floor=arm.floor,
-            warmup=-(-self.recipe.warmup // self.recipe.every),  # the sampler counts its updates
+            warmup=-(-self.recipe.warmup // self.recipe.every),  # the sampler counts updates, not steps
             every=self.recipe.every,
             timesteps=len(world.teacher.schedule),
             seed=seed,
@@ -124,11 +124,11 @@ class Stacked:
         batches = [batch for batch, _ in drawn]
         noisy, timestep, weight = (self._stack(batches, name) for name in ("noisy", "timestep", "weight"))  # (R, B, …)
         names = batches[0].condition
-        told = {name: device.send(torch.stack([b.condition[name] for b in batches]), self.device) for name in names}
-        answers = self._learn(noisy, timestep, told)  # (R, B, …)
-        theirs = torch.cat([self._teacher(seed, noisy, timestep, told) for seed in self.worlds])
-        losses = per_sample((answers - theirs).flatten(0, 1)).view(timestep.shape)  # (R, B)
-        arrived = device.fetch(losses.detach(), answers.detach())
+        encoded = {name: device.send(torch.stack([b.condition[name] for b in batches]), self.device) for name in names}
+        student = self._student(noisy, timestep, encoded)  # (R, B, …)
+        teacher = torch.cat([self._teacher(seed, noisy, timestep, encoded) for seed in self.worlds])
+        losses = per_sample((student - teacher).flatten(0, 1)).view(timestep.shape)  # (R, B)
+        arrived = device.fetch(losses.detach(), student.detach())
         total: Tensor = (weight * self.levels.gather(1, timestep) * losses).mean(1).sum()
         total.backward()  # type: ignore[no-untyped-call]
         self._update()
@@ -148,21 +148,21 @@ class Stacked:
     def _teacher(self, seed: int, noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
         """(A, B, …) outputs of one seed's teacher for all runs of that seed."""
         places = [place for place, (owner, _) in enumerate(self.runs) if owner == seed]
-        cut, teacher = slice(places[0], places[-1] + 1), self.worlds[seed].teacher  # the runs of a seed are neighbours
+        cut, teacher = slice(places[0], places[-1] + 1), self.worlds[seed].teacher  # runs of one seed are adjacent
         flat = {name: value[cut].flatten(0, 1) for name, value in encoded.items()}
         with torch.no_grad():
-            answer = teacher.denoiser(teacher.model, noisy[cut].flatten(0, 1), timestep[cut].flatten(), flat)
-        return answer.view(len(places), -1, *answer.shape[1:])
+            output = teacher.denoiser(teacher.model, noisy[cut].flatten(0, 1), timestep[cut].flatten(), flat)
+        return output.view(len(places), -1, *output.shape[1:])
 
-    def _learn(self, noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
-        """(R, B, …) outputs of each run's student in training, always for batches of the same size."""
+    def _student(self, noisy: Tensor, timestep: Tensor, encoded: dict[str, Tensor]) -> Tensor:
+        """(R, B, …) outputs of each run's student in training; every call must have the same batch size."""
         given = noisy, timestep, *encoded.values(), *self.parameters.values()
         if self._recorded is None:
-            conditions, weights, answer = tuple(encoded), tuple(self.parameters), self.answer
+            conditions, weights, predict = tuple(encoded), tuple(self.parameters), self.predict
 
             def student(noisy: Tensor, timestep: Tensor, *rest: Tensor) -> Tensor:
                 encoded, own = rest[: len(conditions)], rest[len(conditions) :]
-                return answer(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, encoded)))
+                return predict(dict(zip(weights, own)), noisy, timestep, dict(zip(conditions, encoded)))
 
             self._recorded = device.recorded(student, given)
         return self._recorded(*given)
@@ -181,7 +181,7 @@ class Stacked:
 
 
 class _Truth:
-    """The exact discrepancies of one run: its student against its teacher on a fixed set of inputs.
+    """The exact discrepancies of one run, between its student and its teacher on a fixed set of inputs.
 
     Each condition is paired with randomly drawn images at timesteps distributed as in replacement, and every squared
     error is divided by the mean of its timestep's bucket over all conditions: what a tracker estimates, without noise
@@ -190,7 +190,7 @@ class _Truth:
 
     def __init__(self, stacked: Stacked, place: int, repeats: int = 8) -> None:
         self.place, self.parameters = place, stacked.parameters
-        self.predict = stacked.answer  # not ``stacked``, which would be a reference cycle
+        self.predict = stacked.predict  # not ``stacked``, which would be a reference cycle
         seed, _ = stacked.runs[place]
         world, source = stacked.worlds[seed], stacked.sources[place]
         generator = torch.Generator().manual_seed(seed + 2_000_003)
@@ -215,8 +215,8 @@ class _Truth:
         own = {name: value.detach()[self.place : self.place + 1] for name, value in self.parameters.items()}
         one = {name: value[None] for name, value in encoded.items()}
         with torch.no_grad():
-            ours = self.predict(own, noisy[None], timestep[None], one)[0]
-        error = per_sample(ours - self.target).double().cpu()
+            output = self.predict(own, noisy[None], timestep[None], one)[0]
+        error = per_sample(output - self.target).double().cpu()
         count, total = sum_by_region(self.bucket, (torch.ones_like(error), error), 10)
         error = error / (total / count.clamp(min=1))[self.bucket]
         share, seen = sum_by_region(self.region, (self.share, self.share * error), self.regions)
@@ -227,7 +227,7 @@ class _Students:
     """The outputs of students with the same architecture, as one model."""
 
     def __init__(self, student: nn.Module, denoiser: Evaluate, device: torch.device) -> None:
-        self.skeleton, self.denoiser = copy.deepcopy(student).to("meta"), denoiser
+        self.module, self.denoiser = copy.deepcopy(student).to("meta"), denoiser
         self.constants = {name: value.to(device) for name, value in student.named_buffers()}
 
     def __call__(
@@ -236,7 +236,7 @@ class _Students:
         """(R, B, …) outputs of each of R students, given their (R, …) weights."""
 
         def one(own: dict[str, Tensor], x: Tensor, t: Tensor, c: dict[str, Tensor]) -> Tensor:
-            return self.denoiser(_Called(self.skeleton, {**own, **self.constants}), x, t, c)
+            return self.denoiser(_Called(self.module, {**own, **self.constants}), x, t, c)
 
         result: Tensor = vmap(one)(parameters, noisy, timestep, encoded)
         return result
@@ -245,9 +245,9 @@ class _Students:
 class _Called(nn.Module):
     """A module without weights of its own, called with given ones."""
 
-    def __init__(self, skeleton: nn.Module, weights: dict[str, Any]) -> None:
+    def __init__(self, module: nn.Module, weights: dict[str, Any]) -> None:
         super().__init__()
-        self._called = skeleton, weights
+        self._called = module, weights
 
     def forward(self, *args: Any) -> Any:
         return functional_call(*self._called, args)

@@ -1,23 +1,23 @@
-"""Does the test suite notice when a number is off by ten per cent, or when the sampler decides the other way?
+"""Mutation testing: does the test suite notice a number that is off by 10%, or a condition that is inverted?
 
-    python -m benchmarks.mutations                          # all of them, three quarters of an hour on two idle cores
-    python -m benchmarks.mutations --only ucb.py            # those whose place contains the text
+    python -m benchmarks.mutations                          # all mutants: 45 minutes on two idle cores
+    python -m benchmarks.mutations --only ucb.py            # mutants whose place contains the text
     python -m benchmarks.mutations --kinds constant,flag    # these kinds, in every file
     python -m benchmarks.mutations --source my.py --tests test_my.py --root FOLDER --output my.json
 
-In trackers, allocators, bounds and limits every numeric literal is multiplied by 1.1 in turn: the next whole number
-where only whole numbers make sense, and 0 becomes 0.1. A default between 0.9 and 1 must stay below 1, so it is its
-distance to 1 that grows. In the sampler, the objectives, and what else decides on what the engine trains, operators,
-comparisons, conditions and flags change as well: + for -, <= for <, a condition for its contrary, "and" for "or", True
-for False. ``sources.py`` says which file has which kind.
+In trackers, allocators, bounds and limits every numeric literal is multiplied by 1.1 in turn; integers become at least
+1 larger, and 0 becomes 0.1. For a default between 0.9 and 1, which must stay below 1, the distance to 1 grows instead.
+In the sampler, the objectives and other code that decides what the engine trains on, operators, comparisons, conditions
+and flags change as well: + for -, <= for <, "not x" for x, "and" for "or", True for False. ``sources.py`` lists the
+kinds of changes for each file.
 
-The tests that belong to the file run first, up to the first failure; where they pass, the rest of the suite follows.
-What survives must be listed, with its reason, in ``equivalents.py``; else the exit code is 1.
+The file's own tests run first, up to the first failure; if they pass, the rest of the suite follows. A mutant that
+survives must be listed in ``equivalents.py`` with the reason; otherwise the exit code is 1.
 
-This process imports the libraries once and forks for every mutant, so that a mutant costs a fraction of a second more
-than its tests. The child loads the changed source in place of the file: nothing is written into the working tree.
-Tests that start other processes see the shipped code there, and are left out. Results are kept as they come; a second
-run repeats only what survived, or what belongs to a file that has changed since.
+This process imports the libraries once and forks for every mutant, so that a mutant takes a fraction of a second longer
+than its tests. The child loads the changed source in place of the file; nothing is written to the working tree. Tests
+that start other processes are left out, because those processes load the unchanged code. Results are saved one by one;
+a second run repeats only survivors and mutants of files that have changed since.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def kinds(text: str) -> tuple[str, ...]:
-    """The kinds that a list with commas names."""
+    """The kinds in a comma-separated list."""
     named = tuple(text.split(","))
     for kind in named:
         if kind not in KINDS:
@@ -49,13 +49,13 @@ def kinds(text: str) -> tuple[str, ...]:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutations", description=__doc__.split("\n")[0])
-    parser.add_argument("--only", default="", metavar="TEXT", help="where 'file:line function: source' has it")
+    parser.add_argument("--only", default="", metavar="TEXT", help="text in 'file:line function: source'")
     parser.add_argument("--kinds", type=kinds, metavar="KIND,…", help=f"in every file; of {', '.join(KINDS)}")
     parser.add_argument("--list", action="store_true", help="list the mutations without running them")
-    parser.add_argument("--fresh", action="store_true", help="forget the results of earlier runs")
+    parser.add_argument("--fresh", action="store_true", help="discard the results of earlier runs")
     parser.add_argument("--stages", type=int, default=3, help="1: the nearest tests; 2: their neighbours; 3: all")
     parser.add_argument("--patience", type=float, default=60.0, help="seconds before a mutant may count as a timeout")
-    parser.add_argument("--workers", type=int, default=2, help="mutants at a time (2)")
+    parser.add_argument("--workers", type=int, default=2, help="number of mutants at a time (2)")
     parser.add_argument("--root", type=Path, default=ROOT, help="the folder of the project")
     parser.add_argument("--source", action="append", default=[], help="a file to change, in place of the usual ones")
     parser.add_argument("--tests", action="append", default=[], help="the tests of --source, and no others")
@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Find, run, report."""
+    """Find the mutants, run the tests, print and save the results."""
     options = arguments()
     root = options.root.resolve()
     files = dict.fromkeys(options.source, ("constant",)) or sources(root)

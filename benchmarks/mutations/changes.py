@@ -1,4 +1,4 @@
-"""Which changes a source file is put through: one Mutation each."""
+"""Finds the mutations of a source file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ KINDS = ("constant", *logic.KINDS)
 
 @dataclass(frozen=True)
 class Mutation:
-    """One change of one place."""
+    """One change at one place."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ def apply(source: str, line: int, column: int, literal: str, replacement: str) -
 
 @dataclass
 class Finder:
-    """All changes of a source file, and the literals that a rule leaves alone."""
+    """Collects the mutations of a source file, and the literals that a rule skips."""
 
     file: str
     source: str
@@ -59,7 +59,7 @@ class Finder:
     skipped: list[str] = field(default_factory=list)
 
     def walk(self, path: list[ast.AST]) -> None:
-        """From the last node of ``path`` downwards; annotations are not run, and left out."""
+        """Visit the last node of ``path`` and its descendants, except annotations, which are not executed."""
         node = path[-1]
         if "constant" in self.kinds and constants.is_number(node):
             rule = constants.rule(path)
@@ -92,7 +92,7 @@ def _children(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def find(root: Path, file: str, kinds: tuple[str, ...]) -> Finder:
-    """The changes of these kinds of a file."""
+    """The mutations of these kinds in a file."""
     source = (root / file).read_text()
     finder = Finder(file, source, kinds)
     finder.walk([ast.parse(source)])

@@ -1,4 +1,4 @@
-"""Changes of numbers: ten per cent more, or why a number is left alone.
+"""Changes of numbers by 10%, and the rules for numbers that are not changed.
 
 A path is the list of nodes from the module down to the literal.
 """
@@ -12,9 +12,9 @@ RULES = {
     "index": "a whole number that is itself a subscript or a bound of a slice: it names a place, not a size",
     "axis": "a whole number that names an axis: dim=, axis= or the argument of a reduction that stands for it",
     "example": "in examples(): settings offered to the conformance checks, any of which would do",
-    "message": "inside a raise statement: part of what an error says",
+    "message": "inside a raise statement: part of an error message",
 }
-"""What is left alone, and why."""
+"""Literals that are not changed, and the reason."""
 AXIS_WORDS = {"dim", "axis"}
 AXIS_ARGUMENT = {
     **dict.fromkeys(("sum", "mean", "amax", "amin", "min", "max", "unsqueeze", "unbind", "gather", "scatter"), 0),
@@ -28,12 +28,12 @@ WHOLE_ARGUMENT = {"range": None, "legendre": 0, "linspace": 2, "geomspace": 2, "
 
 
 def is_number(node: ast.AST) -> bool:
-    """A literal number; True and False are none."""
+    """Whether a node is a literal number; True and False are not."""
     return isinstance(node, ast.Constant) and type(node.value) in (int, float)
 
 
 def change(path: list[ast.AST], source: str) -> tuple[str, str]:
-    """The literal and its replacement: ten per cent more, in whole numbers at least one; 0 becomes 0.1."""
+    """The literal and its replacement: 10% more, at least 1 more for integers; 0 becomes 0.1."""
     node = path[-1]
     assert isinstance(node, ast.Constant)
     literal, value = ast.get_source_segment(source, node) or "", node.value
@@ -49,7 +49,7 @@ def change(path: list[ast.AST], source: str) -> tuple[str, str]:
 
 
 def rule(path: list[ast.AST]) -> str:
-    """The rule that says to leave this literal alone, or nothing."""
+    """The name of the rule that excludes this literal, or an empty string."""
     node = path[-1]
     if any(isinstance(above, ast.Raise) for above in path):
         return "message"
@@ -98,7 +98,7 @@ def _statement(path: list[ast.AST]) -> ast.AST:
 
 
 def _outside_of_signs(path: list[ast.AST]) -> tuple[ast.AST, ast.AST]:
-    """The literal with its sign, and what holds it."""
+    """The literal with its sign, and the node that contains it."""
     return (path[-2], path[-3]) if isinstance(path[-2], ast.UnaryOp) else (path[-1], path[-2])
 
 

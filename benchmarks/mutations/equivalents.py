@@ -1,4 +1,4 @@
-"""What may change without any test noticing, and why: mutants that compute the same, or nothing that matters."""
+"""Equivalent mutants: changes that no test needs to notice, each with the reason."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmarks.mutations.changes import Mutation
 
 @dataclass(frozen=True)
 class Equivalent:
-    """What is inside ``fragment``, a part of a line of ``file``, may change, or change to ``becomes``: why."""
+    """A constant in ``fragment``, a part of a line of ``file``, may change; or ``fragment`` may become ``becomes``."""
 
     file: str
     fragment: str
@@ -28,19 +28,19 @@ class Equivalent:
 
 
 def reason(change: Mutation) -> str:
-    """Why a mutant may survive, or nothing."""
+    """Why a mutant may survive; an empty string if it may not."""
     return next((entry.reason for entry in EQUIVALENT if entry.covers(change)), "")
 
 
 def check_current(changes: list[Mutation]) -> None:
-    """Refuse an entry whose line is no longer there."""
+    """Refuse an entry whose line no longer exists."""
     for entry in EQUIVALENT:
         if not any(entry.file == change.file and entry.fragment in change.before for change in changes):
-            raise SystemExit(f"no line of {entry.file} holds {entry.fragment!r} any more: correct EQUIVALENT")
+            raise SystemExit(f"no line of {entry.file} contains {entry.fragment!r} any more: update EQUIVALENT")
 
 
 def _same(first: str, second: str) -> int:
-    """How many characters two texts begin with in common."""
+    """Length of the common prefix of two texts."""
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, second)))
 
 

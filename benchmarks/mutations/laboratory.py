@@ -1,4 +1,4 @@
-"""Runs tests over changed source: a child is forked for every run, and nothing is written into the working tree."""
+"""Runs tests on changed source, each run in a forked child; nothing is written to the working tree."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.mutations.sources import LEFT_OUT
 
 
 def prepare(modules: tuple[str, ...]) -> None:
-    """What all children share: libraries, and property tests that do not shrink what they find."""
+    """Import the libraries that all children share, and turn off shrinking in property tests."""
     os.environ |= {"OMP_NUM_THREADS": "1", "HYPOTHESIS_PROFILE": "mutations"}
     for name in ("pytest", *modules):
         importlib.import_module(name)
@@ -47,7 +47,7 @@ def prepare(modules: tuple[str, ...]) -> None:
 
 
 class Overlay(MetaPathFinder, Loader):
-    """Loads one module from changed source, as if its file held it."""
+    """Import hook that loads one module from changed source, as if its file contained it."""
 
     def __init__(self, root: Path, file: str, source: str) -> None:
         self.path = root / file
@@ -78,14 +78,14 @@ class Overlay(MetaPathFinder, Loader):
 
 
 class FirstFailure:
-    """A pytest plug-in that puts the change in place and remembers the first test to fail, and why."""
+    """A pytest plug-in that installs the change and records the first test to fail, and its error."""
 
     def __init__(self, overlay: Overlay | None) -> None:
         self.test = self.error = ""
         self.overlay = overlay
 
     def pytest_sessionstart(self) -> None:
-        # Not before: pytest's own importer goes to the front when it starts, and it would load the file.
+        # Not earlier: pytest puts its own importer first when it starts, and that one would load the file.
         if self.overlay is not None:
             sys.meta_path.insert(0, self.overlay)
 
@@ -106,11 +106,11 @@ class FirstFailure:
 
 @dataclass
 class Running:
-    """A child at work."""
+    """A running child."""
 
     process: int
     began: float
-    answer: Path
+    report: Path
     mutation: Mutation
     stage: int
     limit: float  # seconds of processor time
@@ -118,13 +118,13 @@ class Running:
 
 @dataclass
 class Laboratory:
-    """Forks a child for every run of some tests over some source."""
+    """Forks a child for every run of tests on changed source."""
 
     root: Path
     scratch: Path
-    own: dict[str, tuple[list[str], list[str]]]  # the tests that bear each file's name, and its neighbours
+    own: dict[str, tuple[list[str], list[str]]]  # for each file: the tests named after it, and its neighbours' tests
     stages: int = 3
-    patience: float = 60.0  # seconds beyond four times what the tests take without a change
+    patience: float = 60.0  # seconds in addition to four times the tests' time without a change
 
     def arguments(self, file: str, stage: int) -> list[str]:
         if stage < 2:
@@ -147,34 +147,34 @@ class Laboratory:
                 Path(name).write_text(json.dumps({"code": 70, "test": "", "error": repr(error)}))
             finally:
                 os._exit(70)
-        with contextlib.suppress(OSError):  # the child may have been first, or have ended
+        with contextlib.suppress(OSError):  # the child may have done it already, or have ended
             os.setpgid(process, process)
         return Running(process, time.monotonic(), Path(name), mutation, stage, limit)
 
-    def _child(self, source: str | None, file: str, tests: list[str], answer: Path) -> None:
-        """Run the tests, write what came of it, and leave without a trace."""
+    def _child(self, source: str | None, file: str, tests: list[str], report: Path) -> None:
+        """Run the tests, write the result, and exit without cleaning up the parent's state."""
         import pytest
 
         os.setpgid(0, 0)
-        log = os.open(answer.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
+        log = os.open(report.with_suffix(".log"), os.O_WRONLY | os.O_CREAT)
         os.dup2(log, 1), os.dup2(log, 2)
         os.chdir(self.root)
-        sys.dont_write_bytecode, sys.pycache_prefix = False, str(self.scratch)  # compiled once, outside of the tree
+        sys.dont_write_bytecode, sys.pycache_prefix = False, str(self.scratch)  # compiled once, outside the tree
         sys.path[0] = str(self.root)
         first = FirstFailure(None if source is None else Overlay(self.root, file, source))
         options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:anyio", "-W", "ignore:Module already imported"]
         code = int(pytest.main([*options, *tests], plugins=[first]))
         if first.overlay is not None and not first.overlay.used:
             raise AssertionError(f"no test imported {file}")
-        answer.write_text(json.dumps({"code": code, "test": first.test, "error": first.error}))
+        report.write_text(json.dumps({"code": code, "test": first.test, "error": first.error}))
         sys.stdout.flush()
         os._exit(0)
 
     def finish(self, run: Running) -> Result | None:
-        """What came of a child, None while it is at work.
+        """The result of a child; None while it is running.
 
-        Its limit is in seconds of processor time, which do not depend on what else the machine does; a child that waits
-        for ever is ended as well, if later.
+        Its limit is in seconds of processor time, which does not depend on the load of the machine; a child that waits
+        forever is also killed, after a longer time.
         """
         ended, status, used = os.wait4(run.process, os.WNOHANG)
         if not ended:
@@ -182,20 +182,20 @@ class Laboratory:
                 return None
             os.killpg(run.process, signal.SIGKILL)
             os.waitpid(run.process, 0)
-            return Result("timeout", error="waits for ever", seconds=run.limit)
+            return Result("timeout", error="waits forever", seconds=run.limit)
         seconds = round(used.ru_utime + used.ru_stime, 2)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU:
-            return Result("timeout", error=f"no end within {run.limit:.0f} s of processor time", seconds=seconds)
-        text = run.answer.read_text()
+            return Result("timeout", error=f"not finished within {run.limit:.0f} s of processor time", seconds=seconds)
+        text = run.report.read_text()
         if not text:
             return Result("crashed", error=f"the process ended with status {status}", seconds=seconds)
-        answer = json.loads(text)
-        if answer["code"] in (0, 5):  # all tests passed, or there is none so near to this file
+        report = json.loads(text)
+        if report["code"] in (0, 5):  # all tests passed, or this stage has no tests for the file
             return Result("survived", seconds=seconds)
-        if answer["test"]:
-            return Result("killed", answer["test"], answer["error"], seconds)
-        log = run.answer.with_suffix(".log").read_text()[-2000:]
-        raise SystemExit(f"pytest ended with {answer['code']} {answer['error']}:\n{log}")
+        if report["test"]:
+            return Result("killed", report["test"], report["error"], seconds)
+        log = run.report.with_suffix(".log").read_text()[-2000:]
+        raise SystemExit(f"pytest ended with {report['code']} {report['error']}:\n{log}")
 
     def wait(self, run: Running) -> Result:
         while (result := self.finish(run)) is None:

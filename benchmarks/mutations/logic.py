@@ -1,4 +1,4 @@
-"""Changes of what is computed and decided: operators, comparisons, conditions and flags."""
+"""Changes of operators, comparisons, conditions and flags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPPOSITE = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 
 
 class Edit(NamedTuple):
-    """Where what is replaced, and by what."""
+    """The position of a literal, the literal and its replacement."""
 
     line: int
     column: int  # in bytes
@@ -32,7 +32,7 @@ class Edit(NamedTuple):
 
 
 def changes(path: list[ast.AST], source: str) -> Iterator[tuple[str, Edit]]:
-    """The changes of the last node of ``path``, with their kinds; what only tells of an error is left alone."""
+    """The changes of the last node of ``path``, with their kinds; code that only raises an error is skipped."""
     node = path[-1]
     if any(isinstance(above, ast.Raise) or getattr(above, "name", "") == "examples" for above in path):
         return
@@ -69,7 +69,7 @@ def _negated_otherwise(test: ast.expr) -> bool:
 def _between(
     kind: str, left: ast.expr, right: ast.expr, table: dict[str, str], source: str
 ) -> Iterator[tuple[str, Edit]]:
-    """Change what stands between two operands, on whichever line that is."""
+    """Change the symbol between two operands, on whichever line it is."""
     lines = source.encode().split(b"\n")
     for number in range(left.end_lineno, right.lineno + 1):
         first = left.end_col_offset if number == left.end_lineno else 0

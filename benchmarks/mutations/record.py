@@ -1,4 +1,4 @@
-"""What is kept of a run: one row a mutant, as JSON, and a table of how many came to which end."""
+"""The record of a run: one JSON row for each mutant, and a table of results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STATES = ("killed", "timeout", "crashed", "equivalent", "survived")
 
 @dataclass
 class Result:
-    """What became of a mutant: killed, timeout, crashed, survived, or equivalent (survived, and listed)."""
+    """The result of a mutant: killed, timeout, crashed, survived, or equivalent (survived, and listed as such)."""
 
     status: str
     test: str = ""
@@ -73,11 +73,11 @@ class Record:
             self.results[mutation.key] = result
 
     def begin(self, command: str) -> None:
-        """Write down a run that is about to begin."""
+        """Add a run to the record before it begins."""
         self.runs.append({"command": command, "date": time.strftime("%Y-%m-%d"), "mutants": 0})
 
     def add(self, mutation: Mutation, result: Result) -> None:
-        """Keep what became of a mutant, at once."""
+        """Add the result of a mutant and save the record."""
         self.results[mutation.key] = result
         self.runs[-1]["mutants"] += 1
         self.save()
@@ -86,7 +86,7 @@ class Record:
         return [asdict(m) | asdict(self.results[m.key]) for m in self.mutations if m.key in self.results]
 
     def save(self) -> None:
-        """One line per mutation, in place of the old file once it is whole."""
+        """Write one line per mutation, atomically."""
         rows = self.rows()
         ends = Counter(row["status"] for row in rows)
         head = {
@@ -110,7 +110,7 @@ class Record:
         part.replace(self.output)
 
     def table(self) -> str:
-        """How many mutants of each file came to which end."""
+        """Number of mutants of each file by result."""
         lines = [f"{'file':<36}" + "".join(f"{state:>12}" for state in ("mutants", *STATES))]
         counts: dict[str, Counter[str]] = {}
         for row in self.rows():

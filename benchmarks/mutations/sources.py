@@ -1,4 +1,4 @@
-"""Which files are changed, how, and which tests belong to them."""
+"""The files to mutate, the kinds of changes, and the tests of each file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOURCES = {
     "aria/distill/models/schedule.py": KINDS,
     "aria/distill/engine/on_policy.py": KINDS,
 }
-"""What is computed has its constants changed; what decides on which samples the engine trains, every kind of thing."""
+"""Numerical code has its constants changed; code that decides which samples the engine trains on, all kinds."""
 NOT_SOURCES = ("conformance.py",)
 PRELOAD = (
     "torch", "safetensors.torch", "hypothesis.extra.numpy", "scipy.special", "scipy.stats", "scipy.optimize",
@@ -39,7 +39,7 @@ OWN_TESTS = {
     "aria/distill/models": ENGINE_TESTS,
     "theory": tuple(f"tests/theory/test_{name}.py" for name in ("constants*", "limits", "bounds_*")),
 }
-"""Where the tests of a folder's files lie; a file's own doctest and the tests that bear its name come first."""
+"""Tests of the files in a folder; a file's own doctest and the tests named after it run first."""
 LEFT_OUT = {
     "tests/test_architecture.py": "reads the sources, not what they compute",
     "tests/samplers/test_ranks.py": "starts other processes, which run the shipped code",
@@ -54,7 +54,7 @@ LEFT_OUT = {
 
 
 def sources(root: Path) -> dict[str, tuple[str, ...]]:
-    """The files to change, each with the kinds of its changes."""
+    """The files to mutate, each with its kinds of changes."""
     return {
         str(path.relative_to(root)): kinds
         for pattern, kinds in SOURCES.items()
@@ -64,7 +64,7 @@ def sources(root: Path) -> dict[str, tuple[str, ...]]:
 
 
 def own_tests(root: Path, file: str) -> tuple[list[str], list[str]]:
-    """The tests of a file: its doctest and those that bear its name or are about constants; then its neighbours'."""
+    """The tests of a file: its doctest, those named after it and those of constants; then its neighbours' tests."""
     found = [
         str(path.relative_to(root))
         for pattern in OWN_TESTS[str(Path(file).parent)]

@@ -1,4 +1,4 @@
-"""The order of the runs: which tests a mutant meets first, and when it has survived."""
+"""The order in which mutants run through the stages of tests."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from benchmarks.mutations.record import Result
 
 
 def survey(laboratory: Laboratory, mutations: list[Mutation], workers: int) -> Iterator[tuple[Mutation, Result]]:
-    """Run all mutants, ``workers`` at a time: first the tests nearest to the file, its neighbours', then the rest.
+    """Run all mutants, ``workers`` at a time: first the file's own tests, then its neighbours', then the rest.
 
-    What is listed as equivalent meets the nearest tests only.
+    Mutants that are listed as equivalent run the file's own tests only.
     """
     limits: dict[int, float] = {}
     waiting, active = [(mutation, 0) for mutation in reversed(mutations)], []
@@ -25,7 +25,7 @@ def survey(laboratory: Laboratory, mutations: list[Mutation], workers: int) -> I
         while waiting or active:
             while waiting and len(active) < workers:
                 mutation, stage = waiting.pop()
-                if stage not in limits:  # without any change, the tests of all files together
+                if stage not in limits:  # time the tests of all files without any change
                     tests = [test for m in mutations for test in laboratory.arguments(m.file, stage)]
                     unchanged = laboratory.start(mutation, stage, [*dict.fromkeys(tests)], 3600, changed=False)
                     clean = laboratory.wait(unchanged)

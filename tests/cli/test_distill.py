@@ -167,7 +167,7 @@ def test_options_without_support_by_model_or_launch_are_refused(place, tmp_path,
 
     refused(run(place, tmp_path / "out", fsdp=""), "start several, with torchrun or accelerate launch")
     monkeypatch.setattr(UNet2DConditionModel, "_repeated_blocks", [])  # as transformers have them
-    refused(run(place, tmp_path / "out", compile=""), "UNet2DConditionModel does not say which blocks it repeats")
+    refused(run(place, tmp_path / "out", compile=""), "UNet2DConditionModel does not name its repeated blocks")
 
 
 @pytest.mark.usefixtures("untouched")

@@ -128,7 +128,7 @@ def test_torchrun_replicated_stopped_by_a_signal_to_one_rank_and_resumed_by_acce
     os.kill(ranks[1], signal.SIGTERM)
     outputs = ended(process, code=1)  # torchrun's, for the 143 of the first rank
     step = checkpoint.step_of(checkpoint.folders(output)[-1])
-    assert step < STEPS and f"stopped at step {step} of {STEPS}; run the same command to resume" in said[1]
+    assert step < STEPS and f"stopped at step {step} of {STEPS}; run the same command to resume" in outputs[1]
     assert not (output / "model_index.json").exists()
     checkpoint.check(checkpoint.folders(output)[-1])
     ended(launched(ACCELERATE, command_line(place, output)))

@@ -1,4 +1,4 @@
-"""What one step trains on, with the provenance of every sample; and the protocols of what batches are made from."""
+"""The batch of one step, with the provenance of every sample, and the protocols of the data batches are made from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aria.distill.models.denoisers import Condition
 
 
 class Images(Protocol):
-    """Latents of images, and the position of each one's condition in the pool."""
+    """Latents of images, and the index of each image's condition in the pool."""
 
     def __len__(self) -> int: ...
 
@@ -26,7 +26,7 @@ class Images(Protocol):
 
 
 class Fetch(Protocol):
-    """Conditions that are being read."""
+    """Conditions that are being read; ``result`` waits for them."""
 
     def result(self) -> Condition: ...
 
@@ -47,20 +47,20 @@ class Encodings(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One rank's share of one step."""
+    """One rank's samples in one step."""
 
     clean: Tensor
-    """(B, …) latents without noise; of a continued on-policy row, the student's own estimate."""
+    """(B, …) latents without noise; in a continued on-policy row, the student's own estimate."""
     noise: Tensor
     """(B, …) the noise to add."""
     noisy: Tensor
     """(B, …) the latents both models receive."""
     timestep: Tensor
-    """(B,) number of the noise level."""
+    """(B,) index of the noise level."""
     condition: Condition
     """The conditions both models receive, (B, …) each."""
     index: Tensor
-    """(B,) position of the condition in the pool; where it was dropped, of the one before."""
+    """(B,) index of the condition in the pool; where the condition was dropped, the index it had before."""
     region: Tensor
     """(B,) its region."""
     weight: Tensor
@@ -68,12 +68,12 @@ class Batch:
     own: Tensor
     """(B,) whether the condition is the image's own, neither replaced nor dropped."""
     null: Tensor
-    """(B,) whether the condition was dropped: the models receive that of the empty prompt."""
+    """(B,) whether the condition was dropped, so that the models receive that of the empty prompt."""
     on_policy: Tensor
-    """(B,) whether the row's images are the student's own."""
+    """(B,) whether the row's images are the student's own outputs."""
     visit: Tensor | None = None
-    """(K,) probability, at draw time, that the step of all ranks observes each region on a sample whose condition was
-    not dropped; None where the tracker does not use it."""
+    """(K,) probability, at draw time, that any rank observes each region in this step, on a sample whose condition was
+    not dropped; None if the tracker does not use it."""
 
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in ``count`` equal parts, in order."""

@@ -1,14 +1,14 @@
-r"""Where batches come from: a function of (seed, step), of the sampler's draws and, for on-policy rows
+r"""The source of batches. A batch is a function of (seed, step), of the sampler's draws and, in on-policy rows
 (:mod:`aria.distill.engine.on_policy`), of the student's last output.
 
 Random conditioning as in D. Kim et al. (CVPR 2025): the next image's latent is noised to a random timestep :math:`t`;
-with probability :math:`\pi(t)` its own condition is replaced by one of the pool, and after that dropped with a small
-probability. Only the pool's conditions are allocated; if they are drawn in the pool's own shares, this is exactly
-random conditioning but for on-policy rows.
+with probability :math:`\pi(t)` its own condition is replaced by one from the pool, and the condition is then dropped
+with a small probability. The sampler chooses only the replacements. Without on-policy rows, and with replacements drawn
+in proportion to the pool's weights, this is exactly random conditioning.
 
-The source is a pure machine: ``batch, pending = source.next(state)``, then ``state = source.advance(pending, output)``.
-Numbers that belong to samples are computed for the step of all ranks; latents and conditions for this rank's slice. So
-a global batch does not depend on how many ranks share it.
+The source has no state of its own: ``batch, pending = source.next(state)``, then
+``state = source.advance(pending, output, prediction)``. Random numbers of samples are computed for all ranks; latents
+and conditions for this rank's slice only. So a global batch does not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ from aria.samplers import Sampler, checkpoint
 from aria.samplers.draws import step_seed
 
 _ORDER, _NUMBERS = 0x6F72646572, 0x6E756D62657273
-"""Keep the order of the images and the numbers of a step apart from the sampler's draws."""
+"""Make the seeds of the image order and of a step's random numbers differ from the sampler's."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Numbers:
-    """What is random in a step and does not depend on the draw. Latents are this rank's, all else is of all ranks."""
+    """Random numbers of a step that do not depend on the draw. Latents are this rank's; all else is for all ranks."""
 
     clean: Tensor
     noise: Tensor
     own: Tensor
     level: Tensor
     replaced: Tensor
-    """(total,) uniform numbers that decide on replacement, by timestep."""
+    """(total,) uniform numbers; a condition is replaced where its number is below the timestep's probability."""
     null: Tensor
     guidance: Tensor
-    """(total,) uniform numbers, from which the guidance scale is made."""
+    """(total,) uniform numbers that determine the guidance scale."""
     offset: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Planned:
-    """A step that is drawn, whose conditions are being read. Latents are this rank's, all else is of all ranks."""
+    """A step that is drawn and whose conditions are being read. Latents are this rank's; all else is for all ranks."""
 
     draw: Draw
     clean: Tensor
@@ -72,14 +72,14 @@ class Planned:
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """What the next batches depend on besides (seed, step) and the sampler."""
+    """Everything that the next batches depend on besides (seed, step) and the sampler."""
 
     planned: tuple[Planned, ...] = ()
-    """Steps that are drawn and not yet trained on."""
+    """Steps that are drawn but not yet trained on."""
     held: Held | None = None
-    """What the on-policy rows of the last step hold."""
+    """The decisions that the on-policy rows of the last step still hold."""
     estimate: tuple[Tensor, Tensor] | None = None
-    """(B, …) images and noise of this rank by the student's last output."""
+    """(B, …) this rank's images and noise as the student's last output implies them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +94,8 @@ class Pending:
 class Source:
     """An endless sequence of batches.
 
-    ``ahead`` steps are drawn before they are needed, so that conditions on disk can be read behind the running step.
-    The sampler then decides that many steps before its decision is used.
+    ``ahead`` steps are drawn before they are needed, so that conditions on disk are read while another step runs. The
+    sampler then decides that many steps before its decision is used.
     """
 
     def __init__(
@@ -120,9 +120,9 @@ class Source:
             size: samples of this rank in a step.
             replacement: (T,) probability that a timestep's condition is replaced.
             guidance: smallest and largest guidance scale, if conditions hold one.
-            timesteps: (n,) those that are drawn, if not all.
+            timesteps: (n,) the timesteps to draw from; all by default.
             on_policy: rows that continue from the student's own outputs; none by default.
-            ahead: steps drawn ahead; none where the pool is on the device, since there is nothing to wait for.
+            ahead: steps drawn ahead; ignored if the pool is on the device, where there is nothing to read.
         """
         checks.whole("the batch size", size, least=1)
         checks.whole("ahead", ahead, least=0)
@@ -133,7 +133,7 @@ class Source:
         self.device = torch.device(device)
         if sampler.device.type != self.device.type:
             raise ValueError(
-                f"the sampler lives on {sampler.device}, the models on {device}: use partition.to({str(device)!r})"
+                f"the sampler is on {sampler.device}, the models are on {device}: use partition.to({str(device)!r})"
             )
         self.schedule = schedule.to(self.device)
         self.size, self.null_probability = size, null_probability
@@ -154,63 +154,63 @@ class Source:
     # Set up -------------------------------------------------------------------------------------------------------
 
     def _on_policy_rows(self, settings: OnPolicy | None) -> Rows | None:
-        """The on-policy rows; they leave out noise levels at which an output says almost nothing about the image."""
+        """The on-policy rows; they skip noise levels at which an output barely determines the image."""
         if settings is None or settings.share == 0:
             return None
         if "timestep" in self._drawn or self.timesteps is not None:
-            who = "a teacher of some timesteps" if self.timesteps is not None else "a partition that draws timesteps"
-            raise ValueError(f"on-policy rows choose their own timesteps, so they do not go with {who}")
+            who = "a halved teacher" if self.timesteps is not None else "a partition that draws timesteps"
+            raise ValueError(f"on-policy rows choose their own timesteps, so they cannot be used with {who}")
         return Rows(settings, self.total, self.schedule.informative(), self.device)
 
     def _drawn_coordinates(self) -> set[str]:
-        """What the partition draws besides conditions; the engine uses timesteps and guidance scales."""
-        some = self.sampler.mass.argmax().view(1)
-        drawn = self.sampler.partition.draw(some, self._generator.manual_seed(0)).keys() - {"index"}
-        known = {"timestep"} if self.timesteps is None else set()
-        known |= set() if self.guidance is None else {GUIDANCE}
-        if unknown := sorted(drawn - known):
-            may = " and ".join(sorted(known)) or "nothing besides conditions here"
-            raise ValueError(f"the partition draws {unknown[0]}, which training does not use; it may draw {may}")
+        """The coordinates that the partition draws besides conditions: timesteps, guidance scales, or neither."""
+        largest = self.sampler.mass.argmax().view(1)
+        drawn = self.sampler.partition.draw(largest, self._generator.manual_seed(0)).keys() - {"index"}
+        used = {"timestep"} if self.timesteps is None else set()
+        used |= set() if self.guidance is None else {GUIDANCE}
+        if unused := sorted(drawn - used):
+            may = " and ".join(sorted(used)) or "nothing besides conditions here"
+            raise ValueError(f"the partition draws {unused[0]}, which training does not use; it may draw {may}")
         if drawn and self.sampler.tracker.uses_visit:
             raise InvalidSetting(
                 "tracker",
                 "conflict",
                 f"{type(self.sampler.tracker).__name__} divides by the probability that a step observes a region, "
-                f"known for regions of conditions only; this partition also draws {' and '.join(sorted(drawn))}",
+                f"available for regions of conditions only; this partition also draws {' and '.join(sorted(drawn))}",
             )
         if GUIDANCE in drawn:
             self._check_scales()
         return drawn
 
     def _check_scales(self) -> None:
-        """Refuse a partition that draws other guidance scales than those of the run."""
+        """Refuse a partition that does not cover exactly the run's range of guidance scales."""
         assert self.guidance is not None
         low, high = self.guidance
         partition, generator = self.sampler.partition.to("cpu"), torch.Generator().manual_seed(0)
         drawn = partition.draw(self.sampler.mass.cpu().nonzero().flatten(), generator)
         scales, index = drawn[GUIDANCE], drawn.pop("index")
         if bool(((scales < low) | (scales > high)).any()):
-            raise ValueError(f"the partition draws guidance scales outside {low:g} to {high:g}, those of the run")
+            raise ValueError(f"the partition draws guidance scales outside the run's range, {low:g} to {high:g}")
         for end in (low, high):
             try:
                 partition.locate(index, **(drawn | {GUIDANCE: torch.full_like(scales, end)}))
             except ValueError as error:
-                raise ValueError(f"the partition leaves out some guidance scales of the run: {error}") from None
+                raise ValueError(f"the partition does not cover all guidance scales of the run: {error}") from None
 
     def probe(self) -> Condition:
-        """(1, …) a condition of the same form as in batches."""
+        """(1, …) a condition with the same entries as those in batches."""
         scale = {} if self.guidance is None else {GUIDANCE: torch.tensor(self.guidance[:1], device=self.device)}
         return self._null | scale
 
     @property
     def delay(self) -> int:
-        """Steps for which a decision of the sampler stays in use: drawn ahead, then held by an on-policy row."""
+        """Steps between a decision of the sampler and its last use: drawn ahead, then held by an on-policy row."""
         return self.ahead + (0 if self._rows is None else self._rows.hops - 1)
 
-    # The machine --------------------------------------------------------------------------------------------------
+    # Batches ------------------------------------------------------------------------------------------------------
 
     def next(self, state: State) -> tuple[Batch, Pending]:
-        """The next step's batch, and what becomes of the state once the student's output for it is known."""
+        """The next step's batch, and the state that :meth:`advance` completes with the student's output for it."""
         planned = list(state.planned)
         while len(planned) <= self.ahead:
             planned.append(self._draw(planned[-1].held if planned else state.held))
@@ -223,11 +223,11 @@ class Source:
         if self._rows is None:
             return State(pending.planned)
         batch = pending.batch
-        known = output.detach().float(), prediction, batch.noisy, batch.timestep
-        return State(pending.planned, pending.held, (self.schedule.clean(*known), self.schedule.noise(*known)))
+        implied = output.detach().float(), prediction, batch.noisy, batch.timestep
+        return State(pending.planned, pending.held, (self.schedule.clean(*implied), self.schedule.noise(*implied)))
 
     def _draw(self, held: Held | None) -> Planned:
-        """The plan of the sampler's next step."""
+        """Draw and plan the sampler's next step."""
         step = self.sampler.step
         numbers = self._numbers(step)
         counted = self._fresh(numbers, step, held) if self.sampler.tracker.uses_visit else None
@@ -251,13 +251,13 @@ class Source:
         return torch.rand(self.total, generator=generator, device=self.device)
 
     def _timestep(self, numbers: _Numbers, draw: Draw | None = None) -> Tensor:
-        """(total,) timesteps: those that the partition drew, or random ones."""
+        """(total,) timesteps: those that the partition drew, or else random ones."""
         if draw is not None and "timestep" in draw.coords:
             return draw.coords["timestep"]
         return numbers.level if self.timesteps is None else self.timesteps[numbers.level]
 
     def _fresh(self, numbers: _Numbers, step: int, held: Held | None) -> Tensor:
-        """(total,) which rows will be observed under the condition that this very step draws for them."""
+        """(total,) whether each row is observed under the condition that this step draws for it."""
         replaced = numbers.replaced < self.replacement[self._timestep(numbers)]
         if self._rows is not None:
             replaced = torch.where(self._rows.mask, self._rows.begins(step, held), replaced)
@@ -289,16 +289,16 @@ class Source:
         return Planned(draw, *latents, timestep, index, region, replaced, null, weight, guidance, visit, held, fetch)
 
     def _guidance(self, numbers: _Numbers, draw: Draw) -> Tensor | None:
-        """(total,) guidance scales, if conditions hold one."""
+        """(total,) guidance scales; None if conditions have none."""
         if self.guidance is None:
             return None
         low, high = self.guidance
         return draw.coords.get(GUIDANCE, low + (high - low) * numbers.guidance)
 
     def _with_certain(self, visit: Tensor, region: Tensor, certain: Tensor) -> Tensor:
-        """(K,) visit probabilities, 1 where a row observes the region whatever is drawn: under its image's own
-        condition, or under one that an on-policy row still holds."""
-        count = len(visit)  # also the place where what is not certain is written
+        """(K,) visit probabilities, 1 where a row is certain to observe the region: under its image's own condition, or
+        under one that an on-policy row still holds."""
+        count = len(visit)  # rows that are not certain write to an extra entry, which is cut off
         return torch.cat([visit, visit[:1]]).index_fill(0, torch.where(certain, region, count), 1.0)[:count]
 
     def _batch(self, plan: Planned, state: State) -> Batch:
@@ -323,26 +323,26 @@ class Source:
         )
 
     def _inputs(self, plan: Planned, state: State) -> tuple[Tensor, Tensor]:
-        """(B, …) images and noise of this step: training images and random noise, or the student's own."""
+        """(B, …) images and noise of this step: training images and random noise, or the student's own estimates."""
         if self._rows is None or plan.held is None or state.estimate is None:
             return plan.clean, plan.noise
-        goes_on = (self._rows.mask & ~plan.held.begins)[self._slice].view(-1, *(1,) * (plan.clean.ndim - 1))
+        continued = (self._rows.mask & ~plan.held.begins)[self._slice].view(-1, *(1,) * (plan.clean.ndim - 1))
         clean, noise = state.estimate
-        return torch.where(goes_on, clean, plan.clean), torch.where(goes_on, noise, plan.noise)
+        return torch.where(continued, clean, plan.clean), torch.where(continued, noise, plan.noise)
 
     def _or_null(self, null: Tensor, name: str, value: Tensor) -> Tensor:
         return torch.where(null.view(-1, *(1,) * (value.ndim - 1)), self._null[name].to(value), value)
 
     def _image_rows(self, step: int) -> Tensor:
-        """(total,) images of one step: every epoch is a new permutation, and a step may span several."""
+        """(total,) images of one step; every epoch is a new permutation, and a step may span several epochs."""
         count, first, last = len(self.images), step * self.total, (step + 1) * self.total
         epochs = range(first // count, (last - 1) // count + 1)
         return torch.cat([self._order(epoch)[max(first - epoch * count, 0) : last - epoch * count] for epoch in epochs])
 
     # State --------------------------------------------------------------------------------------------------------
 
-    def pack(self, state: State, gather: Callable[[Tensor], Tensor] = lambda share: share) -> dict[str, Tensor]:
-        """The state as tensors of all ranks, every one of which calls this; ``gather`` joins their shares."""
+    def pack(self, state: State, gather: Callable[[Tensor], Tensor] = lambda part: part) -> dict[str, Tensor]:
+        """The state as tensors; ``gather`` concatenates the parts of all ranks. Collective: every rank calls it."""
         packed: dict[str, Tensor] = {}
         for place, plan in enumerate(state.planned):
             draw = plan.draw
@@ -356,7 +356,7 @@ class Source:
         return packed
 
     def unpack(self, packed: Mapping[str, Tensor]) -> State:
-        """The inverse of :meth:`pack`, with this rank's share of what was gathered."""
+        """The inverse of :meth:`pack`: this rank keeps its part of the gathered tensors."""
         tensors = {name: value.to(self.device) for name, value in packed.items()}
         held, estimate = (checkpoint.under(f"{prefix}.", tensors) for prefix in ("held", "estimate"))
         state = State()
@@ -375,7 +375,7 @@ class Source:
 
 @dataclass(frozen=True)
 class _Orders:
-    """(count,) the images in the order of an epoch."""
+    """Maps an epoch to the (count,) order of its images."""
 
     seed: int
     count: int

@@ -18,7 +18,7 @@ from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import HALF, Learner, check_pair, compile_blocks, freeze, projections
 from aria.distill.engine.moving_average import MovingAverage
 from aria.distill.engine.plan import Plan, named
-from aria.distill.engine.state import Part, TrainState, check_alike
+from aria.distill.engine.state import Part, TrainState, check_structure
 from aria.distill.engine.tally import Tally
 from aria.distill.engine.weights import Weights
 from aria.distill.models.denoisers import Evaluate, keep_labels
@@ -182,7 +182,7 @@ class Distiller:
     def _shard(self) -> nn.Module:
         """Shard the student across ranks; returns its structure without weights."""
         sharding.check(self.accelerator)
-        bare = sharding.skeleton(self.student)
+        bare = sharding.without_weights(self.student)
         sharding.shard(self.learner, self.student, self.device)
         return bare
 
@@ -209,7 +209,7 @@ class Distiller:
         }
 
     def _load_scaler(self, state: Any) -> None:
-        check_alike("scaler", dict(state), self.accelerator.scaler.state_dict())
+        check_structure("scaler", dict(state), self.accelerator.scaler.state_dict())
         self.accelerator.scaler.load_state_dict(state)
 
     def _pack_flow(self) -> dict[str, Tensor]:
@@ -359,7 +359,7 @@ class Distiller:
         """
         if self._bare is None:
             return self.student
-        return sharding.put_together(self._bare, self.student, keep=self.accelerator.is_main_process)
+        return sharding.gather(self._bare, self.student, keep=self.accelerator.is_main_process)
 
     def certificate(self) -> Certificate | None:
         """The tracker's a-priori error as the next steps use it: what is drawn ahead, or held for some steps, is

@@ -1,4 +1,4 @@
-"""A denoising model with the layers that are compared, and projections to the teacher's widths."""
+"""A denoising model with the layers that the loss compares, and projections to the teacher's widths."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from aria.distill.objectives import Objective, Pairs
 from aria.distill.teachers.teacher import Teacher
 
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-"""The type of frozen models by the run's mixed precision; without one they stay as they are."""
+"""Data type of frozen models for each mixed precision; without mixed precision they keep their own."""
 
 
 class Learner(nn.Module):
-    """A denoising model and the features named in ``names``, each through its projection.
+    """A denoising model that also returns the features of the layers ``names``, each through its projection.
 
-    Everything that trains is used inside ``forward``, which wrappers for several ranks rely on.
+    ``forward`` uses every parameter that trains, as data-parallel wrappers require.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Learner(nn.Module):
         projections: Sequence[nn.Module] | None = None,
         convert: tuple[NoiseSchedule, str, str] | None = None,
     ) -> None:
-        """``convert`` is (schedule, given, wanted) if the model predicts something else than is compared."""
+        """``convert`` is (schedule, given, wanted) if the model's prediction type differs from the one compared."""
         super().__init__()
         self.denoiser = denoiser
         self.model = model
@@ -55,73 +55,72 @@ class Learner(nn.Module):
 def projections(
     student: Sequence[Tensor], teacher: Sequence[Tensor], names: Sequence[tuple[str, str]]
 ) -> list[nn.Module]:
-    """A 1×1 projection for each pair of features whose widths differ, the identity where they agree."""
-    return [_projection(ours, theirs, name) for ours, theirs, name in zip(student, teacher, names, strict=True)]
+    """A 1×1 projection for each pair of features whose widths differ; the identity where they are equal."""
+    return [_projection(*features) for features in zip(student, teacher, names, strict=True)]
 
 
-def _projection(ours: Tensor, theirs: Tensor, name: tuple[str, str]) -> nn.Module:
-    channel = 1 if ours.ndim == 4 else -1
-    if ours.ndim != theirs.ndim or _rest(ours, channel) != _rest(theirs, channel):
+def _projection(student: Tensor, teacher: Tensor, name: tuple[str, str]) -> nn.Module:
+    channel = 1 if student.ndim == 4 else -1
+    if student.ndim != teacher.ndim or _rest(student, channel) != _rest(teacher, channel):
         raise ValueError(
-            f"the teacher's {name[0]!r} gives features of shape {tuple(theirs.shape[1:])}, "
-            f"the student's {name[1]!r} of {tuple(ours.shape[1:])}: only their channels may differ"
+            f"the teacher's {name[0]!r} gives features of shape {tuple(teacher.shape[1:])}, "
+            f"the student's {name[1]!r} of {tuple(student.shape[1:])}: only their channels may differ"
         )
-    width, wanted = ours.shape[channel], theirs.shape[channel]
+    width, wanted = student.shape[channel], teacher.shape[channel]
     if width == wanted:
         return nn.Identity()
     return nn.Conv2d(width, wanted, 1) if channel == 1 else nn.Linear(width, wanted)
 
 
 def _rest(feature: Tensor, channel: int) -> list[int]:
+    """The shape without channels."""
     shape = list(feature.shape)
     del shape[channel]
     return shape
 
 
 def compile_blocks(*models: Any, **settings: Any) -> None:
-    """Compile the blocks that models of diffusers repeat, one by one and in place: names of weights stay.
+    """Compile the repeated blocks of diffusers models one by one, in place, so that parameter names do not change.
 
-    ``settings`` are those of ``torch.compile``.
+    ``settings`` are passed to ``torch.compile``.
     """
     check_repeats(*models)
-    _expect(sum(map(_kinds, models)))
+    _raise_limits(sum(map(_kinds, models)))
     for model in models:
         model.compile_repeated_blocks(**settings)
 
 
 def check_repeats(*models: Any) -> None:
-    """Refuse models that do not name the blocks they repeat."""
+    """Refuse models that do not name their repeated blocks."""
     for model in models:
         if not getattr(model, "_repeated_blocks", None):
             raise ValueError(f"{type(model).__name__} does not name its repeated blocks: train without compile")
 
 
 def _kinds(model: Any) -> int:
-    """How many of the blocks that a model repeats differ in the shapes of their weights."""
+    """Number of repeated blocks of a model that differ in the shapes of their weights."""
     blocks = (block for block in model.modules() if type(block).__name__ in model._repeated_blocks)
     return len({tuple((name, value.shape) for name, value in block.named_parameters()) for block in blocks})
 
 
-def _expect(kinds: int) -> None:
-    """Raise the compiler's limits for this many kinds of blocks.
+def _raise_limits(kinds: int) -> None:
+    """Raise the compiler's recompile limits by enough for this many kinds of blocks.
 
-    The compiler counts compilations of one piece of Python code, which all blocks of the process share, and leaves
-    every call beyond its limit uncompiled.
+    The limits apply to one piece of Python code, which all blocks of the process share; beyond them, calls run
+    uncompiled.
     """
-    known: Any = torch._dynamo.config
+    config: Any = torch._dynamo.config
     for limit in ("recompile_limit", "accumulated_recompile_limit"):
-        name = limit if hasattr(known, limit) else limit.replace("recompile", "cache_size")
-        setattr(known, name, getattr(known, name) + _EACH * kinds)
+        name = limit if hasattr(config, limit) else limit.replace("recompile", "cache_size")
+        setattr(config, name, getattr(config, name) + _EACH * kinds)
 
 
 _EACH = 8
-"""The compiler's default limit of recompilations of one piece of code."""
+"""Torch's default recompile limit for one piece of code."""
 
 
-def check_pair(
-    teacher: Teacher, student: Any, terms: Iterable[Objective], plan: Plan
-) -> dict[str, Pairs]:
-    """Refuse a student that cannot be compared with the teacher as planned; else the layers that each term compares."""
+def check_pair(teacher: Teacher, student: Any, terms: Iterable[Objective], plan: Plan) -> dict[str, Pairs]:
+    """The layers that each term compares; a student that cannot be compared with the teacher as planned is refused."""
     same_latents(teacher.model, student)
     if plan.compile:
         check_repeats(teacher.model, student)
@@ -130,9 +129,9 @@ def check_pair(
     teacher.schedule.check_conversion(plan.student_prediction or teacher.prediction, teacher.prediction)
     plan.weighting.table(teacher.schedule, teacher.prediction)
     layers = {name: term.pairs(plan.layers) for name, term in named(tuple(terms)).items()}
-    for theirs, ours in (pair for pairs in layers.values() for pair in pairs):
-        taps.find(teacher.model, theirs)
-        taps.find(student, ours)
+    for teacher_layer, student_layer in (pair for pairs in layers.values() for pair in pairs):
+        taps.find(teacher.model, teacher_layer)
+        taps.find(student, student_layer)
     if not teacher.plain:
         for term in terms:
             term.check_outputs_only()
@@ -149,17 +148,17 @@ _SAME = (
     "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
     "caption_channels", "joint_attention_dim", "pooled_projection_dim", "num_embeds_ada_norm",
 )  # fmt: skip
-"""Keys of a model's configuration that describe its latents and conditions."""
+"""Keys of a model's configuration that determine the shapes of its latents and conditions."""
 
 
 def same_latents(teacher: Any, student: Any) -> None:
-    """Refuse a student whose latents or conditions have another form than the teacher's."""
+    """Refuse a student whose latents or conditions have different shapes than the teacher's."""
     if not (hasattr(teacher, "config") and hasattr(student, "config")):
         return
     projected = teacher.config.get("caption_channels") is not None  # to the model's own width, which may differ
     for name in _SAME:
         if name == "cross_attention_dim" and projected:
             continue
-        ours, theirs = student.config.get(name), teacher.config.get(name)
-        if ours != theirs:
-            raise ValueError(f"the student's {name} is {ours!r}, the teacher's {theirs!r}: they cannot be compared")
+        own, wanted = student.config.get(name), teacher.config.get(name)
+        if own != wanted:
+            raise ValueError(f"the student's {name} is {own!r}, the teacher's {wanted!r}: they cannot be compared")

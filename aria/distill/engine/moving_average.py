@@ -1,4 +1,4 @@
-"""The moving average of the student's weights, which is what validation and the final pipeline use."""
+"""The moving average of the student's weights, used for validation and in the final pipeline."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aria.distill.engine import sharding
 
 class MovingAverage:
     r"""Weights :math:`\bar\theta \leftarrow d_t\bar\theta + (1-d_t)\theta` in float32, with
-    :math:`d_t = \min(d, (1+t)/(10+t))` so that the first steps do not hold on to the beginning.
+    :math:`d_t = \min(d, (1+t)/(10+t))` so that the initial weights are soon forgotten.
 
-    Of a model that is divided among ranks each rank averages its own part.
+    If the model is sharded, each rank averages its own shard.
 
     >>> layer = nn.Linear(1, 1, bias=False)
     >>> average = MovingAverage(layer, decay=0.5)
@@ -33,7 +33,7 @@ class MovingAverage:
         self.weights = {name: value.float().clone() for name, value in _trained(model)}
 
     def update(self, model: nn.Module) -> None:
-        """Move towards the model's weights, all tensors in one call."""
+        """Move towards the model's weights, all tensors in one kernel launch where possible."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         now = [value.float() for _, value in _trained(model)]
         torch._foreach_lerp_(list(self.weights.values()), now, 1 - decay)
@@ -41,7 +41,7 @@ class MovingAverage:
 
     @contextmanager
     def in_place_of(self, model: nn.Module) -> Iterator[None]:
-        """The averaged weights in the model; its own are back afterwards."""
+        """Put the averaged weights into the model, and its own back on exit."""
         own = {name: value.clone() for name, value in _trained(model)}
         self._into(model, self.weights)
         try:
@@ -49,13 +49,13 @@ class MovingAverage:
         finally:
             self._into(model, own)
 
-    def load(self, model: nn.Module, held: Mapping[str, Tensor], steps: int) -> None:
-        """Continue from whole averages of the model's weights after so many steps."""
+    def load(self, model: nn.Module, saved: Mapping[str, Tensor], steps: int) -> None:
+        """Continue from averages of whole weights, saved after ``steps`` updates."""
         checks.whole("steps of the moving average", steps, least=0)
         self.steps = steps
         for name, value in model.named_parameters():
             if value.requires_grad:
-                self.weights[name].copy_(sharding.local(sharding.divided_as(held[name], value)))
+                self.weights[name].copy_(sharding.local(sharding.shard_like(saved[name], value)))
 
     def _into(self, model: nn.Module, weights: dict[str, Tensor]) -> None:
         for name, value in _trained(model):
@@ -63,6 +63,6 @@ class MovingAverage:
 
 
 def _trained(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """This rank's part of the weights that train."""
-    held = ((name, value) for name, value in model.named_parameters() if value.requires_grad)
-    return ((name, sharding.local(value.detach())) for name, value in held)
+    """This rank's shard of the weights that train."""
+    trained = ((name, value) for name, value in model.named_parameters() if value.requires_grad)
+    return ((name, sharding.local(value.detach())) for name, value in trained)

@@ -1,4 +1,4 @@
-"""AdamW, its learning rate over time, and their state as tensors and JSON."""
+"""AdamW, its learning rate schedule, and saving their state."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from diffusers.optimization import get_scheduler
 from torch import Tensor, nn
 
 from aria.distill.engine import sharding
-from aria.distill.engine.state import check_alike
+from aria.distill.engine.state import check_structure
 from aria.distill.settings.config import AdamW
 
 
 def adamw(settings: AdamW, parameters: Iterable[nn.Parameter]) -> torch.optim.AdamW:
-    """The fused AdamW: one kernel, and able to skip a step without reading a value from the device."""
+    """Fused AdamW: one kernel, and it can skip a step without synchronising with the device."""
     return torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
@@ -34,7 +34,7 @@ def learning_rate(settings: AdamW, optimizer: torch.optim.Optimizer, steps: int)
 
 
 class Optimiser:
-    """The optimiser and its learning rate as one stateful object. The settings stay those it was made with."""
+    """The optimiser and its learning rate schedule as one stateful object. Loading does not change its settings."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, learning_rate: Any) -> None:
         self.optimizer, self.learning_rate = optimizer, learning_rate
@@ -43,7 +43,7 @@ class Optimiser:
         return {**state_tensors(self.optimizer), "learning_rate": self.learning_rate.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        check_alike("learning_rate", state["learning_rate"], self.learning_rate.state_dict())
+        check_structure("learning_rate", state["learning_rate"], self.learning_rate.state_dict())
         load_state_tensors(self.optimizer, {name: x for name, x in state.items() if isinstance(x, Tensor)})
         self.learning_rate.load_state_dict(state["learning_rate"])
         for group, rate in zip(self.optimizer.param_groups, self.learning_rate.get_last_lr(), strict=True):
@@ -51,22 +51,22 @@ class Optimiser:
 
 
 def state_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's memory as ``parameter.name`` tensors, in the order of the parameters.
+    """The optimiser's state as ``parameter.name`` tensors, in the order of the parameters.
 
-    What is divided among ranks is put together; every rank must ask.
+    Sharded tensors are gathered. Collective: every rank calls it.
     """
     return {
-        f"{place}.{name}": sharding.whole(value)
-        for place, memory in optimizer.state_dict()["state"].items()
-        for name, value in memory.items()
+        f"{index}.{name}": sharding.whole(value)
+        for index, moments in optimizer.state_dict()["state"].items()
+        for name, value in moments.items()
     }
 
 
 def load_state_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """The inverse of :func:`state_tensors`; the settings stay those the optimiser was made with."""
+    """The inverse of :func:`state_tensors`; the optimiser's settings do not change."""
     parameters = [value for group in optimizer.param_groups for value in group["params"]]
-    memory: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        place, name = key.split(".", 1)
-        memory.setdefault(int(place), {})[name] = sharding.divided_as(value, parameters[int(place)])
-    optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = sharding.shard_like(value, parameters[int(index)])
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

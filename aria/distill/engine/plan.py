@@ -1,4 +1,4 @@
-"""What the training loop does: one frozen value."""
+"""The settings of the training loop, as one frozen value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aria.distill.settings.config import AdamW
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a training but its models, data, sampler and devices. Parts may be given as spec strings.
+    """Everything about a training except its models, data, sampler and devices. Parts may be given as spec strings.
 
     >>> Plan(objective=("output", "feature(weight=0.1)"), steps=500).signal
     'output'
@@ -29,17 +29,17 @@ class Plan:
     signal: str = ""
     """The term whose loss the sampler observes; the first by default."""
     replacement: Replacement = field(default_factory=Exponential)
-    """How often an image's own condition is replaced, by timestep."""
+    """Probability that an image's own condition is replaced, by timestep."""
     null_probability: float = 0.1
-    """How often a condition is then dropped, that is, replaced by the null condition."""
+    """Probability that a condition is then dropped, that is, replaced by the null condition."""
     student_prediction: str | None = None
-    """What the student predicts, if different from the teacher."""
+    """The student's prediction type, if it differs from the teacher's."""
     guidance: tuple[float, float] | None = None
     """Smallest and largest guidance scale, if both models take the scale as a condition, ``"guidance"``."""
     on_policy: OnPolicy = field(default_factory=lambda: OnPolicy(share=0.0))
     """Rows of every batch that continue from the student's own outputs."""
     layers: Pairs = ()
-    """(teacher's module, student's module) pairs that the feature term compares unless it names its own."""
+    """(teacher module, student module) pairs that the feature term compares unless it names its own."""
     optimiser: AdamW = field(default_factory=AdamW)
     """AdamW and its learning rate."""
     steps: int = 1000
@@ -53,11 +53,11 @@ class Plan:
     ahead: int = 0
     """Steps drawn ahead while conditions are read from disk."""
     seed: int = 0
-    """Seed of all random numbers but the sampler's, which has its own."""
+    """Seed of all random numbers except the sampler's, which has its own seed."""
     fsdp: bool = False
     """Shard the student, its gradients and the optimiser's state across ranks."""
     compile: bool = False
-    """Compile the blocks that both models repeat."""
+    """Compile the repeated blocks of both models."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "accumulation"):
@@ -82,7 +82,7 @@ class Plan:
 
 
 def named(terms: tuple[Objective, ...]) -> Mapping[str, Objective]:
-    """The terms of a loss by their names in specs.
+    """The terms of a loss by the names that specs use for them.
 
     >>> list(named((Output(),)))
     ['output']

@@ -1,4 +1,4 @@
-"""What a run has to save, as named parts with one interface."""
+"""The state that a run saves: named parts with one interface."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 State = Mapping[str, Any]
-"""Tensors and values of JSON by name."""
+"""Tensors and JSON values by name."""
 
 
 class Stateful(Protocol):
-    """An object that can be saved. Every rank calls ``state_dict``; what it returns on the first one is written."""
+    """An object that can be saved. Every rank calls ``state_dict``, and the first rank's result is written."""
 
     def state_dict(self) -> State: ...
 
@@ -22,34 +22,35 @@ class Stateful(Protocol):
 
 @runtime_checkable
 class Exported(Protocol):
-    """A stateful object that is a model as well, which others open by diffusers' ``from_pretrained``."""
+    """A stateful object that is also a model, which diffusers' ``from_pretrained`` can open from the checkpoint."""
 
     file: str
-    """Where in a checkpoint its tensors lie."""
+    """File of its tensors, relative to the checkpoint."""
 
     def export(self, folder: Path | None) -> None:
-        """Write the rest that ``from_pretrained`` needs into a checkpoint. Every rank calls it, one with a folder."""
+        """Write what else ``from_pretrained`` needs. Every rank calls it, only the first with a folder."""
 
 
-def check_alike(name: str, saved: Any, now: Any) -> None:
-    """Refuse JSON that is not built as the run's own: the same names, as many of each, of the same types, finite."""
-    if not _alike(saved, now):
-        raise ValueError(f"{name} is not as this run has it: {saved!r:.100}")
+def check_structure(name: str, saved: Any, now: Any) -> None:
+    """Refuse JSON whose names, lengths or types differ from the run's own, or with a number that is not finite."""
+    if not _same_structure(saved, now):
+        raise ValueError(f"{name} is not structured as in this run: {saved!r:.100}")
 
 
-def _alike(saved: Any, now: Any) -> bool:
+def _same_structure(saved: Any, now: Any) -> bool:
     match now:
         case dict():
-            return isinstance(saved, dict) and saved.keys() == now.keys() and all(_alike(saved[k], now[k]) for k in now)
+            same = isinstance(saved, dict) and saved.keys() == now.keys()
+            return same and all(_same_structure(saved[key], now[key]) for key in now)
         case list() | tuple():
-            return isinstance(saved, list) and len(saved) == len(now) and all(map(_alike, saved, now))
+            return isinstance(saved, list) and len(saved) == len(now) and all(map(_same_structure, saved, now))
         case float():
             return type(saved) in (int, float) and abs(saved) <= sys.float_info.max
     return type(saved) is type(now)
 
 
 TrainState = Mapping[str, Stateful]
-"""Everything a resumed run needs, by name."""
+"""Everything needed to resume a run, by name."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What has been observed since the last line of the log."""
+"""Running sums of losses and discrepancies since the last line of the log."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from aria.statistics import sum_by_region
 
 
 class Tally:
-    """Discrepancies by region and the terms of the loss, added up where they are made: nothing waits for the device.
+    """Sums of discrepancies by region and of loss terms, kept on the device so that adding does not synchronise.
 
-    What is compared with another run, or saved, is what all ranks have seen together.
+    Each rank adds its own samples; what is logged or saved is reduced over all ranks.
     """
 
     def __init__(self, regions: int, terms: Iterable[str], accelerator: Accelerator) -> None:
@@ -25,23 +25,23 @@ class Tally:
         self.clear_regions()
 
     def clear_losses(self) -> None:
-        """Begin the terms of the loss anew."""
+        """Reset the sums of the loss terms."""
         self.losses = {name: self._zeros() for name in self.terms}
         self.steps = 0
 
     def clear_regions(self, step: int = 0) -> None:
-        """Begin what was seen of the regions anew, after so many steps."""
+        """Reset the sums by region, after ``step`` steps of the run."""
         self.since = step
         self.seen = tuple(self._zeros(self.regions) for _ in range(3))
-        """(K,) how many discrepancies, their sum and that of their squares."""
+        """(K,) each: number of discrepancies, their sum, the sum of their squares."""
         self.visits = self._zeros(self.regions)
-        """(K,) how many updates of the tracker saw each region on any rank."""
+        """(K,) number of tracker updates that observed each region on any rank."""
 
     def _zeros(self, *shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.float64, device=self.accelerator.device)
 
     def add(self, region: Tensor, signal: Tensor, counted: Tensor, losses: Mapping[str, Tensor]) -> None:
-        """One step: (B,) regions and discrepancies, of which those ``counted`` count, and (B,) losses by term."""
+        """Add one step: (B,) regions and discrepancies, restricted to those ``counted``, and (B,) losses by term."""
         kept = torch.where(counted, signal, 0.0).double()
         by_region = sum_by_region(region, (counted.double(), kept, kept * kept), self.regions)
         for running, now in zip(self.seen, by_region, strict=True):
@@ -51,16 +51,16 @@ class Tally:
         self.steps += 1
 
     def add_update(self, visited: Tensor) -> None:
-        """The tracker has moved, and saw (K,) regions on some rank."""
+        """Add one update of the tracker; ``visited`` (K,) are the regions that it observed on any rank."""
         self.visits += visited
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is summed, over all ranks, every one of which must call this."""
+        """All sums over all ranks. Collective: every rank calls it."""
         sums = self.seen_so_far() | {f"loss.{name}": value for name, value in self.losses_so_far().items()}
         return {**sums, "steps": self.steps, "since": self.since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue adding to saved sums; those over all ranks are kept by the first one."""
+        """Continue from saved sums over all ranks: the first rank takes them, the others start at 0."""
         for name in ("steps", "since"):
             checks.whole(name, state[name], least=0)
         device, share = self.accelerator.device, 1.0 if self.accelerator.is_main_process else 0.0
@@ -70,11 +70,11 @@ class Tally:
         self.visits = state["visits"].to(device)
 
     def seen_so_far(self) -> dict[str, Tensor]:
-        """(K,) each, over all ranks. Every rank must ask."""
+        """(K,) each, over all ranks. Collective: every rank calls it."""
         by_region = zip(("n", "total", "square"), self.seen, strict=True)
         summed = {name: self.accelerator.reduce(value, "sum") for name, value in by_region}
         return summed | {"visits": self.visits.clone()}
 
     def losses_so_far(self) -> dict[str, Tensor]:
-        """Each term over the steps, its mean over ranks. Every rank must ask."""
+        """Each term summed over steps, mean over ranks. Collective: every rank calls it."""
         return {name: self.accelerator.reduce(value, "mean") for name, value in self.losses.items()}

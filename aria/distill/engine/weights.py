@@ -1,4 +1,4 @@
-"""The weights of a student, trained or averaged, as a part of what a run saves."""
+"""Saving and loading the student's weights or their moving average."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ FILE = "diffusion_pytorch_model.safetensors"
 
 
 class Weights:
-    """The student's weights, or their moving average. Saved, they are a folder that ``from_pretrained`` opens; for a
-    student with adapters or factors in its layers that folder holds the merged model, and what trains lies beside it.
+    """The student's weights, or their moving average, saved as a folder that ``from_pretrained`` opens. For a student
+    with low-rank adapters or factorised layers that folder holds the merged model, and the weights that train are in a
+    file beside it.
     """
 
     def __init__(
         self, name: str, student: nn.Module, whole: Callable[[], nn.Module | None], average: MovingAverage | None = None
     ) -> None:
-        """``whole`` puts a sharded student together, on the first rank; every rank calls it."""
+        """``whole`` gathers a sharded student on the first rank; it is collective, every rank calls it."""
         self.name, self.student, self._whole, self.average = name, student, whole, average
         self.partly = is_reshaped(student)
         self.file = f"{name}.adapters.safetensors" if self.partly else f"{name}/{FILE}"
@@ -65,7 +66,7 @@ class Weights:
 
 
 def is_reshaped(model: nn.Module) -> bool:
-    """Whether the model trains in other layers than those it is delivered with."""
+    """Whether the model trains in different layers than it is delivered with: in adapters or factors."""
     return bool(adapters(model)) or is_factorised(model)
 
 

@@ -1,4 +1,4 @@
-"""The same noise and prompts through teacher and student: images side by side, and how far apart they end."""
+"""Images of teacher and student from the same noise and prompts, side by side, and the gap between them."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 BATCH = 4
-"""Images made at a time."""
+"""Batch size for generating and decoding."""
 SIDE, MARGIN, LETTERS = 128, 8, 14
-"""In pixels: the smallest side at which an image is shown, the space around it, and the size of the captions."""
+"""In pixels: the minimum width of a displayed image, the margin around it, and the font size of captions."""
 
 
 def starting_noise(denoiser: Denoiser, pipeline: Any, count: int, seed: int, resolution: int | None = None) -> Tensor:
-    """(N, C, H, W): that of row i is a function of (seed, i) alone."""
+    """(N, …) noise, of which row i depends only on (seed, i)."""
     shape = denoiser.latent_shape(pipeline, resolution)
     return torch.stack([torch.randn(shape, generator=generator(seed, row)) for row in range(count)])
 
@@ -49,30 +49,30 @@ def generated(
     scheduler: Any = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
-    """(N, C, H, W) latents on the CPU that the pipeline makes from ``noise`` with ``model`` as its denoiser.
+    """(N, …) latents on the CPU that the pipeline generates from ``noise`` with ``model`` as its denoiser.
 
-    ``prediction`` says what the model predicts, if something else than the pipeline's own does, and ``scheduler`` with
-    which one it is sampled, if with another. Neither the pipeline nor the model nor the state of the random numbers is
-    changed by it; where the scheduler draws more noise, it draws the same for every model.
+    ``prediction`` is the model's prediction type, if it differs from the pipeline's; ``scheduler`` replaces the
+    pipeline's own. The pipeline, the model and the global random state are left unchanged. A scheduler that draws more
+    noise draws the same noise for every model.
     """
-    made = []
+    outputs = []
     changes = {} if prediction is None else {"prediction_type": prediction}
     scheduler = pipeline.scheduler if scheduler is None else scheduler
     fresh = type(scheduler).from_config(scheduler.config, **changes)
-    with _in_pipeline(pipeline, denoiser, model, fresh), _evaluating(model), _own_random_numbers(noise.device):
+    with _in_pipeline(pipeline, denoiser, model, fresh), _evaluating(model), _fork_random_state(noise.device):
         for first in range(0, len(noise), BATCH):
             progress(first, len(noise))
             rows = slice(first, first + BATCH)
             torch.manual_seed(generator(seed, first).initial_seed())
-            told = {name: value[rows] for name, value in conditions.items()}
-            latents = denoiser.generate(pipeline, told, null, noise[rows], steps=steps, guidance=guidance)
-            made.append(latents.float().cpu())
+            batch = {name: value[rows] for name, value in conditions.items()}
+            latents = denoiser.generate(pipeline, batch, null, noise[rows], steps=steps, guidance=guidance)
+            outputs.append(latents.float().cpu())
     progress(len(noise), len(noise))
-    return torch.cat(made)
+    return torch.cat(outputs)
 
 
 def generation_gap(teacher: Tensor, student: Tensor) -> Tensor:
-    r"""(N,) float64 :math:`\frac1D\lVert x^T_i - x^S_i\rVert^2` of the D numbers of each latent.
+    r"""(N,) float64 :math:`\frac1D\lVert x^T_i - x^S_i\rVert^2` over the D elements of each latent.
 
     >>> generation_gap(torch.zeros(2, 1, 1, 2), torch.tensor([[[[0.0, 2.0]]], [[[1.0, 1.0]]]])).tolist()
     [2.0, 1.0]
@@ -81,14 +81,14 @@ def generation_gap(teacher: Tensor, student: Tensor) -> Tensor:
 
 
 def gap_record(prompts: Sequence[str], teacher: Tensor, student: Tensor) -> dict[str, Any]:
-    """The generation gap overall and of each prompt."""
+    """The generation gap, overall and for each prompt."""
     gaps = generation_gap(teacher, student)
     rows = [{"prompt": prompt, "gap": gap} for prompt, gap in zip(prompts, gaps.tolist(), strict=True)]
     return {"gap": float(gaps.mean()), "prompts": rows}
 
 
 def pictures(pipeline: Any, denoiser: Denoiser, latents: Tensor) -> list[Image]:
-    """The latents as images, through the pipeline's autoencoder."""
+    """Decode latents into images with the pipeline's autoencoder."""
     from PIL import Image
 
     shown = []
@@ -99,7 +99,7 @@ def pictures(pipeline: Any, denoiser: Denoiser, latents: Tensor) -> list[Image]:
 
 
 def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Image:
-    """One row for each prompt, which stands above it, and one column for each name, which stands at the top."""
+    """A page of images: one row for each prompt, printed above it, and one column for each name, printed at the top."""
     from PIL import Image, ImageDraw
 
     first = next(iter(columns.values()))[0]
@@ -126,7 +126,7 @@ def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Imag
 
 
 def write_png(image: Image, path: Path) -> None:
-    """Write an image whole or not at all."""
+    """Write an image atomically."""
     with files.replacing(path) as unfinished:
         image.save(unfinished, format="PNG")
 
@@ -138,7 +138,7 @@ def _font() -> Any:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines no wider than ``width`` pixels, but for a word that is wider alone."""
+    """The text in lines of at most ``width`` pixels, except for single words that are wider."""
     lines = [""]
     for word in text.split() or [""]:
         longer = f"{lines[-1]} {word}".strip()
@@ -151,7 +151,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 @contextmanager
 def _in_pipeline(pipeline: Any, denoiser: Denoiser, model: Any, fresh: Any) -> Iterator[None]:
-    """The model as the pipeline's denoiser, with a fresh scheduler; then all is as before."""
+    """Use the model as the pipeline's denoiser, with a fresh scheduler; restore both on exit."""
     from aria.distill.models.pipelines import component_of
 
     own, scheduler, name = denoiser.model_of(pipeline), pipeline.scheduler, component_of(pipeline)
@@ -164,7 +164,7 @@ def _in_pipeline(pipeline: Any, denoiser: Denoiser, model: Any, fresh: Any) -> I
 
 @contextmanager
 def _evaluating(model: Any) -> Iterator[None]:
-    """The model without dropout; every part is then in the mode in which it was."""
+    """Put the model in evaluation mode; restore the mode of every module on exit."""
     modes = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
@@ -175,7 +175,7 @@ def _evaluating(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _own_random_numbers(device: torch.device) -> Iterator[None]:
-    """Random numbers that nobody else misses."""
+def _fork_random_state(device: torch.device) -> Iterator[None]:
+    """Restore the global random state on exit."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         yield

@@ -1,16 +1,15 @@
-r"""A finished student with its weights in 8-bit integers, and what that costs in each region.
+r"""Quantises the weights of a finished student to 8-bit integers, and measures the error this adds in each region.
 
-Every linear layer and convolution keeps integers and one scale for each of its outputs,
+Every linear layer and convolution stores integers and one scale for each of its outputs,
 
 .. math::
     W_{ij} \approx s_i\, q_{ij}, \qquad q_{ij} \in \{-127, \dots, 127\}, \qquad s_i = \max_j |W_{ij}| / 127,
 
-a quarter of the bytes of float32; activations stay as they are, and a layer multiplies its integers out when it is
-used. So this saves memory and disk; whether it saves time depends on the device. The layers are those of the library
-``optimum-quanto``.
+a quarter of the bytes of float32. Activations are not quantised: a layer dequantises its weights when it is called. So
+this saves memory and disk; whether it saves time depends on the device. The layers come from ``optimum-quanto``.
 
-A quantised student is a folder of ``config.json``, ``quantised.safetensors`` and ``quantisation.json``. Plain diffusers
-does not open it, :func:`open_quantised` does.
+A quantised student is a folder of ``config.json``, ``quantised.safetensors`` and ``quantisation.json``. diffusers
+cannot open it; :func:`open_quantised` does.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _FORMAT = "aria-quantised/1"
 
 
 def quantise(model: nn.Module) -> nn.Module:
-    """The model with 8-bit weights, in place."""
+    """Quantise the model's weights to 8 bits, in place."""
     quanto = _quanto()
     quanto.quantize(model, weights=quanto.qint8)
     quanto.freeze(model)
@@ -52,36 +51,36 @@ def quantise(model: nn.Module) -> nn.Module:
 
 
 def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = None) -> None:
-    """Write a quantised model, and what ``record`` says of it, to a folder that appears at once."""
+    """Write a quantised model and its ``record`` to a folder, atomically."""
     layers = _quanto().quantization_map(model)
     if not layers:
         raise ValueError(f"{type(model).__name__} has no quantised layer")
     with files.replacing_folder(folder) as fresh, files.system_errors(fresh):
         model.save_config(fresh)
         files.write_tensors(fresh / WEIGHTS, _tensors(model))
-        told = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}
-        files.write_json(fresh / RECORD, told)
+        described = {**(record or {}), "format": _FORMAT, "layers": layers, "library": _version()}
+        files.write_json(fresh / RECORD, described)
 
 
 def open_quantised(folder: str | Path) -> ModelMixin:
-    """The model in a folder of :func:`save_quantised`, ready to compute in float32."""
+    """Open a model that :func:`save_quantised` wrote; it computes in float32."""
     place = Path(folder)
     layers = read_record(place)["layers"]
     config = place / "config.json"
     model: ModelMixin = model_class(config).from_config(files.read_json(config))
     try:
-        held = load_file(place / WEIGHTS)
-        _quanto().requantize(model, held, layers)
+        weights = load_file(place / WEIGHTS)
+        _quanto().requantize(model, weights, layers)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot open the quantised model {folder}: {why}") from error
-    if missing := _tensors(model).keys() ^ held.keys():
-        raise ValueError(f"cannot open the quantised model {folder}: {sorted(missing)[0]} is missing or too much")
+    if differing := _tensors(model).keys() ^ weights.keys():
+        raise ValueError(f"cannot open the quantised model {folder}: {sorted(differing)[0]} is missing or unexpected")
     return model.requires_grad_(False).eval()
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """What a quantised model's folder says of itself."""
+    """The record in the folder of a quantised model."""
     path = folder / RECORD
     if not path.is_file():
         raise ValueError(f"{folder} is no quantised model: it has no {RECORD}")
@@ -95,11 +94,11 @@ def quantise_run(
     run: Path, output: Path, *, teacher: str | None = None, samples: int = 512, batch_size: int = 16, seed: int = 0,
     bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:  # fmt: skip
-    """Quantise the student of a finished run; return what was written, the discrepancy of every region among it.
+    """Quantise the student of a finished run; return its record, which includes the discrepancy in every region.
 
-    ``samples`` are drawn evenly over the run's regions and noised by their images; student and quantised student see
-    the same, and are compared with the ``teacher``, the run's own unless given. They are compared on a GPU where there
-    is one.
+    ``samples`` conditions are drawn uniformly over the run's regions and paired with noised images. Student and
+    quantised student get the same inputs and are compared with the ``teacher``, by default the run's own, on a GPU if
+    there is one.
     """
     checks.whole("samples", samples, least=1)
     checks.whole("batch_size", batch_size, least=1)
@@ -144,10 +143,10 @@ def discrepancies(
     device: torch.device | str = "cpu",
     bar: progress.Bar = progress.silent,
 ) -> dict[str, Any]:
-    """The mean squared difference of each student's outputs from the teacher's, overall and in every region seen.
+    """The mean squared difference between each student's outputs and the teacher's, overall and by region.
 
-    Overall is the mean over regions, each weighted by its share of the pool. All models and the partition are on
-    ``device``.
+    Overall is the mean over the regions that were drawn, weighted by their shares of the pool. All models and the
+    partition must be on ``device``.
     """
     sampler = aria.Sampler(partition, "constant", "uniform", floor=0.0, warmup=0, seed=seed)
     source, state = Source(
@@ -156,8 +155,8 @@ def discrepancies(
     ), State()  # fmt: skip
     converted = prediction is not None and prediction != teacher.prediction
     convert = (source.schedule, str(prediction), teacher.prediction) if converted else None
-    asked = Learner(teacher.evaluate or teacher.denoiser, freeze(teacher.model))
-    answering = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
+    reference = Learner(teacher.evaluate or teacher.denoiser, freeze(teacher.model))
+    learners = {name: Learner(teacher.denoiser, freeze(model), convert=convert) for name, model in students.items()}
     count = torch.zeros(partition.num_regions, dtype=torch.float64, device=device)
     total = {name: torch.zeros_like(count) for name in students}
     steps = -(-samples // batch_size)
@@ -166,23 +165,24 @@ def discrepancies(
             report(step, steps)
             batch, pending = source.next(state)
             state = source.advance(pending, batch.noisy, teacher.prediction)
-            shown = batch.noisy, batch.timestep, batch.condition
-            wanted = asked(*shown)[0]
-            apart = [_apart(learner(*shown)[0], wanted) for learner in answering.values()]
-            seen, *sums = sum_by_region(batch.region, (torch.ones_like(apart[0]), *apart), len(count))
+            inputs = batch.noisy, batch.timestep, batch.condition
+            target = reference(*inputs)[0]
+            errors = [_errors(learner(*inputs)[0], target) for learner in learners.values()]
+            seen, *sums = sum_by_region(batch.region, (torch.ones_like(errors[0]), *errors), len(count))
             count += seen
             for running, now in zip(total.values(), sums, strict=True):
                 running += now
         report(steps, steps)
-    return _told(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
+    return _summarised(partition, count.cpu(), {name: value.cpu() for name, value in total.items()})
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> Tensor:
+def _errors(student: Tensor, teacher: Tensor) -> Tensor:
     """(B,) float64 mean squared differences."""
-    return (ours.double() - theirs.double()).square().flatten(1).mean(1)
+    return (student.double() - teacher.double()).square().flatten(1).mean(1)
 
 
-def _told(partition: Partition, count: Tensor, total: Mapping[str, Tensor]) -> dict[str, Any]:
+def _summarised(partition: Partition, count: Tensor, total: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Means overall and by region, from (K,) counts and sums."""
     seen = count > 0
     share = partition.mass.cpu() * seen
     means = {name: torch.where(seen, value / count.clamp(min=1), 0.0) for name, value in total.items()}
@@ -195,20 +195,20 @@ def _told(partition: Partition, count: Tensor, total: Mapping[str, Tensor]) -> d
 
 
 def _config(run: Path) -> Config:
-    """The settings of a run that has come to its end."""
+    """The settings of a finished run."""
     for name in ("config.json", "partition.safetensors", "model_index.json"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is no finished run of `aria distill`: it has no {name}")
     config = Config.read(run / "config.json")
     if config.conditioning.guidance is not None or config.models.halve_from is not None:
-        raise ValueError("students that are told a guidance scale or halve their teacher's steps cannot be measured")
+        raise ValueError("students that take the guidance scale or halve their teacher's steps cannot be measured")
     return config
 
 
-def _pipeline(config: Config, elsewhere: str | None) -> Any:
-    """The run's teacher, of the revision and the variant that it was trained with, or one that is named."""
-    if elsewhere is not None:
-        return open_pipeline(elsewhere)
+def _pipeline(config: Config, teacher: str | None) -> Any:
+    """The pipeline of ``teacher``; by default the run's own, in the revision and variant that it was trained with."""
+    if teacher is not None:
+        return open_pipeline(teacher)
     models = config.models
     return open_pipeline(models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant)
 
@@ -216,15 +216,15 @@ def _pipeline(config: Config, elsewhere: str | None) -> Any:
 def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tuple[Conditions, Latents]:
     folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
     if not (folder / "conditions").is_dir():
-        raise ValueError(f"the run's cache is not at {folder}: `aria cache` makes it again")
-    told: dict[str, Any] = {"pipeline": pipeline, "device": device}
-    return Conditions(folder / "conditions", **told), Latents(
-        folder / "latents", resolution=config.data.resolution, **told
+        raise ValueError(f"the run's cache is not at {folder}: make it again with `aria cache`")
+    kwargs: dict[str, Any] = {"pipeline": pipeline, "device": device}
+    return Conditions(folder / "conditions", **kwargs), Latents(
+        folder / "latents", resolution=config.data.resolution, **kwargs
     )
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Integers, scales and all else, without the entries that quanto keeps for activations."""
+    """All tensors of the model, without the other entries that quanto adds to the state dict."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 

@@ -1,4 +1,4 @@
-"""The parts of a run, made from its plan."""
+"""Builds the parts of a run from its plan."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from aria.progress import Bar
 
 
 def open_accelerator(plan: RunPlan) -> Accelerator:
-    """Processes, devices and precision."""
+    """The accelerator: processes, device and precision."""
     training, run = plan.config.training, plan.config.run
     torch.backends.cuda.matmul.allow_tf32 = training.allow_tf32
-    # without a term on outputs, the layers after the last one compared are not trained
+    # without a term on outputs, layers after the last compared one get no gradient
     partly = not any(term.by_level for term in plan.loop.objective)
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise ValueError("--fsdp shards the student across processes: launch without accelerate's --use_fsdp")
@@ -50,7 +50,7 @@ def open_student(plan: RunPlan) -> Any:
 
 
 def make_trainable(plan: RunPlan, student: Any) -> Any:
-    """The student with the layers it trains in: adapters, factors, an input for the guidance scale."""
+    """The student with the layers that train: adapters, factors, an input for the guidance scale."""
     models = plan.config.models
     if models.low_rank:
         add_low_rank(student, models.low_rank)
@@ -64,7 +64,7 @@ def make_trainable(plan: RunPlan, student: Any) -> Any:
 
 
 def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar) -> None:
-    """Encode the prompts and make or encode the images, unless the cache has them."""
+    """Encode the prompts, and generate or encode the images, unless they are in the cache."""
     data = plan.config.data
     cache.fill(
         plan.cache,
@@ -87,20 +87,20 @@ def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) 
     if accelerator.is_main_process:
         fill_cache(plan, pipeline, bar)
     accelerator.wait_for_everyone()
-    where: dict[str, Any] = {
+    kwargs: dict[str, Any] = {
         "pipeline": pipeline,
         "device": accelerator.device,
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
     return (
-        Conditions(plan.cache / "conditions", **where),
-        Latents(plan.cache / "latents", resolution=data.resolution, **where),
+        Conditions(plan.cache / "conditions", **kwargs),
+        Latents(plan.cache / "latents", resolution=data.resolution, **kwargs),
     )
 
 
 def divide(plan: RunPlan, pool: Pool, accelerator: Accelerator) -> Partition:
-    """The regions of this run: those it began with, or new ones."""
+    """The regions of this run: the saved ones if it is resumed, else new ones."""
     path = plan.output / "partition.safetensors"
     if accelerator.is_main_process and not (path.is_file() and checkpoint.folders(plan.output)):
         aria.partitioners.save(regions.divide(plan.config.allocation.partitioner, pool, seed=plan.loop.seed), path)
@@ -109,7 +109,7 @@ def divide(plan: RunPlan, pool: Pool, accelerator: Accelerator) -> Partition:
 
 
 def build_sampler(plan: RunPlan, partition: Partition, timesteps: int) -> aria.Sampler:
-    """The sampler over these regions, for a noise schedule of this length."""
+    """The sampler over these regions, for a noise schedule of ``timesteps`` levels."""
     allocation = plan.config.allocation
     return aria.Sampler(
         partition,
@@ -117,7 +117,7 @@ def build_sampler(plan: RunPlan, partition: Partition, timesteps: int) -> aria.S
         allocator=allocation.allocator,
         floor=allocation.floor,
         correction=allocation.correction,
-        warmup=-(-allocation.warmup // allocation.every),  # the sampler counts its updates
+        warmup=-(-allocation.warmup // allocation.every),  # the sampler counts updates, not steps
         every=allocation.every,
         stratified=allocation.stratified,
         timesteps=timesteps if allocation.normalise else None,
@@ -128,7 +128,7 @@ def build_sampler(plan: RunPlan, partition: Partition, timesteps: int) -> aria.S
 def build_callbacks(
     plan: RunPlan, pipeline: Any, distiller: Distiller, settings: dict[str, Any], quiet: bool
 ) -> list[Callback]:
-    """The log, checkpoints, and validation images where there are prompts for them."""
+    """The log, checkpoints and, if there are validation prompts, validation images."""
     run, data = plan.config.run, plan.config.data
     trackers = run.report_to is not None
     checkpoints = Checkpoints(

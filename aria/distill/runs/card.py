@@ -1,4 +1,4 @@
-"""The model card of a distilled pipeline: what it was made from, how, and what was measured."""
+"""The model card of a distilled pipeline: its teacher, its training, its settings and its measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def write(plan: RunPlan, distiller: Distiller) -> str:
-    """The card as Markdown with the hub's header."""
+    """The card as Markdown, with the metadata header that the hub reads."""
     teacher = plan.config.models.pretrained_model_name_or_path
     header = ["---", "library_name: diffusers", f"base_model: {json.dumps(_shown(teacher))}", "tags:"]
     header += [f"- {tag}" for tag in ("diffusers", "diffusers-training", "distillation")] + ["---", ""]
@@ -33,14 +33,14 @@ def write(plan: RunPlan, distiller: Distiller) -> str:
 
 
 def _use(plan: RunPlan) -> list[str]:
-    """How to call the pipeline, where that differs from its teacher."""
+    """How to call the pipeline, if that differs from its teacher."""
     scales = plan.loop.guidance
     if scales is None and not plan.halved:
         return []
     sentences, arguments = [], ["prompt"]
     if plan.halved:
         sentences.append(
-            f"It needs {plan.student_steps} sampling steps for what takes its teacher {plan.teacher_steps}."
+            f"It takes {plan.student_steps} sampling steps where its teacher takes {plan.teacher_steps}."
         )
         arguments.append(f"num_inference_steps={plan.student_steps}")
     if scales is not None:
@@ -58,7 +58,7 @@ def _use(plan: RunPlan) -> list[str]:
 
 
 def _shown(path: str) -> str:
-    """The last part of a local path, which says nothing about this machine, or the whole name of a model on the hub."""
+    """The name of a model on the hub, or the last part of a local path, which reveals nothing about this machine."""
     return Path(path).name if Path(path).exists() else path
 
 
@@ -77,14 +77,14 @@ def _validated(output: Path) -> list[str]:
     rows = lines.read(output / VALIDATION)
     if not rows:
         return []
-    what = "Mean squared difference between the final latents of teacher and student, from the same noise and prompts."
+    text = "Mean squared difference between the final latents of teacher and student, from the same noise and prompts."
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     table = [f"| {row['step']} | {row['gap']:.4g} |" for row in shown]
-    return ["## Generation gap", "", what, "", "| step | gap |", "|---|---|", *table, ""]
+    return ["## Generation gap", "", text, "", "| step | gap |", "|---|---|", *table, ""]
 
 
 def _settings(config: Config) -> list[str]:
-    """A table of the settings, without where on this machine the run was written."""
+    """A table of the settings, without local paths."""
     lines = ["## Settings", "", "| | |", "|---|---|"]
     for one in settings():
         value = getattr(getattr(config, one.section), one.name)

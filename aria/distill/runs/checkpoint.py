@@ -1,8 +1,8 @@
-"""Checkpoints: everything a resumed run needs to continue bit for bit, as safetensors and JSON.
+"""Checkpoints: everything needed to resume a run bit for bit, as safetensors and JSON.
 
-A checkpoint is written beside its place and renamed when it is complete. Its index, ``state.json``, has the SHA-256 of
-every file, which is verified when it is loaded. What is saved is a mapping of named parts
-(:mod:`aria.distill.engine.state`), of which this module knows none.
+A checkpoint is written to a temporary folder and renamed when it is complete. Its index, ``state.json``, contains the
+SHA-256 of every file, which loading verifies. The state is a mapping of named parts (:mod:`aria.distill.engine.state`);
+nothing here depends on what they are.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 
 def folders(output: Path) -> list[Path]:
-    """The checkpoints of a run, the oldest first."""
+    """The checkpoints of a run, oldest first."""
     found = [entry for entry in output.iterdir() if _NAME.fullmatch(entry.name)] if output.is_dir() else []
     return sorted(found, key=step_of)
 
 
 def step_of(folder: Path) -> int:
-    """The step after which a checkpoint was written, by its name; 0 for one that has another name."""
-    named = _NAME.fullmatch(folder.name)
-    return int(named[1]) if named else 0
+    """The step in a checkpoint's name; 0 for a folder that has another name."""
+    match = _NAME.fullmatch(folder.name)
+    return int(match[1]) if match else 0
 
 
 def save(
@@ -51,7 +51,10 @@ def save(
     accelerator: Accelerator,
     limit: int | None = None,
 ) -> Path:
-    """Write ``checkpoint-{step}`` and remove the oldest beyond ``limit``. Every rank calls it, the first one writes."""
+    """Write ``checkpoint-{step}`` and remove the oldest ones beyond ``limit``.
+
+    Collective: every rank calls it, and the first one writes.
+    """
     target, first = output / f"checkpoint-{step}", accelerator.is_main_process
     accelerator.wait_for_everyone()
     with files.replacing_folder(target) if first else nullcontext() as folder:
@@ -66,7 +69,7 @@ def save(
 
 
 def _write(name: str, part: Stateful, folder: Path | None) -> dict[str, Any]:
-    """Write the tensors of a part, and return its other values. Every rank calls it, all but the first with None."""
+    """Write a part's tensors and return its other values. Every rank calls it, only the first with a folder."""
     saved = part.state_dict()
     if isinstance(part, Exported):
         part.export(folder)
@@ -83,13 +86,15 @@ def _file(name: str, part: Stateful) -> str:
 
 
 def load(state: TrainState, folder: Path, *, settings: dict[str, Any]) -> None:
-    """Continue where the checkpoint was written; a damaged or foreign one is refused with the reason."""
+    """Restore the state from a checkpoint; one that is damaged or belongs to a different run is refused."""
     _load(state, folder, verified(folder), settings)
 
 
 def load_newest(state: TrainState, output: Path, *, settings: dict[str, Any]) -> Path | None:
-    """Continue from the newest checkpoint of a run, if it has any; damaged ones are named in a warning and passed over,
-    unless all are."""
+    """Restore the state from the newest checkpoint of a run, and return its folder; None if there is no checkpoint.
+
+    Damaged checkpoints are skipped with a warning; if all are damaged, that is an error.
+    """
     found = folders(output)
     for folder in reversed(found):
         try:
@@ -128,7 +133,7 @@ def _read(folder: Path, name: str, part: Stateful, index: dict[str, Any]) -> Sta
 
 
 def check(folder: Path) -> dict[str, Any]:
-    """The index of a checkpoint, if it is one and has this format; its files are not looked at."""
+    """The index of a checkpoint, after checking its format but not its files."""
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder} is no checkpoint: it has no {INDEX}")
     try:
@@ -149,18 +154,18 @@ def check(folder: Path) -> dict[str, Any]:
 
 
 def verified(folder: Path) -> dict[str, Any]:
-    """The index of a checkpoint of which every file is as it was written."""
+    """The index of a checkpoint, after verifying the hash of every file."""
     index = check(folder)
     for name, digest in index["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{folder} is damaged: {name} is missing")
         if _hash(folder / name) != digest:
-            raise ValueError(f"{folder} is damaged: {name} is not as it was written")
+            raise ValueError(f"{folder} is damaged: {name} does not match its hash")
     return index
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file under ``folder``, by its path."""
+    """The SHA-256 of every file under ``folder``, by relative path."""
     found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     return {path.relative_to(folder).as_posix(): _hash(path) for path in found}
 

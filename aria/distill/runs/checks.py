@@ -1,4 +1,4 @@
-"""What a run refuses once its teacher is open and before anything takes long."""
+"""Checks of a run's models and allocation, before anything that takes long."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def check(plan: RunPlan, pipeline: Any, student: Any) -> None:
 def _check_scales(plan: RunPlan, pipeline: Any) -> None:
     """Refuse guidance that the models cannot take, and a scale for images that they are not trained for."""
     config, scales = plan.config, plan.loop.guidance
-    data, takes = config.data, width_of(getattr(pipeline, component_of(pipeline))) is not None
-    drawn, sampled = bool(config.run.validation_prompts), not data.train_data_dir
-    what = f"guidance_scale={data.guidance_scale:g}, used for {'validation images' if drawn else 'training images'},"
-    if scales is None and takes:
+    data, teacher_takes = config.data, width_of(getattr(pipeline, component_of(pipeline))) is not None
+    validates, generates = bool(config.run.validation_prompts), not data.train_data_dir
+    use = f"guidance_scale={data.guidance_scale:g}, used for {'validation' if validates else 'training'} images,"
+    if scales is None and teacher_takes:
         raise InvalidSetting(
             "guidance_max", "missing", "the teacher takes the guidance scale as an input: guidance_max is needed"
         )
-    if scales is None and plan.halved and drawn and data.guidance_scale != 1:
+    if scales is None and plan.halved and validates and data.guidance_scale != 1:
         raise InvalidSetting(
             "guidance_scale",
             "conflict",
-            f"{what} is none that the student of halve_from={config.models.halve_from} is trained for: without "
-            "guidance_max that is guidance_scale=1",
+            f"{use} is not a scale that the student of halve_from={config.models.halve_from} is trained for: without "
+            "guidance_max, use guidance_scale=1",
         )
     if scales is None:
         return
@@ -55,10 +55,10 @@ def _check_scales(plan: RunPlan, pipeline: Any) -> None:
             "conflict",
             f"the models of a {type(pipeline).__name__} cannot take the guidance scale as an input",
         )
-    if (drawn or (takes and sampled)) and not scales[0] <= data.guidance_scale <= scales[1]:
-        who = "student" if drawn else "teacher"
+    if (validates or (teacher_takes and generates)) and not scales[0] <= data.guidance_scale <= scales[1]:
+        who = "student" if validates else "teacher"
         raise InvalidSetting(
             "guidance_scale",
             "conflict",
-            f"{what} is none that the {who} takes: guidance is from {scales[0]:g} to {scales[1]:g}",
+            f"{use} is outside the range that the {who} takes, {scales[0]:g} to {scales[1]:g}",
         )

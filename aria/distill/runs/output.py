@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, and in the end a whole pipeline."""
+"""The output folder of a run: its lock, and the finished pipeline."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from aria import files
 
 _LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
 _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
-"""Some of what a run writes in its folder, one at least of which is in any folder of models."""
+"""Files that a run writes into its folder; any folder of models has at least one of them."""
 
 
 def check_own(output: Path) -> None:
-    """Refuse a folder whose files a run would write over although no run made them: a teacher's, say."""
+    """Refuse a folder with files that a run would overwrite although no run wrote them, such as a teacher's."""
     if (output / _LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
         return
     if taken := [name for name in _WRITTEN if (output / name).exists()]:
@@ -26,12 +26,12 @@ def check_own(output: Path) -> None:
 
 
 @contextmanager
-def locked(output: Path, mine: bool = True) -> Iterator[None]:
-    """The folder for one run alone; the system frees it when the process ends, however it ends.
+def locked(output: Path, first: bool = True) -> Iterator[None]:
+    """Create and lock the folder of a run. The system releases the lock when the process ends, however it ends.
 
-    Of several ranks only the first locks it (``mine``). A run that was refused before it wrote anything leaves none.
+    Only the ``first`` of several ranks locks it. A run that is refused before it writes anything leaves no folder.
     """
-    if not mine:
+    if not first:
         yield
         return
     new = not output.exists()
@@ -52,23 +52,24 @@ def locked(output: Path, mine: bool = True) -> Iterator[None]:
 def deliver(
     pipeline: Any, component: str, model: Any, output: Path, card: str, *, prediction: str | None = None
 ) -> None:
-    """Write the teacher's pipeline with the student in its place, and with a scheduler for what the student predicts.
+    """Write the teacher's pipeline with the student in its place, and a scheduler for the student's ``prediction``.
 
-    ``model_index.json`` comes last, so that a folder that opens is a whole one.
+    ``model_index.json`` is written last, so that an incomplete folder does not open.
     """
     part = output / _PART
     shutil.rmtree(part, ignore_errors=True)
-    now = {component: model}
+    replaced = {component: model}
     if prediction is not None:
-        now["scheduler"] = type(pipeline.scheduler).from_config(pipeline.scheduler.config, prediction_type=prediction)
-    before = {name: getattr(pipeline, name) for name in now}
+        scheduler = pipeline.scheduler
+        replaced["scheduler"] = type(scheduler).from_config(scheduler.config, prediction_type=prediction)
+    before = {name: getattr(pipeline, name) for name in replaced}
     try:
-        pipeline.register_modules(**now)
+        pipeline.register_modules(**replaced)
         with files.system_errors(part):
             pipeline.save_pretrained(part)
     finally:
         pipeline.register_modules(**before)
-    _forget_places(part)
+    _remove_local_paths(part)
     (part / "README.md").write_text(card, encoding="utf-8")
     files.flush(part)
     (output / _INDEX).unlink(missing_ok=True)
@@ -81,10 +82,10 @@ def deliver(
     part.rmdir()
 
 
-def _forget_places(part: Path) -> None:
-    """Take the names of this machine's folders out of the configurations of what is delivered."""
+def _remove_local_paths(part: Path) -> None:
+    """Remove absolute paths of this machine from the configurations of the models."""
     for path in part.glob("*/config.json"):
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if Path(told.get("_name_or_path") or "").is_absolute():
-            del told["_name_or_path"]
-            files.write_json(path, told)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if Path(config.get("_name_or_path") or "").is_absolute():
+            del config["_name_or_path"]
+            files.write_json(path, config)

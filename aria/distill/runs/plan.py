@@ -1,4 +1,4 @@
-"""Everything that follows from the settings of a run, decided once."""
+"""Resolves the settings of a run into a plan; every decision that depends on several settings is taken here."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from aria.distill.teachers.teacher import Teacher
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run, decided: what is trained and how, and where everything lies."""
+    """A run with all decisions taken: the models, the training loop and the folders."""
 
     config: Config
     """The settings, with every default that depends on other settings filled in."""
     loop: Plan
-    """What the training loop does."""
+    """The plan of the training loop."""
     output: Path
     """The folder of the run."""
     cache: Path
-    """The folder of encoded prompts and latents."""
+    """The cache folder, with encoded prompts and latents."""
     teacher_steps: int
-    """Sampling steps in which the teacher makes an image."""
+    """Number of sampling steps of the teacher."""
     student_steps: int
-    """Sampling steps in which the student does."""
+    """Number of sampling steps of the student."""
 
     @property
     def halved(self) -> bool:
@@ -44,13 +44,13 @@ class RunPlan:
         return self.config.models.halve_from is not None
 
     def with_scheduler(self, pipeline: Any) -> Any:
-        """The pipeline with the scheduler that the student will be delivered with: DDIM if steps are halved."""
+        """The pipeline with the scheduler that the student is delivered with: DDIM if steps are halved."""
         if self.halved:
             pipeline.register_modules(scheduler=deterministic(pipeline.scheduler))
         return pipeline
 
     def teacher(self, pipeline: Any, null: Condition) -> Teacher:
-        """The teacher as it is evaluated: plainly, with guidance, two steps at a time, or both."""
+        """The teacher with its forward pass: plain, guided, two steps at a time, or both."""
         teacher, models = Teacher.of(pipeline), self.config.models
         if self.loop.guidance is not None:
             teacher = guided(teacher, null)
@@ -121,9 +121,9 @@ def _on_policy_share(config: Config) -> float:
 
 
 def _feature_pairs(student: str) -> tuple[tuple[str, str], ...]:
-    """The layers that a pruned student's folder names."""
+    """(teacher's layer, student's layer) pairs that a pruned student's folder lists."""
     if not (Path(student) / "student.json").is_file():
         return ()
-    return tuple((theirs, ours) for theirs, ours in read_feature_pairs(student))
+    return tuple((teacher_layer, student_layer) for teacher_layer, student_layer in read_feature_pairs(student))
 
 

@@ -1,4 +1,4 @@
-"""The regions of a run: fitted to its pool, or read from a file that ``aria partition`` wrote for it."""
+"""The regions of a run: fitted to its pool, or read from a file of ``aria partition``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 
 PER_REGION, MOST = 8, 256
-"""``auto`` is k-means with one region per so many conditions, and at most so many regions."""
+"""``auto`` is k-means with one region for every ``PER_REGION`` conditions, and at most ``MOST`` regions."""
 STRAY = 0.01
-"""Share of conditions that may be assigned to another region than before: near a border, rounding decides."""
+"""Share of conditions that may be assigned to another region than before, since rounding decides near borders."""
 
 
 def check(setting: str) -> None:
-    """Refuse a setting that names neither a partitioner nor a file, before anything takes long."""
+    """Refuse a setting that names neither a partitioner nor a partition file."""
     if setting.endswith(PARTITION_FILE):
         partitioners.load(setting)
     elif setting != AUTO:
@@ -24,7 +24,7 @@ def check(setting: str) -> None:
 
 
 def coordinates(setting: str) -> tuple[str, ...]:
-    """What the regions are divided by besides conditions: ``"timestep"`` or ``"guidance"``.
+    """The coordinates by which regions differ besides conditions: ``"timestep"`` or ``"guidance"``.
 
     >>> coordinates("product(labels('style'), bins('timestep'))"), coordinates("auto")
     (('timestep',), ())
@@ -35,7 +35,7 @@ def coordinates(setting: str) -> tuple[str, ...]:
 
 
 def spec(setting: str, conditions: int, *, seed: int = 0) -> str:
-    """The partitioner that a setting stands for, given the number of conditions.
+    """The spec of the partitioner that a setting selects, given the number of conditions.
 
     >>> spec("auto", 4000), spec("auto", 5), spec("labels('style')", 5)
     ('kmeans(256, seed=0)', 'one_region', "labels('style')")
@@ -47,7 +47,7 @@ def spec(setting: str, conditions: int, *, seed: int = 0) -> str:
 
 
 def described(setting: str, conditions: int) -> str:
-    """The rule for regions, and what ``auto`` chooses.
+    """The setting as the summary shows it, with the spec that ``auto`` selects.
 
     >>> described("auto", 4000)
     'auto = kmeans(256, seed=0)'
@@ -60,21 +60,21 @@ def divide(setting: str, pool: Pool, *, seed: int = 0) -> Fitted:
     """The pool's regions, by a spec, by ``auto``, or from a file."""
     if setting.endswith(PARTITION_FILE):
         return _read(setting, pool)
-    return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses what is none
+    return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses any other partition
 
 
 def _read(path: str, pool: Pool) -> Fitted:
-    """A partition of this very pool; one of other prompts or weights is refused."""
+    """A partition from a file; one that was made for a different pool is refused."""
     partition = partitioners.load(path)
     members = partition.members
     if members.size != len(pool):
         raise ValueError(f"{path} divides {members.size} prompts, the pool has {len(pool)} with captions")
-    had, has = members.weight, pool.weight
-    if (had is None) != (has is None) or (had is not None and has is not None and not torch.allclose(had, has)):
-        raise ValueError(f"{path} was made with other weights than the pool's")
-    some = partition.mass.argmax().expand(len(pool))
-    drawn = partition.draw(some, torch.Generator().manual_seed(0))
-    del drawn["index"]  # what is left are coordinates, for partitions that assign by them as well
+    old, new = members.weight, pool.weight
+    if (old is None) != (new is None) or (old is not None and new is not None and not torch.allclose(old, new)):
+        raise ValueError(f"{path} was made with different weights than the pool has")
+    largest = partition.mass.argmax().expand(len(pool))
+    drawn = partition.draw(largest, torch.Generator().manual_seed(0))
+    del drawn["index"]  # leaves coordinates such as the timestep, which some partitions need to assign
     moved = partition.cell(partition.assign(pool, **drawn)) != members.row
     if float(moved.double().mean()) > STRAY:
         where = int(moved.long().argmax())

@@ -1,4 +1,4 @@
-"""Continuing a run: what must be as before, and from which checkpoint."""
+"""Resuming a run: from which checkpoint, and what must not have changed since."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> None:
-    """Load the checkpoint that the settings name, if there is one; ``settings`` must be as they were."""
+    """Load the checkpoint that ``--resume_from_checkpoint`` names, if any; its ``settings`` must equal the run's."""
     wanted, output = plan.config.run.resume_from_checkpoint or "none", plan.output
     if wanted == "none":
         if checkpoint.folders(output):
@@ -36,14 +36,14 @@ def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> Non
     else:
         found = _named(wanted, output)
         checkpoint.load(distiller.state(), found, settings=settings)
-        if newer := [each for each in checkpoint.folders(output) if checkpoint.step_of(each) > distiller.step_count]:
+        if newer := [path for path in checkpoint.folders(output) if checkpoint.step_of(path) > distiller.step_count]:
             raise ValueError(f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder")
     if found is not None:
         log.info("resuming from %s", found)
 
 
 def _check_length(plan: RunPlan, place: Path) -> None:
-    """Refuse a run that is shorter than its checkpoint already is."""
+    """Refuse a run with fewer steps than its newest checkpoint."""
     newest = (checkpoint.folders(place) or [place])[-1]
     if not newest.is_dir():
         return
@@ -56,7 +56,7 @@ def _check_length(plan: RunPlan, place: Path) -> None:
 
 
 def _named(wanted: str, output: Path) -> Path:
-    """A checkpoint by its path, or by its name in the output folder."""
+    """A checkpoint by its name in the output folder, or by its path."""
     return output / wanted if (output / wanted).is_dir() else Path(wanted)
 
 
@@ -66,11 +66,11 @@ def teacher_identity(pipeline: Any) -> dict[str, Any]:
 
 
 def shared(plan: RunPlan, distiller: Distiller, conditions: Conditions, images: Latents) -> dict[str, Any]:
-    """What a resumed run must share with the one it continues: settings that enter the arithmetic, and the data."""
+    """Everything that must be the same when a run is resumed: settings that affect the results, and the data."""
     config, accelerator = plan.config, distiller.accelerator
     settings = {name: value for name, value in config.flat().items() if name not in setting_names(may_change=True)}
     if not config.optimiser.lr_scheduler.startswith("constant"):
-        settings["max_train_steps"] = distiller.steps  # the learning rate falls towards the last step
+        settings["max_train_steps"] = distiller.steps  # the learning rate depends on the last step
     settings["mixed_precision"] = accelerator.mixed_precision
     settings["samples of a step"] = plan.loop.samples * accelerator.num_processes
     settings["ahead"] = distiller.source.ahead

@@ -1,4 +1,4 @@
-"""A run from its settings: what ``aria distill`` does."""
+"""Runs a distillation from its settings, as ``aria distill`` does."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from aria.distill.settings.config import Config
 from aria.progress import Bar
 
 Show = Callable[[str], None]
-"""Shows some lines to whoever started the run."""
+"""Prints the summary."""
 
 
 def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = False) -> Distiller:
-    """Open, cache, divide, train, deliver; resumed where the output folder holds a checkpoint."""
+    """Open the models, fill the cache, partition the pool, resume if the settings say so, train, write the pipeline."""
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
     first = accelerator.is_main_process
@@ -59,7 +59,7 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
 
 
 def dry_run(config: Config) -> str:
-    """What the run would do and the memory it would take; nothing is written."""
+    """The summary of a run with an estimate of its memory; nothing is written."""
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
     pipeline, student = open_models(plan, accelerator)
@@ -69,7 +69,7 @@ def dry_run(config: Config) -> str:
 
 
 def decide(config: Config) -> RunPlan:
-    """The plan of a run, after everything is refused that can be refused without opening a model."""
+    """The plan of a run, after all checks that do not need the models."""
     checks.check(config)
     plan = resolve(config)
     check_allocation(plan)
@@ -98,7 +98,7 @@ def _plain(config: Config) -> dict[str, int | float | str]:
 
 
 def _deliver(plan: RunPlan, pipeline: Any, distiller: Distiller) -> None:
-    """The finished pipeline, with the averaged weights where there are any."""
+    """Write the finished pipeline, with the averaged weights if there are any."""
     with distiller.averaged():
         student = distiller.whole_student()
         if distiller.accelerator.is_main_process:

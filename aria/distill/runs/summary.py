@@ -1,4 +1,4 @@
-"""What a run is going to do, in a few lines; and how much memory that takes."""
+"""The summary printed before a run, and the estimate of its memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from aria.distill.data.prompts import Prompts
 from aria.distill.engine.learner import HALF
-from aria.distill.engine.sharding import skeleton
+from aria.distill.engine.sharding import without_weights
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE
 from aria.distill.models.pipelines import component_of
@@ -25,7 +25,7 @@ GRADIENTS, ADAM, AVERAGE = 1, 2, 1
 
 
 def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, accelerator: Accelerator) -> str:
-    """What is trained on what, for how long, from where and to where: a line each."""
+    """The models, data, allocation, length, device and output folder of a run, one line each."""
     config, loop, ranks = plan.config, plan.loop, accelerator.num_processes
     teacher = getattr(pipeline, component_of(pipeline))
     parts = [f"{loop.batch_size} per pass"]
@@ -54,7 +54,7 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
 
 
 def memory(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, accelerator: Accelerator) -> str:
-    """An estimate of the device memory that one process needs in training, by what takes it."""
+    """An estimate of the device memory that one process needs for training, by use."""
     loop, ranks = plan.loop, accelerator.num_processes
     teacher, component = getattr(pipeline, component_of(pipeline)), component_of(pipeline)
     half = HALF.get(str(accelerator.mixed_precision))
@@ -76,7 +76,7 @@ def memory(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, a
 
 
 def cached(plan: RunPlan, pipeline: Any, prompts: int) -> float:
-    """Bytes of encoded prompts and of latents in float16, each where it is small enough to stay on the device."""
+    """Bytes of encoded prompts and of latents in float16, each counted if small enough to stay on the device."""
     data, denoiser = plan.config.data, denoisers.of(pipeline)
     encoded = prompts * sum(2 * value[0].numel() for value in denoiser.null(pipeline, pipeline.device).values())
     images = 0 if data.train_data_dir else data.num_images
@@ -86,7 +86,7 @@ def cached(plan: RunPlan, pipeline: Any, prompts: int) -> float:
 
 def activations(plan: RunPlan, pipeline: Any, student: nn.Module, half: torch.dtype | None) -> float | None:
     """Bytes that the student's forward pass keeps for the backward pass of one batch, counted on the meta device, where
-    nothing is computed; None for a model that cannot run there."""
+    nothing is computed; None if the model cannot run there."""
     denoiser = denoisers.of(pipeline)
     shape = denoiser.latent_shape(pipeline, plan.config.data.resolution)
     rows = plan.loop.batch_size
@@ -100,14 +100,14 @@ def activations(plan: RunPlan, pipeline: Any, student: nn.Module, half: torch.dt
         saved += tensor.numel() * tensor.element_size()
         return tensor
 
-    bare = skeleton(student)
+    bare = without_weights(student)
     own = {id(value) for value in bare.parameters()}
     try:
         with torch.device("meta"), saved_tensors_hooks(lambda x: x if id(x) in own else keep(x), lambda x: x):
             noisy = torch.empty(rows, *shape)
             denoiser(bare, noisy, torch.zeros(rows, dtype=torch.long), {k: v.to("meta") for k, v in condition.items()})
     except (RuntimeError, NotImplementedError, ValueError):
-        return None  # the model reads values, which meta tensors do not have: the caller prints "not estimated"
+        return None  # the model reads values, which meta tensors lack; the caller prints "not estimated"
     return saved * (0.5 if half is not None else 1.0)
 
 

@@ -1,10 +1,10 @@
-r"""Guidance distillation: the student takes the guidance scale as an input and needs one pass for its teacher's two.
+r"""Guidance distillation: the student takes the guidance scale as an input and needs one pass instead of two.
 
 .. math:: \hat f(x_t, t, c, w) = f_T(x_t, t, \varnothing) + w\,\bigl(f_T(x_t, t, c) - f_T(x_t, t, \varnothing)\bigr)
 
 with :math:`w` uniform in the run's range (C. Meng et al., "On distillation of guided diffusion models", CVPR 2023).
-Guidance is affine, so it does not matter which kind of prediction is guided. Under the null condition the
-output is the same for every :math:`w`.
+Guidance is affine in the outputs, so it does not matter which prediction type is guided. Under the null condition the
+output does not depend on :math:`w`.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from aria.distill.teachers.teacher import Teacher
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """Calls a model without an input for the scale, with and without the condition in one batch, and guides."""
+    """Guided outputs of a model that has no input for the scale, with and without the condition in one batch."""
 
     evaluate: Evaluate
     null: Condition
     """(1, …) the null condition."""
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """(B, …) guided outputs, in float32 since guiding enlarges what rounding did."""
+        """(B, …) guided outputs, in float32 because guidance amplifies rounding errors."""
         both = {
             name: torch.cat([self.null[name].to(value).expand_as(value), value])
             for name, value in condition.items()
             if name != GUIDANCE
         }
         output = self.evaluate(model, torch.cat([noisy, noisy]), torch.cat([timestep, timestep]), both)
-        without, under = output.float().chunk(2)
+        without, conditioned = output.float().chunk(2)
         scale = condition[GUIDANCE].float().view(-1, *(1,) * (noisy.ndim - 1))
-        return without + scale * (under - without)
+        return without + scale * (conditioned - without)
 
 
 def guided(teacher: Teacher, null: Condition) -> Teacher:
-    """The teacher under classifier-free guidance, with the scale in the condition; ``null`` is (1, …).
+    """The teacher with classifier-free guidance; conditions contain the scale, and ``null`` is (1, …).
 
-    One that takes the scale as an input is called as it is.
+    A teacher that takes the scale as an input needs no second pass.
     """
     if width_of(teacher.model) is not None:
         return replace(teacher, plain=False)

@@ -1,13 +1,13 @@
-r"""Step halving: the student does in one deterministic step what its teacher does in two.
+r"""Step halving: the student learns to do in one deterministic step what its teacher does in two.
 
-From :math:`z_t` the teacher's two steps of DDIM land on :math:`z''`. The student's one step lands at the level
-:math:`(\alpha_s, \sigma_s)`, so it lands there too if it predicts the image and the noise that solve
+From :math:`z_t` the teacher's two DDIM steps lead to :math:`z''`. The student's one step ends at the noise level
+:math:`(\alpha_s, \sigma_s)`, so it leads there too if the student predicts the image and the noise that solve
 
 .. math:: \alpha_t x + \sigma_t\epsilon = z_t, \qquad \alpha_s x + \sigma_s\epsilon = z'' ,
 
-which is its target (T. Salimans, J. Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022).
-Steps and levels are those of diffusers' ``DDIMScheduler``, whose steps do not land exactly where the next ones begin;
-the target is right all the same, for it is solved at the student's own landing.
+which are its target (T. Salimans, J. Ho, "Progressive distillation for fast sampling of diffusion models", ICLR 2022).
+Steps and levels are those of diffusers' ``DDIMScheduler``, in which a step does not end at exactly the level where the
+next one begins. The target is still exact, because it is solved at the level where the student's own step ends.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from aria.distill.models.schedule import STEEPEST, NoiseSchedule
 from aria.distill.teachers.teacher import Teacher
 
 DDIM_PREDICTIONS = ("v_prediction", "sample", "epsilon")
-"""The prediction types that DDIM takes, and so those of a student of fewer steps."""
+"""The prediction types that DDIM supports, and therefore those of a student with halved steps."""
 
 
 def deterministic(scheduler: Any) -> DDIMScheduler:
-    """The scheduler with whose steps a pipeline is halved and delivered: DDIM over the same noise levels.
+    """The scheduler for halving a pipeline's steps, and for the finished student: DDIM over the same noise levels.
 
-    Its timesteps are ``trailing``: they begin at the noisiest one however few they are, and those of half as many
-    steps are every second of them.
+    Its timestep spacing is ``trailing``: any number of steps begins at the noisiest timestep, and half as many steps
+    use every second timestep.
     """
     if not hasattr(scheduler, "alphas_cumprod"):
         raise ValueError(f"steps of a {type(scheduler).__name__} cannot be halved: it has no alphas_cumprod")
@@ -46,14 +46,14 @@ def deterministic(scheduler: Any) -> DDIMScheduler:
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """The timesteps at which DDIM evaluates the model in a number of steps, and where each step lands."""
+    """The timesteps at which DDIM evaluates the model in a number of steps, and the level where each step ends."""
 
     schedule: NoiseSchedule
-    """Levels at which the model is evaluated."""
+    """Noise levels at which the model is evaluated."""
     landing: NoiseSchedule
-    """Levels at which a step from each timestep lands."""
+    """The noise level at which a step from each timestep ends."""
     timesteps: Tensor
-    """(n,) the noisiest first."""
+    """(n,) timesteps, noisiest first."""
 
     @classmethod
     def of(cls, scheduler: DDIMScheduler, steps: int) -> Walk:
@@ -74,33 +74,33 @@ class Walk:
         return Walk(self.schedule.to(device), self.landing.to(device), self.timesteps.to(device))
 
     def step(self, output: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) the latents on which one step from ``noisy`` lands."""
+        """(B, …) the latents after one step from ``noisy``."""
         clean = self.schedule.clean(output, prediction, noisy, timestep)
         noise = self.schedule.noise(output, prediction, noisy, timestep)
         return self.landing.add_noise(clean, noise, timestep)
 
     def output(self, landed: Tensor, prediction: str, noisy: Tensor, timestep: Tensor) -> Tensor:
-        """(B, …) the inverse of :meth:`step`: what makes the step from ``noisy`` land on ``landed``."""
+        """(B, …) the inverse of :meth:`step`: the output with which the step from ``noisy`` leads to ``landed``."""
         alpha, sigma = self.schedule.levels(timestep, noisy)
         alpha_s, sigma_s = self.landing.levels(timestep, noisy)
-        area = sigma * alpha_s - sigma_s * alpha  # positive: a step takes noise away
+        area = sigma * alpha_s - sigma_s * alpha  # positive, since a step removes noise
         clean, noise = (sigma * landed - sigma_s * noisy) / area, (alpha_s * noisy - alpha * landed) / area
         return self.schedule.target(prediction, clean, noise, timestep)
 
 
 class TwoSteps:
-    """Takes two steps with a model and returns the output that a student would need to land there in one."""
+    """Takes two steps with a model and returns the output with which one student step leads to the same latents."""
 
     def __init__(self, evaluate: Evaluate, prediction: str, student_prediction: str, two: Walk, one: Walk) -> None:
-        """``prediction`` is that of the model, ``student_prediction`` of the output; ``two`` takes twice as many steps
-        as ``one``."""
+        """``prediction`` is the model's prediction type, ``student_prediction`` the output's; ``two`` has twice as many
+        steps as ``one``."""
         self.evaluate, self.prediction, self.student_prediction = evaluate, prediction, student_prediction
         self.two, self.one = two, one
-        self.then = torch.zeros(len(two.schedule), dtype=torch.long)  # (T,) the timestep after each of two's
+        self.then = torch.zeros(len(two.schedule), dtype=torch.long)  # (T,) the next timestep of ``two``
         self.then[two.timesteps[:-1]] = two.timesteps[1:]
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
-        """(B, …) what the student should predict at ``timestep``, one of those in ``one``."""
+        """(B, …) target outputs of the student at ``timestep`` (B,), which must be timesteps of ``one``."""
         if self.then.device != noisy.device:
             self.two, self.one = self.two.to(noisy.device), self.one.to(noisy.device)
             self.then = self.then.to(noisy.device)
@@ -113,10 +113,10 @@ class TwoSteps:
 
 
 def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | None = None) -> Teacher:
-    """The teacher of a student that makes in ``steps / 2`` steps what this one makes in ``steps``.
+    """A teacher for a student with ``steps / 2`` sampling steps, from one with ``steps``.
 
-    ``scheduler`` is one of :func:`deterministic`; ``prediction`` is what the student predicts, if something else than
-    the teacher.
+    ``scheduler`` must come from :func:`deterministic`; ``prediction`` is the student's prediction type, if it differs
+    from the teacher's.
     """
     student_prediction = prediction or teacher.prediction
     two, one = walks(scheduler, steps)
@@ -127,7 +127,7 @@ def halved(teacher: Teacher, scheduler: Any, steps: int, *, prediction: str | No
 
 
 def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:
-    """That of the teacher in ``steps`` steps and that of the student in half as many, on every second timestep."""
+    """The teacher's walk of ``steps`` steps, and the student's of half as many, on every second timestep."""
     checks.whole("halve_from", steps, least=2)
     if not (isinstance(scheduler, DDIMScheduler) and scheduler.config.timestep_spacing == "trailing"):
         name = type(scheduler).__name__
@@ -140,8 +140,7 @@ def walks(scheduler: Any, steps: int) -> tuple[Walk, Walk]:
 
 
 def check_prediction(name: str, prediction: str, walk: Walk) -> None:
-    """Refuse a prediction that a walk cannot use: in almost pure noise a noise prediction does not determine the image.
-    """
+    """Refuse noise predictions at levels of almost pure noise, where they do not determine the image."""
     checks.one_of(f"what {name} of a halving predicts", prediction, DDIM_PREDICTIONS)
     if prediction != "epsilon":
         return

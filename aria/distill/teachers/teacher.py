@@ -1,4 +1,4 @@
-"""The teacher: a model, how it is evaluated, and what its output means."""
+"""The teacher: a model, its forward pass, its noise schedule and its prediction type."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from aria.distill.settings.choices import PREDICTIONS
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """All that the engine needs of a pipeline. One that is not of diffusers is put together by hand."""
+    """Everything that the engine needs from a pipeline; :meth:`of` extracts it from a diffusers pipeline."""
 
     model: nn.Module
     """The denoising model; the engine freezes it."""
     denoiser: Evaluate
-    """Its forward pass: the adapter of its family."""
+    """The adapter of the model's family, which does its forward pass."""
     schedule: NoiseSchedule
-    """Its noise levels."""
+    """The noise levels."""
     prediction: str
-    """What it predicts, in diffusers' words."""
+    """The prediction type, as diffusers names it."""
     component: str = "student"
-    """What a pipeline calls the student's model, and so the folder that holds it."""
+    """The name of the denoising model in a pipeline, and therefore of its folder."""
     evaluate: Evaluate | None = None
-    """The teacher's forward pass where it differs from the student's: guided, or two steps at a time."""
+    """The teacher's forward pass if it differs from the student's: guided, or two steps at a time."""
     timesteps: Tensor | None = None
-    """(n,) those at which it is evaluated, if not all."""
+    """(n,) the timesteps at which it is evaluated; all if None."""
     plain: bool = True
-    """Whether an output is one forward pass at one timestep, so that layers and the true noise can be compared too."""
+    """Whether an output is one forward pass at one timestep, so that features and the true noise are comparable too."""
     terms: tuple[Objective, ...] = ()
-    """What every student of a plain teacher is trained with, whatever else: its family's terms of the loss."""
+    """Terms of the loss that the model's family always adds if the teacher is plain."""
 
     def __post_init__(self) -> None:
         checks.one_of("prediction", self.prediction, PREDICTIONS)

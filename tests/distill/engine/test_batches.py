@@ -237,7 +237,7 @@ def test_a_partition_over_what_training_does_not_use_is_refused():
         ({"size": 0}, "the batch size must be a whole number of at least 1, got 0"),
         ({"ahead": -1}, "ahead must be a whole number of at least 0, got -1"),
         ({"null_probability": 1.2}, r"null_probability must lie in \[0, 1\], got 1.2"),
-        ({"device": "meta"}, "the sampler lives on cpu, the models on meta"),
+        ({"device": "meta"}, "the sampler is on cpu, the models are on meta"),
     ],
 )
 def test_refusals(settings, sentence):

@@ -116,5 +116,5 @@ def test_the_compiler_is_let_make_every_kind_of_block():
         compile_blocks(*models, backend="eager")
         kinds = 2 + 4  # three stages and the middle attend, in as many widths
         assert [getattr(config, name) for name in names] == [value + 8 * kinds for value in before]
-    with pytest.raises(ValueError, match="Identity does not say which blocks it repeats"):
+    with pytest.raises(ValueError, match="Identity does not name its repeated blocks"):
         compile_blocks(pipelines.unet(), nn.Identity())

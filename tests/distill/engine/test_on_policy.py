@@ -261,9 +261,9 @@ def test_what_cannot_be_is_said():
         OnPolicy(hops=1)
     pool = aria.Pool(columns={"label": [row % 3 for row in range(12)]})
     partition = aria.registry.partitioner(f"product(labels('label'), bins('timestep', 0, {tiny.TIMESTEPS}, 2))")
-    with pytest.raises(ValueError, match="do not go with a partition that draws timesteps"):
+    with pytest.raises(ValueError, match="cannot be used with a partition that draws timesteps"):
         tiny.make(on_policy=OnPolicy(), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
-    with pytest.raises(ValueError, match="do not go with a teacher of some timesteps"):
+    with pytest.raises(ValueError, match="cannot be used with a halved teacher"):
         batches(timesteps=torch.tensor([19, 9]))
 
 

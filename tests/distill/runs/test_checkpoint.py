@@ -285,8 +285,8 @@ def with_values(part, **changes):
     ("spoil", "sentence"),
     [
         (spoil_missing, "is damaged: optimiser.safetensors is missing"),
-        (spoil_short, "is damaged: sampler.safetensors is not as it was written"),
-        (spoil_bit, "is damaged: student/diffusion_pytorch_model.safetensors is not as it was written"),
+        (spoil_short, "is damaged: sampler.safetensors does not match its hash"),
+        (spoil_bit, "is damaged: student/diffusion_pytorch_model.safetensors does not match its hash"),
         (spoil_state, "state.json is damaged or foreign"),
         (spoil_list, "state.json is damaged or foreign"),
         (spoil_format, "checkpoint format 99, this version reads 3 only"),
@@ -299,11 +299,11 @@ def with_values(part, **changes):
         (with_values("tally", steps=-1), "this run's tally: steps must be a whole number of at least 0, got -1"),
         (with_values("ema", steps=True), "this run's ema: steps .* must be a whole number of at least 0, got True"),
         (with_values("progress", step=2000), "progress: it was written at step 2000, beyond max_train_steps=1000"),
-        (with_values("optimiser", learning_rate=0.1), "learning_rate is not as this run has it: 0.1"),
-        (with_values("optimiser", learning_rate={"step": 3}), "learning_rate is not as this run has it"),
-        (with_values("optimiser", learning_rate={"_last_lr": [0.1, 0.1]}), "learning_rate is not as this run has it"),
-        (with_values("optimiser", learning_rate={"_last_lr": [math.inf]}), "learning_rate is not as this run has it"),
-        (with_values("optimiser", learning_rate={"last_epoch": 1.5}), "learning_rate is not as this run has it"),
+        (with_values("optimiser", learning_rate=0.1), "learning_rate is not structured as in this run: 0.1"),
+        (with_values("optimiser", learning_rate={"step": 3}), "learning_rate is not structured as in this run"),
+        (with_values("optimiser", learning_rate={"_last_lr": [0.1, 0.1]}), "learning_rate is not structured as in"),
+        (with_values("optimiser", learning_rate={"_last_lr": [math.inf]}), "learning_rate is not structured as in"),
+        (with_values("optimiser", learning_rate={"last_epoch": 1.5}), "learning_rate is not structured as in this run"),
     ],
 )
 def test_torn_and_foreign_checkpoints_are_refused(spoil, sentence, tmp_path):

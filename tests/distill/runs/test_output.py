@@ -93,7 +93,7 @@ def test_a_kill_at_any_operation_leaves_a_whole_pipeline_or_none(tmp_path, monke
 
 def test_a_folder_is_locked_by_one_run(tmp_path):
     with locked(tmp_path / "run"):
-        with locked(tmp_path / "run", mine=False):
+        with locked(tmp_path / "run", first=False):
             pass
         sentence = "another run is writing to .*; wait for it or choose another folder"
         with pytest.raises(ValueError, match=sentence), locked(tmp_path / "run"):

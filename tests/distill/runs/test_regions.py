@@ -47,7 +47,7 @@ def test_files_of_other_pools_are_refused(tmp_path):
         with pytest.raises(ValueError, match=sentence):
             regions.divide(path, given)
     weighted = saved(tmp_path / "weighted.safetensors", "labels('kind')", pool(weight=torch.arange(20) + 1.0))
-    with pytest.raises(ValueError, match="other weights"):
+    with pytest.raises(ValueError, match="different weights"):
         regions.divide(weighted, pool(weight=torch.ones(20)))
     with pytest.raises(ValueError, match="no column"):
         regions.divide(path, aria.Pool(size=20))

@@ -106,7 +106,7 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert heard(pipeline, num_inference_steps=2, guidance_scale=2.0) == [(1, 999), (1, 499)]
-    assert "needs 2 sampling steps for what takes its teacher 4" in (first / "README.md").read_text()
+    assert "takes 2 sampling steps where its teacher takes 4" in (first / "README.md").read_text()
     assert json.loads((first / "config.json").read_text())["loss"]["objective"] == ["output"]
     assert len(json.loads((first / "validation.jsonl").read_text().splitlines()[-1])["prompts"]) == 1
     assert json.loads((first / "cache/cache.json").read_text())["settings"]["num_inference_steps"] == 4
@@ -140,9 +140,9 @@ def test_a_halved_run_is_resumed_and_walks_the_trained_timesteps(first, place, f
         ({"halve_from": 1}, "halve_from must be a whole number of at least 2, got 1"),
         ({"guidance_max": 0.5}, "guidance_max must be at least 1, which is no guidance, got 0.5"),
         ({"guidance_min": 5.0, "guidance_max": 4.0}, "guidance_max=4.0 is below guidance_min=5.0"),
-        (GUIDED | {"validation_prompts": "cat 1"}, "guidance_scale=7.5, used for validation images, is none that"),
+        (GUIDED | {"validation_prompts": "cat 1"}, "guidance_scale=7.5, used for validation images, is outside the"),
         ({"halve_from": 4, "objective": "output", "student_prediction": "v_prediction", "validation_prompts": "cat 1"},
-         "guidance_scale=7.5, used for validation images, is none that the student of halve_from=4 is trained for"),
+         "guidance_scale=7.5, used for validation images, is not a scale that the student of halve_from=4 is"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(place, tmp_path, more, sentence):
@@ -195,6 +195,6 @@ def test_a_teacher_that_takes_the_scale_requires_guidance_settings(first, place,
 def test_a_teacher_that_takes_the_scale_samples_no_images_at_others(first, place, tmp_path):
     more = {"pretrained_model_name_or_path": first, "student": first, "guidance_max": 3.0, "objective": "output"}
     result = CliRunner().invoke(main, list(map(str, command_line(place, tmp_path / "run", **more))))
-    sentence = "guidance_scale=7.5, used for training images, is none that the teacher takes"
+    sentence = "guidance_scale=7.5, used for training images, is outside the range that the teacher takes"
     assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "config.json").exists()

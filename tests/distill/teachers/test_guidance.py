@@ -225,8 +225,8 @@ def test_steps_drawn_ahead_are_resumed_with_their_scales():
     ("spec", "guidance", "sentence"),
     [
         (PRODUCT, None, "the partition draws guidance, which training does not use; it may draw timestep"),
-        (PRODUCT, (1.0, 4.0), "the partition draws guidance scales outside 1 to 4"),
-        (PRODUCT, (1.0, 9.0), "leaves out some guidance scales of the run: guidance must be in .1, 8., got 9"),
+        (PRODUCT, (1.0, 4.0), "the partition draws guidance scales outside the run.s range, 1 to 4"),
+        (PRODUCT, (1.0, 9.0), "does not cover all guidance scales of the run: guidance must be in .1, 8., got 9"),
         ("bins('crop', 0, 1, 2)", (1.0, 8.0), "draws crop, which training does not use; it may draw guidance and"),
     ],
 )

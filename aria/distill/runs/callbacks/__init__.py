@@ -1,4 +1,4 @@
-"""What happens beside training: logs, checkpoints, validation."""
+"""Callbacks of the training loop: logs, checkpoints, validation."""
 
 from aria.distill.engine.distiller import Callback
 from aria.distill.runs.callbacks.checkpoints import Checkpoints

@@ -1,4 +1,4 @@
-"""Saving while training, and at the end of a run that is asked to stop."""
+"""Saves checkpoints during training, at its end, and when a signal stops it."""
 
 from __future__ import annotations
 
@@ -15,53 +15,53 @@ from aria.distill.engine.distiller import Callback, Distiller
 from aria.distill.runs import checkpoint
 
 AGREE = 10
-"""Steps between two times at which several ranks ask each other whether to stop: asking waits for the device."""
+"""Ranks agree on whether to stop once in so many sampler updates, because it synchronises with the device."""
 
 
 class Checkpoints(Callback):
-    """A checkpoint every so many steps, at the end, and where SIGTERM or SIGINT asks the run to stop."""
+    """Saves a checkpoint every ``every`` steps, at the end, and after SIGTERM or SIGINT, which stop the run."""
 
     def __init__(self, output: Path, *, every: int = 500, limit: int | None = None, settings: dict[str, Any]) -> None:
         checks.whole("checkpointing_steps", every, least=1)
         if limit is not None:
             checks.whole("checkpoints_total_limit", limit, least=1)
         self.output, self.every, self.limit, self.settings = output, every, limit, settings
-        self.asked: int | None = None
+        self.signal: int | None = None
         self._before: dict[int, Any] = {}
         self._saved = -1
 
     def begin(self, distiller: Distiller) -> None:
         self._saved = distiller.step_count
-        self._whole_updates(distiller)
+        self._check_intervals(distiller)
         if threading.current_thread() is not threading.main_thread():
-            return  # only the main thread is told of signals
+            return  # Python handles signals in the main thread only
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._ask)
+            self._before[number] = signal.signal(number, self._receive)
 
-    def _whole_updates(self, distiller: Distiller) -> None:
-        """On several ranks the sampler can be saved only where they have just exchanged what they saw."""
+    def _check_intervals(self, distiller: Distiller) -> None:
+        """Refuse to save between sampler updates on several ranks: their observations have not been exchanged yet."""
         every = distiller.sampler.every
         for name, steps in (("checkpointing_steps", self.every), ("max_train_steps", distiller.steps)):
             if steps % every and distiller.accelerator.num_processes > 1:
                 raise ValueError(f"on several processes {name} must be a multiple of every={every}, got {steps}")
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        self.asked = number
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
 
     def step(self, distiller: Distiller) -> None:
         if self._agreed(distiller):
-            distiller.stop, distiller.stopped_by = True, self.asked or signal.SIGTERM
+            distiller.stop, distiller.stopped_by = True, self.signal or signal.SIGTERM
         elif distiller.step_count % self.every == 0:
             self._save(distiller)
 
     def _agreed(self, distiller: Distiller) -> bool:
-        """Whether any rank was asked to stop: they agree on it together, so that none waits for another."""
+        """Whether any rank received a signal. Collective: all ranks stop at the same step, so that none waits."""
         if distiller.accelerator.num_processes == 1:
-            return self.asked is not None
+            return self.signal is not None
         if distiller.step_count % (AGREE * distiller.sampler.every):
             return False
-        asked = torch.tensor(int(self.asked is not None), device=distiller.device)
-        return bool(distiller.accelerator.reduce(asked, "sum"))
+        received = torch.tensor(int(self.signal is not None), device=distiller.device)
+        return bool(distiller.accelerator.reduce(received, "sum"))
 
     def end(self, distiller: Distiller) -> None:
         if self._saved != distiller.step_count:

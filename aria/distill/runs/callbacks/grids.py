@@ -1,4 +1,4 @@
-"""Looking at the student while it learns: what it makes of a few prompts beside what its teacher makes."""
+"""Validation: images of teacher and student for a few prompts, side by side, during training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Grids(Callback):
     """Every so many steps and at the end: ``samples/step-….png`` with the teacher's image of each prompt beside that
     of the averaged student, from the same noise each time, and a line of ``validation.jsonl`` with their gap.
 
-    Training goes on as if this had not been. A resumed run first drops what was drawn after its checkpoint.
+    This does not affect training. A resumed run first deletes what was drawn after its checkpoint.
     """
 
     def __init__(
@@ -43,9 +43,9 @@ class Grids(Callback):
     ) -> None:
         """
         Args:
-            pipeline: the teacher's, whose denoising model is the one the student is compared with.
-            steps: denoising steps of each image.
-            student_steps: those of the student's images, if fewer.
+            pipeline: the teacher's.
+            steps: sampling steps of each image.
+            student_steps: sampling steps of the student's images; ``steps`` by default.
         """
         checks.whole("validation_steps", every, least=1)
         if not prompts:
@@ -63,7 +63,7 @@ class Grids(Callback):
         if distiller.accelerator.is_main_process:
             noise = grids.starting_noise(self.denoiser, self.pipeline, len(self.prompts), self.seed, self.resolution)
             self._noise = noise.to(distiller.device)
-            self._told = grids.encoded(self.pipeline, self.denoiser, self.prompts)
+            self._encoded = grids.encoded(self.pipeline, self.denoiser, self.prompts)
             (self.output / FOLDER).mkdir(parents=True, exist_ok=True)
             lines.drop_after(self.output / VALIDATION, distiller.step_count)
             for path in (self.output / FOLDER).glob("step-*.png"):
@@ -79,7 +79,7 @@ class Grids(Callback):
             self._draw(distiller)
 
     def _draw(self, distiller: Distiller) -> None:
-        """The first rank draws, the others wait."""
+        """Draw on the first rank while the others wait. Collective: every rank calls it."""
         with distiller.averaged():
             student = distiller.whole_student()
             if distiller.accelerator.is_main_process:
@@ -97,10 +97,10 @@ class Grids(Callback):
         record = {"step": distiller.step_count, **grids.gap_record(self.prompts, latents, made)}
         lines.append(self.output / VALIDATION, [record])
         if self.trackers:
-            _tell(distiller, record["gap"], page)
+            _track(distiller, record["gap"], page)
 
     def _teachers(self, distiller: Distiller) -> tuple[Tensor, list[Image]]:
-        """The teacher's latents and images, made once a run."""
+        """The teacher's latents and images, generated once."""
         if self._teacher is None:
             model = self.denoiser.model_of(self.pipeline)
             latents = self._generated(distiller, model, None, self.steps)
@@ -108,15 +108,15 @@ class Grids(Callback):
         return self._teacher
 
     def _prediction(self, distiller: Distiller) -> str | None:
-        """What the student predicts, if something else than the pipeline's own model."""
-        said = distiller.student_prediction
-        return None if said == Teacher.of(self.pipeline).prediction else said
+        """The student's prediction type, if it differs from the pipeline's own."""
+        prediction = distiller.student_prediction
+        return None if prediction == Teacher.of(self.pipeline).prediction else prediction
 
     def _generated(self, distiller: Distiller, model: Any, prediction: str | None, steps: int) -> Tensor:
-        told: dict[str, Any] = {"steps": steps, "guidance": self.guidance, "seed": self.seed}
+        kwargs: dict[str, Any] = {"steps": steps, "guidance": self.guidance, "seed": self.seed}
         with distiller.accelerator.autocast():
             return grids.generated(
-                self.pipeline, self.denoiser, model, *self._told, self._noise, prediction=prediction, **told
+                self.pipeline, self.denoiser, model, *self._encoded, self._noise, prediction=prediction, **kwargs
             )
 
 
@@ -124,8 +124,8 @@ def _name(step: int) -> str:
     return f"step-{step:08d}"
 
 
-def _tell(distiller: Distiller, gap: float, page: Image) -> None:
-    """The gap and the grid to accelerate's trackers."""
+def _track(distiller: Distiller, gap: float, page: Image) -> None:
+    """Send the gap and the grid to accelerate's trackers."""
     import numpy as np
 
     step = distiller.step_count

@@ -1,4 +1,4 @@
-"""Logs of one JSON object a line: appended to while a run goes on, cut back when it is resumed, read by reports."""
+"""Logs in JSON lines: appended to during a run, truncated when it is resumed, read by reports."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log; none where there is no log yet. A last line without its end is still being written, or was
-    when the run was killed, and is left out; any other line that is no JSON object is refused."""
+    """The rows of a log; none if there is no log yet. An incomplete last line, which is still being written or was when
+    the run was killed, is skipped; any other line that is not a JSON object is refused."""
     if not path.is_file():
         return []
     whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
@@ -35,7 +35,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Forget what a killed run logged after the step from which this one goes on, a torn last line included."""
+    """Delete rows after ``step``, from which a run resumes, and an incomplete last line."""
     if not path.is_file():
         return
     kept = []

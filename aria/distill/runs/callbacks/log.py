@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: two logs, a progress bar, and the trackers of accelerate."""
+"""The logs of a run: two files, a progress bar, and accelerate's trackers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
 
 
 class Log(Callback):
-    """Every so many steps: the mean loss of each term, and for each region that was seen the number of samples, the
-    mean discrepancy, the mean square, the probability with which it is drawn, how many of the tracker's updates saw it
-    since the rows before, and which update was the last.
+    """Writes, every ``every`` steps, the mean loss of each term and a row for each region that was observed: the number
+    of samples, the mean discrepancy, the mean square, the probability of drawing it, the number of the tracker's
+    updates that observed it since the previous rows, and the number of the last update.
 
-    The tracker is not told of samples at noise levels whose mean is not known yet, as all are at the first step.
+    Samples are not counted where the tracker does not get them: at noise levels whose mean has no estimate yet, which
+    at the first step is all of them.
 
-    ``losses.jsonl`` has one line a time, ``discrepancies.jsonl`` one line a region and time; ``aria-sim check-log``
-    reads the second. A resumed run first drops what was logged after its checkpoint.
+    ``losses.jsonl`` has one line each time, ``discrepancies.jsonl`` one line per region each time; ``aria-sim
+    check-log`` reads the second. A resumed run first deletes what was logged after its checkpoint.
     """
 
     def __init__(self, output: Path, *, every: int = 10, trackers: bool = False, quiet: bool = False) -> None:
@@ -57,7 +58,7 @@ class Log(Callback):
         self._progress.close()
 
     def _write_losses(self, distiller: Distiller) -> None:
-        """Here, and where rows of regions are written, alone one waits for the device."""
+        """Only this and :meth:`_write_regions` synchronise with the device."""
         distiller.check()
         sums, steps = distiller.tally.losses_so_far(), distiller.tally.steps
         distiller.tally.clear_losses()
@@ -68,11 +69,11 @@ class Log(Callback):
         if distiller.accelerator.is_main_process:
             lines.append(self.output / LOSSES, [{**row, "steps_per_second": round(rate, 4)}])
         if self.trackers:
-            told = {f"train/{name}": value for name, value in row.items() if name != "step"}
-            distiller.accelerator.log(told, step=distiller.step_count)
+            values = {f"train/{name}": value for name, value in row.items() if name != "step"}
+            distiller.accelerator.log(values, step=distiller.step_count)
 
     def _write_regions(self, distiller: Distiller) -> None:
-        """What the tracker was told; while one of its updates is being summed up, rows wait for it."""
+        """Write the rows of regions; between two updates of the tracker, wait for the next."""
         if distiller.step_count % distiller.sampler.every:
             return
         sums = {name: value.cpu() for name, value in distiller.tally.seen_so_far().items()}
