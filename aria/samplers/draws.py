@@ -77,18 +77,18 @@ def systematic_visit(probs: Tensor, n: int, counted: Tensor | int | None = None)
         return expected.clamp_(max=1)
     fewer = expected.floor()
     missed = torch.lerp(_all_missed(fewer, n, counted), _all_missed(fewer + 1, n, counted), expected - fewer)
-    return 1 - missed
+    return (1 - missed).clamp_(0, 1)
 
 
 def _all_missed(draws: Tensor, n: int, counted: Tensor | int) -> Tensor:
     """(K,) probability that none of ``draws`` (K,) places out of ``n`` is among the ``counted`` ones."""
     free = n - draws - counted  # (K,) negative where there are more draws than places that do not count
     total = torch.full_like(draws, n)
-    log = (total - draws + 1).clamp(min=1).lgamma() - (free + 1).clamp(min=1).lgamma()
-    log = log + (total - counted + 1).lgamma() - (total + 1).lgamma()
-    return torch.where(free < 0, 0.0, log.exp())
+    of_the_rest = (total - draws + 1).clamp(min=1).lgamma() - (free + 1).clamp(min=1).lgamma()
+    of_all = (total + 1).lgamma() - (total - counted + 1).lgamma()
+    return torch.where(free < 0, 0.0, (of_the_rest - of_all).exp())  # exactly 1 without draws
 
 
 def independent_visit(probs: Tensor, n: int, counted: Tensor | int | None = None) -> Tensor:
     """(K,) probability that ``n`` independent draws, of which ``counted`` count, visit each region: 1 - (1-q)^n."""
-    return -torch.expm1((n if counted is None else counted) * torch.log1p(-probs))
+    return -torch.expm1(torch.special.xlog1py(n if counted is None else counted, -probs))

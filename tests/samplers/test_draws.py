@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -123,3 +125,28 @@ def test_a_visit_is_certain_at_most():
     probs = torch.tensor([0.05, 0.25, 0.7], dtype=torch.float64)
     assert draws.systematic_visit(probs, 4).tolist() == [0.2, 1.0, 1.0]
     assert draws.independent_visit(probs, 2).tolist() == pytest.approx([0.0975, 0.4375, 0.91])
+
+
+@given(st.integers(1, 64), st.data())
+def test_a_visit_is_a_probability_however_few_rows_count(n, data):
+    """In [0, 1]; 0 without probability or rows that count, 1 with all of both; and close to the binomials' exact one."""
+    counted = data.draw(st.integers(0, n))
+    q = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=8)) + [0.0, 1.0]
+    probs = torch.tensor(q, dtype=torch.float64)
+    for formula in (draws.systematic_visit, draws.independent_visit):
+        for rows in (counted, torch.tensor(counted)):
+            visit = formula(probs, n, rows)
+            assert bool(((visit >= 0) & (visit <= 1)).all())
+            assert float(visit[-2]) == 0 and float(visit[-1]) == (counted > 0)
+    exact = [1 - sum(share * missed(c, n, counted) for c, share in places(float(p), n)) for p in probs]
+    assert draws.systematic_visit(probs, n, counted).tolist() == pytest.approx(exact, abs=1e-12)
+
+
+def places(prob, n):
+    """The two numbers of draws of a region, and the probability of each."""
+    fewer = math.floor(prob * n)
+    return (fewer, 1 - (prob * n - fewer)), (fewer + 1, prob * n - fewer)
+
+
+def missed(draws, n, counted):
+    return math.comb(n - draws, counted) / math.comb(n, counted) if draws <= n else 0.0

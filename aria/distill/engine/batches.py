@@ -271,7 +271,8 @@ class Source:
         if self._rows is not None:
             rows, begins = self._rows, self._rows.begins(draw.step, before)
             scale = torch.zeros_like(weight) if guidance is None else guidance
-            held = rows.carry(Held(begins, draw.index, weight, null, numbers.offset, scale), before)
+            since = torch.full_like(draw.index, draw.step)
+            held = rows.carry(Held(begins, since, draw.index, weight, null, numbers.offset, scale), before)
             timestep = torch.where(rows.mask, rows.timestep(draw.step, held), timestep)
             index, null = torch.where(rows.mask, held.condition, index), torch.where(rows.mask, held.null, null)
             weight, replaced = torch.where(rows.mask, held.weight, weight), replaced | rows.mask
@@ -283,7 +284,10 @@ class Source:
             weight = torch.where(replaced & ~null, weight, 1.0)
         visit = draw.visit
         if visit is not None:
-            visit = self._with_certain(visit, region, ~null & ~self._fresh(numbers, draw.step, before))
+            certain = ~null & ~self._fresh(numbers, draw.step, before)
+            if self._rows is not None and held is not None:
+                certain &= ~self._rows.drawn_from(draw.step - draw.step % self.sampler.every, held)
+            visit = self._with_certain(visit, region, certain)
         latents = numbers.clean, numbers.noise
         fetch = self.conditions.prefetch(index[self._slice])
         return Planned(draw, *latents, timestep, index, region, replaced, null, weight, guidance, visit, held, fetch)
@@ -297,7 +301,7 @@ class Source:
 
     def _with_certain(self, visit: Tensor, region: Tensor, certain: Tensor) -> Tensor:
         """(K,) visit probabilities, 1 where a row is certain to observe the region: under its image's own condition, or
-        under one that an on-policy row still holds."""
+        under one that an on-policy row has held since before this update of the tracker."""
         count = len(visit)  # rows that are not certain write to an extra entry, which is cut off
         return torch.cat([visit, visit[:1]]).index_fill(0, torch.where(certain, region, count), 1.0)[:count]
 

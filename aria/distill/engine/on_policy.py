@@ -53,6 +53,8 @@ class Held(NamedTuple):
 
     begins: Tensor
     """Whether its condition is new."""
+    since: Tensor
+    """The step that drew its condition."""
     condition: Tensor
     """Its condition's position in the pool."""
     weight: Tensor
@@ -89,6 +91,10 @@ class Rows:
         if held is None:
             return new
         return Held(*(torch.where(new.begins, a, b) for a, b in zip(new, held)))._replace(begins=new.begins)
+
+    def drawn_from(self, step: int, held: Held) -> Tensor:
+        """(total,) which rows hold a condition that was drawn at this step or later."""
+        return self.mask & (held.since >= step)
 
     def timestep(self, step: int, held: Held) -> Tensor:
         """(total,) timesteps, one band lower at every hop."""

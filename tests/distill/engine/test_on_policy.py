@@ -276,6 +276,6 @@ def test_settings_that_are_not_told_and_that_stay():
 def test_bands_reach_from_the_noisiest_level_to_the_least():
     rows = Rows(OnPolicy(1.0, 2), 2, torch.tensor([30, 10, 0, 20]), torch.device("cpu"))
     for offset, wanted in ((0.0, [30, 20]), (0.5, [30, 10]), (1 - 2**-24, [20, 0])):
-        held = Held(*[torch.zeros(2)] * 4, offset=torch.full((2,), offset), guidance=torch.zeros(2))
+        held = Held(*[torch.zeros(2)] * 5, offset=torch.full((2,), offset), guidance=torch.zeros(2))
         assert rows.timestep(0, held).tolist() == wanted
         assert rows.timestep(1, held).tolist() == wanted[::-1]

@@ -74,17 +74,29 @@ def test_own_replaced_held_and_dropped_conditions_together_leave_no_bias():
     assert abs(weighted) < SURE * error
 
 
-def test_a_region_is_observed_as_often_as_its_visit_probability_says():
-    """Over 600 steps, region by region: within 4.5 standard errors of the mean of what was promised."""
-    made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=OnPolicy(0.4))
+@pytest.mark.parametrize("share", [0.4, 1.0])
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_region_is_observed_as_often_as_its_visit_probability_says(every, share):
+    """Over 600 updates of ``every`` steps, region by region and altogether: within 4.5 standard errors of the mean of
+    what was promised."""
+    of, policy = {"every": every}, OnPolicy(share)
+    made = distiller("ema(rate=0.1, importance=True)", replacement="constant(0.5)", on_policy=policy, of=of)
     stream = tiny.Stream(made.source)
     promised, kept, spread = (torch.zeros(REGIONS, dtype=torch.float64) for _ in range(3))
     for _ in range(600):
-        batch = stream.next()
-        seen = torch.bincount(batch.region[~batch.null], minlength=REGIONS) > 0
-        assert bool(seen[batch.visit == 1].all()) and not bool(seen[batch.visit == 0].any())
-        promised, kept, spread = promised + batch.visit, kept + seen, spread + batch.visit * (1 - batch.visit)
+        missed, seen = torch.ones(REGIONS, dtype=torch.float64), torch.zeros(REGIONS, dtype=torch.bool)
+        for batch in [stream.next() for _ in range(every)]:
+            missed, seen = missed * (1 - batch.visit), seen | seen_in(batch)
+        visit = 1 - missed
+        assert bool(seen[visit == 1].all()) and not bool(seen[visit == 0].any())
+        promised, kept, spread = promised + visit, kept + seen, spread + visit * (1 - visit)
     assert bool(((kept - promised).abs() <= SURE * spread.sqrt()).all())
+    assert float((kept - promised).sum().abs()) <= SURE * float(spread.sum()) ** 0.5
+
+
+def seen_in(batch):
+    """(K,) which regions a batch observes."""
+    return torch.bincount(batch.region[~batch.null], minlength=REGIONS) > 0
 
 
 def test_every_sample_carries_its_provenance():
