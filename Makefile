@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 QUICK  := $(addprefix tests/,allocators partitioners samplers trackers distill/engine distill/objectives distill/settings) \
-          $(addprefix tests/test_,architecture.py checks.py files.py pool.py registry.py whole_file.py)
+          $(addprefix tests/test_,architecture.py checks.py files.py pool.py registry.py specs.py)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-bench demo figures docs lint quick test test-browser coverage check bench clean

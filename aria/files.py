@@ -24,6 +24,8 @@ LOCK = "lock"
 """Suffix of the lock file beside a folder that is being written."""
 LONGEST_SUFFIX = 16
 """An unfinished file gets the suffix of its target, by which libraries choose a format, unless it is longer."""
+FOLDER_LOCK = ".lock"
+"""The name of the lock in a folder that has one writer at a time."""
 PATIENCE = 0.05
 """Seconds for which :func:`lock` tries again even if it shall not wait: its holder may just be removing the file."""
 
@@ -196,13 +198,6 @@ def flush(folder: Path) -> None:
         sync(path)
 
 
-def sizes(folder: Path) -> dict[str, int]:
-    """The size in bytes of every file under ``folder``."""
-    return {
-        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
-    }
-
-
 def _beside(target: Path, suffix: str) -> Path:
     return target.with_name(f".{target.name}.{suffix}")
 
@@ -237,12 +232,26 @@ def lock(path: Path, *, wait: bool = False) -> Lock:
     from filelock import FileLock, Timeout
 
     path.touch()  # an error here names what is wrong with the folder, which filelock would create
-    held = FileLock(path, thread_local=False)
+    held = FileLock(path, thread_local=False, fallback_to_soft=False)  # a soft lock outlives a killed process
     try:
         held.acquire(timeout=-1 if wait else PATIENCE, poll_interval=PATIENCE / 5)
     except Timeout as error:
         raise BlockingIOError(f"{path} is locked by another process") from error
     return Lock(held)
+
+
+@contextmanager
+def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Create and lock a folder. One that is new and still has nothing but the lock at the end is removed again."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder / FOLDER_LOCK, wait=wait):
+        try:
+            yield
+        finally:
+            if new and folder.is_dir() and [entry.name for entry in folder.iterdir()] == [FOLDER_LOCK]:
+                (folder / FOLDER_LOCK).unlink()
+                folder.rmdir()
 
 
 @contextmanager

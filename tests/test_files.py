@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from aria import files
 from tests.distill.broken_disk import Killed, broken
+from tests.folders import sizes
 
 
 def fill(folder, text):
@@ -30,10 +31,10 @@ def test_a_folder_appears_whole(tmp_path):
         fill(folder, "one")
         assert not (tmp_path / "new").exists()
     size = (tmp_path / "new" / "inner" / "b.safetensors").stat().st_size
-    assert files.sizes(tmp_path) == {"new/a.txt": 3, "new/inner/b.safetensors": size}
+    assert sizes(tmp_path) == {"new/a.txt": 3, "new/inner/b.safetensors": size}
     with files.replacing_folder(tmp_path / "new") as folder:
         fill(folder, "three")
-    assert files.sizes(tmp_path) == {"new/a.txt": 5, "new/inner/b.safetensors": size}
+    assert sizes(tmp_path) == {"new/a.txt": 5, "new/inner/b.safetensors": size}
 
 
 def test_an_error_leaves_the_old_one(tmp_path):
@@ -159,10 +160,10 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_or_neither(what, tmp_
         files.write_json(place / "it.json", {"a": "one"})
 
     begin(tmp_path / "whole")
-    old = files.sizes(tmp_path / "whole")
+    old = sizes(tmp_path / "whole")
     with broken(monkeypatch) as disk:
         act(tmp_path / "whole")
-    new = files.sizes(tmp_path / "whole")
+    new = sizes(tmp_path / "whole")
     assert old != new and disk.count >= 2
     for last in range(1, disk.count + 1):
         place = tmp_path / str(last)
@@ -170,7 +171,7 @@ def test_a_kill_at_any_operation_leaves_the_old_or_the_new_or_neither(what, tmp_
         with pytest.raises(Killed), broken(monkeypatch, last):
             act(place)
         files.sweep(place)
-        left = files.sizes(place)
+        left = sizes(place)
         gone = {name: size for name, size in old.items() if not name.startswith("it/")}
         assert left in (old, new, gone), last
         assert json.loads((place / "it.json").read_text())["a"] in {"one", "three"}
@@ -211,6 +212,7 @@ def test_what_is_no_json_object_is_one_line(text, tmp_path):
 WRITER = """
 import sys
 from aria import files
+from tests.folders import sizes
 with files.replacing(sys.argv[1]) as unfinished:
     with unfinished.open("w") as file:
         file.write("others" * 1000)

@@ -76,7 +76,7 @@ def run_cell(folder: Path) -> bool:
     from aria.progress import silent
 
     cell = CellSettings.read(folder)
-    with files.lock(folder / ".lock", wait=True):
+    with files.lock(folder / files.FOLDER_LOCK, wait=True):
         if Path(cell.result).is_file():
             return True
         config = Config().with_values(cell.settings)
@@ -101,22 +101,23 @@ class Exam:
         from aria.distill.evaluation import grids
         from aria.distill.models import denoisers
         from aria.distill.models.pipelines import component_of, open_pipeline
+        from aria.distill.runs.plan import resolve
         from aria.distill.settings.config import Config
 
         config = Config().with_values(settings)
+        self.plan = resolve(config)
         self.task, self.place = task, place
         self.questions: Questions = task.questions(place)
         models, data = config.models, config.data
         path = models.pretrained_model_name_or_path
-        self.pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
+        pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
+        self.pipeline = self.plan.with_scheduler(pipeline)
         self.denoiser, self.component = denoisers.of(self.pipeline), component_of(self.pipeline)
         count = len(self.questions.prompts)
         noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
         self.noise = noise.to(self.pipeline.device)
         self.encoded = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
-        steps, guidance = data.num_inference_steps, data.guidance_scale
-        self.kwargs: dict[str, Any] = {"steps": steps, "guidance": guidance, "seed": NOISE_SEED}
-        self.prediction = models.student_prediction
+        self.kwargs: dict[str, Any] = {"guidance": data.guidance_scale, "seed": NOISE_SEED}
         self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps
 
     def outputs(self, path: Path) -> Tensor:
@@ -124,7 +125,7 @@ class Exam:
         from safetensors.torch import load_file
 
         if not path.is_file():
-            made = self._made(self.denoiser.model_of(self.pipeline), None)
+            made = self._made(self.denoiser.model_of(self.pipeline), None, self.plan.teacher_steps)
             with files.replacing(path) as unfinished:
                 files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
@@ -142,7 +143,8 @@ class Exam:
                 continue
             averaged = folder / f"{self.component}_ema"
             student = open_model(averaged if averaged.is_dir() else folder / self.component)
-            made = self._made(student.to(self.noise.device), self.prediction)
+            prediction, steps = self.plan.loop.student_prediction, self.plan.student_steps
+            made = self._made(student.to(self.noise.device), prediction, steps)
             yield from self._rows(arm, seed, step, made, teacher)
 
     def teacher(self, outputs: Path) -> list[Record]:
@@ -150,12 +152,11 @@ class Exam:
         latents = self.outputs(outputs)
         return list(self._rows("teacher", 0, 0, latents, latents))
 
-    def _made(self, model: Any, prediction: str | None) -> Tensor:
+    def _made(self, model: Any, prediction: str | None, steps: int) -> Tensor:
         from aria.distill.evaluation import grids
 
-        return grids.generated(
-            self.pipeline, self.denoiser, model, *self.encoded, self.noise, prediction=prediction, **self.kwargs
-        )
+        kwargs = self.kwargs | {"prediction": prediction, "steps": steps}
+        return grids.generated(self.pipeline, self.denoiser, model, *self.encoded, self.noise, **kwargs)
 
     def _rows(self, arm: str, seed: int, step: int, latents: Tensor, teacher: Tensor) -> Iterator[Record]:
         from aria.distill.evaluation import grids
@@ -176,9 +177,8 @@ def _link(source: Path, target: Path) -> None:
     if target.is_dir():
         return
     with files.replacing_folder(target) as part:
-        shutil.copytree(
-            source, part, copy_function=os.link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock")
-        )
+        ignored = shutil.ignore_patterns(files.FOLDER_LOCK)
+        shutil.copytree(source, part, copy_function=os.link, dirs_exist_ok=True, ignore=ignored)
 
 
 def _keep_logs(output: Path) -> None:

@@ -84,7 +84,7 @@ def _all_missed(draws: Tensor, n: int, counted: Tensor | int) -> Tensor:
     """(K,) probability that none of ``draws`` (K,) places out of ``n`` is among the ``counted`` ones."""
     free = n - draws - counted  # (K,) negative where there are more draws than places that do not count
     total = torch.full_like(draws, n)
-    of_the_rest = (total - draws + 1).clamp(min=1).lgamma() - (free + 1).clamp(min=1).lgamma()
+    of_the_rest = (total - draws + 1).lgamma() - (free + 1).lgamma()
     of_all = (total + 1).lgamma() - (total - counted + 1).lgamma()
     return torch.where(free < 0, 0.0, (of_the_rest - of_all).exp())  # exactly 1 without draws
 

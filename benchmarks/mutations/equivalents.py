@@ -71,6 +71,7 @@ EQUIVALENT: tuple[Equivalent, ...] = (
     Equivalent(SAMPLER, "> 0) & (self._collected", "samples are whole"),
     Equivalent(SAMPLER, "if ranks > 1 and", "of one rank the slice is the whole", "if ranks >= 1 and"),
     Equivalent(SAMPLER, "if ranks > 1 and", WHOLE, "if ranks > 1.1 and"),
+    Equivalent(SAMPLER, "self.num_regions > 1 else", WHOLE, "self.num_regions > 1.1 else"),
     Equivalent(SAMPLER, "place()[1] > 1:", WHOLE, "place()[1] > 1.1:"),
     Equivalent(SAMPLER, "_sums, sums, strict=True", "both are as many", "_sums, sums, strict=False"),
     Equivalent(SIGNALS, "bad.sum() > 0)", "counts are whole numbers: none lies between 0 and 1", "bad.sum() > 0.1)"),

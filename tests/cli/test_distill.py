@@ -335,10 +335,14 @@ def test_resuming_in_the_folder_of_a_run(place, tmp_path):
 
     prune(place / "teacher", tmp_path / "wider", preset="bk-tiny")
     refused(run(place, output, student=tmp_path / "wider"), "does not hold this run's student")
+    held = {path: path.read_bytes() for path in (output / "cache").rglob("*") if path.is_file()}
+    (tmp_path / "other.txt").write_text("quite another prompt\nand one more\n")
+    refused(run(place, output, prompts=tmp_path / "other.txt"), "other.txt holds other prompts than this run was")
+    assert held == {path: path.read_bytes() for path in (output / "cache").rglob("*") if path.is_file()}
     assert (output / "config.json").read_text() == before
     for name in ("checkpoint-1", "checkpoint-2"):
         (output / name / "sampler.safetensors").write_bytes(b"")
-    refused(run(place, output), "checkpoint-1 is damaged: sampler.safetensors is not as it was written")
+    refused(run(place, output), "checkpoint-1 is damaged: sampler.safetensors does not match its hash")
     assert not (output / "logs").exists()
 
 

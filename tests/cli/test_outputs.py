@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from aria import files
 from aria.cli import main
+from tests.folders import sizes
 from theory.cli import main as simulator
 
 
@@ -79,7 +80,7 @@ def test_foreign_files_are_not_overwritten(prompts, sd_folder, student_folder, t
     shutil.copytree(student_folder, student)
     run.mkdir()
     (run / "config.json").write_text("{}")
-    before = files.sizes(tmp_path)
+    before = sizes(tmp_path)
     common = ["--pretrained_model_name_or_path", teacher, "--prompts", prompts, "--num_images", 2]
 
     def run_command(*words):
@@ -92,7 +93,7 @@ def test_foreign_files_are_not_overwritten(prompts, sd_folder, student_folder, t
         refused(run_command("cache", *common, "--output_dir", output), f"{output} is neither empty nor a cache")
     refused(partition(prompts, prompts), f"--output must be a .safetensors file, got {prompts}")
     refused(run_command("report", run, "--output", run / "config.json"), "--output must be an .html file")
-    assert files.sizes(tmp_path) == before
+    assert sizes(tmp_path) == before
 
 
 def test_a_link_stays_one(prompts, tmp_path):

@@ -88,6 +88,13 @@ def test_regions_are_a_vector_of_integers_possibly_empty():
             boundary.region(wrong, 4)
 
 
+def test_a_mask_is_a_vector_of_the_samples():
+    assert boundary.mask("where", torch.tensor([1, 0]), 2, torch.device("cpu")).tolist() == [True, False]
+    for wrong, got in ((torch.ones(3), r"\(3,\)"), (torch.ones(1, 2), r"\(1, 2\)"), ([True, False], "list")):
+        with pytest.raises(ValueError, match=rf"where must have one value per sample, shape \(2,\), got {got}$"):
+            boundary.mask("where", wrong, 2, torch.device("cpu"))
+
+
 def test_weights_of_an_allocator_may_be_small_and_mostly_zero():
     rule = aria.allocators.Uniform()
     small = numbers(0.0, 1e-300)

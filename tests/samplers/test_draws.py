@@ -129,9 +129,9 @@ def test_a_visit_is_certain_at_most():
 
 @given(st.integers(1, 64), st.data())
 def test_a_visit_is_a_probability_however_few_rows_count(n, data):
-    """In [0, 1]; 0 without probability or rows that count, 1 with all of both; and close to the binomials' exact one."""
+    """In [0, 1]; 0 without probability or rows that count, 1 with all of both; and close to the exact one."""
     counted = data.draw(st.integers(0, n))
-    q = data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=8)) + [0.0, 1.0]
+    q = [*data.draw(st.lists(st.floats(0, 1), min_size=1, max_size=8)), 0.0, 1.0]
     probs = torch.tensor(q, dtype=torch.float64)
     for formula in (draws.systematic_visit, draws.independent_visit):
         for rows in (counted, torch.tensor(counted)):

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from aria import files
 from aria.cli import options
 from aria.cli.errors import refusals
 from aria.distill.settings import checks
@@ -65,7 +66,7 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
 
 def _check_folder(output: Path) -> None:
     """Refuse a folder that holds something else, such as the teacher."""
-    held = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+    held = {entry.name for entry in output.iterdir()} - {files.FOLDER_LOCK} if output.is_dir() else set()
     if held and not held & {"cache.json", "conditions"}:
         raise ValueError(f"{output} is neither empty nor a cache: choose another folder")
 

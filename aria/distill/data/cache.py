@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aria import checks
+from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, build_conditions, truncation
 from aria.distill.data.images import read_images
 from aria.distill.data.latents import (
@@ -25,7 +26,7 @@ from aria.distill.data.latents import (
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
 from aria.distill.models.denoisers import of
-from aria.files import read_json, write_json
+from aria.files import locked_folder, read_json, write_json
 from aria.progress import Bar
 
 log = logging.getLogger(__name__)
@@ -51,15 +52,45 @@ def fill(
     dtype: str = "fp16",
     batch_size: int = 16,
     seed: int = 0,
+    texts: str | None = None,
 ) -> dict[str, Any]:
     """Encode the prompts, sample or encode images, and return what the folder holds.
 
-    What is there already is kept, and follows the prompts file when that changes.
+    What is there already is kept, and follows the prompts file when that changes. Of several processes that fill one
+    folder, each waits for the one before it. Prompts with another digest than ``texts`` are refused before anything is
+    written.
     """
     checks.non_negative("guidance_scale", guidance)
+    with locked_folder(output, wait=True):
+        return _fill(
+            output, pipeline, prompts, bar, column=column, num_images=num_images, steps=steps, guidance=guidance,
+            data=data, resolution=resolution, dtype=dtype, batch_size=batch_size, seed=seed, texts=texts,
+        )  # fmt: skip
+
+
+def _fill(
+    output: Path,
+    pipeline: Any,
+    prompts: Path,
+    bar: Bar,
+    *,
+    column: str | None,
+    num_images: int,
+    steps: int,
+    guidance: float,
+    data: Path | None,
+    resolution: int | None,
+    dtype: str,
+    batch_size: int,
+    seed: int,
+    texts: str | None,
+) -> dict[str, Any]:
     given = read_prompts(prompts, column=column)
     images = [] if data is None else read_images(data, column=column)
     pool, captions = given.joined([image.caption for image in images])
+    if texts is not None and pool.texts.digest() != texts:
+        raise InvalidSetting("prompts", "conflict", f"{prompts} holds other prompts than this run was started with: "
+                             "resume with the same ones or choose another output folder")  # fmt: skip
     denoiser = of(pipeline)
     denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
     pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
@@ -96,7 +127,7 @@ def fill(
     record = {
         "format": "aria-cache-1",
         "teacher": pipeline.config.get("_name_or_path"),
-        "prompts": {"source": str(prompts), "column": column, **_counts(given, pool)},
+        "prompts": {"source": str(prompts), "column": column, "texts": pool.texts.digest(), **_counts(given, pool)},
         "train_data_dir": None if data is None else str(data),
         "settings": settings,
         **held(output),

@@ -26,8 +26,8 @@ Progress = Callable[[int, int], None]
 SAMPLES, IMAGES = "samples", "images"
 """The folders of the two sources within a folder of latents."""
 KEY, SERVED = "key", "served.safetensors"
-"""What each image is stored with, the key of its prompt; and the file that says which images are served, and with which
-conditions."""
+"""What each image is stored with, the key of its prompt; and the file that says which images are served, with which
+conditions and texts."""
 
 
 def sample_latents(
@@ -122,7 +122,8 @@ def kept_images(folder: Path, conditions: Conditions) -> tuple[Tensor, Tensor]:
 def follow(folder: Path, conditions: Conditions) -> None:
     """Match images that are not to be added to with ``conditions``, if they were withdrawn because those changed."""
     if not (folder / SERVED).exists():
-        _save_served(folder, *kept_images(folder, conditions))
+        rows, shown = kept_images(folder, conditions)
+        _save_served(folder, rows, shown, conditions.keys()[shown])
 
 
 def withdraw(folder: Path) -> None:
@@ -172,7 +173,7 @@ def _write(
         rows = writer.rows + len(new)
         if len(new):
             writer.expect(rows)  # from here to the last row readers refuse the folder
-        _save_served(folder, place, indices)
+        _save_served(folder, place, indices, keys)
         writer.expect(rows)
         while (done := writer.rows + writer.pending) < rows:
             if progress:
@@ -197,8 +198,9 @@ def _check_no_fewer(folder: Path, total: int, rows: int) -> None:
             )
 
 
-def _save_served(folder: Path, row: Tensor, condition: Tensor) -> None:
-    write_tensors(folder / SERVED, {"row": [row], "condition": [condition.long()]})
+def _save_served(folder: Path, row: Tensor, condition: Tensor, keys: Tensor) -> None:
+    text = keys[:, :2].contiguous()
+    write_tensors(folder / SERVED, {"row": [row], "condition": [condition.long()], "text": [text]})
 
 
 class Latents:
@@ -221,7 +223,7 @@ class Latents:
         host_budget: int | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.store, row, self._condition = _opened(self.folder)
+        self.store, row, self._condition, self._text = _opened(self.folder)
         if pipeline is not None:
             self.check(pipeline, denoiser or of(pipeline), resolution)
         self.table = Table(
@@ -243,6 +245,15 @@ class Latents:
             had = self.store.fingerprint.get(name)
             if name not in ("dtype", "cache format") and had != expected:
                 raise ValueError(f"{self.folder} has latents of {name} {had}, the teacher's have {expected}")
+
+    def check_prompts(self, conditions: Conditions) -> None:
+        """Refuse conditions of other texts than those that the images are served with."""
+        shown = conditions.keys()[:, :2]
+        if int(self._condition.max()) >= len(shown) or not torch.equal(shown[self._condition], self._text):
+            raise ValueError(
+                f"{self.folder} is matched with other prompts than {conditions.folder} holds now: "
+                "another process has changed them; run again"
+            )
 
     def __len__(self) -> int:
         return len(self._condition)
@@ -270,26 +281,27 @@ class Latents:
         self.table.close()
 
 
-def _opened(folder: Path) -> tuple[Store, Tensor, Tensor]:
+def _opened(folder: Path) -> tuple[Store, Tensor, Tensor, Tensor]:
     """The store in a folder, or the stores of both sources one after the other; and of each image that is served its
-    row and its condition, (M,) each."""
+    row (M,), its condition (M,) and the hash of its text (M, 2)."""
     folders = [folder / name for name in (SAMPLES, IMAGES) if (folder / name).is_dir()] or [folder]
-    store, row, condition = _served(folders[0])
+    store, row, condition, text = _served(folders[0])
     for other in folders[1:]:
-        part, more, of_more = _served(other)
+        part, more, of_more, texts = _served(other)
         for name in ("size", "dtype", "scaling_factor", "shift_factor", "scaled"):
             had, has = store.fingerprint.get(name), part.fingerprint.get(name)
             if had != has:
                 raise ValueError(f"{part.folder} has {name} {has}, {store.folder} has {had}: they cannot be mixed")
         row, condition = torch.cat([row, more + len(store)]), torch.cat([condition, of_more])
+        text = torch.cat([text, texts])
         store = store.followed_by(part)
     if not len(row):
         raise ValueError(f"{folder} has no image of any prompt in the pool: make some (--num_images)")
-    return store, row, condition
+    return store, row, condition, text
 
 
-def _served(folder: Path) -> tuple[Store, Tensor, Tensor]:
-    """The store of one source, and the rows and conditions of the images that are served from it."""
+def _served(folder: Path) -> tuple[Store, Tensor, Tensor, Tensor]:
+    """The store of one source, and the rows, conditions and texts of the images that are served from it."""
     store = Store(folder)
     if KEY not in store.names:
         raise ValueError(f"{folder} was cached by an earlier version of ARIA: use another folder")
@@ -297,7 +309,11 @@ def _served(folder: Path) -> tuple[Store, Tensor, Tensor]:
         raise ValueError(f"{folder} is unfinished, its images are not matched with the prompts: "
                          "run what writes it again to go on")  # fmt: skip
     served, _ = map_tensors(folder / SERVED)
-    row, condition = served.get("row"), served.get("condition")
-    if row is None or condition is None or len(row) != len(condition) or (len(row) and int(row.max()) >= len(store)):
+    row, condition, text = (served.get(name) for name in ("row", "condition", "text"))
+    if row is None or condition is None or text is None or not _fit(row, condition, text, len(store)):
         raise ValueError(f"{folder / SERVED} does not fit the {len(store)} images beside it: run what writes it again")
-    return store, row, condition
+    return store, row, condition, text
+
+
+def _fit(row: Tensor, condition: Tensor, text: Tensor, rows: int) -> bool:
+    return len(row) == len(condition) == len(text) and (not len(row) or int(row.max()) < rows)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from aria.distill.data.tensor_files import DTYPES, NAMES, map_tensors, write_tensors
-from aria.files import Lock, lock, read_json, write_json
+from aria.files import FOLDER_LOCK, Lock, lock, read_json, write_json
 
 FORMAT, VERSION = "aria-store", 1
 INDEX = "index.json"
@@ -273,6 +273,6 @@ def _names(folder: Path, index: Mapping[str, Any]) -> dict[str, tuple[torch.dtyp
 def _locked(folder: Path) -> Lock:
     """An open file that keeps other writers out until it is closed, by whatever ends this process."""
     try:
-        return lock(folder / ".lock")
+        return lock(folder / FOLDER_LOCK)
     except BlockingIOError:
         raise ValueError(f"another process is writing to {folder}") from None

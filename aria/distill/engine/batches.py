@@ -6,9 +6,10 @@ with probability :math:`\pi(t)` its own condition is replaced by one from the po
 with a small probability. The sampler chooses only the replacements. Without on-policy rows, and with replacements drawn
 in proportion to the pool's weights, this is exactly random conditioning.
 
-The source has no state of its own: ``batch, pending = source.next(state)``, then
-``state = source.advance(pending, output, prediction)``. Random numbers of samples are computed for all ranks; latents
-and conditions for this rank's slice only. So a global batch does not depend on the number of ranks.
+The source has no state of its own: ``batch, pending = source.next(state)``, then ``state = source.advance(pending,
+output, prediction)``. What ``next`` draws it draws from the sampler, which moves on by one step for each. Random
+numbers of samples are computed for all ranks; latents and conditions for this rank's slice only. So a global batch does
+not depend on the number of ranks.
 """
 
 from __future__ import annotations

@@ -353,9 +353,9 @@ class Distiller:
         return nullcontext() if self.average is None else self.average.in_place_of(self.student)
 
     def whole_student(self) -> Any:
-        """The student with the weights it has now; one that is divided is put together, for the first rank, on the CPU.
+        """The student with its current weights; a sharded one is gathered on the CPU of the first rank.
 
-        Every rank must ask; on the others a divided student is None.
+        Collective: every rank calls it, and a sharded student is None on all but the first.
         """
         if self._bare is None:
             return self.student

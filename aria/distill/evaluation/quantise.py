@@ -33,6 +33,7 @@ from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import Learner, freeze
 from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
+from aria.distill.runs import regions
 from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Partition
@@ -109,7 +110,7 @@ def quantise_run(
     after = quantise(open_model(run).to(device))
     pipeline = _pipeline(config, teacher).to(device)
     conditions, images = _data(run, config, pipeline, device)
-    partition = aria.partitioners.load(run / "partition.safetensors").to(device)
+    partition = aria.partitioners.load(run / regions.FILE).to(device)
     found = discrepancies(
         Teacher.of(pipeline),
         {"before": before, "after": after},
@@ -196,7 +197,7 @@ def _summarised(partition: Partition, count: Tensor, total: Mapping[str, Tensor]
 
 def _config(run: Path) -> Config:
     """The settings of a finished run."""
-    for name in ("config.json", "partition.safetensors", "model_index.json"):
+    for name in ("config.json", regions.FILE, "model_index.json"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is no finished run of `aria distill`: it has no {name}")
     config = Config.read(run / "config.json")
@@ -218,9 +219,11 @@ def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tup
     if not (folder / "conditions").is_dir():
         raise ValueError(f"the run's cache is not at {folder}: make it again with `aria cache`")
     kwargs: dict[str, Any] = {"pipeline": pipeline, "device": device}
-    return Conditions(folder / "conditions", **kwargs), Latents(
-        folder / "latents", resolution=config.data.resolution, **kwargs
-    )
+    conditions = Conditions(folder / "conditions", **kwargs)
+    regions.check_prompts(run, conditions.prompts.texts)
+    images = Latents(folder / "latents", resolution=config.data.resolution, **kwargs)
+    images.check_prompts(conditions)
+    return conditions, images
 
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:

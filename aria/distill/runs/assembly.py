@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, parse_flag_from_env
 
 import aria
 from aria.distill.data import Conditions, cache
@@ -16,12 +16,11 @@ from aria.distill.engine import sharding
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.models.pipelines import open_model
-from aria.distill.runs import checkpoint, regions
+from aria.distill.runs import checkpoint, regions, resume
 from aria.distill.runs.callbacks import Callback, Checkpoints, Grids, Log
 from aria.distill.runs.plan import RunPlan
 from aria.distill.students import add_low_rank, factorise
 from aria.interfaces import Partition
-from aria.pool import Pool
 from aria.progress import Bar
 
 
@@ -63,10 +62,11 @@ def make_trainable(plan: RunPlan, student: Any) -> Any:
     return student
 
 
-def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar) -> None:
-    """Encode the prompts, and generate or encode the images, unless they are in the cache."""
+def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar, *, texts: str | None = None) -> str:
+    """Encode the prompts, and generate or encode the images, unless they are in the cache; return the digest of the
+    prompts. If ``texts`` is given, prompts of another digest are refused."""
     data = plan.config.data
-    cache.fill(
+    record = cache.fill(
         plan.cache,
         pipeline,
         prompts=Path(data.prompts),
@@ -78,32 +78,40 @@ def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar) -> None:
         guidance=data.guidance_scale,
         data=Path(data.train_data_dir) if data.train_data_dir else None,
         resolution=data.resolution,
+        texts=texts,
     )
+    return str(record["prompts"]["texts"])
 
 
 def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) -> tuple[Conditions, Latents]:
-    """The cached conditions and images; the first rank fills the cache."""
-    data = plan.config.data
+    """The cached conditions and images; the first rank fills the cache. If another process has filled it for other
+    prompts since, that is refused."""
+    data, texts = plan.config.data, ""
     if accelerator.is_main_process:
-        fill_cache(plan, pipeline, bar)
+        texts = fill_cache(plan, pipeline, bar, texts=resume.texts(plan))
     accelerator.wait_for_everyone()
+    (texts,) = broadcast_object_list([texts])
     kwargs: dict[str, Any] = {
         "pipeline": pipeline,
         "device": accelerator.device,
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
-    return (
-        Conditions(plan.cache / "conditions", **kwargs),
-        Latents(plan.cache / "latents", resolution=data.resolution, **kwargs),
-    )
+    conditions = Conditions(plan.cache / "conditions", **kwargs)
+    if conditions.prompts.texts.digest() != texts:
+        raise ValueError(f"another process has changed the prompts in {plan.cache}: use another cache folder")
+    images = Latents(plan.cache / "latents", resolution=data.resolution, **kwargs)
+    images.check_prompts(conditions)
+    return conditions, images
 
 
-def divide(plan: RunPlan, pool: Pool, accelerator: Accelerator) -> Partition:
+def divide(plan: RunPlan, conditions: Conditions, accelerator: Accelerator) -> Partition:
     """The regions of this run: the saved ones if it is resumed, else new ones."""
-    path = plan.output / "partition.safetensors"
+    path = plan.output / regions.FILE
     if accelerator.is_main_process and not (path.is_file() and checkpoint.folders(plan.output)):
-        aria.partitioners.save(regions.divide(plan.config.allocation.partitioner, pool, seed=plan.loop.seed), path)
+        made = regions.divide(plan.config.allocation.partitioner, conditions.pool(), seed=plan.loop.seed)
+        regions.save_prompts(plan.output, conditions.prompts.texts)
+        aria.partitioners.save(made, path)
     accelerator.wait_for_everyone()
     return aria.partitioners.load(path).to(accelerator.device)
 

@@ -60,7 +60,10 @@ def save(
     with files.replacing_folder(target) if first else nullcontext() as folder:
         values = {name: _write(name, part, folder) for name, part in state.items()}
         if folder is not None:
-            index = {"format": FORMAT, "step": step, "settings": settings, "values": values, "files": _hashes(folder)}
+            hashes, named = _hashes(folder), {name: _file(name, part) for name, part in state.items()}
+            tensors = {name: file for name, file in named.items() if file in hashes}
+            index = {"format": FORMAT, "step": step, "settings": settings, "values": values}
+            index |= {"tensors": tensors, "files": hashes}
             files.write_json(folder / INDEX, index)
     for old in folders(output)[:-limit] if first and limit else []:
         files.remove(old)
@@ -124,12 +127,17 @@ def _load(state: TrainState, folder: Path, index: dict[str, Any], settings: dict
             part.load_state_dict(_read(folder, name, part, index))
         except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
             why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            raise ValueError(f"{folder} does not hold this run's {name}: {why[:300]}") from error
+            message = f"{folder} does not hold this run's {name}: {why[:300]}"
+            if isinstance(error, checks.InvalidSetting):
+                raise checks.InvalidSetting(error.setting, error.kind, message) from error
+            raise ValueError(message) from error
 
 
 def _read(folder: Path, name: str, part: Stateful, index: dict[str, Any]) -> State:
-    file = _file(name, part)
-    return {**index["values"][name], **(load_file(folder / file) if file in index["files"] else {})}
+    file = index["tensors"].get(name)
+    if file is not None and (file != _file(name, part) or file not in index["files"]):
+        raise KeyError(_file(name, part))
+    return {**index["values"][name], **({} if file is None else load_file(folder / file))}
 
 
 def check(folder: Path) -> dict[str, Any]:
@@ -143,7 +151,7 @@ def check(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{folder / INDEX} is damaged or foreign: {error}") from None
     if version != FORMAT:
         raise ValueError(f"{folder} has the checkpoint format {version!r}, this version reads {FORMAT} only")
-    for name in ("settings", "values", "files"):
+    for name in ("settings", "values", "files", "tensors"):
         if not isinstance(index.get(name), dict):
             raise ValueError(f"{folder / INDEX} is damaged or foreign: {name} is no object: {index.get(name)!r:.100}")
     for name, part in index["values"].items():

@@ -6,20 +6,20 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from aria import files
 
-_LOCK, _INDEX, _PART = ".lock", "model_index.json", ".pipeline.part"
+_INDEX, _PART = "model_index.json", ".pipeline.part"
 _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
 """Files that a run writes into its folder; any folder of models has at least one of them."""
 
 
 def check_own(output: Path) -> None:
     """Refuse a folder with files that a run would overwrite although no run wrote them, such as a teacher's."""
-    if (output / _LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
+    if (output / files.FOLDER_LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
         return
     if taken := [name for name in _WRITTEN if (output / name).exists()]:
         raise ValueError(f"{output} is no folder of a run and has a {taken[0]}: choose another output folder")
@@ -34,19 +34,12 @@ def locked(output: Path, first: bool = True) -> Iterator[None]:
     if not first:
         yield
         return
-    new = not output.exists()
-    output.mkdir(parents=True, exist_ok=True)
-    try:
-        file = files.lock(output / _LOCK)
-    except BlockingIOError:
-        raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
-    with file:
+    with ExitStack() as held:
         try:
-            yield
-        finally:
-            if new and output.is_dir() and [entry.name for entry in output.iterdir()] == [_LOCK]:
-                (output / _LOCK).unlink()
-                output.rmdir()
+            held.enter_context(files.locked_folder(output))
+        except BlockingIOError:
+            raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
+        yield
 
 
 def deliver(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
-from aria import partitioners, registry
+from aria import files, partitioners, registry
+from aria.distill.data.prompts import Texts
 from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 
+FILE, PROMPTS = "partition.safetensors", "partition.json"
+"""The regions in the folder of a run, and the digest of the prompts that they divide."""
 PER_REGION, MOST = 8, 256
 """``auto`` is k-means with one region for every ``PER_REGION`` conditions, and at most ``MOST`` regions."""
 STRAY = 0.01
@@ -46,13 +51,13 @@ def spec(setting: str, conditions: int, *, seed: int = 0) -> str:
     return f"kmeans({count}, seed={seed})" if count > 1 else "one_region"
 
 
-def described(setting: str, conditions: int) -> str:
+def described(setting: str, conditions: int, *, seed: int = 0) -> str:
     """The setting as the summary shows it, with the spec that ``auto`` selects.
 
     >>> described("auto", 4000)
     'auto = kmeans(256, seed=0)'
     """
-    chosen = spec(setting, conditions)
+    chosen = spec(setting, conditions, seed=seed)
     return setting if chosen == setting else f"{setting} = {chosen}"
 
 
@@ -61,6 +66,23 @@ def divide(setting: str, pool: Pool, *, seed: int = 0) -> Fitted:
     if setting.endswith(PARTITION_FILE):
         return _read(setting, pool)
     return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses any other partition
+
+
+def save_prompts(folder: Path, texts: Texts) -> None:
+    """Keep in a run's folder which prompts its regions divide."""
+    files.write_json(folder / PROMPTS, {"prompts": len(texts), "texts": texts.digest()})
+
+
+def check_prompts(folder: Path, texts: Texts) -> None:
+    """Refuse prompts other than those that the regions of the run in ``folder`` divide."""
+    path = folder / PROMPTS
+    if not path.is_file():
+        raise ValueError(f"{folder} was written by an earlier version of ARIA: it has no {PROMPTS}")
+    made = files.read_json(path)
+    if len(texts) != made["prompts"]:
+        raise ValueError(f"the cache now holds {len(texts)} prompts, the run partitioned {made['prompts']}")
+    if texts.digest() != made["texts"]:
+        raise ValueError("the cache now holds other prompts than the run partitioned")
 
 
 def _read(path: str, pool: Pool) -> Fitted:

@@ -20,44 +20,65 @@ from aria.distill.settings.config import setting_names
 log = logging.getLogger(__name__)
 
 
-def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> None:
-    """Load the checkpoint that ``--resume_from_checkpoint`` names, if any; its ``settings`` must equal the run's."""
-    wanted, output = plan.config.run.resume_from_checkpoint or "none", plan.output
-    if wanted == "none":
-        if checkpoint.folders(output):
-            raise ValueError(
-                f"{output} holds checkpoints of an earlier run: resume it (--resume_from_checkpoint latest), "
-                "remove them or choose another folder"
-            )
-        return
-    _check_length(plan, output / wanted if wanted != "latest" else output)
-    if wanted == "latest":
-        found = checkpoint.load_newest(distiller.state(), output, settings=settings)
+LATEST = "latest"
+TEXTS = "their texts"
+
+
+def check(plan: RunPlan) -> Path | None:
+    """The checkpoint that the run begins with, as far as its folder tells; refuses one that it cannot continue."""
+    wanted, found = plan.config.run.resume_from_checkpoint or "none", checkpoint.folders(plan.output)
+    if wanted == "none" and found:
+        raise InvalidSetting(
+            "resume_from_checkpoint",
+            "conflict",
+            f"{plan.output} holds checkpoints of an earlier run: resume it (--resume_from_checkpoint latest), "
+            "remove them or choose another folder",
+        )
+    if wanted in ("none", LATEST):
+        start = found[-1] if found else None
     else:
-        found = _named(wanted, output)
-        checkpoint.load(distiller.state(), found, settings=settings)
-        if newer := [path for path in checkpoint.folders(output) if checkpoint.step_of(path) > distiller.step_count]:
-            raise ValueError(f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder")
-    if found is not None:
-        log.info("resuming from %s", found)
-
-
-def _check_length(plan: RunPlan, place: Path) -> None:
-    """Refuse a run with fewer steps than its newest checkpoint."""
-    newest = (checkpoint.folders(place) or [place])[-1]
-    if not newest.is_dir():
-        return
-    if checkpoint.step_of(newest) > plan.loop.steps:
+        start = plan.output / wanted if (plan.output / wanted).is_dir() else Path(wanted)
+        checkpoint.check(start)
+    if start is None:
+        return None
+    step = checkpoint.step_of(start)
+    if step > plan.loop.steps:
         raise InvalidSetting(
             "max_train_steps",
             "range",
-            f"{newest} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another folder",
+            f"{start} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another folder",
         )
+    if newer := [path for path in found if checkpoint.step_of(path) > step]:
+        raise InvalidSetting(
+            "resume_from_checkpoint",
+            "conflict",
+            f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder",
+        )
+    return start
 
 
-def _named(wanted: str, output: Path) -> Path:
-    """A checkpoint by its name in the output folder, or by its path."""
-    return output / wanted if (output / wanted).is_dir() else Path(wanted)
+def texts(plan: RunPlan) -> str | None:
+    """The digest of the prompts that the run was started with; None if it is not resumed, or from a damaged checkpoint
+    that says nothing."""
+    start = check(plan)
+    if start is None:
+        return None
+    try:
+        return checkpoint.check(start)["settings"].get(TEXTS)  # type: ignore[no-any-return]
+    except ValueError:
+        return None  # loading skips this checkpoint with a warning, and compares the prompts again
+
+
+def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> None:
+    """Load the checkpoint that ``--resume_from_checkpoint`` names, if any; its ``settings`` must equal the run's."""
+    found = check(plan)
+    if found is None:
+        return
+    if plan.config.run.resume_from_checkpoint == LATEST:
+        found = checkpoint.load_newest(distiller.state(), plan.output, settings=settings)
+    else:
+        checkpoint.load(distiller.state(), found, settings=settings)
+    log.info("resuming from %s", found)
 
 
 def teacher_identity(pipeline: Any) -> dict[str, Any]:
@@ -80,7 +101,7 @@ def shared(plan: RunPlan, distiller: Distiller, conditions: Conditions, images: 
 
 
 def _data(conditions: Conditions, images: Latents) -> dict[str, Any]:
-    counts = {"prompts with captions": len(conditions), "their texts": conditions.prompts.texts.digest()}
+    counts = {"prompts with captions": len(conditions), TEXTS: conditions.prompts.texts.digest()}
     stores = {"conditions": conditions.store, "images": images.store}
     prints = {f"{name}: {part}": value for name, s in stores.items() for part, value in s.fingerprint.items()}
     return counts | {"images": len(images)} | prints

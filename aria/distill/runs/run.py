@@ -14,10 +14,9 @@ from aria.distill.data.prompts import Prompts
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.weights import plain
 from aria.distill.models.pipelines import open_pipeline
-from aria.distill.runs import assembly, card, output
+from aria.distill.runs import assembly, card, output, resume
 from aria.distill.runs.checks import check, check_allocation
 from aria.distill.runs.plan import RunPlan, resolve
-from aria.distill.runs.resume import resume, shared, teacher_identity
 from aria.distill.runs.summary import memory, summary
 from aria.distill.settings import checks
 from aria.distill.settings.config import Config
@@ -38,14 +37,14 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
         pipeline, student = open_models(plan, accelerator)
         if first and show is not None:
             show(summary(plan, pipeline, student, _prompts(plan), accelerator))
-        identity = teacher_identity(pipeline)
+        identity = resume.teacher_identity(pipeline)
         conditions, images = assembly.open_data(plan, pipeline, accelerator, bar)
-        partition = assembly.divide(plan, conditions.pool(), accelerator)
+        partition = assembly.divide(plan, conditions, accelerator)
         sampler = assembly.build_sampler(plan, partition, pipeline.scheduler.config.num_train_timesteps)
         teacher = plan.teacher(pipeline, conditions.null(1))
         distiller = Distiller(teacher, student, sampler, images, conditions, plan.loop, accelerator=accelerator)
-        settings = shared(plan, distiller, conditions, images) | identity
-        resume(plan, distiller, settings)
+        settings = resume.shared(plan, distiller, conditions, images) | identity
+        resume.resume(plan, distiller, settings)
         if first:
             plan.config.save(plan.output / "config.json")
         if plan.config.run.report_to:
@@ -74,15 +73,15 @@ def decide(config: Config) -> RunPlan:
     plan = resolve(config)
     check_allocation(plan)
     output.check_own(plan.output)
+    resume.check(plan)
     return plan
 
 
 def open_models(plan: RunPlan, accelerator: Accelerator) -> tuple[Any, Any]:
     """The teacher's pipeline and the student, checked against the plan and each other."""
     models = plan.config.models
-    pipeline = open_pipeline(
-        models.pretrained_model_name_or_path, revision=models.revision, variant=models.variant
-    ).to(accelerator.device)
+    path = models.pretrained_model_name_or_path
+    pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(accelerator.device)
     plan.with_scheduler(pipeline)
     student = assembly.open_student(plan)
     check(plan, pipeline, student)

@@ -16,7 +16,7 @@ from aria.distill.engine.sharding import without_weights
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE
 from aria.distill.models.pipelines import component_of
-from aria.distill.runs import checkpoint, regions
+from aria.distill.runs import regions, resume
 from aria.distill.runs.plan import RunPlan
 
 GIGABYTE = 1e9
@@ -37,16 +37,16 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
         else f"{config.data.num_images} images made by the teacher in {plan.teacher_steps} steps"
     )
     allocation = config.allocation
-    resumed = checkpoint.folders(plan.output)
+    resumed = resume.check(plan)
     rows = {
         "teacher": f"{config.models.pretrained_model_name_or_path} ({_described(teacher)})",
         "student": f"{config.models.student} ({_described(student)}, {_trained(student)} of them trained)",
         "pool": f"{len(prompts):,} prompts of {config.data.prompts}",
         "images": images,
-        "regions": regions.described(allocation.partitioner, len(prompts)),
+        "regions": regions.described(allocation.partitioner, len(prompts), seed=loop.seed),
         "allocation": f"{allocation.allocator} of {allocation.tracker}, floor {allocation.floor:g}",
         "batch": f"{loop.samples * ranks} samples per step" + (f" ({' x '.join(parts)})" if len(parts) > 1 else ""),
-        "steps": f"{loop.steps}" + (f", resuming from {resumed[-1].name}" if resumed else ""),
+        "steps": f"{loop.steps}" + (f", resuming from {resumed.name}" if resumed else ""),
         "device": f"{accelerator.device}, mixed precision {accelerator.mixed_precision}",
         "output": str(plan.output),
     }
@@ -71,8 +71,9 @@ def memory(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, a
         "encoded prompts and latents": cached(plan, pipeline, len(prompts)),
     }
     rows = [f"  {name:<32}{_gigabytes(value):>10}" for name, value in parts.items()]
-    total = sum(value for value in parts.values() if value is not None)
-    return "\n".join(["memory of one process (estimated)", *rows, f"  {'total':<32}{_gigabytes(total):>10}"])
+    known = [value for value in parts.values() if value is not None]
+    total = "total" if len(known) == len(parts) else "total of the others, at least"
+    return "\n".join(["memory of one process (estimated)", *rows, f"  {total:<32}{_gigabytes(sum(known)):>10}"])
 
 
 def cached(plan: RunPlan, pipeline: Any, prompts: int) -> float:
@@ -146,5 +147,3 @@ def _gigabytes(value: float | None) -> str:
     ('1.23 GB', '0.06 GB', 'not estimated')
     """
     return "not estimated" if value is None else f"{value / GIGABYTE:.{2 if value > 5e6 else 4}f} GB"
-
-

@@ -153,7 +153,7 @@ def test_mistakes_exit_with_2_and_one_line(sd_folder, prompts, tmp_path):
     refused("no column 'x'", *arguments, "--caption_column", "x")
     refused("'int8' is not one of", *arguments, "--dtype", "int8")
     assert not (tmp_path / "c").exists(), "mistakes are found before anything is written"
-    refused(f"{prompts / 'conditions'}: Not a directory", sd_folder, prompts, prompts)
+    refused(f"{prompts}: File exists", sd_folder, prompts, prompts)
 
 
 def test_resuming_with_other_settings_is_refused(sd_folder, sdxl_folder, prompts, tmp_path):

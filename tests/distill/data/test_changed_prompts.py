@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aria import progress
+from aria import files, progress
+from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
 from aria.distill.data.store import Store
@@ -61,6 +63,42 @@ def fill(pipeline, tmp_path, monkeypatch):
 
 def opened(tmp_path):
     return Conditions(tmp_path / "c" / "conditions"), Latents(tmp_path / "c" / "latents")
+
+
+def test_images_are_not_read_with_the_prompts_of_another_process(fill, tmp_path):
+    """Conditions of the one, images of the other: every mixture is refused, of any length."""
+    fill(FIRST, images=4)
+    before, images = opened(tmp_path)
+    images.check_prompts(before)
+    for other in (FIRST[::-1], FIRST[1:2], [*FIRST[1:], "a gnu"]):
+        fill(other, images=4)
+        after, again = opened(tmp_path)
+        again.check_prompts(after)
+        for conditions, shown in ((before, again), (after, images)):
+            with pytest.raises(ValueError, match="is matched with other prompts than"):
+                shown.check_prompts(conditions)
+
+
+def test_prompts_other_than_expected_are_refused_before_anything_is_written(fill, tmp_path):
+    digest = fill(FIRST, images=2)["prompts"]["texts"]
+    fill(FIRST, images=2, texts=digest)
+    before = {path: path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file()}
+    with pytest.raises(InvalidSetting, match="holds other prompts than this run was started with"):
+        fill(FIRST[::-1], images=2, texts=digest)
+    assert before == {path: path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file()}
+
+
+def test_whoever_fills_a_cache_waits_for_the_one_before(fill, tmp_path):
+    fill(FIRST)
+    done = []
+    with files.lock(tmp_path / "c" / ".lock"):
+        other = threading.Thread(target=lambda: done.append(fill([*FIRST, "a gnu"])))
+        other.start()
+        other.join(0.5)
+        assert not done
+        assert len(Conditions(tmp_path / "c" / "conditions")) == len(FIRST)
+    other.join(60)
+    assert done[0]["conditions"]["rows"] == len(FIRST) + 1
 
 
 def images_by_text(conditions, latents):

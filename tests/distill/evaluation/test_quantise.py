@@ -232,6 +232,15 @@ def test_mistakes_are_one_line(run, tmp_path):
         assert done.exit_code == 2 and sentence in done.stderr.splitlines()[-1]
 
 
+def test_a_cache_that_was_filled_with_other_prompts_since_is_refused(run, tmp_path):
+    here = tmp_path / "run"
+    shutil.copytree(run, here)
+    made = json.loads((here / "partition.json").read_text())
+    (here / "partition.json").write_text(json.dumps(made | {"texts": "0" * 64}))
+    with pytest.raises(ValueError, match="the cache now holds other prompts than the run partitioned"):
+        quantise_run(here, here / "other", samples=1)
+
+
 def test_what_cannot_be_measured_is_refused(run):
     with pytest.raises(ValueError, match="samples must be a whole number of at least 1, got 0"):
         quantise_run(run, run / "other", samples=0)

@@ -279,14 +279,20 @@ def test_with_its_cache_regions_have_words(tmp_path, sd_folder):
     from aria.distill.data.prompts import Prompts, Texts
     from aria.distill.models.denoisers import of
     from aria.distill.models.pipelines import open_pipeline
+    from aria.distill.runs.regions import save_prompts
 
     folder = write_run(tmp_path / "run", regions=3)
     (folder / "config.json").write_text(json.dumps({"training": {"max_train_steps": 40}}))
     texts = ["the owl", "a cat", "a cat on a mat", "a dog", "a dog on a mat", "two dogs"]
     pipeline = open_pipeline(sd_folder)
     build_conditions(pipeline, of(pipeline), Prompts(Texts.of(texts)), folder / "cache" / "conditions")
+    save_prompts(folder, Texts.of(texts))
     record = Record(folder)
     assert [one.words[0] for one in record.regions] == ["owl", "cat", "dog"]
     assert "the owl" in read(page(record)) and "without their prompts" not in read(page(record))
     build_conditions(pipeline, of(pipeline), Prompts(Texts.of([*texts, "more"])), folder / "cache" / "conditions")
     assert "the cache now holds 7 prompts, the run partitioned 6" in read(page(Record(folder)))
+    build_conditions(pipeline, of(pipeline), Prompts(Texts.of(texts[::-1])), folder / "cache" / "conditions")
+    assert "the cache now holds other prompts than the run partitioned" in read(page(Record(folder)))
+    (folder / "partition.json").unlink()
+    assert "was written by an earlier version of ARIA: it has no partition.json" in read(page(Record(folder)))

@@ -222,6 +222,13 @@ def spoil_missing(folder):
     (folder / "optimiser.safetensors").unlink()
 
 
+def spoil_unlisted(folder):
+    spoil_missing(folder)
+    index = json.loads((folder / "state.json").read_text())
+    del index["files"]["optimiser.safetensors"]
+    files.write_json(folder / "state.json", index)
+
+
 def spoil_short(folder):
     path = folder / "sampler.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
@@ -285,6 +292,9 @@ def with_values(part, **changes):
     ("spoil", "sentence"),
     [
         (spoil_missing, "is damaged: optimiser.safetensors is missing"),
+        (spoil_unlisted, "does not hold this run's optimiser: it lacks 'optimiser.safetensors'"),
+        (with_index(tensors={"sampler": "other.safetensors"}), "does not hold this run's"),
+        (with_index(tensors=[]), r"state.json is damaged or foreign: tensors is no object: \[\]"),
         (spoil_short, "is damaged: sampler.safetensors does not match its hash"),
         (spoil_bit, "is damaged: student/diffusion_pytorch_model.safetensors does not match its hash"),
         (spoil_state, "state.json is damaged or foreign"),

@@ -41,7 +41,7 @@ def test_files_of_other_pools_are_refused(tmp_path):
     cases = [
         (pool(TEXTS[1:]), "divides 20 prompts, the pool has 19"),
         (pool([TEXTS[1], TEXTS[0], *TEXTS[2:]]), "prompt 0 'dog 0' would be in another region"),
-        (pool(weight=torch.ones(20)), "other weights"),
+        (pool(weight=torch.ones(20)), "different weights than the pool"),
     ]
     for given, sentence in cases:
         with pytest.raises(ValueError, match=sentence):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from aria import files
 from aria.distill.data.encode import PROMPTS
+from aria.distill.runs import regions
 from aria.distill.runs.callbacks import lines
 from aria.distill.runs.callbacks.grids import FOLDER, VALIDATION
 from aria.distill.runs.callbacks.log import DISCREPANCIES, LOSSES
@@ -121,7 +122,7 @@ class Record:
     @cached_property
     def partition(self) -> Fitted | None:
         """The partition, once there is one."""
-        path = self.folder / "partition.safetensors"
+        path = self.folder / regions.FILE
         return load(path) if path.is_file() else None
 
     @cached_property
@@ -132,11 +133,13 @@ class Record:
             return f"the run's cache is not at {cache.name}"
         from aria.distill.data import Conditions
 
-        pool = Conditions(cache / "conditions", residency="disk").pool()
-        wanted = self.partition.members.size if self.partition is not None else len(pool)
-        if len(pool) != wanted:
-            return f"the cache now holds {len(pool)} prompts, the run partitioned {wanted}"
-        return pool
+        conditions = Conditions(cache / "conditions", residency="disk")
+        try:
+            if self.partition is not None:
+                regions.check_prompts(self.folder, conditions.prompts.texts)
+        except ValueError as error:
+            return str(error)  # the page says it in place of the prompts
+        return conditions.pool()
 
     @cached_property
     def regions(self) -> list[Region]:
