@@ -117,7 +117,7 @@ def errors(world: World, teacher: Teacher, student: Any, samples: int, seed: int
     clean, _ = world.images.gather(torch.randint(len(world.images), (samples,), generator=generator))
     timestep = torch.randint(len(teacher.schedule), (samples,), generator=generator)
     noisy = teacher.schedule.add_noise(clean, torch.randn(clean.shape, generator=generator), timestep)
-    condition, truth = world.conditions.gather(index), guided(teacher, world.conditions.null(1)).ask
+    condition, truth = world.conditions.gather(index), guided(teacher, world.conditions.null(1)).evaluate
     assert truth is not None
     plain, rows = ask(teacher.model, noisy, timestep, condition), []
     for scale in torch.linspace(LEAST, MOST, 13).tolist():
