@@ -77,7 +77,7 @@ def systematic_visit(probs: Tensor, n: int, counted: Tensor | int | None = None)
         return expected.clamp_(max=1)
     fewer = expected.floor()
     missed = torch.lerp(_all_missed(fewer, n, counted), _all_missed(fewer + 1, n, counted), expected - fewer)
-    return (1 - missed).clamp_(0, 1)
+    return (1 - missed).clamp_(min=0)
 
 
 def _all_missed(draws: Tensor, n: int, counted: Tensor | int) -> Tensor:

@@ -279,3 +279,12 @@ def test_bands_reach_from_the_noisiest_level_to_the_least():
         held = Held(*[torch.zeros(2)] * 5, offset=torch.full((2,), offset), guidance=torch.zeros(2))
         assert rows.timestep(0, held).tolist() == wanted
         assert rows.timestep(1, held).tolist() == wanted[::-1]
+
+
+def test_rows_know_which_step_drew_their_condition():
+    """Rows 1 and 3 of 4 are on-policy; of the conditions drawn at steps 6, 6, 7 and 7 one is held since before 7."""
+    rows = Rows(OnPolicy(0.5, hops=2), 4, torch.arange(10), torch.device("cpu"))
+    held = Held(*[torch.zeros(4)] * 6, guidance=torch.zeros(4))._replace(since=torch.tensor([6, 6, 7, 7]))
+    assert rows.drawn_from(7, held).tolist() == [False, False, False, True]
+    assert rows.drawn_from(6, held).tolist() == [False, True, False, True]
+    assert rows.drawn_from(8, held).tolist() == [False] * 4
