@@ -24,7 +24,7 @@ LOCK = "lock"
 """Suffix of the lock file beside a folder that is being written."""
 LONGEST_SUFFIX = 16
 """An unfinished file gets the suffix of its target, by which libraries choose a format, unless it is longer."""
-FOLDER_LOCK = ".lock"
+FOLDER_LOCK = f".{LOCK}"
 """The name of the lock in a folder that has one writer at a time."""
 PATIENCE = 0.05
 """Seconds for which :func:`lock` tries again even if it shall not wait: its holder may just be removing the file."""

@@ -62,78 +62,60 @@ def fill(
     """
     checks.non_negative("guidance_scale", guidance)
     with locked_folder(output, wait=True):
-        return _fill(
-            output, pipeline, prompts, bar, column=column, num_images=num_images, steps=steps, guidance=guidance,
-            data=data, resolution=resolution, dtype=dtype, batch_size=batch_size, seed=seed, texts=texts,
-        )  # fmt: skip
+        given = read_prompts(prompts, column=column)
+        images = [] if data is None else read_images(data, column=column)
+        pool, captions = given.joined([image.caption for image in images])
+        if texts is not None and pool.texts.digest() != texts:
+            raise InvalidSetting(
+                "prompts",
+                "conflict",
+                f"{prompts} holds other prompts than this run was started with: resume with the same ones or choose "
+                "another output folder",
+            )
+        denoiser = of(pipeline)
+        denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
+        pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
+        common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
+        sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
 
+        def withdraw_images() -> None:
+            for folder in sources.values():
+                withdraw(folder)
 
-def _fill(
-    output: Path,
-    pipeline: Any,
-    prompts: Path,
-    bar: Bar,
-    *,
-    column: str | None,
-    num_images: int,
-    steps: int,
-    guidance: float,
-    data: Path | None,
-    resolution: int | None,
-    dtype: str,
-    batch_size: int,
-    seed: int,
-    texts: str | None,
-) -> dict[str, Any]:
-    given = read_prompts(prompts, column=column)
-    images = [] if data is None else read_images(data, column=column)
-    pool, captions = given.joined([image.caption for image in images])
-    if texts is not None and pool.texts.digest() != texts:
-        raise InvalidSetting("prompts", "conflict", f"{prompts} holds other prompts than this run was started with: "
-                             "resume with the same ones or choose another output folder")  # fmt: skip
-    denoiser = of(pipeline)
-    denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
-    pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
-    common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
-    sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
-
-    def withdraw_images() -> None:
-        for folder in sources.values():
-            withdraw(folder)
-
-    encoding: dict[str, Any] = common | {"batch_size": batch_size * TEXTS_PER_IMAGE, "before_change": withdraw_images}
-    with bar("prompts") as progress:
-        encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
-    common |= {"resolution": resolution, "seed": seed, "batch_size": batch_size}
-    conditions = Conditions(output / "conditions", residency="disk")
-    long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
-    if long is not None:
-        log.warning(long)
-    if num_images:
-        _, kept = kept_images(sources[SAMPLES], conditions)
-        index = chosen(len(given), num_images, seed, kept)
-        sampling: dict[str, Any] = common | {"steps": steps, "guidance": guidance}
-        with bar("samples") as progress:
-            sample_latents(pipeline, denoiser, conditions, index, sources[SAMPLES], progress=progress, **sampling)
-    elif sources[SAMPLES].is_dir():
-        follow(sources[SAMPLES], conditions)
-    if images:
-        with bar("images") as progress:
-            encode_images(pipeline, denoiser, images, captions, sources[IMAGES], progress=progress, **common)
-    elif sources[IMAGES].is_dir():
-        follow(sources[IMAGES], conditions)
-    settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
-    settings |= {"resolution": resolution, "dtype": dtype, "batch_size": batch_size, "seed": seed}
-    record = {
-        "format": "aria-cache-1",
-        "teacher": pipeline.config.get("_name_or_path"),
-        "prompts": {"source": str(prompts), "column": column, "texts": pool.texts.digest(), **_counts(given, pool)},
-        "train_data_dir": None if data is None else str(data),
-        "settings": settings,
-        **held(output),
-    }
-    write_json(output / RECORD, record)
-    return record
+        encoding: dict[str, Any] = common | {"batch_size": batch_size * TEXTS_PER_IMAGE}
+        encoding["before_change"] = withdraw_images
+        with bar("prompts") as progress:
+            encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
+        common |= {"resolution": resolution, "seed": seed, "batch_size": batch_size}
+        conditions = Conditions(output / "conditions", residency="disk")
+        long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
+        if long is not None:
+            log.warning(long)
+        if num_images:
+            _, kept = kept_images(sources[SAMPLES], conditions)
+            index = chosen(len(given), num_images, seed, kept)
+            sampling: dict[str, Any] = common | {"steps": steps, "guidance": guidance}
+            with bar("samples") as progress:
+                sample_latents(pipeline, denoiser, conditions, index, sources[SAMPLES], progress=progress, **sampling)
+        elif sources[SAMPLES].is_dir():
+            follow(sources[SAMPLES], conditions)
+        if images:
+            with bar("images") as progress:
+                encode_images(pipeline, denoiser, images, captions, sources[IMAGES], progress=progress, **common)
+        elif sources[IMAGES].is_dir():
+            follow(sources[IMAGES], conditions)
+        settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
+        settings |= {"resolution": resolution, "dtype": dtype, "batch_size": batch_size, "seed": seed}
+        record = {
+            "format": "aria-cache-1",
+            "teacher": pipeline.config.get("_name_or_path"),
+            "prompts": {"source": str(prompts), "column": column, "texts": pool.texts.digest(), **_counts(given, pool)},
+            "train_data_dir": None if data is None else str(data),
+            "settings": settings,
+            **held(output),
+        }
+        write_json(output / RECORD, record)
+        return record
 
 
 def kept(folder: Path, *, seed: int) -> dict[str, Any]:
@@ -150,6 +132,14 @@ def kept(folder: Path, *, seed: int) -> dict[str, Any]:
     checks.one_of(f"{path}: dtype", settings["dtype"], tuple(DTYPES))
     checks.whole(f"{path}: seed", settings["seed"], least=0)
     return settings
+
+
+def opened(folder: Path, *, resolution: int | None, **kwargs: Any) -> tuple[Conditions, Latents]:
+    """The conditions and images of a cache, if they belong together; ``kwargs`` are those that both take."""
+    conditions = Conditions(folder / "conditions", **kwargs)
+    images = Latents(folder / "latents", resolution=resolution, **kwargs)
+    images.check_prompts(conditions)
+    return conditions, images
 
 
 def held(output: Path) -> dict[str, Any]:

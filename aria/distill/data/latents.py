@@ -248,7 +248,7 @@ class Latents:
 
     def check_prompts(self, conditions: Conditions) -> None:
         """Refuse conditions of other texts than those that the images are served with."""
-        shown = conditions.keys()[:, :2]
+        shown = hashes(conditions.prompts.texts)
         if int(self._condition.max()) >= len(shown) or not torch.equal(shown[self._condition], self._text):
             raise ValueError(
                 f"{self.folder} is matched with other prompts than {conditions.folder} holds now: "

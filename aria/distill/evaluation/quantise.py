@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 import aria
 from aria import checks, files, progress
-from aria.distill.data import Conditions
+from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
 from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.batches import Source, State
@@ -218,11 +218,8 @@ def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tup
     folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
     if not (folder / "conditions").is_dir():
         raise ValueError(f"the run's cache is not at {folder}: make it again with `aria cache`")
-    kwargs: dict[str, Any] = {"pipeline": pipeline, "device": device}
-    conditions = Conditions(folder / "conditions", **kwargs)
+    conditions, images = cache.opened(folder, resolution=config.data.resolution, pipeline=pipeline, device=device)
     regions.check_prompts(run, conditions.prompts.texts)
-    images = Latents(folder / "latents", resolution=config.data.resolution, **kwargs)
-    images.check_prompts(conditions)
     return conditions, images
 
 

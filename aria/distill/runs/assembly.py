@@ -97,11 +97,9 @@ def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) 
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
-    conditions = Conditions(plan.cache / "conditions", **kwargs)
+    conditions, images = cache.opened(plan.cache, resolution=data.resolution, **kwargs)
     if conditions.prompts.texts.digest() != texts:
         raise ValueError(f"another process has changed the prompts in {plan.cache}: use another cache folder")
-    images = Latents(plan.cache / "latents", resolution=data.resolution, **kwargs)
-    images.check_prompts(conditions)
     return conditions, images
 
 

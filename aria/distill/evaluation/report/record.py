@@ -163,7 +163,7 @@ class Record:
         ]
 
     def seen(self, intervals: int = 120) -> Seen | None:
-        """The log of the regions in at most so many intervals, None if it is empty."""
+        """The log of the regions in at most ``intervals`` intervals, None if it is empty."""
         rows = lines.read(self.folder / DISCREPANCIES)
         if not rows or self.partition is None:
             return None

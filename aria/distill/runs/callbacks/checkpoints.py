@@ -15,7 +15,7 @@ from aria.distill.engine.distiller import Callback, Distiller
 from aria.distill.runs import checkpoint
 
 AGREE = 10
-"""Ranks agree on whether to stop once in so many sampler updates, because it synchronises with the device."""
+"""Sampler updates between two agreements of the ranks on whether to stop, since each synchronises with the device."""
 
 
 class Checkpoints(Callback):
