@@ -120,14 +120,14 @@ def scheduler(prediction_type: str = "epsilon") -> DDIMScheduler:
     )
 
 
-def save_sd(folder: Path, prediction_type: str = "epsilon", seed: int = 0) -> Path:
-    """A Stable Diffusion 1.x or 2.x pipeline (``prediction_type="v_prediction"``)."""
+def save_sd(folder: Path, prediction_type: str = "epsilon", seed: int = 0, **changes: object) -> Path:
+    """A Stable Diffusion 1.x or 2.x pipeline (``prediction_type="v_prediction"``), with changes of its UNet."""
     torch.manual_seed(seed)
     pipeline = StableDiffusionPipeline(
         vae=vae(),
         text_encoder=CLIPTextModel(text_config()),
         tokenizer=tokenizer(folder.parent / f"{folder.name}-tokenizer"),
-        unet=unet(),
+        unet=unet(**changes),
         scheduler=scheduler(prediction_type),
         safety_checker=None,
         feature_extractor=None,

@@ -163,9 +163,9 @@ def evaluate(model, noisy, timestep, condition):
 
 def small():
     return pipelines.unet(
-        block_out_channels=(4, 8),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(8,),
+        down_block_types=("CrossAttnDownBlock2D",),
+        up_block_types=("CrossAttnUpBlock2D",),
         layers_per_block=1,
     )
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from aria.distill.engine.weights import FILE
 from aria.distill.runs import checkpoint
 from aria.distill.students import prune
+from tests.distill import pipelines
 from tests.distill.forks import ROOT, Forks, wait_for
 
 PROMPTS = [f"{kind} {i}" for i in range(8) for kind in ("cat", "dog", "hut")]
@@ -24,19 +25,24 @@ STEPS, BATCH = 30, 4
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 ACCELERATE = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")  # fmt: skip
-
+# Sharding takes time for each weight, however small: of three stages, one with attention.
+FEW = {
+    "block_out_channels": (4, 8, 8),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
+}
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, sd_folder):
+def place(tmp_path_factory):
     """A teacher, a student that keeps its blocks apart from it, prompts, and the run of one process."""
     folder = tmp_path_factory.mktemp("place")
-    (folder / "sd").symlink_to(sd_folder)
-    prune(sd_folder, folder / "student", preset="bk-tiny")
+    pipelines.save_sd(folder / "sd", **FEW)
+    prune(folder / "sd", folder / "student", preset="bk-tiny")
     (folder / "prompts.txt").write_text("\n".join(PROMPTS))
-    forks = Forks(tmp_path_factory.mktemp("forks"), sd_folder)
+    forks = Forks(tmp_path_factory.mktemp("forks"), folder / "sd")
     forks.done(*command_line(folder, folder / "one", train_batch_size=BATCH))
     yield folder
     forks.close()

@@ -58,7 +58,7 @@ def _curve(size: float, ratio: float, steps: int, burn: int) -> Cost:
     rate = RATES[:, None]
     gone = 1 - (1 - rate) ** t
     bias = np.asarray(bounds.decay_bias(rate, size, ratio, t, initial=size * (ratio**t - 1)) / gone)
-    noise = np.asarray(bounds.corrected_ema_profile(rate, t).noise)
+    noise = rate / (2 - rate) * (2 - gone) / gone  # of a corrected average (T1)
     ahead = bias[:, :-1] + size * (1 - ratio) * ratio ** t[:-1]
     return Cost((bias**2 + noise)[:, 1:].mean(1), (ahead**2 + noise[:, :-1]).mean(1))
 
