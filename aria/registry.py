@@ -18,7 +18,6 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
 from numbers import Real
 from pathlib import Path
 from types import ModuleType
@@ -123,7 +122,7 @@ def _resolve(given: object, base: type) -> object:
     kind = _kind(base)
     if not isinstance(given, str):
         raise SpecError(f"a {kind.word} is a spec string or a {base.__name__}, got {given!r}")
-    part = _build(specs.read(given, kind), kind)
+    part = _build(specs.read(given, kind), kind, base)
     if not isinstance(part, base):
         raise SpecError(f"{given!r} gives a {type(part).__name__}, which is not an {base.__module__}.{base.__name__}")
     return part
@@ -176,41 +175,44 @@ def _argument(value: object, full_paths: bool) -> str:
     return repr(value)
 
 
-def _build(value: Any, kind: Kind) -> Any:
-    """The object that a spec describes."""
+def _build(value: Any, kind: Kind, base: type) -> Any:
+    """The object that a spec describes. Only a class of the wanted kind is called."""
     if isinstance(value, tuple):
-        return tuple(_build(item, kind) for item in value)
+        return tuple(_build(item, kind, base) for item in value)
     if not isinstance(value, specs.Named):
         return value
-    args = [_build(item, kind) for item in value.args]
-    kwargs = {name: _build(item, kind) for name, item in value.kwargs.items()}
+    args = [_build(item, kind, base) for item in value.args]
+    kwargs = {name: _build(item, kind, base) for name, item in value.kwargs.items()}
     if value.module is None:
-        return _call(_factory(value.name, kind), value.name, args, kwargs)
-    factory = _attribute(_module(value.module), value.name, value.module)
-    return _call(factory, f"{value.module}:{value.name}", args, kwargs)
+        found, shown = _named(value.name, kind), value.name
+    else:
+        found, shown = _attribute(_module(value.module), value.name, value.module), f"{value.module}:{value.name}"
+    if not isinstance(found, type):
+        raise SpecError(f"{shown} is a {type(found).__name__}, not a class")
+    if not issubclass(found, base):
+        raise SpecError(f"{shown} is no {kind.word}: it does not derive from {base.__module__}.{base.__name__}")
+    return _call(found, shown, args, kwargs)
 
 
-def _factory(name: str, kind: Kind) -> Any:
-    """The class or function of a name that exists."""
+def _named(name: str, kind: Kind) -> Any:
+    """What a name stands for that exists."""
     built_in = specs.built_in(kind)
     return _class(built_in[name].name, kind) if name in built_in else specs.points(kind)[name].load()
 
 
-def _call(factory: Callable[..., Any], shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    if not callable(factory):
-        raise SpecError(f"{shown} is a {type(factory).__name__}, not a class or function that makes one")
-    signature = inspect.signature(factory)
+def _call(cls: type, shown: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    signature = inspect.signature(cls)
     try:
         signature.bind(*args, **kwargs)
     except TypeError as error:
         unknown = [name for name in kwargs if name not in signature.parameters]
         near = hint(unknown[0], list(signature.parameters)) if unknown else ""
-        raise SpecError(f"{shown}: {error}{near}; it takes ({takes(factory)})") from None
+        raise SpecError(f"{shown}: {error}{near}; it takes ({takes(cls)})") from None
     try:
-        part = factory(*args, **kwargs)
+        part = cls(*args, **kwargs)
     except TypeError as error:
         raise SpecError(f"{shown}: {error}") from error
-    homes = {cls.__module__ for cls in type(part).__mro__}  # its class and those it inherits from
+    homes = {one.__module__ for one in cls.__mro__}  # its class and those it inherits from
     _OWN.update(home for home in homes if home.split(".")[0] not in ("aria", "abc", "builtins"))
     return part
 

@@ -25,6 +25,10 @@ class SpecError(ValueError):
     """A spec string that names nothing; the message is one line and lists what exists."""
 
 
+LONGEST = 4096
+"""Characters in a spec. Python's parser takes long for a text that is nested deeply and overflows for longer ones."""
+
+
 class Kind(NamedTuple):
     """A kind of part that a spec can name."""
 
@@ -205,6 +209,8 @@ def read(text: str, kind: Kind) -> Any:
     >>> read("progress(of=ema(rate=0.5))", kind_called("tracker")).kwargs["of"].kwargs
     {'rate': 0.5}
     """
+    if len(text) > LONGEST:
+        raise SpecError(f"a {kind.word} spec has at most {LONGEST:,} characters, got {len(text):,}")
     if re.fullmatch(r"[^()=,:'\"]+\.py", text.strip()):
         raise SpecError(f"name a class of the file: {text.strip()}:Class")
     foreign: dict[str, tuple[str, str]] = {}
@@ -218,12 +224,27 @@ def read(text: str, kind: Kind) -> Any:
 
     try:
         tree = ast.parse(FOREIGN.sub(stand_in, text.strip()), mode="eval").body
+        return _Reader(text, kind, foreign).value(tree)
+    except SpecError:
+        raise
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two for a spec nested too deeply
+        shown = text if len(text) <= 200 else f"{text[:200]}…"
         raise SpecError(
-            f"cannot read the {kind.word} spec {text!r}: "
+            f"cannot read the {kind.word} spec {shown!r}: "
             f"write name, name(argument=value), module:Class(argument=value) or file.py:Class(argument=value)"
         ) from None
-    return _Reader(text, kind, foreign).value(tree)
+
+
+def imported(value: Any) -> list[str]:
+    """The modules and files that must be imported for what :func:`read` returned.
+
+    >>> imported(read("progress(of=my_pkg.trackers:Mine())", kind_called("tracker")))
+    ['my_pkg.trackers']
+    """
+    if isinstance(value, Named):
+        own = [] if value.module is None else [value.module]
+        return own + [name for part in (*value.args, *value.kwargs.values()) for name in imported(part)]
+    return [name for item in value for name in imported(item)] if isinstance(value, tuple) else []
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib.metadata import EntryPoint
 
@@ -158,7 +159,7 @@ def test_entry_points_are_found(monkeypatch):
         ("aria.trackers:EMAA", r"aria.trackers has no 'EMAA' \(did you mean 'EMA'\?\); its classes: Bank, "),
         ("no_such_module:Thing", "cannot import 'no_such_module'"),
         ("no/such/file.py:Thing", "there is no file 'no/such/file.py'"),
-        ("aria.allocators:Uniform", "gives a Uniform, which is not an aria.interfaces.Tracker"),
+        ("aria.allocators:Uniform", "aria.allocators:Uniform is no tracker: it does not derive from"),
         ("0.5", "'0.5' gives a float, which is not an aria.interfaces.Tracker"),
         (7, "a tracker is a spec string or a Tracker, got 7"),
     ],
@@ -217,8 +218,30 @@ def test_settings_of_plain_classes_are_distinguished():
 def test_a_file_without_the_class_lists_what_it_has(greedy):
     with pytest.raises(aria.SpecError, match=r"has no 'Gredy' \(did you mean 'Greedy'\?\)"):
         registry.allocator(f"{greedy}:Gredy")
-    with pytest.raises(aria.SpecError, match="is a int, not a class or function that makes one"):
+    with pytest.raises(aria.SpecError, match="is a int, not a class"):
         registry.allocator(f"{greedy}:LIMIT()")
+
+
+@pytest.mark.parametrize("spec, complaint", [
+    ("os:system('touch {called}')", "os:system is a builtin_function_or_method, not a class"),
+    ("builtins:open('{called}', 'w')", "builtins:open is a builtin_function_or_method, not a class"),
+    ("pathlib:Path('{called}')", "pathlib:Path is no allocator: it does not derive from aria.interfaces.Allocator"),
+    ("{file}:Open('{called}')", "{file}:Open is no allocator: it does not derive from aria.interfaces.Allocator"),
+    ("{file}:make('{called}')", "{file}:make is a function, not a class"),
+    ("{file}:Mine(of={file}:Open('{called}'))", "{file}:Open is no allocator: it does not derive from aria.inter"),
+    ("aria.trackers:EMA()", "aria.trackers:EMA is no allocator: it does not derive from aria.interfaces.Allocator"),
+])  # fmt: skip
+def test_only_classes_of_the_wanted_kind_are_called(spec, complaint, tmp_path):
+    file, called = tmp_path / "own.py", tmp_path / "called"
+    file.write_text(
+        "import aria\ndef make(path):\n    open(path, 'w')\n"
+        "class Open:\n    def __init__(self, path):\n        open(path, 'w')\n"
+        "class Mine(aria.Allocator):\n    def __init__(self, of):\n        self.of = of\n"
+        "    def __call__(self, estimate, mass):\n        return mass\n"
+    )
+    with pytest.raises(aria.SpecError, match=f"^{re.escape(complaint.format(file=file))}"):
+        registry.allocator(spec.format(file=file, called=called))
+    assert not called.exists()
 
 
 def test_a_saved_state_never_imports(greedy, monkeypatch):

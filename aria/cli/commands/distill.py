@@ -69,18 +69,22 @@ def _complete(setting: Setting, ctx: click.Context, parameter: click.Parameter, 
 @click.command(cls=Distill)
 @click.option("--config", "path", type=click.Path(path_type=Path), metavar="FILE",
               help="A YAML, TOML or JSON file of settings.")  # fmt: skip
+@click.option("--allow_imports", is_flag=True,
+              help="Let the file of --config name classes in modules and Python files: their code runs.")  # fmt: skip
 @click.option("--set", "more", multiple=True, metavar="NAME=VALUE",
               help="A setting by its plain or dotted name, such as allocation.floor=0.3; may be repeated.")  # fmt: skip
 @click.option("--dry_run", is_flag=True, help="Show what would be done and estimate the memory, without training.")
 @click.option("--quiet", is_flag=True, help="Hide the summary and all progress bars.")
-def command(path: Path | None, more: tuple[str, ...], dry_run: bool, quiet: bool, **flags: Any) -> None:
+def command(
+    path: Path | None, allow_imports: bool, more: tuple[str, ...], dry_run: bool, quiet: bool, **flags: Any
+) -> None:
     """Train a student to match its teacher, with most steps on the conditions where the two still disagree.
 
     Teacher, student, prompts and output folder are required. Flags take precedence over --set, and --set over the file.
     Run the same command again to continue where it stopped.
     """
     with refusals(flags.get("output_dir") or "the output folder"):
-        config = Config.read(path) if path else Config()
+        config = Config.read(path, allow_imports=allow_imports) if path else Config()
         config = config.with_values(dict(_pair(text) for text in more))
         config = config.with_values({name: value for name, value in flags.items() if value not in (None, ())})
         checks.check(config)

@@ -200,7 +200,7 @@ def _config(run: Path) -> Config:
     for name in ("config.json", regions.FILE, "model_index.json"):
         if not (run / name).is_file():
             raise ValueError(f"{run} is no finished run of `aria distill`: it has no {name}")
-    config = Config.read(run / "config.json")
+    config = Config.read(run / "config.json", allow_imports=True)  # nothing is made of its specs here
     if config.conditioning.guidance is not None or config.models.halve_from is not None:
         raise ValueError("students that take the guidance scale or halve their teacher's steps cannot be measured")
     return config

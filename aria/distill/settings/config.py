@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aria import checks, files
+from aria import checks, files, specs
 from aria.checks import InvalidSetting
 from aria.distill.settings import config_file, setting
-from aria.distill.settings.choices import LOGGERS, PRECISIONS, PREDICTIONS, SCHEDULES
+from aria.distill.settings.choices import AUTO, LOGGERS, PARTITION_FILE, PRECISIONS, PREDICTIONS, SCHEDULES
 from aria.distill.settings.setting import About, Kind
 from aria.samplers.correction import exponent
 
@@ -366,9 +367,28 @@ class Config:
     loss: Loss = field(default_factory=Loss)
 
     @classmethod
-    def read(cls, path: str | Path) -> Config:
-        """The settings in a YAML, TOML or JSON file, flat or in sections."""
-        return cls().with_values(config_file.read(Path(path), sections=[part.name for part in fields(cls)]))
+    def read(cls, path: str | Path, *, allow_imports: bool = False) -> Config:
+        """The settings in a YAML, TOML or JSON file, flat or in sections.
+
+        The file may be someone else's, so specs in it that import Python code (``module:Class``, ``file.py:Class``)
+        are refused unless ``allow_imports``.
+        """
+        config = cls().with_values(config_file.read(Path(path), sections=[part.name for part in fields(cls)]))
+        if not allow_imports:
+            config._refuse_imports(path)
+        return config
+
+    def _refuse_imports(self, path: str | Path) -> None:
+        values = self.flat()
+        for name, kind in ((one.name, one.about.part) for one in settings() if one.about.part is not None):
+            for spec in values[name] if isinstance(values[name], tuple) else (values[name],):
+                if spec == AUTO or spec.endswith(PARTITION_FILE):
+                    continue
+                for module in specs.imported(specs.read(spec, specs.kind_called(kind))):
+                    raise InvalidSetting(
+                        name, "import", f"{path}: {name}={spec!r} would import {module}, which a file may not: "
+                        f"write it on the command line, or give --allow_imports if you trust the file",
+                    )  # fmt: skip
 
     def with_values(self, values: Mapping[str, Any]) -> Config:
         """A copy with ``values`` changed, by plain or dotted names; unknown names are refused."""
@@ -402,14 +422,17 @@ class Setting(NamedTuple):
     about: About
 
 
-def settings() -> Iterator[Setting]:
+@cache
+def settings() -> tuple[Setting, ...]:
     """Every setting there is, section by section, the most used ones first."""
+    declared = []
     for section in fields(Config):
         factory = _factory(section)
         hints = typing.get_type_hints(factory)
         for found in fields(factory):
             about: About = found.metadata["about"]
-            yield Setting(section.name, found.name, found.default, setting.kind(hints[found.name]), about)
+            declared.append(Setting(section.name, found.name, found.default, setting.kind(hints[found.name]), about))
+    return tuple(declared)
 
 
 def setting_names(*, place: setting.Place | None = None, **about: bool) -> set[str]:

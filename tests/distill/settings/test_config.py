@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -62,6 +63,29 @@ def test_settings_survive_saving_and_reading(tmp_path):
 def test_an_empty_file_is_the_defaults(tmp_path):
     (tmp_path / "a.yml").write_text("")
     assert Config.read(tmp_path / "a.yml") == Config()
+
+
+@pytest.mark.parametrize("values, module", [
+    ({"allocator": "os:system('touch {called}')"}, "os"),
+    ({"tracker": "progress(of={folder}/own.py:Mine())"}, "{folder}/own.py"),
+    ({"loss": {"objective": ["output", "own:Mine"]}}, "own"),
+    ({"partitioner": "product(labels('a'), own.parts:Mine(2))"}, "own.parts"),
+])  # fmt: skip
+def test_a_file_that_would_import_code_is_refused_unless_it_is_trusted(values, module, tmp_path):
+    names = {"folder": tmp_path, "called": tmp_path / "called"}
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'called')!r}, 'w')")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values).replace("{folder}", str(tmp_path)).replace("{called}", str(names["called"])))
+    with pytest.raises(InvalidSetting, match=re.escape(f"would import {module.format(**names)}, which a file may not")):
+        Config.read(path)
+    assert Config.read(path, allow_imports=True) != Config()
+    assert not names["called"].exists()
+
+
+def test_a_file_may_name_built_in_parts_and_partitions(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("tracker: progress(of=ema(rate=0.5))\npartitioner: a/partition.safetensors\n")
+    assert Config.read(path).allocation.partitioner == "a/partition.safetensors"
 
 
 def test_later_settings_override_earlier_ones():
