@@ -111,8 +111,8 @@ def test_every_module_can_be_imported(installed, tmp_path):
 def test_importing_aria_costs_little_more_than_torch():
     """Counted in modules, which do not depend on how busy the machine is."""
     code = "import sys; {}; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
-    torch = set(run(sys.executable, "-c", code.format("import torch"), cwd=ROOT).split())
-    loaded = set(run(sys.executable, "-c", code.format("import aria; aria.Sampler"), cwd=ROOT).split())
+    both = [code.format("import torch"), code.format("import aria; aria.Sampler")]
+    torch, loaded = (set(line.split()) for line in run(sys.executable, "-c", "\n".join(both), cwd=ROOT).splitlines())
     assert {"aria", "torch"} <= loaded
     extra = loaded - torch - set(sys.stdlib_module_names)
     assert extra <= {"aria", "numpy", "safetensors", "click", "lazy_loader"}, extra

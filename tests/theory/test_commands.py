@@ -15,6 +15,7 @@ from scipy import optimize
 from aria.distill.settings.config import Config
 from theory import bounds, limits
 from theory.cli import main
+from theory.commands import check_log
 from theory.regimes import DESCRIBED
 
 
@@ -117,8 +118,12 @@ def summed_log(folder, together, drift):
 
 
 @pytest.mark.parametrize("together, drift", [(1, 0.002), (10, 0.002), (100, 0.002), (1, 0.03), (10, 0.03)])
-def test_estimates_from_a_log_do_not_depend_on_how_many_updates_a_row_sums_up(tmp_path, together, drift):
-    """Noise, visit rate and drift are the planted ones; time is counted in updates of the tracker."""
+def test_estimates_from_a_log_do_not_depend_on_how_many_updates_a_row_sums_up(tmp_path, monkeypatch, together, drift):
+    """Noise, visit rate and drift are the planted ones; time is counted in updates of the tracker.
+
+    The verdicts need no more than the last 4,000 updates: the slowest average forgets within 1,000.
+    """
+    monkeypatch.setattr(check_log, "REPLAYED", 4_000)
     path = summed_log(tmp_path, together, drift)
     found = json.loads(run("recommend", "--from-log", path, "--json").stdout)
     assert found["visit_rate"] == pytest.approx(1 / 3, rel=0.03)
@@ -241,7 +246,8 @@ def test_regimes_lists_every_regime_with_its_parameters():
     assert closed["level"] == [1, 2, 4, 8] and closed["visits"]["floor"] == 0.2 and closed["noise"]["sigma"] == 0.2
 
 
-def test_check_log_judges_the_tracker(log):
+def test_check_log_judges_the_tracker(log, monkeypatch):
+    monkeypatch.setattr(check_log, "REPLAYED", 600)  # neither rate is forgotten later than after 200
     result = run("check-log", log, "--tracker", "ema(rate=0.9)")
     assert result.exit_code == 0, result.output
     assert result.output.count("too fast") == 2
@@ -267,8 +273,9 @@ def test_check_log_reports_the_error_of_the_tracker(log, tmp_path):
         assert row["verdict"] == "well set"
 
 
-def test_check_log_reads_the_lines_of_a_training_run(tmp_path):
+def test_check_log_reads_the_lines_of_a_training_run(tmp_path, monkeypatch):
     """One line for each region visited: n, mean and q; the noise comes from the scatter between visits."""
+    monkeypatch.setattr(check_log, "REPLAYED", 200)  # no number asked for below comes from the replay
     draw = random.Random(1)
     path = tmp_path / "run.jsonl"
     with path.open("w") as file:

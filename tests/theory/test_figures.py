@@ -18,19 +18,30 @@ from theory.figures import (
     closed_loop,
     fixed_time_radius,
     rare_visits,
+    selective_visits,
 )
 
 SMALL = 0.02
 """Share of the replicas: enough to draw, not to conclude."""
 
 
+SHORTER = {
+    against_the_limit: {"STEPS": 60, "BURN": 30},
+    allocation: {"STEPS": 30},
+    fixed_time_radius: {"STEPS": 60},
+    rare_visits: {"VISITS": (1.0, 0.3)},
+    selective_visits: {"STEPS": 60, "BURN": 20},
+}
+"""Of runs whose simulated numbers are only drawn here."""
+
+
 @pytest.fixture(scope="module")
 def measured():
     """The numbers of each picture, once, from runs cut short where they are long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(against_the_limit, "STEPS", 200)
-        patch.setattr(against_the_limit, "BURN", 100)
-        patch.setattr(rare_visits, "VISITS", (1.0, 0.3))
+        for module, names in SHORTER.items():
+            for name, value in names.items():
+                patch.setattr(module, name, value)
         return {name: picture.measure(0, SMALL) for name, picture in FIGURES.items()}
 
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from aria import html
 from theory import claims, figures
 from theory.cli import main
+from theory.figures import closed_loop, error_vs_rate
 
 
 def run(*arguments):
@@ -60,11 +61,13 @@ def outline(page):
 
 @pytest.fixture(scope="module")
 def small():
-    """A report of three claims and two figures."""
+    """A report of two claims and two figures with few points."""
     some = {name: figures.FIGURES[name] for name in ("closed-loop", "error-vs-rate")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(claims, "CLAIMS", claims.CLAIMS[:2])
         patch.setattr(figures, "FIGURES", MappingProxyType(some))
+        patch.setattr(closed_loop, "DRIFTS", closed_loop.DRIFTS[::3])
+        patch.setattr(error_vs_rate, "RATES", error_vs_rate.RATES[::4])
         yield
 
 

@@ -414,12 +414,13 @@ def test_linear_drift_attains_the_certificate(tracker):
 @pytest.mark.parametrize("tracker", LINEAR, ids=repr)
 @pytest.mark.parametrize("trend", [0.0, 0.05])
 def test_a_random_walk_has_the_exact_mean_square(tracker, trend):
-    """T2 with Rademacher steps, by the weights of the shipped tracker."""
+    """T2 with Rademacher steps, by the weights of the shipped tracker; 8 % more would be noticed."""
     regime = Regime(RandomWalk(0.3, trend), Gaussian(0.8))
-    errors = simulate(tracker, regime, steps=60, replicas=60_000, record=())
-    assert off(errors.filtering, square=moments.exact(tracker, regime, 60).square) < Z
-    assert off(errors.prediction, square=moments.exact_prediction(tracker, regime, 60).square) < Z
-    assert off(errors.prediction, square=moments.exact(tracker, regime, 60).square) > Z
+    errors = simulate(tracker, regime, steps=60, replicas=20_000, record=())
+    now, ahead = (exact(tracker, regime, 60).square for exact in (moments.exact, moments.exact_prediction))
+    assert off(errors.filtering, square=now) < Z < off(errors.filtering, square=1.08 * now)
+    assert off(errors.prediction, square=ahead) < Z < off(errors.prediction, square=1.08 * ahead)
+    assert off(errors.prediction, square=now) > Z
 
 
 def test_the_random_walk_of_an_ema_has_its_closed_form():
@@ -438,8 +439,8 @@ def test_a_sinusoid_has_its_closed_form():
     b, w, amplitude = 0.1, 0.2, 2.0
     a = 1 - b
     h = 2 * a * math.sin(w / 2) / math.sqrt(1 - 2 * a * math.cos(w) + a * a)
-    biases = [float(moments.exact(EMA(rate=b), Regime(Sinusoid(amplitude, w)), t).mean) for t in range(500, 532)]
-    t = np.arange(500, 532)  # the bias is a wave of the same frequency: fit its amplitude
+    biases = [float(moments.exact(EMA(rate=b), Regime(Sinusoid(amplitude, w)), t).mean) for t in range(250, 282)]
+    t = np.arange(250, 282)  # the bias is a wave of the same frequency: fit its amplitude
     waves = np.stack([np.sin(w * t), np.cos(w * t)], axis=1)
     fit, *_ = np.linalg.lstsq(waves, np.array(biases), rcond=None)
     assert math.hypot(*fit) == pytest.approx(amplitude * h, rel=1e-9)

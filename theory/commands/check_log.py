@@ -217,7 +217,7 @@ def _replay(
             visits[at] = tail.visits[first:end]
             for share in _shares(visits, int(tail.updates[first])):
                 seen = np.maximum(seen, share > 0)
-                n_, total, square = torch.from_numpy(share * observed)
+                n_, total, square = torch.from_numpy(share * observed).unbind()
                 state = tracker.update(state, RegionStats(n_, total, square, certain))
                 certificate = tracker.certificate(state)
                 if certificate is not None:

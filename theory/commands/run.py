@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
@@ -12,7 +15,7 @@ from theory.columns import ExplainedCommand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aria.interfaces import State, Tracker
+    from aria.interfaces import Certificate, Tracker
     from theory.assumptions import Array
     from theory.regimes import Regime
 
@@ -44,8 +47,28 @@ COLUMNS = {
 }
 
 
+@cache
+def regimes() -> list[str]:
+    """The names of the regimes, read from the source, since the regimes themselves load torch.
+
+    >>> regimes()[:2]
+    ['asynchronous', 'batches']
+    """
+    body = ast.parse((Path(__file__).parents[1] / "regimes" / "named.py").read_text(encoding="utf-8")).body
+    table = next(node for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DESCRIBED")
+    dicts = (node for node in ast.walk(table) if isinstance(node, ast.Dict))
+    return sorted(ast.literal_eval(key) for node in dicts for key in node.keys if key is not None)
+
+
+def known_regime(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A click callback that refuses the name of no regime, before anything is loaded."""
+    if value is not None and value not in regimes():
+        raise errors.Refusal(f"unknown regime {value!r}; there are: {', '.join(regimes())}")
+    return value
+
+
 @click.command("run", cls=ExplainedCommand, columns=COLUMNS)
-@click.option("--regime", "regime_name", default="linear", show_default=True,
+@click.option("--regime", "regime_name", callback=known_regime, default="linear", show_default=True,
               help="Name of the regime; 'aria-sim regimes' lists them.")  # fmt: skip
 @click.option("--tracker", "specs",
               callback=options.part("tracker"), multiple=True, default=("ema",), show_default=True,
@@ -88,11 +111,9 @@ def command(
 
 
 def named(name: str) -> Regime:
-    """The regime called ``name``; an error that lists all names if there is none."""
+    """The regime called ``name``, which is one of :func:`regimes`."""
     from theory.regimes import NAMED
 
-    if name not in NAMED:
-        raise errors.Refusal(f"unknown regime {name!r}; there are: {', '.join(sorted(NAMED))}")
     return NAMED[name]
 
 
@@ -117,6 +138,7 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
     import numpy as np
     import torch
 
+    from aria.interfaces import Certificate
     from aria.samplers import draws
     from theory.regimes import Random
     from theory.world import World
@@ -128,26 +150,26 @@ def _follow(tracker: Tracker, regime: Regime, steps: int, seed: int, progress: C
     state = tracker.init(shape)
     estimate = tracker.estimate(state)
     certified = not regime.visits.adaptive and np.isfinite(regime.bound) and tracker.certificate(state) is not None
-    kept = np.empty((3, steps, shape[1]))
+    kept = np.empty((5 if certified else 3, steps, shape[1]))
     for step in range(1, steps + 1):
         state = tracker.update(state, world.step(estimate))
         estimate = tracker.estimate(state)
-        width = _radius(tracker, state, regime) if certified else NORMAL * estimate.stderr
-        for row, value in zip(kept, (world.truth, estimate.value, torch.as_tensor(width)), strict=True):
+        certificate = tracker.certificate(state) if certified else None
+        band = (NORMAL * estimate.stderr,) if certificate is None else certificate
+        for row, value in zip(kept, (world.truth, estimate.value, *band), strict=True):
             row[step - 1] = value.expand(shape)[0].numpy()
         if step % 1000 == 0:
             progress(step)
-    return Followed(kept[0], kept[1], kept[2], bool(certified))
+    width = _radius(Certificate(*map(torch.from_numpy, kept[2:])), regime) if certified else kept[2]
+    return Followed(kept[0], kept[1], width, bool(certified))
 
 
-def _radius(tracker: Tracker, state: State, regime: Regime) -> Array:
+def _radius(certificate: Certificate, regime: Regime) -> Array:
     """Radius that contains the truth with probability 1 - DELTA; infinite for regions that were never visited."""
     import numpy as np
 
     from theory import bounds
 
-    certificate = tracker.certificate(state)
-    assert certificate is not None
     width = np.asarray(bounds.radius_chebyshev(certificate, regime.sigma, regime.bound, DELTA))
     tails = regime.noise.sub_gaussian
     if tails < float("inf"):

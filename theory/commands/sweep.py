@@ -10,6 +10,7 @@ import click
 
 from aria.cli import errors, options, tables
 from theory.columns import ExplainedCommand
+from theory.commands.run import known_regime, named
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ COLUMNS = {
 @click.option("--values", help="Values to try, separated by commas; by default around the theoretical optimum.")
 @click.option("--allocator", "allocators", callback=options.part("allocator"), multiple=True,
               help="Compare allocators instead; repeat it for several.")  # fmt: skip
-@click.option("--regime", "regime_name",
+@click.option("--regime", "regime_name", callback=known_regime,
               help="Name of the regime; 'aria-sim regimes' lists them  [default: linear, or closed-loop]")  # fmt: skip
 @click.option("--steps", type=click.IntRange(2, 1_000_000),
               help="Number of steps  [default: 600, or 150 for allocators]")  # fmt: skip
@@ -78,7 +79,6 @@ def command(
     With --allocator, measure instead how much discrepancy is left when allocators decide what is trained.
     """
     from theory import closed_loop
-    from theory.commands.run import named
 
     steps = steps or (ALLOCATED if allocators else SETTLED)
     if allocators:
