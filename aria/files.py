@@ -5,7 +5,9 @@ Everything that is written goes through here. Loads neither torch nor safetensor
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import re
 import shutil
@@ -28,6 +30,8 @@ FOLDER_LOCK = f".{LOCK}"
 """The name of the lock in a folder that has one writer at a time."""
 PATIENCE = 0.05
 """Seconds for which :func:`lock` tries again even if it shall not wait: its holder may just be removing the file."""
+
+log = logging.getLogger(__name__)
 
 
 # ---------------------------------------------------------------------------------------------------------------- files
@@ -173,6 +177,13 @@ def replacing_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def refuse_links(folder: Path) -> None:
+    """Refuse a folder that has links in it: what is written through them would be written elsewhere."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            raise ValueError(f"{path} is a link, and would be written through: remove it, or choose another folder")
+
+
 def remove(folder: Path) -> None:
     """Remove a folder; a kill on the way leaves no half of it under its name."""
     renamed = _beside(folder, "old")
@@ -226,6 +237,7 @@ class Lock:
 
 def lock(path: Path, *, wait: bool = False) -> Lock:
     """Lock a file, which is created if need be; ``BlockingIOError`` if another process holds it and ``wait`` is False.
+    Waiting for it is logged.
 
     The holder may remove the file: whoever got the removed file tries again.
     """
@@ -234,24 +246,39 @@ def lock(path: Path, *, wait: bool = False) -> Lock:
     path.touch()  # an error here names what is wrong with the folder, which filelock would create
     held = FileLock(path, thread_local=False, fallback_to_soft=False)  # a soft lock outlives a killed process
     try:
-        held.acquire(timeout=-1 if wait else PATIENCE, poll_interval=PATIENCE / 5)
+        held.acquire(timeout=PATIENCE, poll_interval=PATIENCE / 5)
     except Timeout as error:
-        raise BlockingIOError(f"{path} is locked by another process") from error
+        if not wait:
+            raise BlockingIOError(f"{path} is locked by another process") from error
+        log.warning("waiting for the process that fills %s", path.parent)
+        held.acquire(poll_interval=PATIENCE / 5)
     return Lock(held)
 
 
 @contextmanager
-def locked_folder(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Create and lock a folder. One that is new and still has nothing but the lock at the end is removed again."""
+def locked_folder(folder: Path, name: str = FOLDER_LOCK, *, wait: bool = False) -> Iterator[None]:
+    """Create a folder and lock the file ``name`` in it. A new one that still has nothing else at the end is removed."""
     new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with lock(folder / FOLDER_LOCK, wait=wait):
+    with _lock_in(folder, name, wait):
         try:
             yield
         finally:
-            if new and folder.is_dir() and [entry.name for entry in folder.iterdir()] == [FOLDER_LOCK]:
-                (folder / FOLDER_LOCK).unlink()
-                folder.rmdir()
+            with suppress(OSError):  # another process may be about to lock it
+                if new and [entry.name for entry in folder.iterdir()] == [name]:
+                    (folder / name).unlink()
+                    folder.rmdir()
+
+
+def _lock_in(folder: Path, name: str, wait: bool, tries: int = 9) -> Lock:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock(folder / name, wait=wait)
+    except FileExistsError:
+        raise FileExistsError(errno.EEXIST, "File exists, and it is not a folder", str(folder)) from None
+    except FileNotFoundError:
+        if not tries:
+            raise
+        return _lock_in(folder, name, wait, tries - 1)  # another process had made it, and has just removed it
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,58 @@ def test_a_lock_needs_its_folder(tmp_path):
         with pytest.raises(error):
             files.lock(tmp_path / folder / "lock")
     assert not (tmp_path / "none").exists()
+
+
+def test_waiting_for_a_lock_is_logged(tmp_path, caplog):
+    waited = []
+    with files.lock(tmp_path / "lock"):
+        other = threading.Thread(target=lambda: waited.append(files.lock(tmp_path / "lock", wait=True)))
+        other.start()
+        other.join(0.5)
+        assert not waited and f"waiting for the process that fills {tmp_path}" in caplog.text
+    other.join(60)
+    waited[0].close()
+
+
+def test_a_folder_that_its_maker_removes_is_made_again(tmp_path, monkeypatch):
+    lock, removed = files.lock, []
+
+    def late(path, **options):
+        if not removed:
+            removed.append(path.parent.rmdir())  # whoever made it has nothing to put into it
+        return lock(path, **options)
+
+    monkeypatch.setattr(files, "lock", late)
+    with files.locked_folder(tmp_path / "new"):
+        assert removed == [None] and (tmp_path / "new" / ".lock").is_file()
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").symlink_to(tmp_path / "nowhere" / "lock")
+    with pytest.raises(FileNotFoundError), files.locked_folder(tmp_path / "a"):
+        pass
+
+
+def test_a_folder_that_cannot_be_removed_hides_no_error(tmp_path, monkeypatch):
+    """Another process has put its lock there just before."""
+    def filled(path):
+        raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), str(path))
+
+    monkeypatch.setattr(Path, "rmdir", filled)
+    with pytest.raises(RuntimeError, match="the real one"), files.locked_folder(tmp_path / "new"):
+        raise RuntimeError("the real one")
+
+
+def test_a_file_is_no_folder_to_lock(tmp_path):
+    (tmp_path / "p.txt").touch()
+    with pytest.raises(FileExistsError, match="and it is not a folder"), files.locked_folder(tmp_path / "p.txt"):
+        pass
+
+
+def test_a_folder_has_locks_of_several_names(tmp_path):
+    with files.locked_folder(tmp_path / "a"), files.locked_folder(tmp_path / "a", ".other"):
+        assert sorted(os.listdir(tmp_path / "a")) == [".lock", ".other"]
 
 
 def test_a_lock_is_free_when_its_process_was_killed(tmp_path):

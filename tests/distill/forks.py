@@ -11,6 +11,7 @@ from typing import Any
 
 from tests.processes import Ended, Forked
 
+ON_CPU = {"ACCELERATE_USE_CPU": "true"}
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,21 +26,24 @@ class Forks:
 
         self.folder = folder
         self._started: dict[int, Forked] = {}
+        self._count = 0
         open_pipeline(warm)
 
     def start(self, *arguments: Any, env: Mapping[str, str] | None = None, module: bool = False) -> int:
         """As the command ``aria``, or as ``python -m aria.cli``."""
-        output = self.folder / f"process-{len(self._started)}"
-        variables = {"ACCELERATE_USE_CPU": "true", **(env or {})}
-        process = Forked(lambda: _run(list(map(str, arguments)), module), output, variables)
+        process = Forked(lambda: _run(list(map(str, arguments)), module), self._output(), {**ON_CPU, **(env or {})})
         self._started[process.pid] = process
         return process.pid
 
-    def wait(self, pid: int) -> Ended:
-        return self._started[pid].wait()
+    def wait(self, pid: int, seconds: float = 400.0) -> Ended:
+        return self._started.pop(pid).wait(seconds)
 
-    def run(self, *arguments: Any) -> Ended:
-        return self.wait(self.start(*arguments))
+    def run(self, *arguments: Any, seconds: float = 400.0) -> Ended:
+        return self.wait(self.start(*arguments), seconds)
+
+    def of(self, work: Callable[[], Any], seconds: float = 400.0) -> Ended:
+        """Call ``work`` in a process of its own, to its end."""
+        return Forked(lambda: _alone(work), self._output(), ON_CPU).wait(seconds)
 
     def done(self, *arguments: Any) -> Ended:
         """Run, and assert that it succeeded."""
@@ -47,10 +51,22 @@ class Forks:
         assert ended.code == 0, ended.stderr[-3000:]
         return ended
 
+    def _output(self) -> Path:
+        """What the next process writes to."""
+        self._count += 1
+        return self.folder / f"process-{self._count}"
+
     def close(self) -> None:
         """Kill the processes that are still running."""
         for process in self._started.values():
             process.kill()
+
+
+def _alone(work: Callable[[], Any]) -> None:
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    work()
 
 
 def _run(arguments: list[str], module: bool) -> None:

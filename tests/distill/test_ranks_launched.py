@@ -70,8 +70,9 @@ def command_line(place, output, **changes):
 
 
 def launched(launcher, arguments):
-    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
+    """As it is documented: no variable is set that a user does not set."""
     program = [sys.executable, *launcher, "-m", "aria.cli", *arguments]
+    env = {name: value for name, value in os.environ.items() if name not in ("ACCELERATE_USE_CPU", "OMP_NUM_THREADS")}
     return subprocess.Popen(program, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 
 import pytest
@@ -14,6 +13,7 @@ if importlib.util.find_spec("diffusers") is None:
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aria import integrity
 from aria.distill.runs import checkpoint
 from tests.distill import tiny
 from tests.fuzz.hostile import DEEP, Tried, mutated, values
@@ -65,9 +65,9 @@ def test_any_damaged_file_is_read_or_refused(whole, tmp_path_factory, data):
 @given(st.data())
 def test_any_state_is_resumed_or_refused(whole, tmp_path_factory, data):
     folder = shutil.copytree(whole[0], tmp_path_factory.mktemp("copy") / whole[0].name)
-    state = json.loads((folder / "state.json").read_text())
+    state = integrity.read(folder / "state.json")
     state[data.draw(st.sampled_from(sorted(state)))] = data.draw(values)
-    (folder / "state.json").write_text(json.dumps(state))
+    integrity.write(folder / "state.json", state)
     resume(whole[1], folder)
 
 

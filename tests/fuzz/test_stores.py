@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aria.distill.data.store import INDEX, Store, Writer
-from aria.distill.data.tensor_files import map_tensors
+from aria.tensor_files import map_tensors
 from tests.fuzz.hostile import DEEP, Tried, as_json, values
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ from aria.distill.data.latents import (
 )
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
+from aria.distill.data.store import made_with
 from aria.distill.models.denoisers import of
-from aria.files import locked_folder, read_json, write_json
+from aria.files import FOLDER_LOCK, locked_folder, read_json, refuse_links, write_json
 from aria.progress import Bar
 
 log = logging.getLogger(__name__)
@@ -52,31 +54,42 @@ def fill(
     dtype: str = "fp16",
     batch_size: int = 16,
     seed: int = 0,
-    texts: str | None = None,
+    adopt: bool = False,
+    digest: str | None = None,
 ) -> dict[str, Any]:
     """Encode the prompts, sample or encode images, and return what the folder holds.
 
     What is there already is kept, and follows the prompts file when that changes. Of several processes that fill one
-    folder, each waits for the one before it. Prompts with another digest than ``texts`` are refused before anything is
-    written.
+    folder, each waits for the one before it. With ``adopt``, the type and seeds of what is there are taken instead of
+    those given. Prompts with another digest than ``digest`` are refused before anything is written.
     """
     checks.non_negative("guidance_scale", guidance)
+    refuse_links(output)
+    given = read_prompts(prompts, column=column)
+    images = [] if data is None else read_images(data, column=column)
+    pool, captions = given.joined([image.caption for image in images])
+    denoiser = of(pipeline)
+    denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
+    pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
+    found = pool.digest()
+    if digest not in (None, found):
+        raise InvalidSetting(
+            "prompts",
+            "conflict",
+            f"{prompts} holds other prompts than this run was started with, or other weights or columns: resume "
+            "with the same ones or choose another output folder",
+        )
+    settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
+    settings |= {"resolution": resolution}
+    if (output / RECORD).is_file() and not _writable(output):
+        return _finished(output, found, settings | {"train_data_dir": None if data is None else str(data)})
     with locked_folder(output, wait=True):
-        given = read_prompts(prompts, column=column)
-        images = [] if data is None else read_images(data, column=column)
-        pool, captions = given.joined([image.caption for image in images])
-        if texts is not None and pool.texts.digest() != texts:
-            raise InvalidSetting(
-                "prompts",
-                "conflict",
-                f"{prompts} holds other prompts than this run was started with: resume with the same ones or choose "
-                "another output folder",
-            )
-        denoiser = of(pipeline)
-        denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
-        pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
-        common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
         sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
+        seeds = dict.fromkeys(sources, seed)
+        if adopt:
+            dtype = _dtype(output / "conditions", dtype)
+            seeds = {name: _seed(folder, seed) for name, folder in sources.items()}
+        common: dict[str, Any] = {"dtype": DTYPES[dtype], "device": pipeline.device}
 
         def withdraw_images() -> None:
             for folder in sources.values():
@@ -86,30 +99,31 @@ def fill(
         encoding["before_change"] = withdraw_images
         with bar("prompts") as progress:
             encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
-        common |= {"resolution": resolution, "seed": seed, "batch_size": batch_size}
+        common |= {"resolution": resolution, "batch_size": batch_size}
         conditions = Conditions(output / "conditions", residency="disk")
         long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
         if long is not None:
             log.warning(long)
         if num_images:
             _, kept = kept_images(sources[SAMPLES], conditions)
-            index = chosen(len(given), num_images, seed, kept)
-            sampling: dict[str, Any] = common | {"steps": steps, "guidance": guidance}
+            index = chosen(len(given), num_images, seeds[SAMPLES], kept)
+            sampling: dict[str, Any] = common | {"steps": steps, "guidance": guidance, "seed": seeds[SAMPLES]}
             with bar("samples") as progress:
                 sample_latents(pipeline, denoiser, conditions, index, sources[SAMPLES], progress=progress, **sampling)
         elif sources[SAMPLES].is_dir():
             follow(sources[SAMPLES], conditions)
         if images:
+            common["seed"] = seeds[IMAGES]
             with bar("images") as progress:
                 encode_images(pipeline, denoiser, images, captions, sources[IMAGES], progress=progress, **common)
         elif sources[IMAGES].is_dir():
             follow(sources[IMAGES], conditions)
-        settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
-        settings |= {"resolution": resolution, "dtype": dtype, "batch_size": batch_size, "seed": seed}
+        settings |= {"dtype": dtype, "batch_size": batch_size}
+        settings["seed"] = seeds[IMAGES if images else SAMPLES]
         record = {
             "format": "aria-cache-1",
             "teacher": pipeline.config.get("_name_or_path"),
-            "prompts": {"source": str(prompts), "column": column, "texts": pool.texts.digest(), **_counts(given, pool)},
+            "prompts": {"source": str(prompts), "column": column, "digest": found, **_counts(given, pool)},
             "train_data_dir": None if data is None else str(data),
             "settings": settings,
             **held(output),
@@ -118,26 +132,50 @@ def fill(
         return record
 
 
-def kept(folder: Path, *, seed: int) -> dict[str, Any]:
-    """The type and seed that an existing cache was made with, so that runs with other seeds can share it; without a
-    cache, the run's seed."""
-    path = folder / RECORD
-    if not path.is_file():
-        return {"seed": seed}
-    record = read_json(path)
+def _writable(output: Path) -> bool:
+    """Whether files can be written to a cache, which may belong to someone else or to a disk that is only read."""
     try:
-        settings = {name: record["settings"][name] for name in ("dtype", "seed")}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not the record of a cache: {error!r}") from None
-    checks.one_of(f"{path}: dtype", settings["dtype"], tuple(DTYPES))
-    checks.whole(f"{path}: seed", settings["seed"], least=0)
-    return settings
+        (output / FOLDER_LOCK).open("ab").close()
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        return False
+    return True
 
 
-def opened(folder: Path, *, resolution: int | None, **kwargs: Any) -> tuple[Conditions, Latents]:
-    """The conditions and images of a cache, if they belong together; ``kwargs`` are those that both take."""
+def _finished(output: Path, digest: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The record of a cache that can only be read, and holds what is asked for."""
+    record = read_json(output / RECORD)
+    had = {**record["settings"], "train_data_dir": record["train_data_dir"], "prompts": record["prompts"]["digest"]}
+    for name, has in {**wanted, "prompts": digest}.items():
+        if had.get(name) != has and not (name == "num_images" and had[name] > has):
+            raise InvalidSetting(
+                name, "conflict", f"{output} cannot be written to, and was made with {name} = {had.get(name)!r}, "
+                f"this is {has!r}: use another folder",
+            )  # fmt: skip
+    return record
+
+
+def _dtype(conditions: Path, dtype: str) -> str:
+    """The type of encoded prompts that are there already, else ``dtype``."""
+    had = made_with(conditions).get("dtype")
+    return next((name for name, known in DTYPES.items() if str(known) == f"torch.{had}"), dtype)
+
+
+def _seed(images: Path, seed: int) -> int:
+    """The seed of images that are there already, else ``seed``."""
+    had: int = made_with(images).get("seed", seed)
+    checks.whole(f"{images}: seed", had, least=0)
+    return had
+
+
+def opened(
+    folder: Path, *, resolution: int | None, source: str = "", num_images: int | None = None, **kwargs: Any
+) -> tuple[Conditions, Latents]:
+    """The conditions and images of a cache, if they belong together: the images of one ``source`` or of all, and of
+    these the first ``num_images`` or all. ``kwargs`` are those that both take."""
     conditions = Conditions(folder / "conditions", **kwargs)
-    images = Latents(folder / "latents", resolution=resolution, **kwargs)
+    images = Latents(folder / "latents" / source, resolution=resolution, num_images=num_images, **kwargs)
     images.check_prompts(conditions)
     return conditions, images
 
@@ -155,7 +193,7 @@ def held(output: Path) -> dict[str, Any]:
 
 
 def chosen(conditions: int, images: int, seed: int, kept: Tensor | None = None) -> Tensor:
-    """(M,) conditions to be shown: those of images that are ``kept``, then others.
+    """(M,) conditions to be shown: those of images that are ``kept``, then others until there are ``images``.
 
     The others come in a random order of the conditions that is repeated for as long as it takes, from which every kept
     image takes away one place of its condition. So a list begins with every shorter one of the same seed, and what is
@@ -164,13 +202,13 @@ def chosen(conditions: int, images: int, seed: int, kept: Tensor | None = None) 
     >>> chosen(3, 5, seed=0).tolist(), chosen(3, 5, seed=0, kept=torch.tensor([1])).tolist()
     ([2, 0, 1, 2, 0], [1, 2, 0, 2, 0])
     """
-    kept = torch.empty(0, dtype=torch.int64) if kept is None else kept[:images]
+    kept = torch.empty(0, dtype=torch.int64) if kept is None else kept
     shown = torch.bincount(kept, minlength=conditions)[:conditions]  # (N,) images that there are of each
     order = torch.randperm(conditions, generator=torch.Generator().manual_seed(seed))
     rounds = int(shown.max()) + -(-images // conditions)
     repeat = torch.arange(rounds).repeat_interleave(conditions)
     places = order.repeat(rounds)
-    return torch.cat([kept, places[repeat >= shown[places]]])[:images]
+    return torch.cat([kept, places[repeat >= shown[places]]])[: max(images, len(kept))]
 
 
 def _counts(given: Prompts, pool: Prompts) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from aria.distill.data.prompts import Prompts, Texts
 from aria.distill.data.saved_prompts import load_prompts
 from aria.distill.data.store import Store, refuse_other
 from aria.distill.data.table import DEVICE_BUDGET, Pending, Table
-from aria.distill.data.tensor_files import map_tensors
 from aria.distill.models.denoisers import Condition, Denoiser, of
 from aria.pool import Pool
+from aria.tensor_files import map_tensors
 
 SOME = 16
 """Prompts that are compared with their rows when a cache is opened."""
@@ -91,9 +92,14 @@ class Conditions:
         """(N,) bool: whether each prompt was longer than the text encoder takes."""
         return self.store.gather(self._row, [CUT])[CUT]
 
+    @cached_property
+    def hashes(self) -> Tensor:
+        """(N, 2) int64: the hash of each prompt."""
+        return hashes(self.prompts.texts)
+
     def keys(self) -> Tensor:
         """(N, 3) int64: the hash of each prompt and how many equal ones come before it, by which images find theirs."""
-        return numbered(hashes(self.prompts.texts))
+        return numbered(self.hashes)
 
     def pool(self) -> Pool:
         """These conditions for a partitioner: features on the disk, columns, texts and weights."""

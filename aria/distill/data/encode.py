@@ -11,12 +11,12 @@ from torch import Tensor
 
 from aria import checks
 from aria.distill.data import fingerprint, truncation
-from aria.distill.data.keys import distinct, find, hashes
+from aria.distill.data.keys import find, first_equal, hashes
 from aria.distill.data.prompts import Prompts
 from aria.distill.data.saved_prompts import load_prompts, save_prompts
 from aria.distill.data.store import Writer, written
-from aria.distill.data.tensor_files import write_tensors
 from aria.distill.models.denoisers import Denoiser
+from aria.tensor_files import write_tensors
 
 Progress = Callable[[int, int], None]
 """Called with the number of rows that are done and with their total."""
@@ -50,8 +50,9 @@ def build_conditions(
     """
     checks.whole("batch_size", batch_size, least=1)
     folder = Path(folder)
-    first, which = distinct(prompts.texts)  # (U,), (N,)
-    keys = hashes(prompts.texts)[first]  # (U, 2)
+    keys = hashes(prompts.texts)  # (N, 2)
+    first, which = torch.unique(first_equal(keys), return_inverse=True)  # (U,), (N,)
+    keys = keys[first]  # (U, 2)
     limit = denoiser.token_limit(pipeline)
     made_with = conditions_fingerprint(pipeline, denoiser, dtype)
     with Writer(folder, made_with) as writer, truncation.without_library_warnings(pipeline):
@@ -82,8 +83,8 @@ def build_conditions(
 
 
 def _holds(path: Path, prompts: Prompts) -> bool:
-    """Whether a file of prompts holds these, in this order."""
-    return path.is_file() and load_prompts(path)[0].texts.digest() == prompts.texts.digest()
+    """Whether a file of prompts holds these texts, in this order."""
+    return path.is_file() and len(had := load_prompts(path)[0].texts) == len(prompts) and had.starts_with(prompts.texts)
 
 
 def conditions_fingerprint(pipeline: Any, denoiser: Denoiser, dtype: torch.dtype) -> dict[str, str | int | None]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
-SAMPLED = 16
-"""Values that are hashed of each weight."""
 
 
 def encoders(pipeline: Any, dtype: torch.dtype) -> dict[str, str | int | None]:
@@ -52,14 +51,16 @@ def vae(pipeline: Any) -> dict[str, float]:
 
 
 def weights(module: nn.Module, dtype: torch.dtype) -> str:
-    """A digest of names, shapes and evenly spaced values of all weights."""
-    seen, sample = hashlib.sha256(), []
-    for name, weight in sorted(module.state_dict().items()):
-        seen.update(f"{name} {tuple(weight.shape)}\n".encode())
-        flat = weight.detach().flatten()
-        sample.append(flat[:: max(1, flat.numel() // SAMPLED)][:SAMPLED].to(dtype))
-    seen.update(torch.cat(sample).cpu().view(torch.uint8).numpy().data)
-    return seen.hexdigest()[:16]
+    """A digest of names, shapes and values of all weights; several weights are hashed at a time."""
+
+    def hashed(weight: Tensor) -> str:
+        values = weight.detach().to(dtype).cpu().contiguous().flatten().view(torch.uint8)
+        return hashlib.sha256(values.numpy().data).hexdigest()
+
+    state = sorted(module.state_dict().items())
+    with ThreadPoolExecutor() as pool:
+        hashes = pool.map(hashed, [weight for _, weight in state])
+    return _digest("\n".join(f"{name} {tuple(weight.shape)} {one}" for (name, weight), one in zip(state, hashes)))
 
 
 def _config(part: Any) -> str:

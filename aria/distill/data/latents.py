@@ -18,9 +18,9 @@ from aria.distill.data.keys import find, hashes, numbered
 from aria.distill.data.prompts import Texts
 from aria.distill.data.store import Store, Writer, written
 from aria.distill.data.table import DEVICE_BUDGET, Pending, Table
-from aria.distill.data.tensor_files import map_tensors, write_tensors
 from aria.distill.models.denoisers import Condition, Denoiser, of
 from aria.samplers.draws import step_seed
+from aria.tensor_files import map_tensors, write_tensors
 
 Progress = Callable[[int, int], None]
 SAMPLES, IMAGES = "samples", "images"
@@ -120,10 +120,9 @@ def kept_images(folder: Path, conditions: Conditions) -> tuple[Tensor, Tensor]:
 
 
 def follow(folder: Path, conditions: Conditions) -> None:
-    """Match images that are not to be added to with ``conditions``, if they were withdrawn because those changed."""
-    if not (folder / SERVED).exists():
-        rows, shown = kept_images(folder, conditions)
-        _save_served(folder, rows, shown, conditions.keys()[shown])
+    """Match images that are not to be added to with ``conditions``, whatever they were matched with before."""
+    rows, shown = kept_images(folder, conditions)
+    _save_served(folder, rows, shown, conditions.keys()[shown])
 
 
 def withdraw(folder: Path) -> None:
@@ -166,7 +165,6 @@ def _write(
     if total == 0:
         raise ValueError(f"{folder}: there is nothing to write: no condition was given")
     with Writer(folder, made_with) as writer:
-        _check_no_fewer(folder, total, writer.rows)
         place = places(written(folder, KEY, 3))
         new = (place < 0).nonzero().flatten()
         place[new] = writer.rows + torch.arange(len(new))
@@ -188,23 +186,14 @@ def _write(
         progress(total, total)
 
 
-def _check_no_fewer(folder: Path, total: int, rows: int) -> None:
-    """Refuse fewer images than are served already, to whoever else reads the folder."""
-    if (folder / SERVED).is_file():
-        had = int((map_tensors(folder / SERVED)[0]["row"] < rows).sum())
-        if had > total:
-            raise ValueError(
-                f"{folder} holds {had} images, more than the {total} asked for: ask for as many, or use another folder"
-            )
-
-
 def _save_served(folder: Path, row: Tensor, condition: Tensor, keys: Tensor) -> None:
     text = keys[:, :2].contiguous()
     write_tensors(folder / SERVED, {"row": [row], "condition": [condition.long()], "text": [text]})
 
 
 class Latents:
-    """Latents and the conditions they show: the samples, the images, or both that a folder holds.
+    """Latents and the conditions they show: the samples, the images, or both that a folder holds; all, or the first
+    ``num_images``.
 
     With ``pipeline``, latents of another size or scaling are refused by name. Where the latents are kept is
     chosen by :class:`Table`, or given by ``residency``.
@@ -217,13 +206,15 @@ class Latents:
         pipeline: Any = None,
         denoiser: Denoiser | None = None,
         resolution: int | None = None,
+        num_images: int | None = None,
         device: torch.device | str = "cpu",
         residency: str | None = None,
         device_budget: int = DEVICE_BUDGET,
         host_budget: int | None = None,
     ) -> None:
         self.folder = Path(folder)
-        self.store, row, self._condition, self._text = _opened(self.folder)
+        self.store, *served = _opened(self.folder)
+        row, self._condition, self._text = (x[:num_images] for x in served)
         if pipeline is not None:
             self.check(pipeline, denoiser or of(pipeline), resolution)
         self.table = Table(
@@ -248,7 +239,7 @@ class Latents:
 
     def check_prompts(self, conditions: Conditions) -> None:
         """Refuse conditions of other texts than those that the images are served with."""
-        shown = hashes(conditions.prompts.texts)
+        shown = conditions.hashes
         if int(self._condition.max()) >= len(shown) or not torch.equal(shown[self._condition], self._text):
             raise ValueError(
                 f"{self.folder} is matched with other prompts than {conditions.folder} holds now: "

@@ -119,6 +119,8 @@ def _text(path: Path, place: str, row: Row, column: str) -> bytes:
     text = spelled(column, row[column])
     if not isinstance(text, str | None):
         raise ValueError(f"{path}, {place}: {column!r} must be a text, got {text!r}")
+    if "\0" in (text or ""):
+        raise ValueError(f"{path}, {place}: {column!r} has the character of code 0, which no text has")
     return (text or "").strip().encode()
 
 

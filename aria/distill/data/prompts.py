@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,6 +159,16 @@ class Prompts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def digest(self) -> str:
+        """Equal for equal texts, columns and weights, and in all likelihood only for them."""
+        seen = hashlib.sha256(self.texts.digest().encode())
+        for name, column in sorted(self.columns.items()):
+            seen.update(json.dumps([name, column.values]).encode())
+            seen.update(np.ascontiguousarray(column.codes).data)
+        if self.weight is not None:
+            seen.update(b"weight" + self.weight.numpy().tobytes())
+        return seen.hexdigest()[:16]
 
     def pool(self, embeddings: Any = None) -> Pool:
         """These conditions as a pool."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aria.distill.data.prompts import Column, Prompts, Texts
-from aria.distill.data.tensor_files import map_tensors, write_tensors
+from aria.tensor_files import map_tensors, write_tensors
 
 FORMAT = "aria-prompts-2"
 

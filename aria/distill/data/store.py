@@ -18,10 +18,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from aria.distill.data.tensor_files import DTYPES, NAMES, map_tensors, write_tensors
-from aria.files import FOLDER_LOCK, Lock, lock, read_json, write_json
+from aria import integrity
+from aria.files import FOLDER_LOCK, Lock, lock, sweep
+from aria.tensor_files import DTYPES, NAMES, digest, map_tensors, write_tensors
 
-FORMAT, VERSION = "aria-store", 1
+FORMAT, VERSION = "aria-store", 2
 INDEX = "index.json"
 SHARD_BYTES, SECONDS = 1 << 28, 120.0
 """A shard ends after so many bytes or so many seconds, whichever comes first: no more than that is lost to a kill."""
@@ -66,6 +67,7 @@ class Writer:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
         try:
+            sweep(self.folder)
             self._index = self._opened(dict(fingerprint))
             if total is not None:
                 self.expect(total)
@@ -94,7 +96,7 @@ class Writer:
         self.total = total
         if self._index.get("total") != total:
             self._index["total"] = total
-            write_json(self.folder / INDEX, self._index)
+            integrity.write(self.folder / INDEX, self._index)
 
     @property
     def rows(self) -> int:
@@ -130,9 +132,10 @@ class Writer:
             pieces = {name: [chunk[name] for chunk in self._pending] for name in self._index["names"]}
             size = write_tensors(self.folder / file, pieces)
             rows = self.pending
-            shards = [*self._index["shards"], {"file": file, "rows": rows, "bytes": size}]
+            made = {"file": file, "rows": rows, "bytes": size, "sha256": digest(self.folder / file)}
+            shards = [*self._index["shards"], made]
             index = self._index | {"rows": self.rows + rows, "shards": shards}
-            write_json(self.folder / INDEX, index)
+            integrity.write(self.folder / INDEX, index)
             self._index, self._pending, self._bytes = index, [], 0
         self._since = time.monotonic()
 
@@ -234,6 +237,11 @@ def written(folder: Path, name: str, width: int) -> Tensor:
     return torch.cat([torch.empty((0, width), dtype=torch.int64), *parts])
 
 
+def made_with(folder: Path) -> dict[str, Any]:
+    """The fingerprint of a store, finished or not; empty without a store."""
+    return dict(_read_index(folder)["fingerprint"]) if (folder / INDEX).exists() else {}
+
+
 def _rows(chunk: Mapping[str, Tensor]) -> int:
     return len(next(iter(chunk.values())))
 
@@ -242,7 +250,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     """The index of a store, checked against the files it lists."""
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder} is no tensor store: it has no {INDEX}")
-    index = read_json(folder / INDEX)
+    index = integrity.read(folder / INDEX)
     if index.get("format") != FORMAT or index.get("version") != VERSION:
         found = f"{index.get('format')!r} version {index.get('version')!r}"
         raise ValueError(f"{folder} is no tensor store of this version: {INDEX} has {found}, not {FORMAT!r} {VERSION}")
@@ -253,6 +261,8 @@ def _read_index(folder: Path) -> dict[str, Any]:
             if size != shard["bytes"]:
                 found = "missing" if size is None else f"torn: it has {size} bytes, not {shard['bytes']}"
                 raise ValueError(f"{path} is {found}")
+            if digest(path) != shard["sha256"]:
+                raise ValueError(f"{path} is not the shard that was written")
         if index["rows"] != sum(shard["rows"] for shard in index["shards"]) or index["rows"] > index["total"]:
             raise ValueError(f"{folder / INDEX}: its rows do not add up")
         if not isinstance(index["fingerprint"], dict) or not isinstance(index["names"], dict):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, parse_flag_from_env
+from accelerate.utils import DistributedDataParallelKwargs, gather_object, parse_flag_from_env
 
 import aria
 from aria.distill.data import Conditions, cache
-from aria.distill.data.latents import Latents
+from aria.distill.data.latents import IMAGES, SAMPLES, Latents
 from aria.distill.engine import sharding
 from aria.distill.engine.distiller import Distiller
 from aria.distill.models.denoisers.guidance import take_guidance
 from aria.distill.models.pipelines import open_model
-from aria.distill.runs import checkpoint, regions, resume
+from aria.distill.runs import checkpoint, regions
 from aria.distill.runs.callbacks import Callback, Checkpoints, Grids, Log
 from aria.distill.runs.plan import RunPlan
 from aria.distill.students import add_low_rank, factorise
@@ -33,11 +34,18 @@ def open_accelerator(plan: RunPlan) -> Accelerator:
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):
         raise ValueError("--fsdp shards the student across processes: launch without accelerate's --use_fsdp")
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else accelerate ignores the processes that torchrun has started
         mixed_precision=training.mixed_precision,
         log_with=run.report_to,
         project_dir=plan.output / run.logging_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partly)],
     )
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != started:
+        raise ValueError(
+            f"{started} processes were started (WORLD_SIZE), and accelerate takes part in {accelerator.num_processes}: "
+            "start them with torchrun or accelerate launch"
+        )
     if training.fsdp:
         sharding.check(accelerator)
     return accelerator
@@ -62,44 +70,48 @@ def make_trainable(plan: RunPlan, student: Any) -> Any:
     return student
 
 
-def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar, *, texts: str | None = None) -> str:
+def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar, *, digest: str | None = None) -> str:
     """Encode the prompts, and generate or encode the images, unless they are in the cache; return the digest of the
-    prompts. If ``texts`` is given, prompts of another digest are refused."""
+    prompts. If ``digest`` is given, others are refused."""
     data = plan.config.data
     record = cache.fill(
         plan.cache,
         pipeline,
         prompts=Path(data.prompts),
         bar=bar,
-        **cache.kept(plan.cache, seed=plan.loop.seed),
         column=data.caption_column,
         num_images=0 if data.train_data_dir else data.num_images,
         steps=plan.teacher_steps,
         guidance=data.guidance_scale,
         data=Path(data.train_data_dir) if data.train_data_dir else None,
         resolution=data.resolution,
-        texts=texts,
+        seed=plan.loop.seed,
+        adopt=True,
+        digest=digest,
     )
-    return str(record["prompts"]["texts"])
+    return str(record["prompts"]["digest"])
 
 
-def open_data(plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar) -> tuple[Conditions, Latents]:
-    """The cached conditions and images; the first rank fills the cache. If another process has filled it for other
-    prompts since, that is refused."""
-    data, texts = plan.config.data, ""
+def open_data(
+    plan: RunPlan, pipeline: Any, accelerator: Accelerator, bar: Bar, digest: str | None = None
+) -> tuple[Conditions, Latents]:
+    """The cached conditions, and as many images as the run asks for; the first rank fills the cache. If another process
+    changes it before all ranks have opened it, all of them refuse it."""
+    data, filled = plan.config.data, []
     if accelerator.is_main_process:
-        texts = fill_cache(plan, pipeline, bar, texts=resume.texts(plan))
+        filled = [fill_cache(plan, pipeline, bar, digest=digest)]
     accelerator.wait_for_everyone()
-    (texts,) = broadcast_object_list([texts])
+    own = {"source": IMAGES} if data.train_data_dir else {"source": SAMPLES, "num_images": data.num_images}
     kwargs: dict[str, Any] = {
         "pipeline": pipeline,
         "device": accelerator.device,
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
-    conditions, images = cache.opened(plan.cache, resolution=data.resolution, **kwargs)
-    if conditions.prompts.texts.digest() != texts:
-        raise ValueError(f"another process has changed the prompts in {plan.cache}: use another cache folder")
+    conditions, images = cache.opened(plan.cache, resolution=data.resolution, **own, **kwargs)
+    found = [(one, len(images)) for one in [*filled, conditions.prompts.digest()]]
+    if len(set(gather_object(found))) > 1:
+        raise ValueError(f"another process has changed {plan.cache} since it was filled: run again")
     return conditions, images
 
 

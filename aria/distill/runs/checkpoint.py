@@ -1,17 +1,16 @@
 """Checkpoints: everything needed to resume a run bit for bit, as safetensors and JSON.
 
 A checkpoint is written to a temporary folder and renamed when it is complete. Its index, ``state.json``, contains the
-SHA-256 of every file, which loading verifies. The state is a mapping of named parts (:mod:`aria.distill.engine.state`);
-nothing here depends on what they are.
+SHA-256 of every file and its own, which loading verifies. The state is a mapping of named parts
+(:mod:`aria.distill.engine.state`); nothing here depends on what they are.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import re
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aria import checks, files
+from aria import checks, files, integrity
 from aria.distill.engine.state import Exported, State, Stateful, TrainState
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -60,11 +59,11 @@ def save(
     with files.replacing_folder(target) if first else nullcontext() as folder:
         values = {name: _write(name, part, folder) for name, part in state.items()}
         if folder is not None:
-            hashes, named = _hashes(folder), {name: _file(name, part) for name, part in state.items()}
+            hashes, named = integrity.hashes(folder), {name: _file(name, part) for name, part in state.items()}
             tensors = {name: file for name, file in named.items() if file in hashes}
             index = {"format": FORMAT, "step": step, "settings": settings, "values": values}
             index |= {"tensors": tensors, "files": hashes}
-            files.write_json(folder / INDEX, index)
+            integrity.write(folder / INDEX, index)
     for old in folders(output)[:-limit] if first and limit else []:
         files.remove(old)
     accelerator.wait_for_everyone()
@@ -88,96 +87,87 @@ def _file(name: str, part: Stateful) -> str:
     return part.file if isinstance(part, Exported) else f"{name}.safetensors"
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint whose files are all there and have their hashes."""
+
+    folder: Path
+    index: dict[str, Any]
+
+    def check_same(self, settings: dict[str, Any]) -> None:
+        """Refuse ``settings``, all or some of a run's, other than those that it was written with."""
+        for name, has in sorted(settings.items()):
+            if (had := self.index["settings"].get(name)) != has:
+                raise checks.InvalidSetting(
+                    name,
+                    "conflict",
+                    f"{self.folder} was written with {name} = {had!r}, now it is {has!r}; "
+                    "resume with the same settings or choose another output folder",
+                )
+
+    def load(self, state: TrainState, *, settings: dict[str, Any]) -> None:
+        """Restore the state; a checkpoint of a different run is refused."""
+        self.check_same(dict.fromkeys(self.index["settings"]) | settings)
+        for name, part in state.items():
+            try:
+                part.load_state_dict(self._read(name, part))
+            except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+                why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+                message = f"{self.folder} does not hold this run's {name}: {why[:300]}"
+                if isinstance(error, checks.InvalidSetting):
+                    raise checks.InvalidSetting(error.setting, error.kind, message) from error
+                raise ValueError(message) from error
+
+    def _read(self, name: str, part: Stateful) -> State:
+        file = self.index["tensors"].get(name)
+        if file is not None and (file != _file(name, part) or file not in self.index["files"]):
+            raise KeyError(_file(name, part))
+        return {**self.index["values"][name], **({} if file is None else load_file(self.folder / file))}
+
+
 def load(state: TrainState, folder: Path, *, settings: dict[str, Any]) -> None:
     """Restore the state from a checkpoint; one that is damaged or belongs to a different run is refused."""
-    _load(state, folder, verified(folder), settings)
+    verified(folder).load(state, settings=settings)
 
 
-def load_newest(state: TrainState, output: Path, *, settings: dict[str, Any]) -> Path | None:
-    """Restore the state from the newest checkpoint of a run, and return its folder; None if there is no checkpoint.
-
-    Damaged checkpoints are skipped with a warning; if all are damaged, that is an error.
-    """
+def newest(output: Path) -> Saved | None:
+    """The newest checkpoint of a run; damaged ones are skipped with a warning, unless all are damaged."""
     found = folders(output)
     for folder in reversed(found):
         try:
-            index = verified(folder)
+            return verified(folder)
         except ValueError as error:
             if folder == found[0]:
                 raise
             log.warning("%s; trying an older one", error)
-            continue
-        _load(state, folder, index, settings)
-        return folder
     return None
-
-
-def _load(state: TrainState, folder: Path, index: dict[str, Any], settings: dict[str, Any]) -> None:
-    for name in sorted({*settings, *index["settings"]}):
-        before, now = index["settings"].get(name), settings.get(name)
-        if before != now:
-            raise checks.InvalidSetting(
-                name,
-                "conflict",
-                f"{folder} was written with {name} = {before!r}, now it is {now!r}; "
-                "resume with the same settings or choose another output folder",
-            )
-    for name, part in state.items():
-        try:
-            part.load_state_dict(_read(folder, name, part, index))
-        except (SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
-            why = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
-            message = f"{folder} does not hold this run's {name}: {why[:300]}"
-            if isinstance(error, checks.InvalidSetting):
-                raise checks.InvalidSetting(error.setting, error.kind, message) from error
-            raise ValueError(message) from error
-
-
-def _read(folder: Path, name: str, part: Stateful, index: dict[str, Any]) -> State:
-    file = index["tensors"].get(name)
-    if file is not None and (file != _file(name, part) or file not in index["files"]):
-        raise KeyError(_file(name, part))
-    return {**index["values"][name], **({} if file is None else load_file(folder / file))}
 
 
 def check(folder: Path) -> dict[str, Any]:
     """The index of a checkpoint, after checking its format but not its files."""
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder} is no checkpoint: it has no {INDEX}")
+    damaged = f"{folder / INDEX} is damaged or foreign"
     try:
-        index: dict[str, Any] = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        version = index["format"]
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{folder / INDEX} is damaged or foreign: {error}") from None
-    if version != FORMAT:
+        index = integrity.read(folder / INDEX)
+    except ValueError as error:
+        raise ValueError(f"{damaged}: {error}") from None
+    if (version := index.get("format")) != FORMAT:
         raise ValueError(f"{folder} has the checkpoint format {version!r}, this version reads {FORMAT} only")
-    for name in ("settings", "values", "files", "tensors"):
-        if not isinstance(index.get(name), dict):
-            raise ValueError(f"{folder / INDEX} is damaged or foreign: {name} is no object: {index.get(name)!r:.100}")
-    for name, part in index["values"].items():
-        if not isinstance(part, dict):
-            raise ValueError(f"{folder / INDEX} is damaged or foreign: values of {name} are no object: {part!r:.100}")
-    checks.whole(f"{folder / INDEX} is damaged or foreign: step", index.get("step"), least=0)  # type: ignore[arg-type]
+
+    def check_objects(parts: dict[str, Any]) -> None:
+        for name, part in parts.items():
+            if not isinstance(part, dict):
+                raise ValueError(f"{damaged}: {name} is no object: {part!r:.100}")
+
+    check_objects({name: index.get(name) for name in ("settings", "values", "files", "tensors")})
+    check_objects(index["values"])
+    checks.whole(f"{damaged}: step", index.get("step"), least=0)  # type: ignore[arg-type]
     return index
 
 
-def verified(folder: Path) -> dict[str, Any]:
-    """The index of a checkpoint, after verifying the hash of every file."""
+def verified(folder: Path) -> Saved:
+    """A checkpoint, after verifying the hash of every file."""
     index = check(folder)
-    for name, digest in index["files"].items():
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is damaged: {name} is missing")
-        if _hash(folder / name) != digest:
-            raise ValueError(f"{folder} is damaged: {name} does not match its hash")
-    return index
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file under ``folder``, by relative path."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return {path.relative_to(folder).as_posix(): _hash(path) for path in found}
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    integrity.verify(folder, index["files"])
+    return Saved(folder, index)

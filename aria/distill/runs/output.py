@@ -10,16 +10,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from aria import files
+from aria import files, integrity
 
+LOCK = ".run-lock"
+"""The lock in a run's folder, by which it is known as one; the folder may be a cache as well, which has its own."""
+HASHES = "hashes.json"
+"""The hash of every file of the finished pipeline."""
 _INDEX, _PART = "model_index.json", ".pipeline.part"
 _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
 """Files that a run writes into its folder; any folder of models has at least one of them."""
 
 
 def check_own(output: Path) -> None:
-    """Refuse a folder with files that a run would overwrite although no run wrote them, such as a teacher's."""
-    if (output / files.FOLDER_LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
+    """Refuse a folder with files that a run would overwrite although no run wrote them, such as a teacher's, and one
+    with links, through which it would write elsewhere."""
+    files.refuse_links(output)
+    if (output / LOCK).exists() or any(output.glob("checkpoint-*/state.json")):
         return
     if taken := [name for name in _WRITTEN if (output / name).exists()]:
         raise ValueError(f"{output} is no folder of a run and has a {taken[0]}: choose another output folder")
@@ -36,10 +42,20 @@ def locked(output: Path, first: bool = True) -> Iterator[None]:
         return
     with ExitStack() as held:
         try:
-            held.enter_context(files.locked_folder(output))
+            held.enter_context(files.locked_folder(output, LOCK))
         except BlockingIOError:
             raise ValueError(f"another run is writing to {output}; wait for it or choose another folder") from None
         yield
+
+
+def verify(run: Path) -> None:
+    """Refuse a finished pipeline in which a file is not what was written."""
+    if not (run / HASHES).is_file():
+        raise ValueError(f"{run} has no {HASHES}")
+    hashes = integrity.read(run / HASHES).get("files")
+    if not isinstance(hashes, dict):
+        raise ValueError(f"{run / HASHES} lists no files")
+    integrity.verify(run, hashes)
 
 
 def deliver(
@@ -56,6 +72,7 @@ def deliver(
         scheduler = pipeline.scheduler
         replaced["scheduler"] = type(scheduler).from_config(scheduler.config, prediction_type=prediction)
     before = {name: getattr(pipeline, name) for name in replaced}
+    _as_opened(pipeline)
     try:
         pipeline.register_modules(**replaced)
         with files.system_errors(part):
@@ -64,6 +81,7 @@ def deliver(
         pipeline.register_modules(**before)
     _remove_local_paths(part)
     (part / "README.md").write_text(card, encoding="utf-8")
+    integrity.write(part / HASHES, {"files": integrity.hashes(part)})
     files.flush(part)
     (output / _INDEX).unlink(missing_ok=True)
     for entry in sorted(part.iterdir(), key=lambda entry: entry.name == _INDEX):
@@ -73,6 +91,14 @@ def deliver(
         os.replace(entry, target)
     files.sync(output)
     part.rmdir()
+
+
+def _as_opened(pipeline: Any) -> None:
+    """Forget the padding and truncation that the last encoded prompts left set, which tokenizers would save."""
+    for part in pipeline.components.values():
+        if getattr(part, "is_fast", False):
+            part.backend_tokenizer.no_padding()
+            part.backend_tokenizer.no_truncation()
 
 
 def _remove_local_paths(part: Path) -> None:

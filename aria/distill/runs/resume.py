@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 
 from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, fingerprint
@@ -17,15 +17,12 @@ from aria.distill.runs import checkpoint
 from aria.distill.runs.plan import RunPlan
 from aria.distill.settings.config import setting_names
 
-log = logging.getLogger(__name__)
-
-
 LATEST = "latest"
-TEXTS = "their texts"
+DIGEST = "digest of prompts"
 
 
-def check(plan: RunPlan) -> Path | None:
-    """The checkpoint that the run begins with, as far as its folder tells; refuses one that it cannot continue."""
+def start(plan: RunPlan, settings: dict[str, Any]) -> checkpoint.Saved | None:
+    """The checkpoint that the run begins with; refuses one that it cannot continue, or that has other ``settings``."""
     wanted, found = plan.config.run.resume_from_checkpoint or "none", checkpoint.folders(plan.output)
     if wanted == "none" and found:
         raise InvalidSetting(
@@ -35,73 +32,52 @@ def check(plan: RunPlan) -> Path | None:
             "remove them or choose another folder",
         )
     if wanted in ("none", LATEST):
-        start = found[-1] if found else None
+        saved = checkpoint.newest(plan.output)
     else:
-        start = plan.output / wanted if (plan.output / wanted).is_dir() else Path(wanted)
-        checkpoint.check(start)
-    if start is None:
+        inside = plan.output / wanted
+        saved = checkpoint.verified(inside if inside.is_dir() else Path(wanted))
+    if saved is None:
         return None
-    step = checkpoint.step_of(start)
-    if step > plan.loop.steps:
+    if (step := saved.index["step"]) > plan.loop.steps:
         raise InvalidSetting(
             "max_train_steps",
             "range",
-            f"{start} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another folder",
+            f"{saved.folder} is beyond max_train_steps={plan.loop.steps}: a run cannot be shortened; choose another "
+            "folder",
         )
-    if newer := [path for path in found if checkpoint.step_of(path) > step]:
+    if wanted != LATEST and (newer := [path for path in found if checkpoint.step_of(path) > step]):
         raise InvalidSetting(
             "resume_from_checkpoint",
             "conflict",
             f"{newer[-1]} is newer than {wanted}: remove it first, or continue in another folder",
         )
-    return start
+    saved.check_same(settings)
+    return saved
 
 
-def texts(plan: RunPlan) -> str | None:
-    """The digest of the prompts that the run was started with; None if it is not resumed, or from a damaged checkpoint
-    that says nothing."""
-    start = check(plan)
-    if start is None:
-        return None
-    try:
-        return checkpoint.check(start)["settings"].get(TEXTS)  # type: ignore[no-any-return]
-    except ValueError:
-        return None  # loading skips this checkpoint with a warning, and compares the prompts again
+def known(plan: RunPlan, accelerator: Accelerator) -> dict[str, Any]:
+    """What must be the same when a run is resumed, as far as it is known without models and data."""
+    config = plan.config
+    later = {*setting_names(may_change=True), "ahead"}  # which counts if conditions are read from the disk
+    settings = {name: value for name, value in config.flat().items() if name not in later}
+    if not config.optimiser.lr_scheduler.startswith("constant"):
+        settings["max_train_steps"] = plan.loop.steps  # the learning rate depends on the last step
+    settings["mixed_precision"] = accelerator.mixed_precision
+    if accelerator.device.type == "cpu":
+        settings["CPU threads"] = torch.get_num_threads()  # which decide in what order sums are taken
+    settings["samples of a step"] = plan.loop.samples * accelerator.num_processes
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 
 
-def resume(plan: RunPlan, distiller: Distiller, settings: dict[str, Any]) -> None:
-    """Load the checkpoint that ``--resume_from_checkpoint`` names, if any; its ``settings`` must equal the run's."""
-    found = check(plan)
-    if found is None:
-        return
-    if plan.config.run.resume_from_checkpoint == LATEST:
-        found = checkpoint.load_newest(distiller.state(), plan.output, settings=settings)
-    else:
-        checkpoint.load(distiller.state(), found, settings=settings)
-    log.info("resuming from %s", found)
+def opened(distiller: Distiller, conditions: Conditions, images: Latents) -> dict[str, Any]:
+    """What else must be the same: what models and data decide."""
+    layers = [list(pair) for layers in distiller.layers.values() for pair in layers]
+    found = {"ahead": distiller.source.ahead, "layers compared": layers, "images": len(images)}
+    found |= {"prompts with captions": len(conditions), DIGEST: conditions.prompts.digest()}
+    stores = {"conditions": conditions.store, "images": images.store}
+    return found | {f"{name}: {part}": value for name, s in stores.items() for part, value in s.fingerprint.items()}
 
 
 def teacher_identity(pipeline: Any) -> dict[str, Any]:
     """Fingerprint of the teacher, before the engine converts it to the precision of the run."""
     return fingerprint.model(pipeline, getattr(pipeline, component_of(pipeline)), torch.float32)
-
-
-def shared(plan: RunPlan, distiller: Distiller, conditions: Conditions, images: Latents) -> dict[str, Any]:
-    """Everything that must be the same when a run is resumed: settings that affect the results, and the data."""
-    config, accelerator = plan.config, distiller.accelerator
-    settings = {name: value for name, value in config.flat().items() if name not in setting_names(may_change=True)}
-    if not config.optimiser.lr_scheduler.startswith("constant"):
-        settings["max_train_steps"] = distiller.steps  # the learning rate depends on the last step
-    settings["mixed_precision"] = accelerator.mixed_precision
-    settings["samples of a step"] = plan.loop.samples * accelerator.num_processes
-    settings["ahead"] = distiller.source.ahead
-    settings["layers compared"] = [list(pair) for layers in distiller.layers.values() for pair in layers]
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
-    return settings | _data(conditions, images)
-
-
-def _data(conditions: Conditions, images: Latents) -> dict[str, Any]:
-    counts = {"prompts with captions": len(conditions), TEXTS: conditions.prompts.texts.digest()}
-    stores = {"conditions": conditions.store, "images": images.store}
-    prints = {f"{name}: {part}": value for name, s in stores.items() for part, value in s.fingerprint.items()}
-    return counts | {"images": len(images)} | prints

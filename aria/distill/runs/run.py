@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from aria.distill.settings import checks
 from aria.distill.settings.config import Config
 from aria.progress import Bar
 
+log = logging.getLogger(__name__)
+
 Show = Callable[[str], None]
 """Prints the summary."""
 
@@ -34,17 +37,22 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
     with output.locked(plan.output, first), files.system_errors(plan.output):
         if first:
             files.sweep(plan.output)
+        known = resume.known(plan, accelerator)
+        start = resume.start(plan, known)
         pipeline, student = open_models(plan, accelerator)
         if first and show is not None:
-            show(summary(plan, pipeline, student, _prompts(plan), accelerator))
+            show(summary(plan, pipeline, student, _prompts(plan), accelerator, start))
         identity = resume.teacher_identity(pipeline)
-        conditions, images = assembly.open_data(plan, pipeline, accelerator, bar)
+        digest = None if start is None else start.index["settings"].get(resume.DIGEST)
+        conditions, images = assembly.open_data(plan, pipeline, accelerator, bar, digest)
         partition = assembly.divide(plan, conditions, accelerator)
         sampler = assembly.build_sampler(plan, partition, pipeline.scheduler.config.num_train_timesteps)
         teacher = plan.teacher(pipeline, conditions.null(1))
         distiller = Distiller(teacher, student, sampler, images, conditions, plan.loop, accelerator=accelerator)
-        settings = resume.shared(plan, distiller, conditions, images) | identity
-        resume.resume(plan, distiller, settings)
+        settings = known | identity | resume.opened(distiller, conditions, images)
+        if start is not None:
+            start.load(distiller.state(), settings=settings)
+            log.info("resuming from %s", start.folder)
         if first:
             plan.config.save(plan.output / "config.json")
         if plan.config.run.report_to:
@@ -61,9 +69,10 @@ def dry_run(config: Config) -> str:
     """The summary of a run with an estimate of its memory; nothing is written."""
     plan = decide(config)
     accelerator = assembly.open_accelerator(plan)
+    start = resume.start(plan, resume.known(plan, accelerator))
     pipeline, student = open_models(plan, accelerator)
     prompts = _prompts(plan)
-    lines = summary(plan, pipeline, student, prompts, accelerator)
+    lines = summary(plan, pipeline, student, prompts, accelerator, start)
     return f"{lines}\n\n{memory(plan, pipeline, student, prompts, accelerator)}"
 
 
@@ -73,7 +82,6 @@ def decide(config: Config) -> RunPlan:
     plan = resolve(config)
     check_allocation(plan)
     output.check_own(plan.output)
-    resume.check(plan)
     return plan
 
 

@@ -16,7 +16,8 @@ from aria.distill.engine.sharding import without_weights
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers.guidance import GUIDANCE
 from aria.distill.models.pipelines import component_of
-from aria.distill.runs import regions, resume
+from aria.distill.runs import regions
+from aria.distill.runs.checkpoint import Saved
 from aria.distill.runs.plan import RunPlan
 
 GIGABYTE = 1e9
@@ -24,7 +25,9 @@ GRADIENTS, ADAM, AVERAGE = 1, 2, 1
 """Copies of the trained weights in float32 besides the weights themselves."""
 
 
-def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, accelerator: Accelerator) -> str:
+def summary(
+    plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, accelerator: Accelerator, start: Saved | None
+) -> str:
     """The models, data, allocation, length, device and output folder of a run, one line each."""
     config, loop, ranks = plan.config, plan.loop, accelerator.num_processes
     teacher = getattr(pipeline, component_of(pipeline))
@@ -37,7 +40,6 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
         else f"{config.data.num_images} images made by the teacher in {plan.teacher_steps} steps"
     )
     allocation = config.allocation
-    resumed = resume.check(plan)
     rows = {
         "teacher": f"{config.models.pretrained_model_name_or_path} ({_described(teacher)})",
         "student": f"{config.models.student} ({_described(student)}, {_trained(student)} of them trained)",
@@ -46,7 +48,7 @@ def summary(plan: RunPlan, pipeline: Any, student: nn.Module, prompts: Prompts, 
         "regions": regions.described(allocation.partitioner, len(prompts), seed=loop.seed),
         "allocation": f"{allocation.allocator} of {allocation.tracker}, floor {allocation.floor:g}",
         "batch": f"{loop.samples * ranks} samples per step" + (f" ({' x '.join(parts)})" if len(parts) > 1 else ""),
-        "steps": f"{loop.steps}" + (f", resuming from {resumed.name}" if resumed else ""),
+        "steps": f"{loop.steps}" + (f", resuming from {start.folder.name}" if start else ""),
         "device": f"{accelerator.device}, mixed precision {accelerator.mixed_precision}",
         "output": str(plan.output),
     }

@@ -73,7 +73,9 @@ def test_a_cache_grows(sd_folder, prompts, tmp_path):
     done(sd_folder, prompts, tmp_path / "at-once", *more)
     for name, x in contents(tmp_path / "at-once").items():
         torch.testing.assert_close(contents(tmp_path / "c")[name], x, rtol=2e-3, atol=2e-3)
-    assert run(sd_folder, prompts, tmp_path / "c", *few).exit_code == 2
+    whole = contents(tmp_path / "c")
+    assert json.loads(done(sd_folder, prompts, tmp_path / "c", *few, "--json").stdout)["latents"]["rows"] == 15
+    assert all(torch.equal(contents(tmp_path / "c")[name], x) for name, x in whole.items())
 
 
 def test_captions_of_images_join_the_pool(sd_folder, prompts, tmp_path):
@@ -153,7 +155,7 @@ def test_mistakes_exit_with_2_and_one_line(sd_folder, prompts, tmp_path):
     refused("no column 'x'", *arguments, "--caption_column", "x")
     refused("'int8' is not one of", *arguments, "--dtype", "int8")
     assert not (tmp_path / "c").exists(), "mistakes are found before anything is written"
-    refused(f"{prompts}: File exists", sd_folder, prompts, prompts)
+    refused(f"{prompts}: File exists, and it is not a folder", sd_folder, prompts, prompts)
 
 
 def test_resuming_with_other_settings_is_refused(sd_folder, sdxl_folder, prompts, tmp_path):

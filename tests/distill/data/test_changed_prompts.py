@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aria import files, progress
+from aria import files, integrity, progress
 from aria.checks import InvalidSetting
 from aria.distill.data import Conditions, cache
 from aria.distill.data.latents import Latents
@@ -22,6 +22,7 @@ from aria.distill.data.table import Table
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers import StableDiffusion
 from aria.distill.models.pipelines import open_pipeline
+from aria.tensor_files import map_tensors, write_tensors
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST = ["a cat", "a dog", "a fox", "an owl", "a bee"]
@@ -80,25 +81,72 @@ def test_images_are_not_read_with_the_prompts_of_another_process(fill, tmp_path)
 
 
 def test_prompts_other_than_expected_are_refused_before_anything_is_written(fill, tmp_path):
-    digest = fill(FIRST, images=2)["prompts"]["texts"]
-    fill(FIRST, images=2, texts=digest)
+    digest = fill(FIRST, images=2)["prompts"]["digest"]
+    fill(FIRST, images=2, digest=digest)
     before = {path: path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file()}
     with pytest.raises(InvalidSetting, match="holds other prompts than this run was started with"):
-        fill(FIRST[::-1], images=2, texts=digest)
+        fill(FIRST[::-1], images=2, digest=digest)
     assert before == {path: path.read_bytes() for path in (tmp_path / "c").rglob("*") if path.is_file()}
 
 
-def test_whoever_fills_a_cache_waits_for_the_one_before(fill, tmp_path):
+def test_whoever_fills_a_cache_waits_for_the_one_before(fill, tmp_path, caplog):
     fill(FIRST)
     done = []
     with files.lock(tmp_path / "c" / ".lock"):
         other = threading.Thread(target=lambda: done.append(fill([*FIRST, "a gnu"])))
         other.start()
         other.join(0.5)
-        assert not done
+        assert not done and f"waiting for the process that fills {tmp_path / 'c'}" in caplog.text
         assert len(Conditions(tmp_path / "c" / "conditions")) == len(FIRST)
     other.join(60)
     assert done[0]["conditions"]["rows"] == len(FIRST) + 1
+
+
+def test_images_that_were_added_leave_the_first_ones_as_they_were(fill, tmp_path):
+    fill(FIRST, images=3)
+    before = opened(tmp_path)[1].gather(torch.arange(3))
+    fill(FIRST, images=7)
+    fill(FIRST, images=3)
+    assert not fill.made and len(opened(tmp_path)[1]) == 7
+    first = cache.opened(tmp_path / "c", resolution=None, source="samples", num_images=3)[1]
+    assert len(first) == 3 and all(map(torch.equal, before, first.gather(torch.arange(3))))
+
+
+ROWS = [{"text": text, "weight": 1, "kind": kind} for text, kind in (("a cat", "x"), ("a dog", "y"), ("an owl", "y"))]
+OTHERS = {
+    "texts": [*ROWS[:2], ROWS[2] | {"text": "a fox"}],
+    "order": [ROWS[0], *ROWS[:0:-1]],
+    "weights": [*ROWS[:2], ROWS[2] | {"weight": 2}],
+    "no weights": [{"text": row["text"], "kind": row["kind"]} for row in ROWS],
+    "a value": [*ROWS[:2], ROWS[2] | {"kind": "x"}],
+    "values": [ROWS[0], *(row | {"kind": "z"} for row in ROWS[1:])],
+    "another column": [row | {"more": None} for row in ROWS],
+}
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_the_digest_is_of_texts_weights_and_columns(what, fill, tmp_path):
+    digest = fill(ROWS)["prompts"]["digest"]
+    assert Conditions(tmp_path / "c" / "conditions").prompts.digest() == digest == fill(ROWS)["prompts"]["digest"]
+    with pytest.raises(InvalidSetting, match="holds other prompts than this run was started with, or other weights"):
+        fill(OTHERS[what], digest=digest)
+    assert fill(OTHERS[what])["prompts"]["digest"] != digest
+
+
+@pytest.mark.parametrize("spoil", ["without texts", "torn", "of fewer"])
+def test_images_that_are_not_added_to_are_matched_again(spoil, fill, tmp_path):
+    """Also where the file that matches them is of an earlier version, which had no texts in it."""
+    fill(FIRST, 4)
+    path = tmp_path / "c" / "latents" / "samples" / "served.safetensors"
+    served = {name: x.clone() for name, x in map_tensors(path)[0].items()}
+    if spoil == "torn":
+        path.write_bytes(path.read_bytes()[:-1])
+    else:
+        kept = {"row": 4, "condition": 4} if spoil == "without texts" else dict.fromkeys(served, 2)
+        write_tensors(path, {name: [served[name][:n]] for name, n in kept.items()})
+    assert fill(FIRST)["latents"]["rows"] == 4 and fill.made == 0
+    after, _ = map_tensors(path)
+    assert all(torch.equal(after[name], x) for name, x in served.items())
 
 
 def images_by_text(conditions, latents):
@@ -192,7 +240,7 @@ def test_equal_prompts_keep_their_own_images(fill, tmp_path):
     conditions = opened(tmp_path)[1].conditions()
     assert fill.made == 2 and torch.equal(conditions[:4], first) and sorted(first.tolist()) == [0, 1, 2, 3]
     fill(["a dog", "a cat"], 2)
-    assert fill.made == 0 and sorted(opened(tmp_path)[1].conditions().tolist()) == [0, 1]
+    assert fill.made == 0 and sorted(Latents(tmp_path / "c/latents", num_images=2).conditions().tolist()) == [0, 1]
 
 
 def test_images_of_a_folder_follow_their_captions(fill, tmp_path):
@@ -227,9 +275,9 @@ def test_a_cache_of_an_earlier_version_is_refused(fill, tmp_path):
     fill(FIRST, 2)
     for folder in ("conditions", "latents/samples"):
         path = tmp_path / "c" / folder / "index.json"
-        index = json.loads(path.read_text())
+        index = integrity.read(path)
         del index["fingerprint"]["cache format"]
-        path.write_text(json.dumps(index))
+        integrity.write(path, index)
     with pytest.raises(ValueError, match="was made with cache format = None, this is 2: use another folder"):
         fill(FIRST, 2)
 
@@ -333,6 +381,7 @@ while True:
     assert texts == new[0] and shown == new[2], (shown, new[2])
     torch.testing.assert_close(embeddings, new[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(x0, new[3], rtol=1e-4, atol=1e-5)
+    assert not [*folder.glob("conditions/.*.part*"), *folder.glob("latents/*/.*.part*")]
 print(kills, refused, served)
 """
 

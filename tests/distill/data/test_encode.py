@@ -11,9 +11,9 @@ from aria.distill.data import Conditions, build_conditions, store
 from aria.distill.data.keys import distinct
 from aria.distill.data.prompts import Column, Prompts, Texts
 from aria.distill.data.store import Store
-from aria.distill.data.tensor_files import write_tensors
 from aria.distill.models import denoisers
 from aria.distill.models.pipelines import open_pipeline
+from aria.tensor_files import write_tensors
 
 TEXTS = ["a cat", "a dog", "a cat", "an axolotl in a jar", "a dog", "ein Bär"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aria import integrity
 from aria.distill.data.store import Store, Writer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -121,9 +123,11 @@ def test_foreign_folders_are_refused(tmp_path):
     refused(tmp_path, "is no tensor store: it has no index.json")
     (tmp_path / "index.json").write_text("[1")
     refused(tmp_path, "index.json: no JSON")
-    (tmp_path / "index.json").write_text('{"format": "other"}')
-    refused(tmp_path, "index.json has 'other' version None, not 'aria-store' 1")
     (tmp_path / "index.json").write_text('{"format": "aria-store", "version": 1}')
+    refused(tmp_path, "index.json carries no hash: it was edited, or written by another program or version")
+    integrity.write(tmp_path / "index.json", {"format": "other"})
+    refused(tmp_path, "index.json has 'other' version None, not 'aria-store' 2")
+    integrity.write(tmp_path / "index.json", {"format": "aria-store", "version": 2})
     refused(tmp_path, "is damaged: KeyError")
 
 
@@ -132,8 +136,10 @@ def test_foreign_folders_are_refused(tmp_path):
     [
         (lambda path: path.unlink(), "shard-00001.safetensors is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), r"is torn: it has \d+ bytes, not \d+"),
-        (lambda path: path.write_bytes(b"\xff" * path.stat().st_size), "it ends within its header"),
-        (lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"')), "the index lists"),
+        (lambda path: path.write_bytes(b"\xff" * path.stat().st_size), "is not the shard that"),
+        (lambda path: path.write_bytes(path.read_bytes().replace(b'"a"', b'"c"')), "does not match its hash"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"\xff"), "does not match its hash"),
+        (lambda path: shutil.copy(path.with_name("shard-00000.safetensors"), path), "is not the shard that"),
         (lambda path: path.write_bytes(path.read_bytes().replace(b'"F16"', b'"F32"')), "its header cannot be read"),
     ],
 )
@@ -145,8 +151,8 @@ def test_damaged_shards_are_refused(damage, sentence, tmp_path):
 
 def test_an_index_that_does_not_add_up_is_refused(tmp_path):
     write(tmp_path)
-    index = json.loads((tmp_path / "index.json").read_text())
-    (tmp_path / "index.json").write_text(json.dumps(index | {"rows": 9}))
+    index = integrity.read(tmp_path / "index.json")
+    integrity.write(tmp_path / "index.json", index | {"rows": 9})
     refused(tmp_path, "its rows do not add up")
 
 
@@ -206,6 +212,7 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch):
 KILLED = """
 import json, os, random, signal, sys, time, torch
 from pathlib import Path
+from aria import integrity
 from aria.distill.data.store import Store, Writer
 
 torch.set_num_threads(1)
@@ -251,6 +258,7 @@ def test_a_writer_that_is_killed_again_and_again_finishes_the_same_store(seed, t
 
 MILLION = """
 import json, re, sys, torch
+from aria import integrity
 from aria.distill.data.store import Store, Writer
 
 def resident(kind="RssAnon"):  # pages of the files are the kernel's to drop

@@ -17,6 +17,10 @@ class Pipeline:
     def __init__(self, unet):
         self.unet, self.version = unet, "teacher"
 
+    @property
+    def components(self):
+        return {"unet": self.unet}
+
     def register_modules(self, **modules):
         vars(self).update(modules)
 

@@ -86,7 +86,7 @@ def test_a_guided_run_is_resumed_and_its_pipeline_evaluates_once_per_step(place,
     assert "takes the guidance scale, from 1 to 4, as an input" in card
     assert "`pipeline(prompt, guidance_scale=2.5)`" in card
     refused = CliRunner().invoke(main, list(map(str, command_line(place, other, **more | {"guidance_max": 5.0}))))
-    assert refused.exit_code == 2 and "guidance scales" in refused.stderr.splitlines()[-1]
+    assert refused.exit_code == 2 and "guidance_max = 4.0, now it is 5.0" in refused.stderr.splitlines()[-1]
 
 
 def test_two_ranks_train_as_one_and_adapters_train_the_input(place, forks, tmp_path):

@@ -63,7 +63,8 @@ class Log(Callback):
         sums, steps = distiller.tally.losses_so_far(), distiller.tally.steps
         distiller.tally.clear_losses()
         losses = {name: float(value) / steps for name, value in sums.items()}
-        rate = (distiller.step_count - self._from) / (time.monotonic() - self._clock)
+        seconds = time.monotonic() - self._clock
+        rate = (distiller.step_count - self._from) / seconds if seconds > 0 else 0.0  # some clocks stand still
         row = {"step": distiller.step_count, **losses, "lr": distiller.learning_rate.get_last_lr()[0]}
         self._progress.show(**{name: f"{value:.4g}" for name, value in losses.items()})
         if distiller.accelerator.is_main_process:

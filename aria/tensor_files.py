@@ -1,10 +1,16 @@
-"""Tensors in single safetensors files, written in pieces and mapped into memory."""
+"""Tensors in single safetensors files, written in pieces and mapped into memory; each file contains its own hash.
+
+The first entry of the metadata is ``sha256``: the hash of the whole file with zeros in its place. The same tensors and
+metadata always make the same bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import mmap
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -30,6 +36,13 @@ DTYPES = {
 """The names that safetensors has for what torch can store."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
+_BEFORE = b'{"__metadata__": {"sha256": "'
+"""How a header begins; the hash follows, in 64 hexadecimal digits."""
+_AT = 8 + len(_BEFORE)
+_ZEROS = b"0" * 64
+_verified: set[tuple[int, int, int, int]] = set()
+"""Files whose hash this process has verified: device, inode, size and time of the last change."""
+
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Sequence[Tensor]], metadata: Mapping[str, str] | None = None
@@ -39,7 +52,7 @@ def write_tensors(
     The wide types come first, so that every tensor is aligned. The bytes are written here instead of by the
     safetensors package because a full disk then is an ``OSError`` and no second copy of the pieces is made.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata or {})}
+    header: dict[str, Any] = {"__metadata__": {"sha256": _ZEROS.decode(), **(metadata or {})}}
     order = sorted(tensors, key=lambda name: (-tensors[name][0].element_size(), name))
     end = 0
     for name in order:
@@ -49,19 +62,25 @@ def write_tensors(
         header[name] = {"dtype": NAMES[first.dtype], "shape": shape, "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % 64)
+    start = struct.pack("<Q", len(text)) + text
+    seen = hashlib.sha256(start)
     with files.replacing(path) as unfinished, unfinished.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(start)
         for name in order:
             for piece in tensors[name]:
-                file.write(piece.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return 8 + len(text) + end
+                data = piece.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+                seen.update(data)
+                file.write(data)
+        file.seek(_AT)
+        file.write(seen.hexdigest().encode())
+    return len(start) + end
 
 
 def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, read only where they are touched, and the file's metadata.
+    """The tensors of a file that :func:`write_tensors` wrote, read only where they are touched, and its metadata.
 
-    The map is private (copy on write): torch takes no read-only memory without a warning, and a write by mistake then
-    never reaches the file.
+    The first time a process maps a file it reads it whole, to verify its hash. The map is private (copy on write):
+    torch takes no read-only memory without a warning, and a write by mistake then never reaches the file.
     """
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
@@ -80,12 +99,36 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         if size != 8 + length + ends:
             raise ValueError(f"{path}: torn: it has {size} bytes, its header says {8 + length + ends}")
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        _verify(path, memory, os.fstat(file.fileno()))
+    metadata.pop("sha256")
     return {
         name: torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=8 + length + begin).view(shape)
         if math.prod(shape)
         else torch.empty(shape, dtype=dtype)
         for name, (dtype, shape, begin, _) in entries.items()
     }, metadata
+
+
+def digest(path: Path) -> str:
+    """The hash that a file contains."""
+    with path.open("rb") as file:
+        file.seek(_AT)
+        return file.read(len(_ZEROS)).decode("ascii", "replace")
+
+
+def _verify(path: Path, content: mmap.mmap, about: os.stat_result) -> None:
+    """Refuse a file that is not what was written."""
+    version = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
+    if version in _verified:
+        return
+    written = content[_AT : _AT + len(_ZEROS)]
+    with memoryview(content) as whole:
+        seen = hashlib.sha256(whole[:_AT])
+        seen.update(_ZEROS)
+        seen.update(whole[_AT + len(_ZEROS) :])
+    if content[8:_AT] != _BEFORE or seen.hexdigest().encode() != written:
+        raise ValueError(f"{path} is damaged: its content does not match its hash")
+    _verified.add(version)
 
 
 def _entry(entry: Any) -> tuple[torch.dtype, list[int], int, int]:
