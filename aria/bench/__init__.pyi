@@ -1,7 +1,7 @@
-from .arms import SETTINGS as SETTINGS
 from .arms import STANDARD as STANDARD
 from .arms import Arm as Arm
-from .arms import Setting as Setting
 from .experiment import Experiment as Experiment
 from .running import run_experiment as run_experiment
+from .settings import SETTINGS as SETTINGS
+from .settings import Setting as Setting
 from .stacked import Recipe as Recipe

@@ -13,23 +13,6 @@ from aria.distill.engine.replacement import Replacement
 from aria.distill.objectives import Weighting
 from aria.interfaces import Allocator, Partitioner, Tracker
 
-
-@dataclass(frozen=True)
-class Setting:
-    """What all arms of a comparison share: how often conditions are replaced, and the weights of noise levels."""
-
-    replacement: str
-    weighting: str
-
-
-SETTINGS = {
-    "rc": Setting("exponential(5.0)", "uniform"),
-    "tuned": Setting("exponential(1.0)", "velocity"),
-}
-"""Random conditioning as published; and tuned by hand: more conditions are replaced, and noise levels are weighted by
-velocity."""
-
-
 LOOKAHEAD, ORACLE = "lookahead", "oracle"
 """Name of greedy lookahead over all arms, and the allocator of the arm that uses exact discrepancies."""
 

@@ -8,7 +8,8 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from aria import checks
-from aria.bench.arms import ORACLE, SETTINGS, Arm, Setting
+from aria.bench.arms import ORACLE, Arm
+from aria.bench.settings import SETTINGS, Setting
 from aria.checks import InvalidSetting
 from aria.tasks.base import AnyTask
 

@@ -106,12 +106,15 @@ class ProcessRunner(Runner):
     def _outputs(self, place: Path) -> Path:
         """The file of the teacher's images, which depend on these settings alone."""
         settings = self.settings(self.experiment.arms[0], self.experiment.seeds[0], Path())
-        values = [settings.get(name) for name in ("num_inference_steps", "guidance_scale", "resolution", "revision")]
-        return place / f"answers-{records.digest(values)}.safetensors"
+        names = ("num_inference_steps", "guidance_scale", "resolution", "revision", "halve_from")
+        return place / f"answers-{records.digest([settings.get(name) for name in names])}.safetensors"
 
     def _cache(self, place: Path, seed: int) -> Path:
         settings = self.settings(self.experiment.arms[0], seed, Path())
-        names = ("num_images", "num_inference_steps", "guidance_scale", "resolution", "caption_column", "revision")
+        names = (
+            "num_images", "num_inference_steps", "guidance_scale", "resolution", "caption_column", "revision",
+            "halve_from",
+        )  # fmt: skip
         return place / f"cache-{seed}-{records.digest([settings.get(name) for name in names])}"
 
     def _prepare(self, place: Path, runs: Sequence[tuple[Arm, int]], bar: Bar) -> None:

@@ -61,4 +61,4 @@ class Runner(ABC):
         cells = self.cells()
         if missing := [cell for cell in cells if not records.file(folder, cell.name).is_file()]:
             self.compute(folder, missing, jobs, bar)
-        return [row for cell in cells for row in records.read(records.file(folder, cell.name))]
+        return [row for cell in cells for row in records.read(records.file(folder, cell.name), cell.arm, cell.seed)]

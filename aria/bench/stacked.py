@@ -19,7 +19,8 @@ import aria
 from aria import registry
 from aria.allocators import Oracle
 from aria.bench import device
-from aria.bench.arms import ORACLE, Arm, Setting
+from aria.bench.arms import ORACLE, Arm
+from aria.bench.settings import Setting
 from aria.distill.engine.batch import Batch
 from aria.distill.engine.batches import Source, State
 from aria.distill.engine.on_policy import OnPolicy

@@ -1,27 +1,32 @@
-"""Tasks by name: one where adaptive allocation should help, and several where it should not."""
+"""Tasks by name: one where adaptive allocation should help, and several where it should not.
+
+Importing this module does not load torch, so that a misspelt name is refused at once.
+"""
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from aria import registry
-from aria.checks import InvalidSetting
-from aria.tasks.base import AnyTask, Task
-from aria.tasks.concepts import Concepts
+from aria import specs
+from aria.checks import InvalidSetting, hint
 
-PRESETS: dict[str, Task] = {
-    "default": Concepts(),
-    "homogeneous": Concepts(heterogeneity=0.0),
-    "unskewed": Concepts(skew=0.0),
-    "unlearnable": Concepts(unlearnable=4),
-    "long": Concepts(steps=4000),
-    "wide": Concepts(width=96),
-    "unet": Concepts(side=16, network="unet", width=32, steps=10_000),
+if TYPE_CHECKING:
+    from aria.tasks.base import AnyTask
+
+PRESETS = {
+    "default": "concepts",
+    "homogeneous": "concepts(heterogeneity=0.0)",
+    "unskewed": "concepts(skew=0.0)",
+    "unlearnable": "concepts(unlearnable=4)",
+    "long": "concepts(steps=4000)",
+    "wide": "concepts(width=96)",
+    "unet": "concepts(side=16, network='unet', width=32, steps=10000)",
 }
 """Groups that differ in frequency and difficulty; groups of equal difficulty; groups of equal frequency; a quarter of
 the groups unlearnable; twice the steps; a student twice as wide; 16 × 16 images, a UNet and five times the steps."""
 
-QUICK = Concepts(groups=8, concepts=4, images=1000, steps=800)
+QUICK_STEPS = 800
+QUICK = f"concepts(groups=8, concepts=4, images=1000, steps={QUICK_STEPS})"
 """A smaller task, for trying things out."""
 
 
@@ -34,10 +39,13 @@ def task(text: str) -> AnyTask:
     True
     """
     name = text.strip()
-    if name in PRESETS:
-        return PRESETS[name]
-    known = [*PRESETS, *registry.available(AnyTask)]
+    known = [*PRESETS, *specs.available(specs.kind_called("task"))]
     if name.isidentifier() and name not in known:
-        message = f"unknown task {name!r}{registry.hint(name, known)}; there are: {', '.join(known)}"
+        message = f"unknown task {name!r}{hint(name, known)}; there are: {', '.join(known)}"
         raise InvalidSetting("task", "unknown", message)
-    return cast(AnyTask, registry.resolve(name, AnyTask))
+    spec = PRESETS.get(name, name)
+    specs.check(spec, "task")
+    from aria import registry
+    from aria.tasks.base import AnyTask
+
+    return cast("AnyTask", registry.resolve(spec, AnyTask))

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from aria.bench.arms import SETTINGS, STANDARD, Arm
+from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
+from aria.bench.settings import SETTINGS
 from aria.bench.stacked import Recipe, Stacked
 from aria.distill.settings.config import AdamW
 from aria.tasks import Concepts

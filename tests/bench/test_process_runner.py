@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,10 +18,12 @@ import pytest
 import aria
 from aria import files, registry
 from aria.bench import cell as cells
-from aria.bench.arms import SETTINGS, STANDARD, Arm, Setting
+from aria.bench import records
+from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
 from aria.bench.process_runner import CellFailed, ProcessRunner, _without_weights, _work
 from aria.bench.running import run_experiment, runner_of
+from aria.bench.settings import SETTINGS, Setting
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.settings.config import Config
 from aria.tasks.folder import Folder
@@ -69,9 +72,8 @@ def name(comparison, arm, seed):
     return runner_of(comparison).name(arm, seed)
 
 
-@pytest.fixture
-def here(monkeypatch):
-    """Cells in this process, which imports nothing again; the order in which they are done is noted."""
+def in_this_process(patch):
+    """Let cells be done in this process, which imports nothing again; returns the arms in the order they are done."""
     done = []
 
     def work(folders, jobs, progress):
@@ -79,19 +81,40 @@ def here(monkeypatch):
             assert cells.run_cell(folder)
             done.append(cells.CellSettings.read(folder).arm)
 
-    monkeypatch.setattr("aria.bench.process_runner._work", work)
+    patch.setattr("aria.bench.process_runner._work", work)
     return done
+
+
+@pytest.fixture
+def here(monkeypatch):
+    return in_this_process(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def compared(task, tmp_path_factory):
+    """Two arms, compared: the folder, the records, and the order in which the arms were done."""
+    folder = tmp_path_factory.mktemp("compared") / "bench"
+    with pytest.MonkeyPatch.context() as patch:
+        done = in_this_process(patch)
+        return folder, run_experiment(comparison(task, RC, EVEN), folder), done
+
+
+def prepared(compared, folder):
+    """A folder with everything that runs share, so that it is not made again; and with no run."""
+    shutil.copytree(compared[0] / "tasks", folder / "tasks")
+    return folder
 
 
 def test_runs_on_the_cpu_do_not_see_a_gpu(task, tmp_path, monkeypatch):
     """Whatever the machine has. The device is part of the key of a run, since it draws the random numbers."""
-    seen = []
+    seen, rows = [], [{"arm": "rc", "seed": 0, "step": 4, "metric": "gap", "group": "a", "value": 0.5}]
+    records.write(tmp_path / "made", rows)
 
     class Process(subprocess.Popen):
         def __init__(self, command, env, **kwargs):
             seen.append(env.get("CUDA_VISIBLE_DEVICES"))
-            done = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('[]')"
-            super().__init__([sys.executable, "-c", done, cells.CellSettings.read(Path(command[3])).result], **kwargs)
+            done = ["-c", "import shutil, sys; shutil.copy(*sys.argv[1:])", tmp_path / "made"]
+            super().__init__([sys.executable, *done, cells.CellSettings.read(Path(command[3])).result], **kwargs)
 
     monkeypatch.setattr("aria.bench.process_runner.subprocess.Popen", Process)
     monkeypatch.setattr(ProcessRunner, "_prepare", lambda *args: None)
@@ -99,7 +122,7 @@ def test_runs_on_the_cpu_do_not_see_a_gpu(task, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     made = [replace(comparison(task), device=name) for name in ("cpu", "cuda", None)]
     for place, each in enumerate(made):
-        assert run_experiment(each, tmp_path / str(place)) == []
+        assert run_experiment(each, tmp_path / str(place)) == rows
     assert seen == ["", "0", "0"]
     cpu, cuda, default = (name(each, RC, 0) for each in made)
     assert cpu != cuda == default
@@ -129,10 +152,16 @@ def test_cells_are_keyed_by_all_of_their_inputs(task):
     assert name(one, RC, 0) == name(comparison(task), RC, 0)
 
 
-def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_path):
-    arms = comparison(task, RC, EVEN)
-    rows = run_experiment(arms, tmp_path / "bench")
-    assert here == ["rc", "condition-uniform"]
+def test_what_the_teacher_makes_in_other_steps_is_kept_apart(task, tmp_path):
+    """Halved teachers sample in as many steps as they are halved from."""
+    whole, halved = (runner_of(comparison(task, **values)) for values in ({}, {"halve_from": 8, "objective": "output"}))
+    assert whole._outputs(tmp_path) != halved._outputs(tmp_path)
+    assert whole._cache(tmp_path, 0) != halved._cache(tmp_path, 0)
+
+
+def test_records_are_of_every_arm_seed_examination_and_group(task, compared, here):
+    arms, (folder, rows, done) = comparison(task, RC, EVEN), compared
+    assert done == ["rc", "condition-uniform"]
     keys = [(r["arm"], r["seed"], r["step"], r["metric"], r["group"]) for r in rows]
     wanted = {(arm, seed, step, "gap", group) for arm in ("rc", "condition-uniform") for seed in (0,)
               for step in (2, 4) for group in ("uniform", "a", "b")}  # fmt: skip
@@ -144,16 +173,16 @@ def test_records_are_of_every_arm_seed_examination_and_group(task, here, tmp_pat
         assert gap[arm, seed, step, "gap", "uniform"] == pytest.approx((a + 2 * b) / 3)
     assert gap["rc", 0, 4, "gap", "a"] != gap["condition-uniform", 0, 4, "gap", "a"]
     # what a run leaves: its logs and its partition, but no models
-    for run in (tmp_path / "bench" / "cells").glob("*/run"):
+    for run in (folder / "cells").glob("*/run"):
         assert not [entry for entry in run.iterdir() if entry.is_dir()] and (run / "losses.jsonl").is_file()
     # the pool's weights are gone for the arm that counts conditions
-    folders = [path.parent for path in tmp_path.glob("bench/cells/*/cell.json")]
-    runs = {cells.CellSettings.read(folder).arm: folder / "run" for folder in folders}
+    places = [path.parent for path in folder.glob("cells/*/cell.json")]
+    runs = {cells.CellSettings.read(place).arm: place / "run" for place in places}
     mass = {arm: aria.partitioners.load(run / "partition.safetensors").mass for arm, run in runs.items()}
     assert mass["condition-uniform"].tolist() == [0.5, 0.5]
-    assert run_experiment(arms, tmp_path / "bench") == rows and len(here) == 2
-    more = run_experiment(replace(arms, arms=(RC,), seeds=(0, 1)), tmp_path / "bench")  # another seed, and only that
-    assert here[2:] == ["rc"] and [row["seed"] for row in more] == [0] * 6 + [1] * 6
+    assert run_experiment(arms, folder) == rows and here == []
+    more = run_experiment(replace(arms, arms=(RC,), seeds=(0, 1)), folder)  # another seed, and only that
+    assert here == ["rc"] and [row["seed"] for row in more] == [0] * 6 + [1] * 6
     assert more[:6] == rows[:6] and {row["value"] for row in more[6:]}.isdisjoint(row["value"] for row in rows)
 
 
@@ -165,9 +194,11 @@ def test_a_perfect_student_has_no_gap(task, here, tmp_path):
     assert all(row["value"] == 0 for row in runner_of(perfect).teacher(tmp_path))
 
 
-def test_a_half_done_cell_resumes_from_its_checkpoint(task, here, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("here")
+def test_a_half_done_cell_resumes_from_its_checkpoint(task, compared, tmp_path, monkeypatch):
     """Interrupted after the first checkpoint, a resumed cell has the records of an uninterrupted one."""
-    whole = run_experiment(comparison(task, ARIA), tmp_path / "one")
+    whole = run_experiment(comparison(task, ARIA), prepared(compared, tmp_path / "one"))
+    prepared(compared, tmp_path / "two")
     from aria.distill.runs import checkpoint
 
     save, loaded = checkpoint.save, []
@@ -180,27 +211,46 @@ def test_a_half_done_cell_resumes_from_its_checkpoint(task, here, tmp_path, monk
     with pytest.raises(KeyboardInterrupt):
         run_experiment(comparison(task, ARIA), tmp_path / "two")
     monkeypatch.setattr(checkpoint, "save", save)
-    load = checkpoint._load
-    monkeypatch.setattr(checkpoint, "_load", lambda s, f, *rest: (loaded.append(f.name), load(s, f, *rest)))
+    load = checkpoint.Saved.load
+    monkeypatch.setattr(
+        checkpoint.Saved, "load", lambda one, *args, **rest: (loaded.append(one.folder.name), load(one, *args, **rest))
+    )
     assert run_experiment(comparison(task, ARIA), tmp_path / "two") == whole
     assert loaded == ["checkpoint-2"]
 
 
+SLOW = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from aria.distill.objectives import Output
+
+@dataclass(frozen=True)
+class Slow(Output):
+    def __call__(self, inputs, teacher, student):
+        time.sleep(1.0 if Path(__file__).with_name("slowly").exists() else 0.0)
+        return super().__call__(inputs, teacher, student)
+"""
+"""An objective that gives the test time to kill a run at work."""
+
+
 @pytest.mark.slow
-def test_a_killed_comparison_resumes(task, request, tmp_path):
+def test_a_killed_comparison_resumes(task, compared, request, tmp_path):
     """The whole comparison in processes of its own, killed at work: the orphaned cell saves and stops, and what is
     started again resumes from there."""
-    arms = comparison(task, RC, steps=80, logging_steps=1)
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "slowly").touch()
+    arms = comparison(task, RC, steps=8, logging_steps=1, objective=(f"{tmp_path / 'slow.py'}:Slow",))
     (tmp_path / "bench.py").write_text(
         "import sys\nfrom pathlib import Path\n"
         "from aria.bench import STANDARD, Experiment, Setting, run_experiment\nfrom aria.tasks import presets\n"
         f"task = presets.task({registry.spec(task)!r})\n"
-        f"made = Experiment(task, [STANDARD[1]], (0,), {ALWAYS!r}, steps=80, values={dict(arms.values)!r}, exams=2)\n"
+        f"made = Experiment(task, [STANDARD[1]], (0,), {ALWAYS!r}, steps=8, values={dict(arms.values)!r}, exams=2)\n"
         "run_experiment(made, Path(sys.argv[1]))\n"
     )
-    output = tmp_path / "output"
+    output, folder = tmp_path / "output", prepared(compared, tmp_path / "bench") / "cells" / name(arms, RC, 0)
     bench = Forked(script(tmp_path / "bench.py", tmp_path / "bench"), output, {"PYTHONPATH": str(ROOT)})
-    folder = tmp_path / "bench" / "cells" / name(arms, RC, 0)
     try:
         wait_for(lambda: (folder / "run" / "losses.jsonl").is_file(), output.with_name("output.err"))
     finally:
@@ -208,11 +258,12 @@ def test_a_killed_comparison_resumes(task, request, tmp_path):
     wait_for(lambda: list((folder / "run").glob("checkpoint-*/state.json")), folder / "log.txt")
     with files.lock(folder / ".lock", wait=True):  # the orphan has let go
         step = max(int(kept.name.split("-")[1]) for kept in (folder / "run").glob("checkpoint-*"))
-        assert 0 < step < 80 and not list((tmp_path / "bench").glob("*.json"))
+        assert 0 < step < 8 and not list((tmp_path / "bench").glob("*.json"))
         lines = (folder / "run" / "losses.jsonl").read_text().splitlines()
+    (tmp_path / "slowly").unlink()
     request.getfixturevalue("here")  # the rest in this process
     rows = run_experiment(arms, tmp_path / "bench")
-    assert {row["step"] for row in rows} == {40, 80}
+    assert {row["step"] for row in rows} == {4, 8}
     assert (folder / "run" / "losses.jsonl").read_text().splitlines()[:step] == lines[:step]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -12,7 +13,8 @@ from torch import nn
 from torch.func import functional_call
 
 import aria
-from aria.bench.arms import SETTINGS, Arm
+from aria.bench.arms import Arm
+from aria.bench.settings import SETTINGS
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.teachers.teacher import Teacher
 from aria.tasks.mixture import MixtureTeacher
@@ -87,6 +89,10 @@ def test_a_stacked_run_is_the_engines_run(name, setting, on_policy):
     assert moved.abs().max() > 100 * CLOSE["atol"]
 
 
+engine_once = cache(engine)
+"""For runs that several tests compare with and none changes."""
+
+
 @pytest.mark.parametrize("by_product", [False, True])
 def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
     """On-policy rows included; and with the convolutions that it has on CUDA."""
@@ -95,7 +101,7 @@ def test_a_stacked_unet_is_the_engines(by_product, monkeypatch):
     arm = replace(small.ARMS["aria-q"], on_policy=0.5)
     stacked = small.stacked(small.ARMS["paired"], arm, steps=6, task=small.UNET)
     monkeypatch.undo()
-    alone = engine(arm, 0, "rc", 6, small.UNET)
+    alone = engine_once(arm, 0, "rc", 6, small.UNET)
     for key, value in alone.student.named_parameters():
         torch.testing.assert_close(stacked.parameters[key][1], value, rtol=1e-3, atol=1e-4, msg=key)
     torch.testing.assert_close(stacked.sources[1].sampler.probs(), alone.sampler.probs(), rtol=1e-3, atol=1e-6)

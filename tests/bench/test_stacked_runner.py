@@ -10,8 +10,9 @@ from dataclasses import replace
 import pytest
 
 from aria.bench import table
-from aria.bench.arms import SETTINGS, Arm, arm
+from aria.bench.arms import Arm, arm
 from aria.bench.running import run_experiment, runner_of
+from aria.bench.settings import SETTINGS
 from aria.bench.stacked_runner import StackedRunner
 from aria.tasks import GROUPS
 from tests.bench import small

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cache
 
 import pytest
 
@@ -31,3 +32,20 @@ def student_folder(tmp_path_factory, sd_folder):
     folder = tmp_path_factory.mktemp("students") / "tiny"
     prune(sd_folder, folder, preset="bk-tiny")
     return folder
+
+
+@cache
+def opened(path, **options):
+    """The teacher in a folder, opened once."""
+    from aria.distill.models.pipelines import open_pipeline
+
+    return open_pipeline(path, **options)
+
+
+@pytest.fixture
+def teachers_once(monkeypatch):
+    """Runs in this process open each teacher only once; returns the function that opens it."""
+    from aria.distill.runs import run as engine
+
+    monkeypatch.setattr(engine, "open_pipeline", opened)
+    return opened

@@ -15,6 +15,7 @@ pytest.importorskip("matplotlib")
 
 from aria.bench.running import runner_of
 from aria.cli import main
+from tests.bench.forked import ForkedCell
 from tests.bench.small import GREEDY
 
 WORLD = "concepts(groups=3, concepts=2, images=60, width=8)"
@@ -339,14 +340,12 @@ class Mine(OnDisk):
 
 
 @pytest.mark.slow
-def test_a_task_of_ones_own_on_disk_is_run_from_its_file(tmp_path, monkeypatch):
+def test_a_task_of_ones_own_on_disk_is_run_from_its_file(sd_folder, tmp_path, monkeypatch):
     """Two arms, each in a process that loads the task from the file, though it was named relative to this folder."""
-    from tests.distill import pipelines
-
-    pipelines.save_sd(tmp_path / "teacher")
+    monkeypatch.setattr("aria.bench.process_runner.subprocess.Popen", ForkedCell)
     (tmp_path / "mine.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
-    spec = f"mine.py:Mine(teacher={str(tmp_path / 'teacher')!r})"
+    spec = f"mine.py:Mine(teacher={str(sd_folder)!r})"
     words = ("--task", spec, "--seeds", "1", "--device", "cpu", "--arms", "rc,paired", "--jobs", "2", "--out", "out")
     result = run(*words)
     assert result.exit_code == 0, (result.output, result.exception)

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-from functools import cache as cache_results
 from pathlib import Path
 
 import pytest
@@ -70,19 +69,7 @@ def refused(result, sentence, code=2):
     assert "Traceback" not in result.output
 
 
-@pytest.fixture(autouse=True)
-def teachers(monkeypatch):
-    """Open each teacher only once."""
-    from aria.distill.runs import run as engine
-
-    monkeypatch.setattr(engine, "open_pipeline", opened)
-
-
-@cache_results
-def opened(path, **options):
-    from aria.distill.models.pipelines import open_pipeline
-
-    return open_pipeline(path, **options)
+pytestmark = pytest.mark.usefixtures("teachers_once")
 
 
 @pytest.fixture
@@ -197,9 +184,25 @@ def test_fsdp_has_no_scaler(tmp_path, monkeypatch):
     from aria.distill.settings.config import Config
 
     plan = resolve(Config().with_values({"fsdp": True, "output_dir": str(tmp_path)}))
-    monkeypatch.setattr(assembly, "Accelerator", lambda **kwargs: SimpleNamespace(mixed_precision="fp16"))
+    made = SimpleNamespace(mixed_precision="fp16", num_processes=1)
+    monkeypatch.setattr(assembly, "Accelerator", lambda **kwargs: made)
     with pytest.raises(ValueError, match="fsdp works with mixed_precision bf16 or no, not with fp16"):
         assembly.open_accelerator(plan)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes were started \(WORLD_SIZE\), and accelerate takes part in 1"):
+        assembly.open_accelerator(plan)
+
+
+@pytest.mark.usefixtures("untouched")
+def test_a_file_of_settings_cannot_import_code(place, tmp_path):
+    (tmp_path / "own.py").write_text(f"import pathlib; pathlib.Path({str(tmp_path / 'called')!r}).touch()")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"allocator": f"{tmp_path}/own.py:Mine()"}))
+    result = run(place, tmp_path / "out", "--config", path)
+    assert result.exit_code == 2 and "or give --allow_imports if you trust the file" in result.stderr
+    assert not (tmp_path / "called").exists()
+    result = run(place, tmp_path / "out", "--config", path, "--allow_imports")
+    assert result.exit_code == 2 and "has no 'Mine'" in result.stderr
 
 
 @pytest.mark.usefixtures("untouched")
@@ -321,7 +324,7 @@ def finished(place, output, **changes):
     return json.loads((output / "config.json").read_text())
 
 
-def test_resuming_in_the_folder_of_a_run(place, tmp_path):
+def test_resuming_in_the_folder_of_a_run(place, student_folder, tmp_path):
     """Started again, resumed with other settings, and from torn, older and foreign checkpoints."""
     output = tmp_path / "out"
     finished(place, output, checkpointing_steps=1)
@@ -331,10 +334,7 @@ def test_resuming_in_the_folder_of_a_run(place, tmp_path):
     refused(run(place, output, train_batch_size=3), "was written with samples of a step = 2, now it is 3")
     refused(run(place, output, resume_from_checkpoint="checkpoint-9"), "checkpoint-9 is no checkpoint")
     refused(run(place, output, resume_from_checkpoint="checkpoint-1"), "checkpoint-2 is newer than checkpoint-1")
-    from aria.distill.students import prune
-
-    prune(place / "teacher", tmp_path / "wider", preset="bk-tiny")
-    refused(run(place, output, student=tmp_path / "wider"), "does not hold this run's student")
+    refused(run(place, output, student=student_folder), "does not hold this run's student")
     held = {path: path.read_bytes() for path in (output / "cache").rglob("*") if path.is_file()}
     (tmp_path / "other.txt").write_text("quite another prompt\nand one more\n")
     refused(run(place, output, prompts=tmp_path / "other.txt"), "other.txt holds other prompts than this run was")
@@ -391,12 +391,12 @@ def test_any_tracker_with_any_allocator(tracker, allocator, place, tmp_path):
     assert {row["step"] for row in rows} == {1, 2} and all(0 < row["q"] <= 1 for row in rows)
 
 
-def test_runs_with_seeds_of_their_own_share_a_cache(place, tmp_path):
+def test_runs_with_seeds_of_their_own_share_a_cache(place, teachers_once, tmp_path):
     """The dtype and seed of the images are those of the cache, not of the run."""
     from aria.progress import silent
 
     settings = {"prompts": place / "prompts.txt", "num_images": 3, "steps": 1, "seed": 5, "dtype": "bf16"}
-    cache.fill(tmp_path / "cache", opened(str(place / "teacher")), bar=silent, **settings)
+    cache.fill(tmp_path / "cache", teachers_once(str(place / "teacher")), bar=silent, **settings)
     before = (tmp_path / "cache" / "cache.json").read_text()
     finished(place, tmp_path / "out", seed=1, cache_dir=tmp_path / "cache", max_train_steps=1)
     assert json.loads((tmp_path / "cache" / "cache.json").read_text()) == json.loads(before)

@@ -8,15 +8,14 @@ from click.testing import CliRunner
 from aria.cli import main
 
 ONE = ("--partitioner", "one_region")
+pytestmark = pytest.mark.usefixtures("teachers_once")
+
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory, sd_folder):
-    from aria.distill.students import prune
-
+def flags(tmp_path_factory, sd_folder, student_folder):
     folder = tmp_path_factory.mktemp("dry-run")
-    prune(sd_folder, folder / "student", preset="bk-small")
     (folder / "prompts.txt").write_text("".join(f"a cat, number {n}\n" for n in range(24)))
-    inputs = {"pretrained_model_name_or_path": sd_folder, "student": folder / "student"}
+    inputs = {"pretrained_model_name_or_path": sd_folder, "student": student_folder}
     settings = inputs | {"prompts": folder / "prompts.txt", "num_images": 4, "num_inference_steps": 2}
     return [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
 

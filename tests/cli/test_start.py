@@ -82,7 +82,13 @@ NEEDED = "aria distill --pretrained_model_name_or_path org/teacher --student her
         ("aria quantise gone", "gone is no folder of a run"),
         ("aria sample --pretrained_model_name_or_path ./gone --student here --prompt x", "there is no folder ./gone"),
         ("aria check tracker emma", "unknown tracker 'emma'"),
+        ("aria bench --task nonsense", "unknown task 'nonsense'; there are: default, "),
+        ("aria bench --task mine.py:Mine", "there is no file 'mine.py'"),
+        ("aria bench --setting tunde", "unknown --setting 'tunde' (did you mean 'tuned'?)"),
+        ("aria bench --seeds 5-2", "--seeds must be a number of seeds such as 8"),
         ("aria-sim run --tracker emma", "unknown tracker 'emma'"),
+        ("aria-sim run --regime nonsense", "unknown regime 'nonsense'; there are: asynchronous, "),
+        ("aria-sim sweep --regime nonsense", "unknown regime 'nonsense'; there are: asynchronous, "),
         ("aria-sim sweep --allocator sofmax", "unknown allocator 'sofmax'"),
         ("aria-sim check-log log.jsonl --tracker emma", "unknown tracker 'emma'"),
         ("aria-sim verify --tracker emma", "unknown tracker 'emma'"),
@@ -95,3 +101,10 @@ def test_refusals_load_nothing_heavy(line, sentence, tmp_path):
     assert done.returncode == 2 and sentence in done.stderr, done.stderr
     assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("Error: ")
     assert done.stdout.strip() == ""
+
+
+def test_the_regimes_that_are_known_without_loading_them_are_all():
+    from theory.commands.run import regimes
+    from theory.regimes import NAMED
+
+    assert regimes() == sorted(NAMED)

@@ -16,7 +16,8 @@ from click.core import ParameterSource
 
 from aria import checks, files
 from aria.bench.aria_arm import DIFFERENCES
-from aria.cli import options
+from aria.bench.settings import SETTINGS
+from aria.cli import options, tables
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
 
@@ -90,11 +91,11 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         if plot is not None:
             figures.both(result).write(plot)
     if to == "-":
-        click.echo(json.dumps(result, indent=1))
+        tables.echo_json(result, indent=1)
         return
-    click.echo(table.text(result["table"], result["groups"]))
-    click.echo(f"\n{table.caption(result)}")
-    click.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
+    tables.echo(table.text(result["table"], result["groups"]))
+    tables.echo(f"\n{table.caption(result)}")
+    tables.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
 
 
 def _experiment(
@@ -105,15 +106,15 @@ def _experiment(
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
     numbers = _seeds(seeds or (QUICK_SEEDS if quick else SEEDS))
-    from aria.bench import device as devices
-    from aria.bench.arms import SETTINGS
-    from aria.bench.experiment import Experiment
-    from aria.bench.running import runner_of
+    _check_known("--setting", setting, list(SETTINGS))
     from aria.tasks import presets
 
-    _check_known("--setting", setting, list(SETTINGS))
+    task = presets.task(presets.QUICK if quick and spec is None else spec or "default")
+    from aria.bench import device as devices
+    from aria.bench.experiment import Experiment
+    from aria.bench.running import runner_of
+
     where = devices.chosen(device)
-    task = presets.QUICK if quick and spec is None else presets.task(spec or "default")
     experiment = Experiment(
         task,
         _arms("rc" if no_standard else standard, variants, exact=task.exact),
@@ -124,7 +125,7 @@ def _experiment(
         device=where,
     )
     length = runner_of(experiment).steps
-    return replace(experiment, steps=min(length, presets.QUICK.steps)) if quick and steps is None else experiment
+    return replace(experiment, steps=min(length, presets.QUICK_STEPS)) if quick and steps is None else experiment
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:

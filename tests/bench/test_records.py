@@ -1,0 +1,56 @@
+"""The files of a comparison's numbers: what is not exactly what was written is refused, with what to do."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from contextlib import suppress
+
+import pytest
+
+from aria import integrity
+from aria.bench import records
+
+ROW = {"arm": "rc", "seed": 3, "step": 4, "metric": "gap", "group": "a", "value": 0.5}
+ROWS = [ROW, ROW | {"group": "b", "value": 0.25}]
+
+
+def test_what_is_written_comes_back(tmp_path):
+    records.write(tmp_path / "cell.json", ROWS)
+    assert records.read(tmp_path / "cell.json", "rc", 3) == ROWS
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", "[1", json.dumps(ROWS), "[" * 10000])
+def test_other_files_are_refused_by_name(text, tmp_path):
+    path = tmp_path / "cell.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}.*; remove the file to compute the cell rc, seed 3"):
+        records.read(path, "rc", 3)
+
+
+@pytest.mark.parametrize("value, complaint", [
+    ({"format": "aria-cell/1", "records": ROWS}, "its format is 'aria-cell/1', not aria-cell/2"),
+    ({"format": records.FORMAT, "records": []}, "has no records"),
+    ({"format": records.FORMAT, "records": [{}]}, "record 0 must have the fields arm, seed, step, metric, group, val"),
+    ({"format": records.FORMAT, "records": [ROW, ROW | {"value": "0.5"}]}, "record 1 has value = '0.5'"),
+    ({"format": records.FORMAT, "records": [ROW | {"step": True}]}, "record 0 has step = True"),
+    ({"format": records.FORMAT, "records": [ROW | {"seed": 4}]}, "record 0 is of arm rc, seed 4"),
+])  # fmt: skip
+def test_records_follow_a_schema(value, complaint, tmp_path):
+    integrity.write(tmp_path / "cell.json", value)
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        records.read(tmp_path / "cell.json", "rc", 3)
+
+
+def test_no_flipped_bit_is_accepted(tmp_path):
+    path, chance = tmp_path / "cell.json", random.Random(0)
+    records.write(path, ROWS)
+    content = path.read_bytes()
+    for _ in range(300):
+        place = chance.randrange(8 * len(content))
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with suppress(ValueError):
+            assert records.read(path, "rc", 3) == ROWS  # a space of the indentation became a tab, for example
