@@ -12,6 +12,8 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+from aria.text import shown_lines
+
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d2126; --soft: #5c6570; --paper: #fdfdfc; --line: #d8dce0; --band: #f1f3f5;
         --good: #00664b; --bad: #b34700; --blue: #0072b2; }
@@ -49,12 +51,13 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """Any value as escaped text; :class:`Html` is left as it is.
+    """Any value as escaped text; :class:`Html` is left as it is. Characters that would hide or reorder others are shown
+    as their escapes.
 
     >>> text("a < b")
     'a &lt; b'
     """
-    return value if isinstance(value, Html) else Html(_html.escape(str(value), quote=True))
+    return value if isinstance(value, Html) else Html(_html.escape(shown_lines(value), quote=True))
 
 
 def tag(name: str, *children: object, **attributes: object) -> Html:

@@ -20,10 +20,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-BASE = {"aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.files"}
+BASE = {
+    "aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.files", "aria.fields", "aria.regular",
+    "aria.tensor_files",
+}  # fmt: skip
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.specs", "aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.testing", "aria.threads", "aria.progress"}
+LIBRARY = FRAMEWORK | {"aria", "aria.integrity", "aria.text", "aria.testing", "aria.threads", "aria.progress"}
 CLI = {"aria.cli.errors", "aria.cli.options", "aria.cli.tables"}
 PAGES = {"aria.html", "aria.plots"}
 
@@ -32,6 +35,11 @@ ALLOWED: dict[str, set[str]] = {
     "aria.pool": {"aria.checks"},
     "aria.checks": set(),
     "aria.files": set(),
+    "aria.fields": set(),
+    "aria.integrity": {"aria.files"},
+    "aria.tensor_files": {"aria.files"},
+    "aria.regular": set(),
+    "aria.text": set(),
     "aria.threads": set(),
     "aria.progress": set(),
     "aria.statistics": {"aria.interfaces"},
@@ -43,14 +51,14 @@ ALLOWED: dict[str, set[str]] = {
     "aria.samplers": BASE | PARTS | {"aria.registry"},
     "aria.testing": BASE | PARTS | {"aria.registry"},
     "aria": FRAMEWORK,
-    "aria.html": set(),
+    "aria.html": {"aria.text"},
     "aria.plots": {"aria.files"},
     "aria.distill": LIBRARY | PAGES,
     "aria.tasks": LIBRARY | {"aria.distill"},
     "aria.bench": LIBRARY | PAGES | {"aria.distill", "aria.tasks"},
-    "aria.cli.errors": set(),
+    "aria.cli.errors": {"aria.text"},
     "aria.cli.options": {"aria.files", "aria.specs"},
-    "aria.cli.tables": set(),
+    "aria.cli.tables": {"aria.text"},
     "aria.cli.application": {"aria.checks", "aria.cli.errors"},
     "aria.cli.commands": LIBRARY | CLI | PAGES | {"aria.distill", "aria.tasks", "aria.bench"},
     "aria.cli": {"aria.cli.application", "aria.cli.commands"},

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from aria.text import shown, shown_lines
+
 
 class Refusal(click.ClickException):
     """One line about input that cannot be used; exit code 2."""
@@ -30,7 +32,12 @@ def refusals(place: object = "") -> Iterator[None]:
     except click.UsageError as error:
         see = f" See '{error.ctx.command_path} --help'." if error.ctx is not None else ""
         raise Refusal(one_line(error.format_message()) + see) from error
-    except (click.ClickException, click.Abort, click.exceptions.Exit):
+    except click.ClickException as error:
+        if (safe := shown_lines(error.message)) == error.message:
+            raise
+        quoting = Refusal if error.exit_code == Refusal.exit_code else click.ClickException
+        raise quoting(safe) from error
+    except (click.Abort, click.exceptions.Exit):
         raise
     except ValueError as error:
         raise Refusal(one_line(error)) from error
@@ -81,9 +88,9 @@ def _system_error(error: OSError, place: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """``text`` without its line breaks.
+    """``text`` without its line breaks, and with the escapes of what would act on the terminal.
 
     >>> one_line("no such thing;\\n  there are: a, b")
     'no such thing; there are: a, b'
     """
-    return " ".join(str(text).split())
+    return shown(" ".join(str(text).split()))

@@ -7,7 +7,21 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
+import click
+
+from aria.text import shown, shown_json, shown_lines
+
 Row = Mapping[str, object]
+
+
+def echo(text: object, *, err: bool = False) -> None:
+    """Print lines for people: the one way in which commands do. What came from a file cannot act on the terminal."""
+    click.echo(shown_lines(text), err=err)
+
+
+def echo_json(value: object, *, indent: int | None = None) -> None:
+    """Print a JSON document for programs, safe for a terminal too."""
+    click.echo(shown_json(json.dumps(value, ensure_ascii=False, indent=indent)))
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -42,7 +56,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else shown(value)
 
 
 def as_json(value: object) -> str:
@@ -51,7 +65,7 @@ def as_json(value: object) -> str:
     >>> as_json({"rate": float("inf"), "spec": "ema"})
     '{"rate": null, "spec": "ema"}'
     """
-    return json.dumps(_finite(value), ensure_ascii=False)
+    return shown_json(json.dumps(_finite(value), ensure_ascii=False))
 
 
 def _finite(value: object) -> object:

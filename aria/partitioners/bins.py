@@ -107,6 +107,9 @@ class BinPartition(Fitted, kind="bins"):
     last: Tensor = field(init=False)  # (K,) the largest
 
     def __post_init__(self) -> None:
+        checks.flag("bins: integer", self.integer)
+        if self.members.rows != 1:
+            raise ValueError(f"bins: every bin holds all conditions, got {self.members.rows} rows of them")
         low, high = self.edges[:-1], self.edges[1:]
         if self.edges.ndim != 1 or len(low) < 1 or not bool((low < high).all() and self.edges.isfinite().all()):
             raise ValueError(f"bins: edges must be two or more ascending numbers, got {self.edges.tolist()[:9]}")

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from aria.fields import short
 from aria.interfaces import Partition
 from aria.partitioners.tables import Members, moved
 from aria.pool import Pool
@@ -137,9 +138,11 @@ def _load_built_in() -> None:
 
 def rebuild(settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fitted:
     """The partition that :meth:`Fitted.state_dict` described. Its kind is looked up, never imported."""
+    if not isinstance(settings, Mapping):
+        raise ValueError(f"a partition is described by an object, got {short(settings)}")
     kind = settings["kind"]
     _load_built_in()
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(
             f"unknown kind of partition {kind!r}; known kinds: {', '.join(sorted(KINDS))}. Import the module of your "
             "own kind first; aria report and aria quantise import it if you pass --partitioner file.py:Class"

@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from aria import files
 from aria.interfaces import Partition
 from aria.partitioners.fitted import Fitted, rebuild
+from aria.regular import regular
+from aria.tensor_files import write_tensors
 
 FORMAT = "aria-partition-1"
 
@@ -31,19 +33,16 @@ def save(partition: Partition, path: str | os.PathLike[str]) -> None:
     ...     load(f"{folder}/styles.safetensors").mass.tolist()
     [0.5, 0.5]
     """
-    from safetensors.torch import save_file
-
     settings, tensors = partition.state_dict()
-    tensors = {name: value.cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
     metadata = {"format": FORMAT, "settings": json.dumps(settings), "digest": _digest(settings, tensors)}
-    with files.replacing(path) as unfinished, files.system_errors(path):
-        save_file(tensors, unfinished, metadata)
+    write_tensors(Path(path), {name: [value] for name, value in tensors.items()}, metadata)
 
 
 def load(path: str | os.PathLike[str]) -> Fitted:
     """Read a partition. A damaged file, another format or an unknown kind raises a ValueError with the reason."""
     from safetensors import safe_open
 
+    regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

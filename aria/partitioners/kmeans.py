@@ -109,6 +109,17 @@ class ClusterPartition(Fitted, kind="kmeans"):
     normalise: bool
     chunk: int
 
+    def __post_init__(self) -> None:
+        many, centroids, offset = self.members.rows, self.centroids, self.offset
+        if centroids.ndim != 2 or len(centroids) != many or offset.shape != (many,):
+            got = f"{tuple(centroids.shape)} and {tuple(offset.shape)}"
+            raise ValueError(f"kmeans: {many} regions need as many centroids and offsets, got {got}")
+        if any(part.dtype != torch.float32 or not bool(part.isfinite().all()) for part in (centroids, offset)):
+            raise ValueError("kmeans: centroids and offsets must be finite numbers in float32")
+        checks.flag("kmeans: normalise", self.normalise)
+        checks.whole("kmeans: chunk", self.chunk, least=1)
+        super().__post_init__()
+
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
         """(N,) region of the nearest centroid."""
         return nearest(pool, self.centroids, self.offset, self.normalise, self.chunk)
@@ -119,6 +130,7 @@ class ClusterPartition(Fitted, kind="kmeans"):
 
     def remoteness(self, pool: Pool) -> Tensor:
         """(N,) squared distance of each condition to the centroid of its region."""
+        dimension(pool, self.centroids.shape[1])
         region = self.members.row.long()
         parts = chunks(pool, self.chunk, self.normalise)
         return torch.cat([((x.to(self.mass.device) - self.centroids[region[rows]]) ** 2).sum(1) for rows, x in parts])
@@ -129,7 +141,7 @@ def cluster(x: Tensor, weight: Tensor | None, regions: int, batch: int, seed: in
     try:
         from sklearn.cluster import MiniBatchKMeans
         from threadpoolctl import threadpool_limits  # comes with scikit-learn
-    except ImportError as error:
+    except ModuleNotFoundError as error:  # another error of its import, such as too little memory, is shown as it is
         raise ImportError("clustering needs scikit-learn: pip install 'aria-distill[kmeans]'") from error
     batch = min(batch, len(x))
     model = MiniBatchKMeans(

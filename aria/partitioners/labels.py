@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aria.fields import short
 from aria.interfaces import Partitioner
 from aria.partitioners.fitted import Fitted
 from aria.partitioners.tables import Members
@@ -61,8 +62,10 @@ class LabelPartition(Fitted, kind="labels"):
 
     def __post_init__(self) -> None:
         many, values = self.members.rows, self.values
-        if not isinstance(self.column, str) or not isinstance(values, tuple) or len(values) < many:
-            raise ValueError(f"labels: {many} regions need a column and {many} values, got {self.column!r}, {values!r}")
+        if not isinstance(self.column, str) or not isinstance(values, tuple) or len(values) != many:
+            raise ValueError(
+                f"labels: {many} regions need a column and {many} values, got {self.column!r}, {short(values)}"
+            )
         if odd := [value for value in values if not _is_label(value)]:
             raise ValueError(f"labels: a label is text, a finite number or None, got {odd[0]!r}")
         super().__post_init__()

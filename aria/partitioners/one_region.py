@@ -33,6 +33,11 @@ class OneRegion(Partitioner):
 class WholePool(Fitted, kind="oneregion"):
     """The partition of :class:`OneRegion`."""
 
+    def __post_init__(self) -> None:
+        if self.members.rows != 1:
+            raise ValueError(f"one_region: there is one region, got {self.members.rows} rows")
+        super().__post_init__()
+
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
         """(N,) zeros."""
         return torch.zeros(len(pool), dtype=torch.int64, device=self.mass.device)

@@ -12,7 +12,7 @@ from aria.interfaces import Partition, Partitioner
 from aria.partitioners.bins import Bins
 from aria.partitioners.fitted import Fitted
 from aria.partitioners.labels import Labels
-from aria.partitioners.tables import Members
+from aria.partitioners.tables import Members, check_number
 from aria.pool import Pool
 
 
@@ -67,9 +67,15 @@ class ProductPartition(Fitted, kind="product"):
     second: Fitted
 
     def __post_init__(self) -> None:
+        if not isinstance(self.first, Fitted) or not isinstance(self.second, Fitted):
+            raise ValueError("product: both parts must be partitions")
         a, b = self.first.members, self.second.members
         if shared := set(self.first.coordinates) & set(self.second.coordinates):
             raise ValueError(f"product: both parts draw {min(shared)!r}; each coordinate may appear once")
+        if a.size != b.size:
+            raise ValueError(f"product: the parts divide {a.size} and {b.size} conditions, not the same pool")
+        check_number("pairs of regions", self.first.num_regions * self.second.num_regions, a.size)
+        check_number("pairs of rows", a.rows * b.rows, a.size)
         members = Members.build(a.row.long() * b.rows + b.row.long(), a.rows * b.rows, a.weight)
         object.__setattr__(self, "members", members)
         super().__post_init__()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from aria.fields import short
 from aria.partitioners.embeddings import CHUNK, chunks, dimension
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
@@ -26,6 +27,21 @@ class RefinedPartition(Fitted, kind="refined"):
     right: Tensor  # (S, D) float32, centroid of what moves
     rounds: tuple[int, ...]  # splits in each round; within a round they divide different regions
 
+    def __post_init__(self) -> None:
+        count, kept = len(self.split), self.base.num_regions if isinstance(self.base, Fitted) else 0
+        if not kept or self.base.coordinates or self.members.size != self.base.members.size:
+            raise ValueError("refined: the base must be a partition of the same conditions, and of nothing else")
+        if self.members.rows != kept + count or self.split.dtype != torch.int64 or self.split.ndim != 1:
+            raise ValueError(f"refined: {count} splits of {kept} regions make another number than {self.members.rows}")
+        if not isinstance(self.rounds, tuple) or sum(self.rounds) != count or any(size < 1 for size in self.rounds):
+            raise ValueError(f"refined: the rounds must have {count} splits together, got {short(self.rounds)}")
+        if bool(((self.split < 0) | (self.split >= kept + torch.arange(count).to(self.split))).any()):
+            raise ValueError("refined: each split must divide a region that there is before it")
+        for part in (self.left, self.right):
+            if part.ndim != 2 or part.shape != self.left.shape or len(part) != count or part.dtype != torch.float32:
+                raise ValueError(f"refined: {count} splits need as many centroids, got {tuple(part.shape)}")
+        super().__post_init__()
+
     def assign(self, pool: Pool, **coords: Tensor) -> Tensor:
         """(N,) the region of ``base``, refined by the splits."""
         region = self.base.assign(pool, **coords)
@@ -44,6 +60,7 @@ class RefinedPartition(Fitted, kind="refined"):
         centre = torch.full((self.num_regions,), -1)
         for g, region in enumerate(self.split.tolist()):
             centre[region], centre[self.base.num_regions + g] = g, len(self.split) + g
+        dimension(pool, self.left.shape[1])
         centroids, near = torch.cat([self.left, self.right]), self.base.remoteness(pool)
         for rows, x in chunks(pool, CHUNK):
             own = centre.to(near.device)[self.members.row[rows].long()]

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 from torch import Tensor
 
+from aria import checks
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+MOST = 1 << 25
+"""Largest number of conditions of a file in which nothing is listed for each of them; their encodings would be
+terabytes."""
+MOST_ROWS = 1 << 20
+"""Largest number of rows, or of regions, into which fewer conditions can be divided: the others are empty."""
 
 Moved = TypeVar("Moved", bound="DataclassInstance")
 
@@ -49,13 +57,14 @@ class Members:
         row = row.long().cpu()
         if row.ndim != 1 or row.numel() == 0 or not 0 <= int(row.min()) <= int(row.max()) < rows:
             raise ValueError(f"every condition needs a row from 0 to {rows - 1}")
+        check_number("rows", rows, len(row))
         weight = None if weight is None else weight.double().cpu()
         if weight is not None and not (
             weight.shape == row.shape and 0 < float(weight.sum()) < torch.inf and bool((weight >= 0).all())
         ):
             raise ValueError("weights must be one per condition, finite and non-negative with a positive sum")
         kept = torch.arange(len(row)) if weight is None else weight.nonzero().squeeze(1)
-        order = kept[row[kept].argsort(stable=True)]
+        order = kept if rows == 1 else kept[row[kept].argsort(stable=True)]
         count = torch.bincount(row[kept], minlength=rows)
         start = torch.cat([count.new_zeros(1), count.cumsum(0)])
         if weight is None:
@@ -111,14 +120,26 @@ class Members:
     @classmethod
     def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
         """The table that :meth:`state_dict` described."""
-        size, rows = int(settings["size"]), int(settings["rows"])
-        row = torch.zeros(size, dtype=torch.int32) if rows == 1 else tensors["row"]
+        size, rows = settings["size"], settings["rows"]
+        checks.whole("size", size, least=1)
+        checks.whole("rows", rows, least=1)
         weight = tensors.get("weight")
+        if weight is not None and weight.shape != (size,):
+            raise ValueError(f"weights must be {size}, one for each condition, got {tuple(weight.shape)}")
+        if rows == 1 and weight is None and size > MOST:
+            raise ValueError(f"it lists none of its {size} conditions, which may then be {MOST} at most")
+        row = torch.zeros(size, dtype=torch.int32) if rows == 1 else tensors["row"]
         if row.dtype not in (torch.int32, torch.int64) or row.shape != (size,):
             raise ValueError(f"rows must be {size} integers, got {tuple(row.shape)} of {row.dtype}")
         if weight is not None and not weight.is_floating_point():
             raise ValueError(f"weights must be real numbers, got {weight.dtype}")
         return cls.build(row, rows, weight)
+
+
+def check_number(what: str, count: int, size: int) -> None:
+    """Refuse more rows or regions than ``size`` conditions and :data:`MOST_ROWS`, before memory is taken for them."""
+    if count > max(size, MOST_ROWS):
+        raise ValueError(f"{count} {what} are too many for {size} conditions: at most {max(size, MOST_ROWS)} can be")
 
 
 def moved(record: Moved, device: torch.device | str) -> Moved:

@@ -70,7 +70,7 @@ def elsewhere(self: Wrong, region: Tensor, generator: torch.Generator | None = N
 
 def forgetful(self: Wrong) -> tuple[dict[str, Any], dict[str, Tensor]]:
     settings, tensors = LabelPartition.state_dict(self)
-    return settings | {"values": settings["values"] + ("one more",)}, tensors
+    return settings | {"values": settings["values"][::-1]}, tensors
 
 
 def outside(self: Wrong, pool: Pool, **coords: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from aria import files
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks
 from aria.progress import bar
@@ -61,7 +60,7 @@ def command(teacher: str, output: Path, dtype: str, as_json: bool, **settings: A
             raise click.ClickException(
                 f"out of memory with --batch_size {size}: run the same command with a smaller one to continue"
             ) from error
-    click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(output, record))
+    tables.echo_json(record) if as_json else tables.echo(_table(output, record))
 
 
 def _check_folder(output: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from aria import specs
+from aria.cli import tables
 from aria.cli.errors import refusals
 
 
@@ -33,4 +34,4 @@ def command(kind: str, spec: str) -> None:
         raise click.ClickException(str(error)) from None
     except Exception as error:  # whatever the part under test raises is a finding, and reported as one
         raise click.ClickException(f"{registry.spec(part)} raised {type(error).__name__}: {error}") from error
-    click.echo(f"{registry.spec(part)} conforms")
+    tables.echo(f"{registry.spec(part)} conforms")

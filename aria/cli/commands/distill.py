@@ -11,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from aria import specs
+from aria.cli import tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks
 from aria.distill.settings.choices import AUTO
@@ -109,7 +110,7 @@ def _dry_run(config: Any) -> None:
     _hide_bars_of_libraries()
     with refusals(config.run.output_dir):
 
-        click.echo(dry_run(config))
+        tables.echo(dry_run(config))
 
 
 def _run(config: Any, quiet: bool) -> None:
@@ -130,15 +131,15 @@ def _run(config: Any, quiet: bool) -> None:
         return  # with exit code 0: launchers end all others when one fails, and the first may not be done
     if distiller.step_count < distiller.steps:
         where = f"step {distiller.step_count} of {distiller.steps}"
-        click.echo(f"stopped at {where}; run the same command to resume", err=True)
+        tables.echo(f"stopped at {where}; run the same command to resume", err=True)
         raise click.exceptions.Exit(128 + distiller.stopped_by)  # as if the signal had ended it
     if not quiet:
-        click.echo("the pipeline is written: `aria sample` generates images, `aria report` draws the run", err=True)
-    click.echo(config.run.output_dir)
+        tables.echo("the pipeline is written: `aria sample` generates images, `aria report` draws the run", err=True)
+    tables.echo(config.run.output_dir)
 
 
 def _show(lines: str) -> None:
-    click.echo(lines, err=True)
+    tables.echo(lines, err=True)
 
 
 def _out_of_memory(config: Any, error: Exception) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from aria import files, specs
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks
 from aria.distill.settings.choices import AUTO, PARTITION_FILE
 from aria.progress import bar
+from aria.text import shown
 
 if TYPE_CHECKING:
     from aria.distill.data.prompts import Prompts
@@ -49,7 +49,7 @@ def command(path: Path, column: str | None, spec: str, teacher: str | None, cach
     with refusals(output or path):
         _check(path, spec, teacher, cache, output)
         record = divide(path, column, spec, teacher=teacher, cache=cache, examples=examples, output=output)
-    click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
+    tables.echo_json(record) if as_json else tables.echo(_table(record))
 
 
 def _check(path: Path, spec: str, teacher: str | None, cache: Path | None, output: Path | None) -> None:
@@ -154,7 +154,7 @@ def _regions(partition: Any, pool: Pool, examples: int) -> list[dict[str, Any]]:
 
 def _table(record: dict[str, Any]) -> str:
     """One line for each region, with its typical words, and one for each of its examples."""
-    regions = record["regions"]
+    regions = [row | {"name": shown(row["name"])} for row in record["regions"]]
     width = max(len(row["name"]) for row in regions)
     lines = [f"{'region':>6}  {'size':>8}  {'mass':>7}  {'name':<{width}}  words"]
     for row in regions:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from importlib.util import find_spec
 
 import click
 
-from aria.cli import options
+from aria.cli import options, tables
 
 EXTRA = ("aria.distill.", "aria.tasks")
 """Where parts live that need the extra ``distill``."""
@@ -23,9 +22,9 @@ def command(as_json: bool) -> None:
     kinds = [kind for kind in specs.KINDS if extra or not kind.home.startswith(EXTRA)]
     known = {kind.word: specs.signatures(kind) for kind in kinds}
     if as_json:
-        click.echo(json.dumps(known))
+        tables.echo_json(known)
         return
     for word, parts in known.items():
-        click.echo(f"{word}s")
+        tables.echo(f"{word}s")
         for name, arguments in parts.items():
-            click.echo(f"  {name}({arguments})")
+            tables.echo(f"  {name}({arguments})")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import Refusal, refusals
-from aria.distill.settings import checks
+from aria.distill.settings import checks, config_file
+from aria.regular import read_text
 
 
 @click.command()
@@ -81,7 +81,7 @@ def command(
             seed=seed,
             overwrite=overwrite,
         )
-    click.echo(json.dumps(record) if as_json else _table(record))
+    tables.echo_json(record) if as_json else tables.echo(_table(record))
 
 
 def _read_map(path: Path) -> Any:
@@ -89,9 +89,9 @@ def _read_map(path: Path) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        return config_file.read_yaml(read_text(path, most=config_file.LARGEST))
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
     except RecursionError:
         raise ValueError(f"{path} is neither JSON nor YAML: its brackets are nested too deeply") from None
     except yaml.YAMLError as error:

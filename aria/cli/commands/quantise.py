@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks
 from aria.progress import bar
@@ -48,7 +47,7 @@ def command(run: Path, output: Path | None, spec: str | None, as_json: bool, **s
         if spec is not None:
             registry.partitioner(spec)  # registers its kind of partition
         record = quantise_run(run, target, bar=bar, **settings)
-    click.echo(json.dumps(record) if as_json else _table(record))
+    tables.echo_json(record) if as_json else tables.echo(_table(record))
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from aria import files
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import Refusal, refusals
 from aria.distill.settings import checks
 
@@ -38,4 +38,4 @@ def command(run: Path, output: Path, spec: str | None) -> None:
         if spec is not None:
             registry.partitioner(spec)  # registers its kind of partition
         files.write_text(output, page(Record(run)))
-    click.echo(output)
+    tables.echo(output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +9,12 @@ from typing import Any
 import click
 
 from aria import files
-from aria.cli import options
+from aria.cli import options, tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks as early_checks
 from aria.progress import bar
+from aria.regular import is_there
+from aria.text import shown
 
 SCHEDULER = Path("scheduler", "scheduler_config.json")
 """Where a pipeline's folder has its scheduler."""
@@ -54,7 +55,7 @@ def command(prompt: tuple[str, ...], path: Path | None, column: str | None, coun
         _check(output, teacher=settings["teacher"], student=settings["student"], prompt=prompt, path=path)
         prompts = _prompts(prompt, path, column, count)
         record = {"output": str(output), **compare(prompts, output, **settings)}
-    click.echo(json.dumps(record, ensure_ascii=False) if as_json else _table(record))
+    tables.echo_json(record) if as_json else tables.echo(_table(record))
 
 
 def compare(
@@ -94,10 +95,10 @@ def compare(
     shared: dict[str, Any] = {"guidance": guidance, "seed": seed}
     own_steps: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(Path(student), pipeline)}
     latents, columns = {}, {}
-    for name, shown, how in (("teacher", own, {"steps": steps}), ("student", model, own_steps)):
+    for name, one, how in (("teacher", own, {"steps": steps}), ("student", model, own_steps)):
         with bar(name) as progress:
             latents[name] = grids.generated(
-                pipeline, denoiser, shown, conditions, null, noise, progress=progress, **shared, **how
+                pipeline, denoiser, one, conditions, null, noise, progress=progress, **shared, **how
             )
         columns[name] = grids.pictures(pipeline, denoiser, latents[name])
     grids.write_png(grids.grid(prompts, columns), output)
@@ -117,7 +118,7 @@ def _scheduler(student: Path, pipeline: Any) -> Any:
     is sampled as its teacher is."""
     folder = student.resolve().parent
     for home in (student, folder):
-        if (home / SCHEDULER).is_file():
+        if is_there(home / SCHEDULER):
             return _read(home / SCHEDULER)
     return _trained_with(folder, pipeline) if (folder / "state.json").is_file() else None
 
@@ -126,14 +127,16 @@ def _read(path: Path) -> Any:
     """The scheduler that a file describes."""
     import diffusers
 
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        kind: Any = getattr(diffusers, config.get("_class_name", ""), None)
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON object: {error}") from None
+    from aria.distill.models import configs
+    from aria.fields import short
+
+    config = configs.read_config(path)
+    name = config.get("_class_name", "")
+    kind: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
     known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
     if not known:
-        raise ValueError(f"{path} names no scheduler of diffusers: {config.get('_class_name')!r}")
+        raise ValueError(f"{path} names no scheduler of diffusers: {short(name)}")
+    configs.check_config(f"{path} describes no {kind.__name__}", config, kind)
     try:
         return kind.from_config(config)
     except Exception as error:  # diffusers checks no types, so that a foreign value fails wherever it is used
@@ -184,5 +187,5 @@ def _check(output: Path, *, teacher: str, student: str, prompt: tuple[str, ...],
 
 def _table(record: dict[str, Any]) -> str:
     lines = [f"{'gap':>10}  prompt"]
-    lines += [f"{row['gap']:>10.4g}  {row['prompt']}" for row in record["prompts"]]
+    lines += [f"{row['gap']:>10.4g}  {shown(row['prompt'])}" for row in record["prompts"]]
     return "\n".join([*lines, f"{record['gap']:>10.4g}  overall", f"written to {record['output']}"])

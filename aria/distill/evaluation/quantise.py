@@ -33,13 +33,22 @@ from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import Learner, freeze
 from aria.distill.models.pipelines import digest, model_class, open_model, open_pipeline
+from aria.distill.models.weight_files import check_file
 from aria.distill.runs import regions
 from aria.distill.settings.config import Config
 from aria.distill.teachers.teacher import Teacher
+from aria.fields import Field, check
 from aria.interfaces import Partition
+from aria.regular import is_there, read_object
 from aria.statistics import sum_by_region
 
 WEIGHTS, RECORD, FOLDER = "quantised.safetensors", "quantisation.json", "quantised"
+RECORDS = 64 << 20
+"""Bytes of a record, which has a row for each region."""
+LAYERS = Field(
+    lambda value: isinstance(value, dict) and all(isinstance(layer, dict) for layer in value.values()),
+    "an object with an object for each layer",
+)
 _FORMAT = "aria-quantised/1"
 
 
@@ -66,13 +75,14 @@ def save_quantised(model: Any, folder: Path, record: Mapping[str, Any] | None = 
 def open_quantised(folder: str | Path) -> ModelMixin:
     """Open a model that :func:`save_quantised` wrote; it computes in float32."""
     place = Path(folder)
-    layers = read_record(place)["layers"]
+    layers = check(str(place / RECORD), read_record(place), {"layers": LAYERS})["layers"]
     config = place / "config.json"
-    model: ModelMixin = model_class(config).from_config(files.read_json(config))
+    model: ModelMixin = model_class(config).from_config(read_object(config))
     try:
+        check_file(place / WEIGHTS)
         weights = load_file(place / WEIGHTS)
         _quanto().requantize(model, weights, layers)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, SafetensorError, KeyError, RuntimeError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot open the quantised model {folder}: {why}") from error
     if differing := _tensors(model).keys() ^ weights.keys():
@@ -83,9 +93,9 @@ def open_quantised(folder: str | Path) -> ModelMixin:
 def read_record(folder: Path) -> dict[str, Any]:
     """The record in the folder of a quantised model."""
     path = folder / RECORD
-    if not path.is_file():
+    if not is_there(path):
         raise ValueError(f"{folder} is no quantised model: it has no {RECORD}")
-    record = files.read_json(path)
+    record = read_object(path, most=RECORDS)
     if record.get("format") != _FORMAT:
         raise ValueError(f"{path} has the format {record.get('format')!r}, this version reads {_FORMAT!r}")
     return record

@@ -6,7 +6,11 @@ import json
 import struct
 from pathlib import Path
 
+from aria.regular import regular
+
 SUFFIX = ".safetensors"
+LONGEST = 100_000_000
+"""Bytes of a header; the library refuses longer ones too."""
 POINTER = b"version https://git-lfs"
 """How a file begins that Git LFS has left in the place of the weights."""
 
@@ -20,13 +24,15 @@ def check_weights(folder: Path, variant: str | None = None) -> None:
 
 def check_file(path: Path) -> None:
     """Refuse a safetensors file that is truncated or damaged."""
-    size = path.stat().st_size
+    size = regular(path).stat().st_size
     with path.open("rb") as file:
         start = file.read(len(POINTER))
         if start == POINTER:
             raise ValueError(f"{path} is a pointer of Git LFS, not the weights: run 'git lfs pull' in its repository")
         if size < 8 or 8 + (length := struct.unpack("<Q", start[:8])[0]) > size:
             raise ValueError(f"{path} is truncated or no safetensors file: its {size:,} bytes end within the header")
+        if length > LONGEST:
+            raise ValueError(f"{path} is no safetensors file: its header would be {length:,} bytes")
         file.seek(8)
         try:
             header = json.loads(file.read(length))

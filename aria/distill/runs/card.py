@@ -12,17 +12,20 @@ from aria.distill.runs.callbacks.log import LOSSES
 from aria.distill.runs.plan import RunPlan
 from aria.distill.runs.summary import count
 from aria.distill.settings.config import Config, settings
+from aria.text import markdown, shown
 
 if TYPE_CHECKING:
     from aria.distill.engine.distiller import Distiller
 
 
 def write(plan: RunPlan, distiller: Distiller) -> str:
-    """The card as Markdown, with the metadata header that the hub reads."""
+    """The card as Markdown, with the metadata header that the hub reads. Nothing in a setting is taken for Markdown,
+    HTML or YAML."""
     teacher = plan.config.models.pretrained_model_name_or_path
-    header = ["---", "library_name: diffusers", f"base_model: {json.dumps(_shown(teacher))}", "tags:"]
+    base = json.dumps(shown(_named(teacher)), ensure_ascii=False)  # a JSON string without line breaks is YAML
+    header = ["---", "library_name: diffusers", f"base_model: {base}", "tags:"]
     header += [f"- {tag}" for tag in ("diffusers", "diffusers-training", "distillation")] + ["---", ""]
-    title = [f"# Distilled from {_shown(teacher)}", ""]
+    title = [f"# Distilled from {markdown(_named(teacher))}", ""]
     text = [
         f"A student with {count(distiller.student)} parameters, trained for {distiller.step_count} steps to reproduce "
         f"the outputs of its teacher ({count(distiller.teacher)} parameters) under random conditions allocated by ARIA "
@@ -57,24 +60,24 @@ def _use(plan: RunPlan) -> list[str]:
     return [" ".join(sentences), ""]
 
 
-def _shown(path: str) -> str:
+def _named(path: str) -> str:
     """The name of a model on the hub, or the last part of a local path, which reveals nothing about this machine."""
     return Path(path).name if Path(path).exists() else path
 
 
 def _measured(output: Path) -> list[str]:
-    rows = lines.read(output / LOSSES)
+    rows = lines.read_losses(output / LOSSES)
     if not rows:
         return []
-    names = [name for name in rows[0] if name not in {"step", "lr", "steps_per_second"}]
-    table = ["## Training losses", "", f"| step | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    names = lines.terms(rows)
+    table = ["## Training losses", "", f"| step | {' | '.join(map(markdown, names))} |", f"|---|{'---|' * len(names)}"]
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     table += [f"| {row['step']} | {' | '.join(f'{row[name]:.4g}' for name in names)} |" for row in shown]
     return [*table, "", *_validated(output)]
 
 
 def _validated(output: Path) -> list[str]:
-    rows = lines.read(output / VALIDATION)
+    rows = lines.read(output / VALIDATION, lines.GAP)
     if not rows:
         return []
     text = "Mean squared difference between the final latents of teacher and student, from the same noise and prompts."
@@ -85,9 +88,9 @@ def _validated(output: Path) -> list[str]:
 
 def _settings(config: Config) -> list[str]:
     """A table of the settings, without local paths."""
-    lines = ["## Settings", "", "| | |", "|---|---|"]
+    rows = ["## Settings", "", "| | |", "|---|---|"]
     for one in settings():
         value = getattr(getattr(config, one.section), one.name)
         if one.about.place != "run" and value not in (None, ()):
-            lines.append(f"| {one.name} | {_shown(value) if one.about.place == 'input' else value} |")
-    return [*lines, ""]
+            rows.append(f"| {one.name} | {markdown(_named(value) if one.about.place == 'input' else value)} |")
+    return [*rows, ""]

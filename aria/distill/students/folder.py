@@ -19,10 +19,20 @@ from diffusers import ModelMixin
 from aria import files
 from aria.distill.students.config import Config, public
 from aria.distill.students.inherit import Inheritance
+from aria.fields import Field, check
+from aria.regular import read_object
 
 FORMAT = "aria-student/1"
 RECORD = "student.json"
 INHERITANCE = "inheritance.json"
+RECORDS = 16 << 20
+"""Bytes of a record."""
+def _are_pairs(value: Any) -> bool:
+    pairs = isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+    return pairs and all(isinstance(name, str) for pair in value for name in pair)
+
+
+PAIRS = Field(_are_pairs, "a list of pairs of modules")
 
 
 def config_digest(config: Config) -> str:
@@ -70,14 +80,17 @@ def read_record(folder: str | Path) -> dict[str, Any]:
     """The record of a student's folder."""
     path = Path(folder) / RECORD
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        record = read_object(path, most=RECORDS)
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is no record of a student: {error}") from None
+    if record.get("format") != FORMAT:
         raise ValueError(f"{path} is no record of a student (format {FORMAT!r})")
     return record
 
 
 def read_feature_pairs(folder: str | Path) -> list[tuple[str, str]]:
     """(teacher's module, student's module) for feature distillation, from a student's folder."""
-    return [(teacher, student) for teacher, student in read_record(folder)["feature_pairs"]]
+    record = check(str(Path(folder) / RECORD), read_record(folder), {"feature_pairs": PAIRS})
+    return [(teacher, student) for teacher, student in record["feature_pairs"]]

@@ -9,6 +9,7 @@ import numpy as np
 
 from aria import plots
 from aria.distill.evaluation.report.record import Array, Region, Seen
+from aria.text import shown as safe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,6 +18,8 @@ SHOWN = 24
 """Regions in a heat map."""
 PROMPTS = 5
 """Prompts with a curve of their own."""
+FAR = 1e12
+"""The largest ratio that is drawn as it is; of two logarithms farther apart a scale has no ticks."""
 HEAT = ("Probability of a region", "Discrepancy of a region")
 COVERAGE = ("Share of the samples", "Regions seen")
 """Titles of the panels, by which the captions refer to them."""
@@ -28,27 +31,35 @@ def losses(rows: Sequence[Mapping[str, Any]], terms: Sequence[str]) -> plots.Cha
 
     def paint(panels: Sequence[Axes]) -> None:
         for index, (panel, name) in enumerate(zip(panels, terms, strict=True)):
-            value, colour = np.array([row[name] for row in rows], dtype=np.float64), plots.look(index).colour
+            value, colour = _finite([row[name] for row in rows]), plots.look(index).colour
             panel.plot(step, value, color=colour, alpha=0.35, lw=1, marker="o" if len(step) == 1 else "")
             panel.plot(step, running_mean(value, max(1, len(value) // 20)), color=colour, lw=2)
-            panel.set(title=name, ylabel="mean loss of a sample (no unit)")
+            panel.set(title=plots.words(safe(name), 40), ylabel="mean loss of a sample (no unit)")
             plots.over_steps(panel)
-            if bool((value > 0).all()):
+            if bool((value[~np.isnan(value)] > 0).all()):
                 panel.set_yscale("log")
 
     return plots.Chart(paint, panels=len(terms))
 
 
-def running_mean(value: Array, width: int) -> Array:
-    """(T,) mean of each value and up to ``width − 1`` before it.
+def _finite(values: Sequence[float]) -> Array:
+    """Numbers to draw: what is infinite is as unknown as what is not a number."""
+    found = np.array(values, dtype=np.float64)
+    return np.where(np.isfinite(found), found, np.nan)
 
-    >>> running_mean(np.array([1.0, 3.0, 5.0]), 2).tolist()
-    [1.0, 2.0, 4.0]
+
+def running_mean(value: Array, width: int) -> Array:
+    """(T,) mean of each value and up to ``width − 1`` before it, of those that are known; NaN where none is.
+
+    >>> running_mean(np.array([1.0, 3.0, 5.0]), 2).tolist(), running_mean(np.array([1.0, np.nan, 5.0]), 2).tolist()
+    ([1.0, 2.0, 4.0], [1.0, 1.0, 5.0])
     """
-    total = np.concatenate([[0.0], value.cumsum()])
+    known = ~np.isnan(value)
+    total, count = (np.concatenate([[0.0], part.cumsum()]) for part in (np.where(known, value, 0.0), known))
     last = np.arange(1, len(value) + 1)
     first = np.maximum(last - width, 0)
-    return np.asarray((total[last] - total[first]) / (last - first))
+    seen = count[last] - count[first]
+    return np.asarray(np.divide(total[last] - total[first], seen, out=np.full(len(value), np.nan), where=seen > 0))
 
 
 def gaps(rows: Sequence[Mapping[str, Any]]) -> plots.Chart:
@@ -57,10 +68,11 @@ def gaps(rows: Sequence[Mapping[str, Any]]) -> plots.Chart:
 
     def paint(panels: Sequence[Axes]) -> None:
         (panel,) = panels
-        for place, one in enumerate(rows[-1]["prompts"][:PROMPTS]):
-            value, (colour, stroke, _) = [row["prompts"][place]["gap"] for row in rows], plots.look(place + 1)
-            panel.plot(step, value, color=colour, ls=stroke, lw=1.2, marker=".", label=plots.words(one["prompt"], 40))
-        overall = [row["gap"] for row in rows]
+        known = [{one["prompt"]: one["gap"] for one in row["prompts"]} for row in rows]
+        for place, prompt in enumerate(list(known[-1])[:PROMPTS]):  # a resumed run may have other prompts than before
+            value, (colour, stroke, _) = _finite([row.get(prompt, np.nan) for row in known]), plots.look(place + 1)
+            panel.plot(step, value, color=colour, ls=stroke, lw=1.2, marker=".", label=plots.words(safe(prompt), 40))
+        overall = _finite([row["gap"] for row in rows])
         panel.plot(step, overall, color=plots.look(0).colour, lw=2.5, marker="o", ms=4, label="all prompts")
         panel.set(ylabel="generation gap (squared latent units)")
         plots.over_steps(panel)
@@ -94,6 +106,7 @@ def heat(seen: Seen, regions: Sequence[Region], shown: Sequence[int]) -> plots.C
     mass = np.array([region.mass for region in regions])
     drawn = (seen.q > 0) & (mass > 0)
     ratio = np.divide(seen.q, mass, out=np.full_like(seen.q, np.nan), where=drawn)[:, list(shown)].T
+    ratio = ratio.clip(1 / FAR, FAR)
     mean = seen.mean[:, list(shown)].T
     labels = [plots.words(regions[k].label, 26) for k in shown]
 
@@ -128,7 +141,7 @@ def coverage(seen: Seen, regions: Sequence[Region]) -> plots.Chart:
 
 def _shares(panel: Axes, seen: Seen, mass: Array) -> None:
     share = seen.samples / seen.samples.sum()
-    both = (mass > 0) & (share > 0)
+    both = (mass > 1 / FAR) & (share > 1 / FAR)
     held = np.concatenate([mass[both], share[both], [1 / len(mass)]])
     ends = (float(held.min()) / 1.3, float(held.max()) * 1.3)
     panel.plot(ends, ends, color=plots.INK, lw=1, ls="--", label="as in the pool")

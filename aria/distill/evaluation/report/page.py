@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from aria.distill.evaluation.report import figures
 from aria.distill.evaluation.report.record import Array, Record, Region, Seen
 from aria.distill.runs.callbacks.log import LOSSES
 
-GRIDS, ROWS = 6, 40
-"""Validation grids to embed, and regions to list before the rest is folded away."""
+GRIDS, ROWS, MOST = 6, 40, 10_000
+"""Validation grids to embed, regions to list before the rest is folded away, and regions to list at all."""
 
 
 def page(record: Record) -> html.Html:
@@ -47,8 +48,7 @@ def _progress(record: Record) -> dict[str, object]:
     if not record.losses:
         return {}
     first, last = record.losses[0], record.losses[-1]
-    written = datetime.fromtimestamp((record.folder / LOSSES).stat().st_mtime, UTC)
-    facts: dict[str, object] = {"last line of the log": f"{written:%Y-%m-%d %H:%M:%S} UTC"}
+    facts: dict[str, object] = {"last line of the log": _written(record)}
     facts |= {f"loss, {name}": _from_to(first, last, name) for name in record.terms}
     if record.validation:
         facts["generation gap"] = _from_to(record.validation[0], record.validation[-1], "gap")
@@ -60,6 +60,15 @@ def _progress(record: Record) -> dict[str, object]:
     if left > 0 and speed > 0:
         facts["time left at this speed"] = f"{left / speed / 3600:.2g} hours"
     return facts
+
+
+def _written(record: Record) -> str:
+    """When the log was last written; a file system may hold times that no calendar has."""
+    try:
+        written = datetime.fromtimestamp((record.folder / LOSSES).stat().st_mtime, UTC)
+    except (ValueError, OverflowError):
+        return "unknown"
+    return f"{written:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _from_to(first: dict[str, Any], last: dict[str, Any], name: str) -> str:
@@ -156,10 +165,10 @@ def _reason(record: Record) -> list[html.Html]:
 def _table(regions: list[Region], seen: Seen, ratio: Array) -> Iterator[html.Html]:
     """All regions, those with the most samples relative to their share first."""
     first, last, order = seen.at(last=False), seen.at(last=True), np.argsort(-ratio, kind="stable")
-    rows = [_row(regions[k], int(seen.samples[k]), float(ratio[k]), float(first[k]), float(last[k])) for k in order]
-    yield html.table(rows[:ROWS])
-    if len(rows) > ROWS:
-        yield html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))
+    rows = [
+        _row(regions[k], int(seen.samples[k]), float(ratio[k]), float(first[k]), float(last[k])) for k in order[:MOST]
+    ]
+    yield from _rows(rows, len(order))
 
 
 def _row(region: Region, samples: int, ratio: float, first: float, last: float) -> dict[str, object]:
@@ -177,11 +186,21 @@ def _row(region: Region, samples: int, ratio: float, first: float, last: float) 
     }
 
 
+def _rows(rows: list[dict[str, object]], count: int) -> Iterator[html.Html]:
+    """A table of regions: the first of them, then those folded away, then how many of ``count`` are left out."""
+    rows = rows[:MOST]
+    yield html.table(rows[:ROWS])
+    if len(rows) > ROWS:
+        yield html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))
+    if count > len(rows):
+        yield html.tag("p", f"{count - len(rows)} further regions are left out.")
+
+
 # --------------------------------------------------------------------------------------------------- what it looks like
 
 
 def _validation(record: Record) -> Iterator[html.Html]:
-    if not record.validation and not record.grids:
+    if not (record.validation or record.grids or record.linked):
         return
     parts = []
     if record.validation:
@@ -191,14 +210,19 @@ def _validation(record: Record) -> Iterator[html.Html]:
         )
         gaps = figures.gaps(record.validation).svg("gaps")
         parts.append(html.figure(gaps, gap, "the generation gap over the steps"))
-    for path in reversed(_spread(record.grids)):
-        step = int(path.stem.removeprefix("step-"))
-        shown = html.image(path.read_bytes(), f"Step {step}: teacher and student from the same noise")
-        parts.append(html.details(f"Step {step}", shown, open=path == record.grids[-1]))
+    if record.linked:
+        parts.append(html.tag("p", "The images are left out: their folder is a link to another.", class_="bad"))
+    for step, path in reversed(_spread(record.grids)):
+        png = record.grid(path)
+        if isinstance(png, str):
+            parts.append(html.tag("p", f"The image of step {step} is left out: {png}.", class_="bad"))
+            continue
+        shown = html.image(png, f"Step {step}: teacher and student from the same noise")
+        parts.append(html.details(f"Step {step}", shown, open=(step, path) == record.grids[-1]))
     yield html.section("Validation", *parts)
 
 
-def _spread(paths: list[Any]) -> list[Any]:
+def _spread(paths: list[tuple[int, Path]]) -> list[tuple[int, Path]]:
     """At most :data:`GRIDS` of the grids: the first, the last, and others evenly spaced between them."""
     if len(paths) <= GRIDS:
         return paths
@@ -231,8 +255,7 @@ def _quantised(record: Record) -> Iterator[html.Html]:
     )
     old = "Measured on an earlier student: run `aria quantise` again for the current one."
     parts = [html.tag("p", old, class_="bad")] if record.outdated else []
-    more = [html.details(f"{len(rows) - ROWS} more regions", html.table(rows[ROWS:]))] if len(rows) > ROWS else []
-    yield html.section("Quantised", *parts, html.tag("p", summary), html.table(rows[:ROWS]), *more)
+    yield html.section("Quantised", *parts, html.tag("p", summary), *_rows(rows, len(rows)))
 
 
 def _settings(record: Record) -> html.Html:

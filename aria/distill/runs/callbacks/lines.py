@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from aria import files
+from aria.fields import AMOUNT, NUMBER, POSITIVE, PROBABILITY, TEXT, WHOLE, Field, check, each, record
+from aria.regular import LOG, is_there, read_bytes
+
+STEP = {"step": WHOLE}
+REGION = {"region": WHOLE, "n": POSITIVE, "mean": NUMBER, "q": PROBABILITY}
+"""The fields of a line of the log of regions that reports need."""
+GAP = {"gap": NUMBER, "prompts": each(record({"prompt": TEXT, "gap": NUMBER}), of="objects with prompt and gap")}
+"""Those of a line of the log of validations."""
 
 
 def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -16,22 +24,37 @@ def append(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         file.write("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: Path, known: Mapping[str, Field]) -> list[dict[str, Any]]:
     """The rows of a log; none if there is no log yet. An incomplete last line, which is still being written or was when
-    the run was killed, is skipped; any other line that is not a JSON object is refused."""
-    if not path.is_file():
+    the run was killed, is skipped; any other line is refused unless it is an object with a step and with the ``known``
+    fields, as they are declared."""
+    if not is_there(path):
         return []
-    whole, _, _ = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")
-    rows = []
-    for number, line in enumerate(whole.split("\n") if whole else [], 1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
-        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
-            raise ValueError(f"{path}, line {number}: it must be an object with a whole step")
-        rows.append(row)
+    whole, _, _ = read_bytes(path, most=LOG).decode(errors="replace").rpartition("\n")
+    return [
+        check(f"{path}, line {number}", _parsed(path, number, line), STEP | dict(known))
+        for number, line in enumerate(whole.split("\n") if whole else [], 1)
+    ]
+
+
+def read_losses(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log of losses, all with the terms of the first, which :func:`terms` names."""
+    rows = read(path, {"steps_per_second": AMOUNT, "lr": NUMBER})
+    for number, row in enumerate(rows, 1):
+        check(f"{path}, line {number}", row, dict.fromkeys(terms(rows), NUMBER))
     return rows
+
+
+def terms(losses: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The terms of the loss in a log of losses."""
+    return [name for name in losses[0] if name not in {"step", "lr", "steps_per_second"}] if losses else []
+
+
+def _parsed(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:  # the first also for a number of 5000 digits
+        raise ValueError(f"{path}, line {number}: no JSON: {error}") from None
 
 
 def drop_after(path: Path, step: int) -> None:
@@ -39,11 +62,11 @@ def drop_after(path: Path, step: int) -> None:
     if not path.is_file():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if line.endswith("\n") and row["step"] <= step:
+        if line.endswith("\n") and check(f"{path}, line {number}", row, STEP)["step"] <= step:
             kept.append(line)
     files.write_text(path, "".join(kept))
