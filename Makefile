@@ -7,7 +7,7 @@ QUICK  := $(addprefix tests/,allocators partitioners samplers trackers distill/e
           $(addprefix tests/test_,architecture.py checks.py files.py pool.py registry.py specs.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo figures docs lint quick test test-browser coverage check bench clean
+.PHONY: help setup setup-bench demo figures docs lint quick test test-browser attack coverage check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ test: setup  ## tests and doctests on every core, warnings as errors; ARGS="-m '
 test-browser: setup  ## open reports and site in a headless Chromium, which must be installed
 	ARIA_NEEDS_BROWSER=1 $(BIN)/pytest tests/browser -n auto --dist loadfile $(ARGS)
 
+attack: setup  ## damage runs, caches and results in 2,000 ways, and kill them: about half an hour, can be stopped
+	$(BIN)/python -m tests.faults $(ARGS)
+
 coverage: setup  ## the tests again, and which lines and branches they miss: half as long again
 	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)
 
@@ -48,7 +51,7 @@ bench: setup-bench  ## time the sampler beside other libraries
 	$(BIN)/python benchmarks/sampler.py
 
 clean:  ## remove the environment, builds and caches
-	rm -rf $(VENV) build dist site htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist site attacks htmlcov .coverage *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
