@@ -7,7 +7,7 @@ QUICK  := $(addprefix tests/,allocators partitioners samplers trackers distill/e
           $(addprefix tests/test_,architecture.py checks.py files.py pool.py registry.py specs.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-bench demo figures docs lint quick test test-browser attack coverage check bench clean
+.PHONY: help setup setup-bench demo figures docs lint quick test test-all test-browser attack coverage check bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed 's/:.*## /\t/' | expand -t 14
@@ -33,7 +33,10 @@ lint: setup  ## style and types
 quick: setup  ## a first answer within a minute: the sampler and its parts, the engine, the rules about the source
 	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(QUICK) $(ARGS)
 
-test: setup  ## tests and doctests on every core, warnings as errors; ARGS="-m 'not slow'" adds options
+test: setup  ## tests and doctests on every core, warnings as errors, without slow ones; ARGS adds options of pytest
+	$(BIN)/pytest -n auto --dist worksteal -m "not slow" $(ARGS)
+
+test-all: setup  ## every test and doctest, also those that start processes, kill them, and build the site
 	$(BIN)/pytest -n auto --dist worksteal $(ARGS)
 
 test-browser: setup  ## open reports and site in a headless Chromium, which must be installed
@@ -45,7 +48,7 @@ attack: setup  ## damage runs, caches and results in 2,000 ways, and kill them: 
 coverage: setup  ## the tests again, and which lines and branches they miss: half as long again
 	$(BIN)/pytest -n auto --dist worksteal --cov --cov-report=term --cov-report=html $(ARGS)
 
-check: lint test  ## what must pass before a change goes in
+check: lint test-all  ## what must pass before a change goes in
 
 bench: setup-bench  ## time the sampler beside other libraries
 	$(BIN)/python benchmarks/sampler.py
