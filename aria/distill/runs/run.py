@@ -82,6 +82,7 @@ def decide(config: Config) -> RunPlan:
     plan = resolve(config)
     check_allocation(plan)
     output.check_own(plan.output)
+    files.refuse_links(plan.cache)
     return plan
 
 

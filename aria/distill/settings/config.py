@@ -382,7 +382,7 @@ class Config:
         values = self.flat()
         for name, kind in ((one.name, one.about.part) for one in settings() if one.about.part is not None):
             for spec in values[name] if isinstance(values[name], tuple) else (values[name],):
-                if spec == AUTO or spec.endswith(PARTITION_FILE):
+                if kind == "partitioner" and (spec == AUTO or spec.endswith(PARTITION_FILE)):
                     continue
                 for module in specs.imported(specs.read(spec, specs.kind_called(kind))):
                     raise InvalidSetting(

@@ -52,3 +52,12 @@ def test_other_prompts_are_refused(filled, tmp_path):
     (tmp_path / "prompts.txt").write_text("a cat\nan owl")
     with pytest.raises(InvalidSetting, match="cannot be written to, and was made with prompts = "):
         filled()
+
+
+def test_images_of_another_teacher_are_refused(filled, tmp_path, sd_folder, monkeypatch):
+    from aria.distill.data import fingerprint
+
+    weights = fingerprint.weights
+    monkeypatch.setattr(fingerprint, "weights", lambda *args: weights(*args)[::-1])
+    with pytest.raises(ValueError, match="was made with teacher weights = "):
+        filled()

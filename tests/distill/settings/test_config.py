@@ -70,6 +70,7 @@ def test_an_empty_file_is_the_defaults(tmp_path):
     ({"tracker": "progress(of={folder}/own.py:Mine())"}, "{folder}/own.py"),
     ({"loss": {"objective": ["output", "own:Mine"]}}, "own"),
     ({"partitioner": "product(labels('a'), own.parts:Mine(2))"}, "own.parts"),
+    ({"tracker": "{folder}/own.py:Mine(of='x.safetensors')"}, "{folder}/own.py"),
 ])  # fmt: skip
 def test_a_file_that_would_import_code_is_refused_unless_it_is_trusted(values, module, tmp_path):
     names = {"folder": tmp_path, "called": tmp_path / "called"}
@@ -80,6 +81,15 @@ def test_a_file_that_would_import_code_is_refused_unless_it_is_trusted(values, m
         Config.read(path)
     assert Config.read(path, allow_imports=True) != Config()
     assert not names["called"].exists()
+
+
+@pytest.mark.parametrize("name", ["tracker", "allocator", "replacement", "weighting", "objective"])
+@pytest.mark.parametrize("hidden", ["own.py:Mine() # .safetensors", "own.py:Mine()\n#.safetensors", "os:a.safetensors"])
+def test_nothing_is_taken_for_a_partition_file_but_a_partitioner(name, hidden, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({name: hidden}))
+    with pytest.raises(ValueError, match="cannot read|would import"):
+        Config.read(path)
 
 
 def test_a_file_may_name_built_in_parts_and_partitions(tmp_path):
