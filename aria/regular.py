@@ -16,8 +16,10 @@ SETTINGS = 1 << 20
 """Bytes of a JSON file that describes a run, a model or a partition."""
 NESTED = 32
 """Most objects and lists within one another."""
-LOG = 1 << 30
-"""Bytes of a log."""
+LOG = 1 << 34
+"""Bytes of a log: more than a run of millions of steps writes."""
+PIECE = 1 << 20
+"""Bytes that are read at a time, so that a large limit takes no memory for a small file."""
 _OTHERS = {
     stat.S_ISDIR: "a folder",
     stat.S_ISFIFO: "a pipe",
@@ -62,10 +64,12 @@ def read_bytes(path: str | os.PathLike[str], *, most: int) -> bytes:
     handle = os.open(regular(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     with open(handle, "rb") as file:
         _check(path, os.fstat(handle).st_mode)  # it may have been replaced since
-        content = file.read(most + 1)
+        content = bytearray()
+        while len(content) <= most and (piece := file.read(min(PIECE, most + 1 - len(content)))):
+            content += piece
     if len(content) > most:
         raise ValueError(f"{os.fspath(path)} is larger than {most:,} bytes, the most that is read of such a file")
-    return content
+    return bytes(content)
 
 
 def read_text(path: str | os.PathLike[str], *, most: int = SETTINGS) -> str:

@@ -14,12 +14,13 @@ import os
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from aria import files
+from aria.fields import is_whole, short
 
 DTYPES = {
     "F64": torch.float64,
@@ -35,6 +36,11 @@ DTYPES = {
 }
 """The names that safetensors has for what torch can store."""
 NAMES = {dtype: name for name, dtype in DTYPES.items()}
+LONGEST = 100 << 20
+"""Bytes of a header, as safetensors limits them too."""
+MOST_AXES = 64
+PIECE = 1 << 20
+"""Bytes that are read at a time."""
 
 _BEFORE = b'{"__metadata__": {"sha256": "'
 """How a header begins; the hash follows, in 64 hexadecimal digits."""
@@ -89,6 +95,8 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         length = struct.unpack("<Q", file.read(8))[0] if size >= 8 else size
         if 8 + length > size:
             raise ValueError(f"{path}: no safetensors file, or a torn one: it ends within its header")
+        if length > LONGEST:
+            raise ValueError(f"{path}: no safetensors file: its header would be {length:,} bytes")
         try:
             header = json.loads(file.read(length))
             metadata = dict(header.pop("__metadata__", {}))
@@ -98,15 +106,23 @@ def map_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ends = max((end for *_, end in entries.values()), default=0)
         if size != 8 + length + ends:
             raise ValueError(f"{path}: torn: it has {size} bytes, its header says {8 + length + ends}")
+        _verify(path, file)
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        _verify(path, memory, os.fstat(file.fileno()))
-    metadata.pop("sha256")
+        if len(memory) != size:
+            raise ValueError(f"{path} was changed while it was read")
+    metadata.pop("sha256", None)  # a key that is there twice is read once
     return {
         name: torch.frombuffer(memory, dtype=dtype, count=math.prod(shape), offset=8 + length + begin).view(shape)
         if math.prod(shape)
         else torch.empty(shape, dtype=dtype)
         for name, (dtype, shape, begin, _) in entries.items()
     }, metadata
+
+
+def carries_hash(path: Path) -> bool:
+    """Whether a safetensors file begins as those do that :func:`write_tensors` writes."""
+    with path.open("rb") as file:
+        return file.read(_AT)[8:] == _BEFORE
 
 
 def digest(path: Path) -> str:
@@ -116,24 +132,31 @@ def digest(path: Path) -> str:
         return file.read(len(_ZEROS)).decode("ascii", "replace")
 
 
-def _verify(path: Path, content: mmap.mmap, about: os.stat_result) -> None:
-    """Refuse a file that is not what was written."""
+def _verify(path: Path, file: BinaryIO) -> None:
+    """Refuse a file that is not what was written.
+
+    It is read in pieces instead of through its map, in which a bad sector, or a file that another process cuts off
+    meanwhile, would end this process with a bus error.
+    """
+    about = os.fstat(file.fileno())
     version = about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns
     if version in _verified:
         return
-    written = content[_AT : _AT + len(_ZEROS)]
-    with memoryview(content) as whole:
-        seen = hashlib.sha256(whole[:_AT])
-        seen.update(_ZEROS)
-        seen.update(whole[_AT + len(_ZEROS) :])
-    if content[8:_AT] != _BEFORE or seen.hexdigest().encode() != written:
+    file.seek(0)
+    start, written = file.read(_AT), file.read(len(_ZEROS))
+    seen = hashlib.sha256(start + _ZEROS)
+    while piece := file.read(PIECE):
+        seen.update(piece)
+    if start[8:] != _BEFORE or seen.hexdigest().encode() != written:
         raise ValueError(f"{path} is damaged: its content does not match its hash")
     _verified.add(version)
 
 
 def _entry(entry: Any) -> tuple[torch.dtype, list[int], int, int]:
-    dtype, shape = DTYPES[entry["dtype"]], [int(side) for side in entry["shape"]]
+    dtype, shape = DTYPES[entry["dtype"]], list(entry["shape"])
     begin, end = entry["data_offsets"]
-    if min([*shape, begin, 0]) < 0 or end - begin != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{entry} does not add up")
+    if len(shape) > MOST_AXES or not all(map(is_whole, (*shape, begin, end, math.prod(filter(None, shape))))):
+        raise ValueError(f"{short(entry)} has a shape or offsets that no file has")
+    if end - begin != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"{short(entry)} does not add up")
     return dtype, shape, begin, end

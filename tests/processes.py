@@ -29,12 +29,21 @@ class Ended:
 
 
 class Forked:
-    """``work()`` in a process of its own. What it writes goes to files ``output.out`` and ``output.err``."""
+    """``work()`` in a process of its own. What it writes goes to files ``output.out`` and ``output.err``.
 
-    def __init__(self, work: Callable[[], Any], output: Path, env: Mapping[str, str] | None = None) -> None:
+    ``memory`` bounds the bytes of address space that it may take beyond what it begins with.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[], Any],
+        output: Path,
+        env: Mapping[str, str] | None = None,
+        memory: int | None = None,
+    ) -> None:
         self._files = output.with_name(f"{output.name}.out"), output.with_name(f"{output.name}.err")
         context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=_run, args=(work, *self._files, dict(env or {})))
+        self._process = context.Process(target=_run, args=(work, *self._files, dict(env or {}), memory))
         self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -69,11 +78,13 @@ def run_script(path: Path, *arguments: object, output: Path, filters: str = "def
     return Forked(script(path, *arguments, filters=filters), output).wait()
 
 
-def _run(work: Callable[[], Any], out: Path, err: Path, env: dict[str, str]) -> None:
+def _run(work: Callable[[], Any], out: Path, err: Path, env: dict[str, str], memory: int | None) -> None:
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.environ.update(env)
     _as_a_fresh_interpreter()
+    if memory is not None:
+        _limit(memory)
     code = 0
     try:
         work()
@@ -87,6 +98,18 @@ def _run(work: Callable[[], Any], out: Path, err: Path, env: dict[str, str]) -> 
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # without what pytest does at its end
+
+
+def _limit(memory: int) -> None:
+    """Let this process take so many bytes more; where the system does not say what it has, without a limit."""
+    import resource
+
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return
+    most = pages * resource.getpagesize() + memory
+    resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _as_a_fresh_interpreter() -> None:

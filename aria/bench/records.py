@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from aria import integrity
+from aria.fields import NUMBER, TEXT, WHOLE, check, short
+from aria.regular import regular
 
 Record = dict[str, Any]
 """One number: arm, seed, step, metric, group, value."""
-FIELDS = {"arm": str, "seed": int, "step": int, "metric": str, "group": str, "value": int | float}
+FIELDS = {"arm": TEXT, "seed": WHOLE, "step": WHOLE, "metric": TEXT, "group": TEXT, "value": NUMBER}
 FORMAT = "aria-cell/2"
 
 
@@ -38,25 +40,24 @@ def write(path: Path, records: Sequence[Record]) -> None:
 def read(path: Path, arm: str, seed: int) -> list[Record]:
     """The records of one cell. A file that was changed, or that holds anything else, is refused."""
     try:
-        value = integrity.read(path)
+        value = integrity.read(regular(path))
         if value.get("format") != FORMAT:
-            raise ValueError(f"{path}: its format is {value.get('format')!r}, not {FORMAT}")
-        records: list[Record] = value["records"]
+            raise ValueError(f"{path}: its format is {short(value.get('format'))}, not {FORMAT}")
+        records = value.get("records")
+        if not isinstance(records, list):
+            raise ValueError(f"{path}: records must be a list, got {short(records)}")
         if not records:
             raise ValueError(f"{path} has no records")
-        for number, record in enumerate(records):
-            _check(record, arm, seed, f"{path}: record {number}")
+        return [_checked(record, arm, seed, f"{path}: record {number}") for number, record in enumerate(records)]
     except ValueError as error:
         raise ValueError(f"{error}; remove the file to compute the cell {arm}, seed {seed} again") from None
-    return records
 
 
-def _check(record: Any, arm: str, seed: int, place: str) -> None:
+def _checked(value: Any, arm: str, seed: int, place: str) -> Record:
     """Refuse what is no record of this arm and seed."""
-    if not isinstance(record, dict) or record.keys() != FIELDS.keys():
-        raise ValueError(f"{place} must have the fields {', '.join(FIELDS)}, got {record!r:.200}")
-    for name, kind in FIELDS.items():
-        if not isinstance(record[name], kind) or isinstance(record[name], bool):
-            raise ValueError(f"{place} has {name} = {record[name]!r:.100}")
+    record = check(place, value, FIELDS)
+    if more := sorted(record.keys() - FIELDS.keys()):
+        raise ValueError(f"{place} must have the fields {', '.join(FIELDS)} alone, has {short(more)}")
     if (record["arm"], record["seed"]) != (arm, seed):
-        raise ValueError(f"{place} is of arm {record['arm']}, seed {record['seed']}")
+        raise ValueError(f"{place} is of arm {short(record['arm'])}, seed {record['seed']}")
+    return record

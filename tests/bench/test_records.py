@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import random
 import re
 from contextlib import suppress
@@ -32,14 +34,40 @@ def test_other_files_are_refused_by_name(text, tmp_path):
 @pytest.mark.parametrize("value, complaint", [
     ({"format": "aria-cell/1", "records": ROWS}, "its format is 'aria-cell/1', not aria-cell/2"),
     ({"format": records.FORMAT, "records": []}, "has no records"),
-    ({"format": records.FORMAT, "records": [{}]}, "record 0 must have the fields arm, seed, step, metric, group, val"),
-    ({"format": records.FORMAT, "records": [ROW, ROW | {"value": "0.5"}]}, "record 1 has value = '0.5'"),
-    ({"format": records.FORMAT, "records": [ROW | {"step": True}]}, "record 0 has step = True"),
-    ({"format": records.FORMAT, "records": [ROW | {"seed": 4}]}, "record 0 is of arm rc, seed 4"),
+    ({"format": records.FORMAT, "records": [{}]}, "record 0: arm is missing"),
+    ({"format": records.FORMAT}, "records must be a list, got None"),
+    ({"format": records.FORMAT, "records": 5}, "records must be a list, got 5"),
+    ({"format": records.FORMAT, "records": {"a": ROW}}, "records must be a list, got {'a': "),
+    ({"format": records.FORMAT, "records": [5]}, "record 0: it must be an object, got 5"),
+    ({"format": records.FORMAT, "records": [ROW | {"more": 1}]}, "group, value alone, has ['more']"),
+    ({"format": [[5]], "records": ROWS}, "its format is [[5]], not aria-cell/2"),
+    ({"format": records.FORMAT, "records": [ROW, ROW | {"value": "0.5"}]},
+     "record 1: value must be a number of at most 1e+40, got '0.5'"),
+    ({"format": records.FORMAT, "records": [ROW | {"step": True}]},
+     "record 0: step must be a whole number from 0 to 2^53, got True"),
+    ({"format": records.FORMAT, "records": [ROW | {"seed": 4}]}, "record 0 is of arm 'rc', seed 4"),
+    *(
+        ({"format": records.FORMAT, "records": [ROW | {name: value}]}, f"record 0: {name} must be ")
+        for name, value in [("value", None), ("value", 1e300), ("value", 10**400), ("value", True), ("value", [1.0]),
+                            ("seed", 3.0), ("step", -1), ("step", 1e999), ("step", 10**30), ("group", 5), ("arm", None)]
+    ),
 ])  # fmt: skip
 def test_records_follow_a_schema(value, complaint, tmp_path):
     integrity.write(tmp_path / "cell.json", value)
     with pytest.raises(ValueError, match=re.escape(complaint)):
+        records.read(tmp_path / "cell.json", "rc", 3)
+
+
+def test_a_value_may_be_unknown_or_infinite(tmp_path):
+    """A group without images has none; a student that diverged has an infinite one."""
+    records.write(tmp_path / "cell.json", [ROW | {"value": value} for value in (math.nan, math.inf, 1e38, 0)])
+    first, *rest = [row["value"] for row in records.read(tmp_path / "cell.json", "rc", 3)]
+    assert math.isnan(first) and rest == [math.inf, 1e38, 0]
+
+
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "cell.json")
+    with pytest.raises(ValueError, match="is a pipe, not a file; remove the file"):
         records.read(tmp_path / "cell.json", "rc", 3)
 
 

@@ -18,20 +18,22 @@ ROOT = Path(__file__).resolve().parents[2]
 class Forks:
     """Starts ``aria`` with arguments, waits for it, or both."""
 
-    def __init__(self, folder: Path, warm: Path) -> None:
-        """Opening the pipeline ``warm`` imports what would otherwise be imported in each process."""
+    def __init__(self, folder: Path, warm: Path, memory: int | None = None) -> None:
+        """Opening the pipeline ``warm`` imports what would otherwise be imported in each process, which may take so
+        many bytes of ``memory`` beyond those of this one."""
         import aria.cli.commands.distill
         import aria.distill.runs.run  # noqa: F401
         from aria.distill.models.pipelines import open_pipeline
 
-        self.folder = folder
+        self.folder, self.memory = folder, memory
         self._started: dict[int, Forked] = {}
         self._count = 0
         open_pipeline(warm)
 
     def start(self, *arguments: Any, env: Mapping[str, str] | None = None, module: bool = False) -> int:
         """As the command ``aria``, or as ``python -m aria.cli``."""
-        process = Forked(lambda: _run(list(map(str, arguments)), module), self._output(), {**ON_CPU, **(env or {})})
+        words, variables = list(map(str, arguments)), {**ON_CPU, **(env or {})}
+        process = Forked(lambda: _run(words, module), self._output(), variables, self.memory)
         self._started[process.pid] = process
         return process.pid
 
@@ -43,7 +45,7 @@ class Forks:
 
     def of(self, work: Callable[[], Any], seconds: float = 400.0) -> Ended:
         """Call ``work`` in a process of its own, to its end."""
-        return Forked(lambda: _alone(work), self._output(), ON_CPU).wait(seconds)
+        return Forked(lambda: _alone(work), self._output(), ON_CPU, self.memory).wait(seconds)
 
     def done(self, *arguments: Any) -> Ended:
         """Run, and assert that it succeeded."""

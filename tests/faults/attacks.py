@@ -12,21 +12,30 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.faults import verdict
 from tests.faults.ground import EVERY, PROMPTS, STEPS, Ground
-from tests.faults.verdict import CANARY, SAME, Verdict
-from tests.processes import Ended, rendezvous
+from tests.faults.verdict import CANARY, REFUSED, SAME, Verdict
+from tests.processes import rendezvous
 
 Attack = Callable[[Ground, random.Random, Path], Verdict]
 ATTACKS: dict[str, Attack] = {}
 """All attacks by name."""
+GOES_ON: set[str] = set()
+"""Those after which the command, or the next one, has to succeed at least now and then."""
 
 
 def attack(function: Attack) -> Attack:
     ATTACKS[function.__name__.replace("_", " ")] = function
     return function
+
+
+def goes_on(function: Attack) -> Attack:
+    """An attack after which work goes on, always or where the damage allows it."""
+    GOES_ON.add(function.__name__.replace("_", " "))
+    return attack(function)
 
 
 # -------------------------------------------------------------------------------------------------------- damaged files
@@ -82,7 +91,7 @@ def a_damaged_file_in_a_checkpoint(ground: Ground, chance: random.Random, folder
     return _resumed(ground, output)
 
 
-@attack
+@goes_on
 def a_damaged_newest_checkpoint(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     """An older one is there: the run goes on from it."""
     output = ground.stopped(folder / "run")
@@ -107,7 +116,7 @@ def a_damaged_file_in_a_cache(ground: Ground, chance: random.Random, folder: Pat
     return verdict.of(ground.forks, ground.command(output, cache_dir=cache), lambda: ground.differs(output))
 
 
-@attack
+@goes_on
 def a_damaged_file_of_a_stopped_run(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     """Logs, partition, settings beside the checkpoint."""
     output = ground.stopped(folder / "run")
@@ -125,43 +134,57 @@ def _other_weights(ground: Ground, output: Path) -> str:
 # ---------------------------------------------------------------------------------------------------- kills and signals
 
 
-def _killed(ground: Ground, chance: random.Random, output: Path, arguments: list[str], longest: float) -> None:
+def _killed(ground: Ground, chance: random.Random, arguments: list[str], longest: float) -> Verdict:
+    """How a command ended that was sent a signal after a while, by the clock: what it hits depends on the machine."""
     pid = ground.forks.start(*arguments)
     time.sleep(chance.uniform(0.05, longest))
     os.kill(pid, chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM]))
-    ground.forks.wait(pid)
+    begin = time.monotonic()
+    ended = ground.forks.wait(pid, verdict.LIMIT)
+    return verdict.judged(ended, time.monotonic() - begin, lambda: "", signalled=True)
 
 
-@attack
+def _after(kills: list[Verdict], found: Callable[[], Verdict]) -> Verdict:
+    """What the command comes to once it is run again; a kill that came too late shows nothing."""
+    if lost := [one for one in kills if not one.survived]:
+        return lost[0]
+    last = _never_refused(found())
+    return Verdict(SAME, verdict.UNTOUCHED) if last.outcome == SAME and kills[0].outcome == SAME else last
+
+
+@goes_on
 def a_kill_during_training(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
+    """One or two kills, after times that are drawn."""
     output = folder / "run"
-    for _ in range(chance.randint(1, 2)):
-        _killed(ground, chance, output, ground.command(output), longest=1.5)
-    return _never_refused(_resumed(ground, output))
+    kills = [_killed(ground, chance, ground.command(output), longest=1.5) for _ in range(chance.randint(1, 2))]
+    return _after(kills, lambda: _resumed(ground, output))
 
 
-@attack
+@goes_on
 def a_kill_during_delivery(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
+    """A kill after a drawn time, of a run that only has to write its pipeline."""
     output = ground.stopped(folder / "run", STEPS)
-    _killed(ground, chance, output, ground.command(output), longest=0.8)
-    return _never_refused(_resumed(ground, output))
+    kill = _killed(ground, chance, ground.command(output), longest=0.8)
+    return _after([kill], lambda: _resumed(ground, output))
 
 
-@attack
+@goes_on
 def a_kill_while_the_cache_is_filled(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    output, cache = folder / "run", folder / "cache"
-    _killed(ground, chance, output, ground.command(output, cache_dir=cache), longest=0.8)
-    arguments = ground.command(output, cache_dir=cache)
-    return _never_refused(verdict.of(ground.forks, arguments, lambda: ground.differs(output)))
+    """A kill after a drawn time, of a run whose cache is empty."""
+    output = folder / "run"
+    arguments = ground.command(output, cache_dir=folder / "cache")
+    kill = _killed(ground, chance, arguments, longest=0.8)
+    return _after([kill], lambda: verdict.of(ground.forks, arguments, lambda: ground.differs(output)))
 
 
 # ---------------------------------------------------------------------------------------------------------------- disks
 
 
-@attack
+@goes_on
 def a_full_disk(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    """The n-th file that is flushed does not fit any more; with space again, the same command goes on."""
-    output, cache, left = folder / "run", folder / "cache", chance.randint(0, 40)
+    """The n-th file or folder that is flushed does not fit any more; with space again, the same command goes on."""
+    output, cache, left = folder / "run", folder / "cache", chance.randint(0, FLUSHES)
+    marker = folder / "full"
     arguments = ground.command(output, cache_dir=cache)
 
     def full() -> None:
@@ -174,19 +197,27 @@ def a_full_disk(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
             nonlocal count
             count += 1
             if count > left:
+                marker.touch()
                 raise OSError(28, "No space left on device", str(path))
             sync(path)
 
         files.sync = fail  # type: ignore[assignment]
         main(list(map(str, arguments)))
 
-    first = ground.forks.of(full)
-    if first.code != 0 and "the disk is full" not in first.stderr:
-        return verdict.judged(first, 0.0, lambda: NEVER)
-    return _never_refused(verdict.of(ground.forks, arguments, lambda: ground.differs(output)))
+    first = verdict.called(ground.forks, full, lambda: ground.differs(output))
+    if not first.survived:
+        return first
+    if first.outcome == REFUSED and not (marker.exists() and "the disk is full" in first.detail):
+        return Verdict(verdict.NEEDLESS, first.detail)
+    again = _never_refused(verdict.of(ground.forks, arguments, lambda: ground.differs(output)))
+    return again if marker.exists() or not again.survived else Verdict(SAME, verdict.UNTOUCHED)
 
 
-@attack
+FLUSHES = 100
+"""Files and folders that such a run flushes, at most."""
+
+
+@goes_on
 def a_folder_nothing_can_be_written_to(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     """Output, cache or both belong to someone else. A full cache can still be read."""
     output = folder / "run"
@@ -212,7 +243,7 @@ def a_folder_nothing_can_be_written_to(ground: Ground, chance: random.Random, fo
             os.seteuid(NOBODY)
         main(list(map(str, arguments)))
 
-    found = verdict.judged(ground.forks.of(as_nobody), 0.0, lambda: ground.differs(output))
+    found = verdict.called(ground.forks, as_nobody, lambda: ground.differs(output))
     return found if output in shut else _never_refused(found)
 
 
@@ -221,31 +252,34 @@ def a_folder_nothing_can_be_written_to(ground: Ground, chance: random.Random, fo
 
 @attack
 def a_link_in_the_output_folder(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    """A file or folder that the run writes leads elsewhere."""
+    """A file or folder that the run writes, into its own folder or its cache, leads elsewhere."""
     output = ground.stopped(folder / "run") if chance.random() < 0.5 else folder / "run"
     output.mkdir(exist_ok=True)
+    cache = shutil.copytree(ground.cache, folder / "cache")
     canary = folder / "canary"
     canary.write_text(CANARY)
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
-    name = chance.choice([
-        "losses.jsonl", "discrepancies.jsonl", "config.json", "partition.safetensors", "README.md", "model_index.json",
-        "unet", "tokenizer", "checkpoint-4", "partition.json", ".lock",
+    path = chance.choice([
+        *(output / name for name in (
+            "losses.jsonl", "discrepancies.jsonl", "config.json", "partition.safetensors", "README.md", "unet",
+            "model_index.json", "tokenizer", "checkpoint-4", "partition.json", ".run-lock", "hashes.json",
+        )),
+        *(cache / name for name in ("cache.json", ".lock", "conditions", "latents/samples", "conditions/index.json")),
     ])  # fmt: skip
-    path = output / name
-    if path.is_dir() and not path.is_symlink():
+    if path.is_dir():
         shutil.rmtree(path)
     path.unlink(missing_ok=True)
-    path.symlink_to(elsewhere if "." not in name else canary)
-    found = verdict.of(ground.forks, ground.command(output), lambda: NEVER, canary)
+    path.symlink_to(elsewhere if "." not in path.name else canary)
+    found = verdict.of(ground.forks, ground.command(output, cache_dir=cache), lambda: NEVER, canary)
     if any(elsewhere.iterdir()):
-        return Verdict(verdict.TOUCHED, f"{name} led elsewhere")
+        return Verdict(verdict.TOUCHED, f"{path.name} led elsewhere")
     return found
 
 
-@attack
+@goes_on
 def two_writers(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    """Two runs that share an output folder, or only a cache that is still empty."""
+    """Two runs that share an output folder, or only a cache that is still empty, one begun a while after the other."""
     shared = chance.random() < 0.5
     outputs = [folder / "run", folder / ("run" if shared else "other")]
     pids = []
@@ -262,29 +296,38 @@ def two_writers(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     return Verdict(verdict.CHANGED, found) if found else Verdict(SAME)
 
 
-@attack
+@goes_on
 def a_lost_rank(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    """One of two ranks is killed: the other ends, and the run is resumed by two."""
+    """One of two ranks is killed while they train: the other ends by itself, and the run is resumed by two."""
     output = folder / "run"
     arguments = ground.command(output, train_batch_size=2)
+    lost, rows, later = chance.randrange(2), chance.randint(1, 3), chance.uniform(0.0, 0.1)
+    with rendezvous(2) as places:
+        pids = [ground.forks.start(*arguments, env=env) for env in places]
+        end, log = time.monotonic() + verdict.LIMIT, output / "losses.jsonl"
+        while time.monotonic() < end and not (log.is_file() and log.read_bytes().count(b"\n") >= rows):
+            time.sleep(0.01)
+        time.sleep(later)
+        os.kill(pids[lost], signal.SIGKILL)
+        begin = time.monotonic()
+        other = ground.forks.wait(pids[1 - lost], NOTICED)  # and not ended by anyone, as torchrun would
+        if time.monotonic() - begin >= NOTICED:
+            ground.forks.wait(pids[lost])
+            return Verdict(verdict.HANG, f"rank {1 - lost} waits for rank {lost}, which is dead")
+        killed = ground.forks.wait(pids[lost])
+    with rendezvous(2) as places:
+        pids = [ground.forks.start(*arguments, env=env) for env in places]
+        begin = time.monotonic()
+        ended = [ground.forks.wait(pid, verdict.LIMIT) for pid in pids]
+    seconds = time.monotonic() - begin
+    found = [_never_refused(verdict.judged(one, seconds, lambda: _incomplete(output))) for one in ended]
+    worst = next((one for one in found if not one.survived), found[0])
+    too_late = worst.outcome == SAME and other.code == killed.code == 0
+    return Verdict(SAME, verdict.UNTOUCHED) if too_late else worst
 
-    def ranks(lose: int | None) -> list[Ended]:
-        with rendezvous(2) as places:
-            pids = [ground.forks.start(*arguments, env=env) for env in places]
-            if lose is not None:
-                time.sleep(chance.uniform(0.3, 2.0))
-                os.kill(pids[lose], signal.SIGKILL)
-                time.sleep(1.0)
-                os.kill(pids[1 - lose], signal.SIGTERM)  # as torchrun does
-                time.sleep(2.0)
-                os.kill(pids[1 - lose], signal.SIGKILL)
-            return [ground.forks.wait(pid, verdict.LIMIT) for pid in pids]
 
-    ranks(chance.randrange(2))
-    begin = time.monotonic()
-    ended = ranks(None)
-    found = [verdict.judged(one, time.monotonic() - begin, lambda: _incomplete(output)) for one in ended]
-    return next((one for one in found if not one.survived), found[0])
+NOTICED = 20.0
+"""Seconds after which a rank must have noticed that another is gone."""
 
 
 def _incomplete(output: Path) -> str:
@@ -296,35 +339,46 @@ def _incomplete(output: Path) -> str:
 # ------------------------------------------------------------------------------------------------ what others have made
 
 NEVER = "it should have been refused"
-CODES = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\u202e", "\u2066", "\x00", "\x7f", "\r\n", "\u2028"]
+CODES = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "\u202e", "\u2066", "\x7f", "\r\n", "\u2028"]
+NO_TEXT = ["\x00", "\ud83d"]
+"""What no text has: it is refused."""
 
 
-@attack
+@goes_on
 def hostile_prompts(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     """Control characters, markup, very long lines and broken encodings in the file of prompts."""
     lines = [f"{text} {chance.choice([*CODES, '<script>', '|`', '{{x}}'])} {chance.randrange(100)}" for text in PROMPTS]
-    lines[0] += chance.choice(["", "x" * 100_000, "\ud83d", "é"])
+    lines[0] += chance.choice(["", "x" * 100_000, "é"])
+    if refused := chance.random() < 0.15:
+        lines[-1] += chance.choice(NO_TEXT)
     suffix = chance.choice([".txt", ".jsonl"])
     text = "\n".join(json.dumps({"prompt": line}) for line in lines) if suffix == ".jsonl" else "\n".join(lines)
     path = folder / f"prompts{suffix}"
-    path.write_bytes(text.encode(chance.choice(["utf-8", "utf-16"]), "surrogatepass"))
-    output = folder / "run"
-    arguments = ground.command(output, prompts=path, cache_dir=folder / "cache")
-
-    def marked() -> str:
-        card = (output / "README.md").read_text()
-        return " ".join(repr(code) for code in ("<script>", *CODES) if code.strip() and code in card)
-
-    found = verdict.of(ground.forks, arguments[:-1], marked)  # with its summary and bars
+    encoding = "utf-16" if chance.random() < 0.05 else "utf-8"
+    path.write_bytes(text.encode(encoding, "surrogatepass"))
+    output, cache = folder / "run", folder / "cache"
+    arguments = ground.command(output, prompts=path, cache_dir=cache)
+    arguments.remove("--quiet")  # with its summary and bars
+    marked = partial(_marked, output / "README.md")
+    found = verdict.of(ground.forks, arguments, marked, summary=True)
     if found.outcome != SAME:
-        return found
-    words = ["partition", "--prompts", path, "--partitioner", "kmeans(2)", "--cache_dir", folder / "cache"]
+        return found if refused or encoding != "utf-8" else _never_refused(found)
+    if chance.random() < 0.5:
+        page = folder / "report.html"
+        return _never_refused(verdict.of(ground.forks, ["report", output, "--output", page], partial(_marked, page)))
+    words = ["partition", "--prompts", path, "--partitioner", "kmeans(2)", "--cache_dir", cache]
     return _never_refused(verdict.of(ground.forks, words, lambda: ""))
 
 
-@attack
+def _marked(page: Path) -> str:
+    """What of others is code in a page or Markdown file, or acts on a terminal."""
+    text = page.read_text(encoding="utf-8", errors="strict")
+    return "<script>" if "<script" in text.lower() else verdict.acting(text)
+
+
+@goes_on
 def a_hostile_configuration(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
-    """Someone else's file of settings: it cannot run code, whatever it names."""
+    """Someone else's file of settings: it cannot run code, whatever it names; one with plain settings is read."""
     canary = folder / "canary"
     canary.write_text(CANARY)
     own = folder / "own.py"
@@ -334,22 +388,43 @@ def a_hostile_configuration(ground: Ground, chance: random.Random, folder: Path)
         f"subprocess:Popen(['touch', '{canary}'])", f"ema(rate=os:system('rm {canary}'))", "(" * 3000, "a" * 1_000_000,
         "__import__('os').system('id')", f"aria.files:write_text('{canary}', '')",
     ]  # fmt: skip
+    if chance.random() < 0.2:
+        return _plain_configuration(ground, chance, folder)
+    disguised = f"{own}:Mine() # .safetensors"
+    spec = disguised if chance.random() < 0.25 else chance.choice(calls)
     name = chance.choice(["allocator", "tracker", "partitioner", "replacement", "objective", "weighting"])
     kind = chance.choice(["json", "yaml", "toml"])
     path = folder / f"config.{kind}"
-    plain, tag = json.dumps({name: chance.choice(calls)}), f"!!python/object/apply:os.system ['touch {canary}']"
+    plain, tag = json.dumps({name: spec}), f"!!python/object/apply:os.system ['touch {canary}']"
     doubled = "a0: &a0 [x, x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(30))
     text = {
         "json": plain,
-        "yaml": chance.choice([plain, f"{name}: {tag}", doubled]),
-        "toml": chance.choice([f"{name} = {json.dumps(chance.choice(calls))}", ".".join("a" * 20_000) + " = 1"]),
+        "yaml": plain if spec == disguised else chance.choice([plain, f"{name}: {tag}", doubled]),
+        "toml": f"{name} = {json.dumps(spec)}"
+        if spec == disguised or chance.random() < 0.5
+        else ".".join("a" * 20_000) + " = 1",
     }[kind]
     path.write_text(text)
     output = folder / "run"
     return verdict.of(ground.forks, [*ground.command(output), "--config", path], lambda: NEVER, canary)
 
 
-@attack
+def _plain_configuration(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
+    """Some of the run's own settings are in the file instead of on the command line: the result is the same."""
+    output, kind = folder / "run", chance.choice(["json", "yaml", "toml"])
+    words = ground.command(output)
+    moved = {"partitioner": "kmeans(3)", "on_policy": 0.25, "warmup": 1, "max_train_steps": STEPS}
+    for name in moved:
+        place = words.index(f"--{name}")
+        del words[place : place + 2]
+    path = folder / f"config.{kind}"
+    lines = [f"{name} {'=' if kind == 'toml' else ':'} {json.dumps(value)}" for name, value in moved.items()]
+    path.write_text(json.dumps(moved) if kind == "json" else "\n".join(lines))
+    found = verdict.of(ground.forks, [*words, "--config", path], lambda: ground.differs(output))
+    return _never_refused(found)
+
+
+@goes_on
 def a_damaged_run_in_a_report(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
     """Logs, settings and partitions of another's run: the page is written, or refused."""
     run = ground.stopped(folder / "run")
@@ -359,7 +434,7 @@ def a_damaged_run_in_a_report(ground: Ground, chance: random.Random, folder: Pat
     else:
         chance.choice((_flip, *DAMAGE))(chance, path)
     page = folder / "report.html"
-    return verdict.of(ground.forks, ["report", run, "--output", page], lambda: "" if page.is_file() else "no page")
+    return verdict.of(ground.forks, ["report", run, "--output", page], partial(_marked, page))
 
 
 VALUES = [None, -1, 10**18, 1e308, float("nan"), "x", "\x1b[2J", "<script>", [], {}, True, [[]], "9" * 400]
@@ -397,13 +472,7 @@ def a_damaged_log_to_be_checked(ground: Ground, chance: random.Random, folder: P
 
         main(["check-log", str(run / "discrepancies.jsonl")])
 
-    ended = ground.forks.of(check)
-    found = verdict.judged(ended, 0.0, lambda: "")
-    return (
-        found
-        if ended.code != 1 or found.outcome != verdict.TRACEBACK or "Traceback" in ended.stderr
-        else Verdict(verdict.REFUSED, "judged false")
-    )
+    return verdict.called(ground.forks, check, lambda: "", judges=True)
 
 
 @attack

@@ -15,6 +15,8 @@ from tests.distill.forks import Forks
 
 PROMPTS = [f"{kind} {i}" for i in range(4) for kind in ("cat", "dog", "hut")]
 STEPS, EVERY = 6, 2
+MEMORY = 4 << 30
+"""Bytes that an attacked command may take beyond what it begins with; it needs a small part of them."""
 # Three stages, one with attention: enough for every part of a run, and opened quickly.
 FEW = {
     "block_out_channels": (4, 8, 8),
@@ -98,7 +100,7 @@ def make(folder: Path) -> Ground:
         for path in [folder, *folder.rglob("*")]:  # some attacks run as another user
             path.chmod(0o755 if path.is_dir() else 0o644)
     (folder / "output").mkdir(exist_ok=True)
-    ground = Ground(folder, Forks(folder / "output", folder / "teacher"))
+    ground = Ground(folder, Forks(folder / "output", folder / "teacher", memory=MEMORY))
     if not (ground.run / "model_index.json").is_file():
         ground.forks.done(*ground.command(ground.run))
     if not (folder / "bench" / "results.json").is_file():

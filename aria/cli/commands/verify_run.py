@@ -17,7 +17,10 @@ def command(run: Path) -> None:
     """Compare every file of RUN, an output folder of `aria distill`, with the hash that was written with it.
 
     That is every checkpoint, the partition, the finished pipeline and the cache. Exits with 0 if all of them are whole,
-    1 if one is damaged. Logs and reports have no hashes.
+    1 if one is damaged or the cache is not where the run had it, 2 if the run is still going on.
+
+    Not compared, since they have no hashes: config.json, partition.json and cache.json, logs, images in samples,
+    reports, the model card, and quantised models.
     """
     with refusals(run):
         checks.check_folder(run, "run")

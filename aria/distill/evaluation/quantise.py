@@ -28,7 +28,7 @@ from torch import Tensor, nn
 import aria
 from aria import checks, files, progress
 from aria.distill.data import Conditions, cache
-from aria.distill.data.latents import Latents
+from aria.distill.data.latents import IMAGES, SAMPLES, Latents
 from aria.distill.engine.batch import Encodings, Images
 from aria.distill.engine.batches import Source, State
 from aria.distill.engine.learner import Learner, freeze
@@ -228,7 +228,10 @@ def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tup
     folder = Path(config.data.cache_dir) if config.data.cache_dir else run / "cache"
     if not (folder / "conditions").is_dir():
         raise ValueError(f"the run's cache is not at {folder}: make it again with `aria cache`")
-    conditions, images = cache.opened(folder, resolution=config.data.resolution, pipeline=pipeline, device=device)
+    data = config.data
+    own: dict[str, Any] = {"source": IMAGES} if data.train_data_dir else {"source": SAMPLES}
+    own["num_images"] = None if data.train_data_dir else data.num_images
+    conditions, images = cache.opened(folder, resolution=data.resolution, pipeline=pipeline, device=device, **own)
     regions.check_prompts(run, conditions.prompts.texts)
     return conditions, images
 

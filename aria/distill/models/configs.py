@@ -6,6 +6,7 @@ Neither checks types or sizes: a foreign value fails wherever it is used, and te
 from __future__ import annotations
 
 import inspect
+import math
 import types
 import typing
 from pathlib import Path
@@ -42,12 +43,15 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def check_config(where: object, config: dict[str, Any], cls: type) -> None:
     """Refuse values that are text, a number, a list or an object where ``cls`` takes another of these; null and false
-    may stand for all of them."""
+    may stand for all of them. A whole number is not infinite."""
     hints = typing.get_type_hints(vars(cls).get("__init__", object.__init__))
     for name, value in config.items():
-        allowed = _kinds(hints.get(name, Any))
+        hint = hints.get(name, Any)
+        allowed = _kinds(hint)
         if value is not None and value is not False and allowed and _kind(value) not in allowed:
             raise ValueError(f"{where}: {shown(name)} must be {' or '.join(sorted(allowed))}, got {short(value)}")
+        if isinstance(value, float) and math.isinf(value) and int in (hint, *typing.get_args(hint)):
+            raise ValueError(f"{where}: {shown(name)} must be finite, got {short(value)}")
 
 
 def check_index(path: str | Path, index: Any) -> None:
@@ -82,7 +86,10 @@ def _check_part(where: str, name: str, kind: list[Any]) -> None:
 
 
 def _check_numbers(path: Path, name: str, value: Any) -> None:
-    """Refuse numbers that no model has; :func:`aria.regular.read_object` has limited how deep lists are nested."""
+    """Refuse numbers that no model has; :func:`aria.regular.read_object` has limited how deep lists are nested.
+
+    An infinite number stands for no limit, as in the schedulers of DPM-Solver, but no size or count is infinite.
+    """
     if isinstance(value, dict):
         for inner, held in value.items():
             _check_numbers(path, inner, held)
@@ -91,7 +98,8 @@ def _check_numbers(path: Path, name: str, value: Any) -> None:
             _check_numbers(path, name, held)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         most = DEEPEST if name in COUNTS else LARGEST if isinstance(value, int) else HUGE
-        if not abs(value) <= most:
+        unlimited = isinstance(value, float) and math.isinf(value) and name not in (*COUNTS, *SIZES)
+        if not (unlimited or abs(value) <= most):
             raise ValueError(f"{path}: {shown(name)} must be a number of at most {most:g}, got {short(value)}")
         if value < 0 and name in (*COUNTS, *SIZES):
             raise ValueError(f"{path}: {name} must not be negative, got {short(value)}")

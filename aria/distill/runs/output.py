@@ -83,8 +83,10 @@ def deliver(
     integrity.write(part / HASHES, {"files": integrity.hashes(part)})
     (part / "README.md").write_text(card, encoding="utf-8")  # without a hash: it may be edited
     files.flush(part)
-    (output / _INDEX).unlink(missing_ok=True)
-    for entry in sorted(part.iterdir(), key=lambda entry: entry.name == _INDEX):
+    for name in (_INDEX, HASHES):
+        (output / name).unlink(missing_ok=True)
+    for entry in sorted(part.iterdir(), key=lambda entry: (HASHES, _INDEX).index(entry.name) + 1
+                        if entry.name in (HASHES, _INDEX) else 0):  # fmt: skip
         target = output / entry.name
         if target.is_dir():
             shutil.rmtree(target)
@@ -102,8 +104,8 @@ def _as_opened(pipeline: Any) -> None:
 
 
 def _remove_local_paths(part: Path) -> None:
-    """Remove absolute paths of this machine from the configurations of the models."""
-    for path in part.glob("*/config.json"):
+    """Remove absolute paths of this machine from the configurations of the pipeline and its models."""
+    for path in [part / _INDEX, *part.glob("*/config.json")]:
         config = json.loads(path.read_text(encoding="utf-8"))
         if Path(config.get("_name_or_path") or "").is_absolute():
             del config["_name_or_path"]

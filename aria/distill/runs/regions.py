@@ -9,8 +9,11 @@ import torch
 from aria import files, partitioners, registry
 from aria.distill.data.prompts import Texts
 from aria.distill.settings.choices import AUTO, PARTITION_FILE
+from aria.fields import TEXT, WHOLE
+from aria.fields import check as check_fields
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
+from aria.regular import read_object
 
 FILE, PROMPTS = "partition.safetensors", "partition.json"
 """The regions in the folder of a run, and the digest of the prompts that they divide."""
@@ -78,7 +81,7 @@ def check_prompts(folder: Path, texts: Texts) -> None:
     path = folder / PROMPTS
     if not path.is_file():
         raise ValueError(f"{folder} was written by an earlier version of ARIA: it has no {PROMPTS}")
-    made = files.read_json(path)
+    made = check_fields(str(path), read_object(path), {"prompts": WHOLE, "texts": TEXT})
     if len(texts) != made["prompts"]:
         raise ValueError(f"the cache now holds {len(texts)} prompts, the run partitioned {made['prompts']}")
     if texts.digest() != made["texts"]:

@@ -7,6 +7,7 @@ import torch
 
 import aria
 from aria import partitioners
+from aria.distill.data.prompts import Texts
 from aria.distill.runs import regions
 
 TEXTS = [f"{kind} {i}" for i in range(10) for kind in ("cat", "dog")]
@@ -70,3 +71,15 @@ def test_unknown_partitioners_are_refused(tmp_path):
         with pytest.raises(ValueError, match=sentence):
             regions.check(spec)
     regions.check("auto"), regions.check("kmeans(3)")
+
+
+@pytest.mark.parametrize("content", [
+    "{}", '{"prompts": 1}', '{"prompts": "1", "texts": "a"}', '{"prompts": 1, "texts": []}', "[]", "",
+    '{"prompts": -1, "texts": "a"}', "[" * 9000,
+])  # fmt: skip
+def test_a_record_of_prompts_that_is_none_is_refused_in_one_line(content, tmp_path):
+    (tmp_path / regions.PROMPTS).write_text(content)
+    with pytest.raises(ValueError, match=r"^[^\n]*partition\.json[^\n]*\Z"):
+        regions.check_prompts(tmp_path, Texts.of(["a"]))
+    regions.save_prompts(tmp_path, Texts.of(["a"]))
+    regions.check_prompts(tmp_path, Texts.of(["a"]))

@@ -9,7 +9,7 @@ from typing import Any
 
 from aria import files
 from aria.fields import AMOUNT, NUMBER, POSITIVE, PROBABILITY, TEXT, WHOLE, Field, check, each, record
-from aria.regular import LOG, is_there, read_bytes
+from aria.regular import LOG, is_there, read_bytes, regular
 
 STEP = {"step": WHOLE}
 REGION = {"region": WHOLE, "n": POSITIVE, "mean": NUMBER, "q": PROBABILITY}
@@ -58,15 +58,28 @@ def _parsed(path: Path, number: int, line: str) -> Any:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Delete rows after ``step``, from which a run resumes, and an incomplete last line."""
-    if not path.is_file():
+    """Delete rows after ``step``, from which a run resumes, and an incomplete last line. Steps never decrease, so all
+    lines from the first later row on are deleted unread; one before it that is no row is refused."""
+    if not is_there(path):
         return
     kept = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), 1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if line.endswith("\n") and check(f"{path}, line {number}", row, STEP)["step"] <= step:
+    with regular(path).open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if step == 0 or not line.endswith(b"\n"):
+                break
+            if _step(path, number, line) > step:
+                break
             kept.append(line)
-    files.write_text(path, "".join(kept))
+    with files.replacing(path) as unfinished:
+        unfinished.write_bytes(b"".join(kept))
+
+
+def _step(path: Path, number: int, line: bytes) -> int:
+    try:
+        row = _parsed(path, number, line.decode("utf-8"))
+        return int(check(f"{path}, line {number}", row, STEP)["step"])
+    except UnicodeDecodeError as error:
+        what = f"{path}, line {number}: no text in UTF-8: {error.reason} at byte {error.start}"
+    except ValueError as error:
+        what = str(error)
+    raise ValueError(f"{what}; mend the line, or remove the file to resume without what was logged before")
