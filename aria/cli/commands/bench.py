@@ -37,8 +37,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
               "long, wide or unet; a spec such as digits or 'concepts(skew=0)'; or a task of your own, in memory or on "
               "disk, as 'file.py:Mine(size=3)'.  [default: default]")  # fmt: skip
 @click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: the spec of an allocator, such as "
-              "'greedy.py:Greedy(top=3)', or 'name: allocator=…; tracker=…; floor=…'. Repeat the option for several "
-              "arms.")  # fmt: skip
+              "'greedy.py:Greedy(slack=0.2)', or 'name: allocator=…; tracker=…; floor=…'. Repeat the option for "
+              "several arms.")  # fmt: skip
 @click.option("--arms", "standard", metavar="A,B,…", help="Standard arms to run; rc is always one of them.  "
               "[default: all]")  # fmt: skip
 @click.option("--no-standard", is_flag=True, help="Run no standard arm except rc.")
