@@ -31,6 +31,9 @@ FOLDER_LOCK = f".{LOCK}"
 PATIENCE = 0.05
 """Seconds for which :func:`lock` tries again even if it shall not wait: its holder may just be removing the file."""
 
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder that this process may only read."""
+
 log = logging.getLogger(__name__)
 
 

@@ -65,7 +65,7 @@ class Class(NamedTuple):
 
 @dataclass(frozen=True)
 class Named:
-    """A class or function that a spec names, and its arguments: literals, tuples and further :class:`Named`."""
+    """A class that a spec names, and its arguments: literals, tuples and further :class:`Named`."""
 
     name: str
     module: str | None = None
@@ -175,7 +175,7 @@ def points(kind: Kind) -> dict[str, EntryPoint]:
 
 
 def takes(factory: Callable[..., Any]) -> str:
-    """The arguments of a class or function with their defaults, as one would write them."""
+    """The arguments of a class with their defaults, as one would write them."""
     parameters = inspect.signature(factory).parameters.values()
     return ", ".join(str(parameter).split(": ")[0] + _shown_default(parameter) for parameter in parameters)
 

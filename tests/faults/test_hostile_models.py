@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import sys
 
 import pytest
@@ -20,6 +19,7 @@ from aria.distill.models.weight_files import check_file
 from aria.distill.students import read_feature_pairs
 from tests.distill import pipelines
 
+pytestmark = pytest.mark.usefixtures("alarm")
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
@@ -29,20 +29,6 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def teacher(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "teacher")
-
-
-@pytest.fixture(autouse=True)
-def alarm():
-    """A pipe that is opened, or a model of ten million layers, would hang."""
-
-    def fail(number, frame):
-        raise KeyboardInterrupt("it hangs")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, 60)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def refused(opens, *arguments):

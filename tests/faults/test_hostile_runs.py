@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import sys
 from types import SimpleNamespace
 
@@ -29,6 +28,8 @@ from aria.distill.evaluation.report import Record, figures, page
 from aria.distill.evaluation.report.page import _written
 from aria.distill.evaluation.report.record import PICTURE
 from tests.distill.evaluation.test_report import read, write_run
+
+pytestmark = pytest.mark.usefixtures("alarm")
 
 SECRET = b"a line of another file"
 STRANGE = [
@@ -67,20 +68,6 @@ def undrawn(monkeypatch):
         return ["<svg></svg>"] * chart.panels
 
     monkeypatch.setattr(plots.Chart, "svg", painted)
-
-
-@pytest.fixture(autouse=True)
-def alarm():
-    """A pipe that is opened would hang for ever."""
-
-    def fail(number, frame):
-        raise AssertionError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, fail)
-    signal.setitimer(signal.ITIMER_REAL, 60)
-    yield
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, before)
 
 
 def report(run, tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
 from aria.distill.data.store import Store, made_with, refuse_other
 from aria.distill.models.denoisers import of
-from aria.files import FOLDER_LOCK, locked_folder, read_json, refuse_links, write_json
+from aria.files import CLOSED, FOLDER_LOCK, locked_folder, read_json, refuse_links, write_json
 from aria.progress import Bar
 from aria.tensor_files import map_tensors
 
@@ -140,7 +139,7 @@ def _writable(output: Path) -> bool:
     try:
         (output / FOLDER_LOCK).open("ab").close()
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in CLOSED:
             raise
         return False
     return True

@@ -83,10 +83,10 @@ def deliver(
     integrity.write(part / HASHES, {"files": integrity.hashes(part)})
     (part / "README.md").write_text(card, encoding="utf-8")  # without a hash: it may be edited
     files.flush(part)
-    for name in (_INDEX, HASHES):
-        (output / name).unlink(missing_ok=True)
-    for entry in sorted(part.iterdir(), key=lambda entry: (HASHES, _INDEX).index(entry.name) + 1
-                        if entry.name in (HASHES, _INDEX) else 0):  # fmt: skip
+    last = [part / HASHES, part / _INDEX]
+    for entry in last:
+        (output / entry.name).unlink(missing_ok=True)
+    for entry in [*(entry for entry in part.iterdir() if entry not in last), *last]:
         target = output / entry.name
         if target.is_dir():
             shutil.rmtree(target)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -18,8 +17,6 @@ from aria.regular import is_there, read_object, regular
 from aria.tensor_files import carries_hash, map_tensors
 
 CACHE = "cache"
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-"""Errors of a folder that this process may only read."""
 
 
 class Verified(NamedTuple):
@@ -99,7 +96,7 @@ def _lock(locks: ExitStack, path: Path, refusal: str) -> None:
     except BlockingIOError:
         raise ValueError(refusal) from None
     except OSError as error:
-        if error.errno not in CLOSED:
+        if error.errno not in files.CLOSED:
             raise
 
 
