@@ -11,7 +11,7 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -405,8 +405,16 @@ def a_hostile_configuration(ground: Ground, chance: random.Random, folder: Path)
         else ".".join("a" * 20_000) + " = 1",
     }[kind]
     path.write_text(text)
-    output = folder / "run"
-    return verdict.of(ground.forks, [*ground.command(output), "--config", path], lambda: NEVER, canary)
+    words = _without(ground.command(folder / "run"), name)  # on the command line it would overrule the file
+    return verdict.of(ground.forks, [*words, "--config", path], lambda: NEVER, canary)
+
+
+def _without(words: Sequence[object], name: str) -> list[object]:
+    """A command without the option ``--name`` and its value."""
+    if f"--{name}" not in words:
+        return list(words)
+    place = list(words).index(f"--{name}")
+    return [*words[:place], *words[place + 2 :]]
 
 
 def _plain_configuration(ground: Ground, chance: random.Random, folder: Path) -> Verdict:
@@ -415,8 +423,7 @@ def _plain_configuration(ground: Ground, chance: random.Random, folder: Path) ->
     words = ground.command(output)
     moved = {"partitioner": "kmeans(3)", "on_policy": 0.25, "warmup": 1, "max_train_steps": STEPS}
     for name in moved:
-        place = words.index(f"--{name}")
-        del words[place : place + 2]
+        words = _without(words, name)
     path = folder / f"config.{kind}"
     lines = [f"{name} {'=' if kind == 'toml' else ':'} {json.dumps(value)}" for name, value in moved.items()]
     path.write_text(json.dumps(moved) if kind == "json" else "\n".join(lines))

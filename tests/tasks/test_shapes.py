@@ -14,8 +14,8 @@ from diffusers import DiffusionPipeline
 from aria.distill.data.images import read_images
 from aria.distill.data.prompt_files import read_prompts
 from aria.tasks import GROUPS
+from aria.tasks.course import Course, fit
 from aria.tasks.shapes import Scenes, Shapes, words
-from aria.tasks.shapes.course import Course, fit
 from aria.tasks.shapes.reader import ATTRIBUTES, Reader, load_reader, marks, train_reader
 from aria.tasks.shapes.recipe import FULL, RECIPES, SMALL, TINY
 from aria.tasks.shapes.render import _RGB, SIDE, render

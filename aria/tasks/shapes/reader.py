@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from aria import files
 from aria.progress import Report
-from aria.tasks.shapes.course import Course, fit
+from aria.tasks.course import Course, fit
 from aria.tasks.shapes.render import render
 from aria.tasks.shapes.scenes import ABOVE, BESIDE, NONE, SIZES, Facts, Scenes
+from aria.tasks.worn import worn
 
 ATTRIBUTES = ("shape", "colour", "size", "place")
 """What is classified; the place is that of one object, or the relation of two."""
@@ -63,15 +64,6 @@ def train_reader(scenes: Scenes, course: Course, *, seed: int, device: str, prog
 
     fit(reader, loss, course, seed=seed, progress=progress)
     return reader
-
-
-def worn(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images as a small generator might make them: some slightly blurred, all slightly noisy."""
-    soft = nn.functional.avg_pool2d(nn.functional.pad(images, (1, 1, 1, 1), mode="replicate"), 3, 1)
-    share = 0.8 * torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    noise = 0.1 * torch.randn(images.shape, generator=generator, device=images.device)
-    mixed: Tensor = images + share * (soft - images) + noise
-    return mixed
 
 
 def marks(read: Facts, described: Facts) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from typing import Any
 from aria import checks
 from aria.checks import InvalidSetting
 from aria.distill.settings.choices import PREDICTIONS
-from aria.tasks.shapes.course import Course
+from aria.tasks.course import Course
 from aria.tasks.shapes.scenes import Scenes
 
 VERSION = 1
