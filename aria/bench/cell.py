@@ -28,8 +28,9 @@ from aria.checks import InvalidSetting
 from aria.tasks.base import AnyTask
 from aria.tasks.on_disk import OnDisk, Questions
 
-STOPPED = 3
-"""Exit code of a cell that a signal stopped; running it again continues it."""
+STOPPED, BUSY = 3, 4
+"""Exit codes: of a cell that a signal stopped, which running it again continues; and of one that another process is
+working on."""
 DECODED = 32
 """Number of images decoded at a time."""
 NOISE_SEED = 1_000_003
@@ -69,14 +70,14 @@ class CellSettings:
 
 
 def run_cell(folder: Path) -> bool:
-    """Train, evaluate and write the records; False if a signal stopped the run. A lock lets one process at a time work
-    on a cell: a second one waits, and then finds the records."""
+    """Train, evaluate and write the records; False if a signal stopped the run. ``BlockingIOError`` if another process
+    works on the cell."""
     from aria.distill.runs.run import run
     from aria.distill.settings.config import Config
     from aria.progress import silent
 
     cell = CellSettings.read(folder)
-    with files.lock(folder / files.FOLDER_LOCK, wait=True):
+    with files.lock(folder / files.FOLDER_LOCK):
         if Path(cell.result).is_file():
             return True
         config = Config().with_values(cell.settings)
@@ -205,7 +206,10 @@ def main() -> int:
     folder, *more = sys.argv[1:]
     if more == ["--with-parent"]:
         _stop_with(os.getppid())
-    return 0 if run_cell(Path(folder)) else STOPPED
+    try:
+        return 0 if run_cell(Path(folder)) else STOPPED
+    except BlockingIOError:
+        return BUSY
 
 
 if __name__ == "__main__":

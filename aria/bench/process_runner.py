@@ -1,6 +1,7 @@
 """Runs of a task on disk: each is a run of the engine in a process of its own, some of them at a time.
 
-A run that was stopped continues from its last checkpoint.
+A run that was stopped continues from its last checkpoint. Several commands, also on several machines, can work on one
+folder: each takes the runs that no other works on.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from aria import files, registry
 from aria.bench import device, records, sources
 from aria.bench.arms import Arm
-from aria.bench.cell import STOPPED, CellSettings, Exam
+from aria.bench.cell import BUSY, STOPPED, CellSettings, Exam
 from aria.bench.experiment import Experiment
 from aria.bench.records import Record
 from aria.bench.runner import Cell, Runner
@@ -86,7 +87,9 @@ class ProcessRunner(Runner):
     def compute(self, folder: Path, cells: Sequence[Cell], jobs: int, bar: Bar) -> None:
         arms = {arm.name: arm for arm in self.experiment.arms}
         place = self._place(folder)
-        self._prepare(place, [(arms[cell.arm], cell.seed) for cell in cells], bar)
+        place.mkdir(parents=True, exist_ok=True)
+        with files.lock(place / files.FOLDER_LOCK, wait=True):
+            self._prepare(place, [(arms[cell.arm], cell.seed) for cell in cells], bar)
         folders = [self._write_cell(folder, place, cell, arms[cell.arm]) for cell in cells]
         with bar("runs") as progress:
             _work(folders, jobs, lambda done: progress(done, len(cells)))
@@ -175,26 +178,44 @@ def _without_weights(prompts: Path, target: Path, column: str | None) -> None:
 
 
 def _work(cells: Sequence[Path], jobs: int, progress: Callable[[int], None]) -> None:
-    """Run a process for each cell, ``jobs`` at a time. If one fails, or on an interrupt, the others save and stop."""
+    """Run a process for each cell, ``jobs`` at a time. If one fails, or on an interrupt, the others save and stop.
+
+    Cells that other commands work on come last: this one waits until their records are there.
+    """
     waiting, running, done = list(cells), dict[subprocess.Popen[bytes], Path](), 0
     progress(done)
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
-                cell = waiting.pop(0)
-                running[_started(cell, jobs)] = cell
+            for found in [cell for cell in waiting if Path(CellSettings.read(cell).result).is_file()]:
+                waiting.remove(found)
+                done += 1
+            while len(running) < jobs and (free := next(filter(_is_free, waiting), None)) is not None:
+                waiting.remove(free)
+                running[_started(free, jobs)] = free
             for process in [process for process in running if process.poll() is not None]:
                 cell = running.pop(process)
-                if process.returncode:
+                if process.returncode == BUSY:
+                    waiting.append(cell)
+                elif process.returncode:
                     raise CellFailed(_why(cell, process.returncode))
-                done += 1
+                else:
+                    done += 1
             progress(done)
-            time.sleep(0.05)
+            time.sleep(0.05 if running else 1.0)
     finally:
         for process in running:
             process.terminate()
         for process in running:
             process.wait()
+
+
+def _is_free(cell: Path) -> bool:
+    """Whether no other command works on a cell."""
+    try:
+        files.lock(cell / files.FOLDER_LOCK).close()
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _started(cell: Path, jobs: int) -> subprocess.Popen[bytes]:

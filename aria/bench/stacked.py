@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 import aria
-from aria import registry
+from aria import checks, registry
 from aria.allocators import Oracle
 from aria.bench import device
 from aria.bench.arms import ORACLE, Arm
 from aria.bench.settings import Setting
+from aria.checks import InvalidSetting
 from aria.distill.engine.batch import Batch
 from aria.distill.engine.batches import Source, State
 from aria.distill.engine.on_policy import OnPolicy
@@ -51,6 +52,15 @@ class Recipe:
     """Number of steps before the allocator is used."""
     every: int = 10
     """Number of steps between two updates of the sampler."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "every"):
+            checks.whole(name, getattr(self, name), least=1)
+        checks.whole("warmup", self.warmup, least=0)
+        checks.closed_unit("ema_decay", self.ema_decay)
+        checks.closed_unit("null_probability", self.null_probability)
+        if not isinstance(self.optimiser, AdamW):
+            raise InvalidSetting("optimiser", "type", f"optimiser must be an AdamW, got {self.optimiser!r}")
 
 
 class Stacked:

@@ -23,6 +23,8 @@ from aria.threads import one_thread
 
 TOGETHER = 5
 """Number of seeds that are trained as one model."""
+RATE = "learning_rate"
+"""A setting of the optimiser that can be set by itself."""
 
 
 class StackedRunner(Runner):
@@ -34,7 +36,7 @@ class StackedRunner(Runner):
         super().__init__(experiment)
         assert isinstance(experiment.task, Task)
         self.task, self.together = experiment.task, together
-        known = [field.name for field in fields(Recipe) if field.name != "steps"]
+        known = [RATE, *(field.name for field in fields(Recipe) if field.name != "steps")]
         for name in experiment.values:
             if name not in known:
                 there = f"in memory there are: {', '.join(known)}"
@@ -42,7 +44,10 @@ class StackedRunner(Runner):
         steps = self.task.steps if experiment.steps is None else experiment.steps
         least = max(experiment.exams, lookahead.TURNS) if experiment.lookahead else experiment.exams
         checks.whole("steps", steps, least=least)
-        self._recipe = replace(Recipe(), steps=steps, **experiment.values)
+        values = dict(experiment.values)
+        if RATE in values:
+            values["optimiser"] = replace(values.get("optimiser", Recipe.optimiser), learning_rate=values.pop(RATE))
+        self._recipe = replace(Recipe(), steps=steps, **values)
 
     @property
     def steps(self) -> int:

@@ -6,6 +6,7 @@ from .concepts import Concepts as Concepts
 from .concepts import scaled_linear as scaled_linear
 from .concepts import told_tokens as told_tokens
 from .digits import Digits as Digits
+from .emoji import Emoji as Emoji
 from .film import FilmMLP as FilmMLP
 from .folder import Folder as Folder
 from .mixture import MixtureTeacher as MixtureTeacher

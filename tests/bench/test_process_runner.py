@@ -339,8 +339,54 @@ def test_progress_is_reported_while_runs_are_going_on(monkeypatch, tmp_path):
             self.turns -= 1
             return None if self.turns else 0
 
-    reported = []
+    reported, folders = [], [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        written(folder)
     monkeypatch.setattr(process_runner, "_started", lambda cell, jobs: Process())
     monkeypatch.setattr("time.sleep", lambda seconds: None)
-    process_runner._work([tmp_path / "a", tmp_path / "b"], 1, reported.append)
+    process_runner._work(folders, 1, reported.append)
     assert reported == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_cells_that_another_command_works_on_are_left_to_it(monkeypatch, tmp_path):
+    """The first is locked until the second is done, and then its records are there; the third is found to be busy by
+    its process, is free on the second try, and is then done."""
+    from aria.bench import process_runner
+
+    started, codes = [], {"b": [0], "c": [cells.BUSY, 0]}
+    for name in "abc":
+        written(tmp_path / name)
+    held = files.lock(tmp_path / "a" / files.FOLDER_LOCK)
+
+    class Process:
+        def __init__(self, name):
+            self.returncode = codes[name].pop(0)
+
+        def poll(self):
+            return self.returncode
+
+    def start(cell, jobs):
+        started.append(cell.name)
+        return Process(cell.name)
+
+    def sleep(seconds):
+        if len(started) == 3:  # all that is left is busy elsewhere
+            held.close()
+            (tmp_path / "a" / "records.json").write_text("{}")
+
+    monkeypatch.setattr(process_runner, "_started", start)
+    monkeypatch.setattr("time.sleep", sleep)
+    process_runner._work([tmp_path / name for name in "abc"], 1, lambda done: None)
+    assert started == ["b", "c", "c"]
+
+
+def test_a_busy_cell_says_so(tmp_path, monkeypatch):
+    written(tmp_path / "a")
+    monkeypatch.setattr(sys, "argv", ["cell", str(tmp_path / "a")])
+    with files.lock(tmp_path / "a" / files.FOLDER_LOCK):
+        assert cells.main() == cells.BUSY
+
+
+def written(folder):
+    """The folder of a cell."""
+    cells.CellSettings("task", "", "", "", str(folder / "records.json"), folder.name, 3, "cpu", {}).write(folder)

@@ -370,3 +370,21 @@ def test_edited_code_of_a_task_on_disk_is_another_task(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path / folder)
         found.append(names("--task", "mine.py:Mine(teacher='t')", "--arms", "rc", "--seeds", "2", "--device", "cpu"))
     assert found[0] == found[1] and found[0].isdisjoint(found[2]) and len(found[0]) == 2
+
+
+@pytest.mark.parametrize("given, sentence", [
+    ("learning_rate", "--set must be NAME=VALUE, got 'learning_rate'"),
+    ("lerning_rate=1", "did you mean 'learning_rate'?); in memory there are: learning_rate,"),
+    ("optimiser=sgd", "optimiser must be an AdamW, got 'sgd'"),
+    ("learning_rate=fast", "learning_rate must be positive and finite, got 'fast'"),
+    ("batch_size=0", "batch_size must be a whole number of at least 1, got 0"),
+])  # fmt: skip
+def test_settings_of_the_training_are_checked(given, sentence, tmp_path):
+    refused(run(*SMALL, "--set", given, "--out", tmp_path), sentence)
+
+
+def test_settings_of_the_training_are_shared_by_all_arms(tmp_path):
+    result = run(*SMALL, "--arms", "rc", "--set", "batch_size=8", "--set", "learning_rate=0.5", "--out", tmp_path)
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "results.json").read_text())["recipe"]
+    assert found["batch_size"] == 8 and found["optimiser"]["learning_rate"] == 0.5

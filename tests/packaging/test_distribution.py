@@ -44,7 +44,7 @@ def sources() -> set[str]:
         str(path.relative_to(ROOT))
         for top in PACKAGES
         for path in (ROOT / top).rglob("*")
-        if path.suffix in (".py", ".pyi") or path.name == "py.typed"
+        if path.suffix in (".py", ".pyi") or path.name == "py.typed" or (path.is_file() and "data" in path.parts)
     }
 
 

@@ -57,6 +57,9 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--seeds", metavar="N|A-B", help="Seeds to run: a number N for seeds 0 to N-1, or a range A-B.  "
               "[default: 8]")  # fmt: skip
 @click.option("--steps", type=int, help="Number of training steps of every run.  [default: the task's]")
+@click.option("--set", "given", multiple=True, metavar="NAME=VALUE", help="A training setting that all arms share, "
+              "such as learning_rate=0.0005: for a task on disk a setting of `aria distill`. Repeat the option for "
+              "several.")  # fmt: skip
 @click.option("--out", default="aria-bench", show_default=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder for runs and results. Finished runs are not computed again, and a killed comparison "
               "continues.")  # fmt: skip
@@ -101,6 +104,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
 def _experiment(
     spec: str | None, seeds: str | None, steps: int | None, quick: bool, *, variants: Sequence[str],
     standard: str | None, no_standard: bool, setting: str, lookahead: bool, device: str | None = None,
+    given: Sequence[str] = (),
 ) -> Experiment:  # fmt: skip
     """The experiment that the options describe."""
     if no_standard and standard is not None:
@@ -121,6 +125,7 @@ def _experiment(
         numbers,
         SETTINGS[setting],
         steps=steps,
+        values=dict(map(_given, given)),
         lookahead=lookahead,
         device=where,
     )
@@ -151,6 +156,21 @@ def _seeds(text: str) -> range:
     if not seeds:
         raise ValueError(f"--seeds must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
     return seeds
+
+
+def _given(text: str) -> tuple[str, Any]:
+    """The setting and the value in ``name=value``; what is no number, list or truth value is text.
+
+    >>> _given("learning_rate=5e-4"), _given("mixed_precision=bf16")
+    (('learning_rate', 0.0005), ('mixed_precision', 'bf16'))
+    """
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name:
+        raise ValueError(f"--set must be NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _check_known(what: str, name: str, known: list[str]) -> None:

@@ -1,0 +1,124 @@
+"""Which captions the pool has, which of them the student's pictures do not show, and the groups of the evaluation.
+
+A *cell* is a style and one of Unicode's subcategories, such as "noto, animal-bird". Captions are withheld in two ways:
+three tenths of the concepts in one style each, and a fifth of the cells as a whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from aria import checks
+from aria.checks import InvalidSetting
+from aria.tasks.emoji.pictures import STYLES, Pictures
+
+CONCEPTS, CELLS = 0.3, 0.2
+"""Shares of the concepts and of the cells that are withheld."""
+HEAD, TAIL = 0.5, 0.2
+"""Shares of the captions in the most frequent cells and in the rarest."""
+FREQUENT = ("head", "middle", "tail")
+WITHHELD = ("seen", "unseen-concept", "unseen-cell")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """``count`` captions of the pictures, drawn with a fixed seed, so that cells keep their frequencies."""
+
+    pictures: Pictures
+    count: int = 4000
+    captions: tuple[str, ...] = field(init=False, repr=False)
+    rows: tuple[int, ...] = field(init=False, repr=False)
+    """The picture of each caption."""
+    cell: tuple[str, ...] = field(init=False, repr=False)
+    """The cell of each caption."""
+    frequent: Tensor = field(init=False, repr=False)
+    """(N,) which of :data:`FREQUENT` its cell is."""
+    withheld: Tensor = field(init=False, repr=False)
+    """(N,) which of :data:`WITHHELD` it is."""
+
+    def __post_init__(self) -> None:
+        pictures = self.pictures
+        every = {caption: row for row, caption in reversed(list(enumerate(pictures.tagged))) if caption is not None}
+        every |= {caption: row for row, caption in enumerate(pictures.names)}
+        checks.whole("captions", self.count, least=1)
+        if self.count > len(every):
+            raise InvalidSetting("captions", "range", f"captions must be at most {len(every)}, got {self.count}")
+        ordered = sorted(every)
+        chosen = torch.randperm(len(ordered), generator=torch.Generator().manual_seed(1))[: self.count].sort()[0]
+        captions = [ordered[place] for place in chosen.tolist()]
+        rows = [every[caption] for caption in captions]
+        cells = [f"{STYLES[pictures.style[row]]}, {pictures.subcategory[row]}" for row in rows]
+        values = {
+            "captions": tuple(captions),
+            "rows": tuple(rows),
+            "cell": tuple(cells),
+            "frequent": _frequent(cells),
+            "withheld": _withheld(pictures)[torch.tensor(rows)],
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def groups(self) -> dict[str, Tensor]:
+        """(N,) float64 shares of the captions in each group: all alike, every cell alike, by frequency of the cell, and
+        by whether the student's pictures show them."""
+        ones, sizes = torch.ones(len(self), dtype=torch.float64), Counter(self.cell)
+        alike = torch.tensor([1 / sizes[cell] for cell in self.cell], dtype=torch.float64)
+        found = {"uniform": ones, "cells": alike}
+        found |= {name: ones * (self.frequent == place) for place, name in enumerate(FREQUENT)}
+        found |= {"seen": ones * (self.withheld == 0), "unseen": ones * (self.withheld > 0)}
+        found |= {name: ones * (self.withheld == place) for place, name in enumerate(WITHHELD) if place}
+        found["unseen-tail"] = found["unseen"] * found["tail"]
+        return {name: share / share.sum() for name, share in found.items() if float(share.sum()) > 0}
+
+    def asked(self, count: int) -> tuple[Tensor, Tensor]:
+        """About ``count`` captions for an evaluation, (M,), and how many captions each stands for, (M,).
+
+        Of every frequency and kind of withholding there are as many as the root of its size tells: rare kinds are asked
+        more often than they occur, so that each is measured well.
+        """
+        total = len(FREQUENT) * len(WITHHELD)
+        stratum = self.frequent * len(WITHHELD) + self.withheld
+        share = torch.bincount(stratum, minlength=total).double().sqrt()
+        wanted = (count * share / share.sum()).round().long().tolist()
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(2))
+        chosen, stands = [], []
+        for place in range(total):
+            members = order[stratum[order] == place]
+            taken = members[: max(1, wanted[place])]
+            chosen.append(taken)
+            stands.append(torch.full((len(taken),), len(members) / max(1, len(taken)), dtype=torch.float64))
+        rows, sort = torch.cat(chosen).sort()
+        return rows, torch.cat(stands)[sort]
+
+
+def _frequent(cells: list[str]) -> Tensor:
+    """(N,) 0 for captions of the most frequent cells, which have :data:`HEAD` of all captions, 2 for those of the
+    rarest, which have :data:`TAIL`, and 1 for the rest."""
+    sizes = Counter(cells)
+    ranked = sorted(sizes, key=lambda cell: (-sizes[cell], cell))
+    place, before = {}, 0
+    for cell in ranked:
+        place[cell] = 0 if before < HEAD * len(cells) else 2 if before >= (1 - TAIL) * len(cells) else 1
+        before += sizes[cell]
+    return torch.tensor([place[cell] for cell in cells])
+
+
+def _withheld(pictures: Pictures) -> Tensor:
+    """(P,) for each picture which of :data:`WITHHELD` it is; the same whatever captions the pool has."""
+    random = torch.Generator().manual_seed(3)
+    concepts = sorted(set(pictures.concept))
+    cells = sorted(set(zip(pictures.style, pictures.subcategory, strict=True)))
+    kept = torch.rand(len(concepts), generator=random) >= CONCEPTS
+    style = torch.randint(len(STYLES), (len(concepts),), generator=random)
+    alone = {name: -1 if keeps else number for name, keeps, number in zip(concepts, kept.tolist(), style.tolist())}
+    hidden = torch.randperm(len(cells), generator=random)[: round(CELLS * len(cells))].tolist()
+    whole = {cells[place] for place in hidden}
+    rows = zip(pictures.style, pictures.subcategory, pictures.concept, strict=True)
+    return torch.tensor([2 if (s, sub) in whole else 1 if alone[name] == s else 0 for s, sub, name in rows])

@@ -1,0 +1,181 @@
+"""Emoji as a benchmark task: real pictures, a trained teacher, a pruned student, and captions without pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aria import checks, files, registry
+from aria.checks import InvalidSetting
+from aria.distill.students import prune
+from aria.progress import Bar
+from aria.tasks.emoji import judge, train
+from aria.tasks.emoji.kinds import KINDS
+from aria.tasks.emoji.pictures import PACKAGED, Pictures
+from aria.tasks.emoji.recipe import RECIPES, Recipe
+from aria.tasks.emoji.split import Split
+from aria.tasks.on_disk import OnDisk, Questions
+
+PROMPTS, IMAGES = "prompts.jsonl", "images"
+_UNETS: dict[str, dict[str, Any]] = {
+    "mild": {"preset": "bk-base"}, "strong": {"preset": "bk-small"}, "narrow": {"width": 0.5}
+}  # fmt: skip
+STUDENTS: dict[str, dict[str, dict[str, Any]]] = {
+    "unet-epsilon": _UNETS,
+    "unet-v": _UNETS,
+    "cross-attention": {
+        "mild": {"blocks": (0, 1, 3, 4, 6, 7)}, "strong": {"preset": "third"}, "narrow": {"width": 0.6}
+    },
+    "joint-attention": {"mild": {"blocks": (0, 1, 3)}, "strong": {"preset": "half"}, "narrow": {"width": 0.6}},
+}  # fmt: skip
+"""How each kind of teacher is pruned: few blocks removed, many, or all kept and made narrow."""
+RUNS = {
+    "tiny": {"max_train_steps": 8, "train_batch_size": 4},
+    "small": {"max_train_steps": 600, "train_batch_size": 32},
+    "full": {"max_train_steps": 20000, "train_batch_size": 64},
+}
+"""Length and batch size of a student's training, by preset."""
+
+
+@dataclass(frozen=True)
+class Emoji(OnDisk):
+    """Emoji of three designs, captioned with their Unicode names and tags.
+
+    Two thirds of the captions are of people in several skin tones: the pool's natural skew. Of some concepts, and of
+    whole subcategories of a design, the student's data has no picture. The evaluation compares what student and teacher
+    make from the same noise, and a classifier checks whether the student's pictures have the style and the category
+    of their captions. All seeds share one world; they are the seeds of training.
+
+    >>> Emoji().questions(Path()).prompts[0], Emoji(images=150).settings(Path("place"))["max_train_steps"]
+    ('a fluent emoji about accessibility, manual, wheelchair', 600)
+    """
+
+    teacher: str = "unet-v"
+    """The kind of teacher: unet-epsilon, unet-v, cross-attention or joint-attention."""
+    student: str = "strong"
+    """How it is pruned: mild, strong or narrow."""
+    images: int = 1500
+    """Number of the student's pictures; with 0 the teacher generates as many as the default has."""
+    captions: int = 4000
+    """Number of captions in the pool."""
+    asked: int = 240
+    """Number of captions in the evaluation."""
+    steps: int = 10
+    """Sampling steps of the evaluation."""
+    guidance: float = 2.0
+    """Guidance scale of the evaluation."""
+    preset: str = "small"
+    """Size of the teachers: small are those of this package."""
+    teachers: str = ""
+    """Folder of ``python -m aria.tasks.emoji.teach``; by default the teachers of this package."""
+    pictures: str = ""
+    """Folder of pictures; by default those of this package."""
+
+    def __post_init__(self) -> None:
+        checks.one_of("preset", self.preset, tuple(RECIPES))
+        checks.one_of("teacher", self.teacher, KINDS)
+        checks.one_of("student", self.student, tuple(STUDENTS[self.teacher]))
+        checks.whole("images", self.images, least=0)
+        checks.whole("captions", self.captions, least=1)
+        checks.whole("asked", self.asked, least=1)
+        checks.whole("steps", self.steps, least=1)
+        checks.non_negative("guidance", self.guidance)
+        if not self.teachers and self.preset != "small":
+            message = f"there is no teacher of the preset {self.preset} in this package: give the folder of yours"
+            raise InvalidSetting("teachers", "missing", message)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the teacher was made."""
+        return RECIPES[self.preset]
+
+    @cached_property
+    def split(self) -> Split:
+        """The captions of the pool."""
+        return Split(Pictures(Path(self.pictures) if self.pictures else PACKAGED), self.captions)
+
+    def prepare(self, place: Path, bar: Bar, device: str) -> None:
+        """Make teacher, student, prompts and pictures, each of them once."""
+        place.mkdir(parents=True, exist_ok=True)
+        pictures = self.split.pictures
+        for part in (train.AUTOENCODER, train.JUDGE, self.teacher):
+            if not train.check(self._teachers, part, self.recipe, pictures.digest()):
+                message = f"{self._teachers} has no {part}: python -m aria.tasks.emoji.teach makes it"
+                raise InvalidSetting("teachers", "missing", message)
+        if not (place / "teacher").is_dir():
+            train.assemble(self._teachers, self.teacher, place / "teacher")
+        if not (place / "student").is_dir():
+            prune(place / "teacher", place / "student", **STUDENTS[self.teacher][self.student])
+        if not (place / PROMPTS).is_file():
+            rows = zip(self.split.captions, self.split.cell, strict=True)
+            lines = [json.dumps({"prompt": caption, "cell": cell}, ensure_ascii=False) for caption, cell in rows]
+            files.write_text(place / PROMPTS, "".join(line + "\n" for line in lines))
+        if self.images and not (place / IMAGES).is_dir():
+            with files.replacing_folder(place / IMAGES) as folder, bar("images") as progress:
+                write_images(self.split, self.images, folder, progress)
+
+    def settings(self, place: Path) -> dict[str, Any]:
+        data = {"train_data_dir": str(place / IMAGES)} if self.images else {"num_images": type(self).images}
+        return {
+            "pretrained_model_name_or_path": str(place / "teacher"),
+            "student": str(place / "student"),
+            "prompts": str(place / PROMPTS),
+            **data,
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance,
+            "objective": ("output",),
+            "learning_rate": 1e-3,
+            "adam_weight_decay": 0.0,
+            "ema_decay": 0.995,
+            "every": 10,
+            **RUNS[self.preset],
+        }
+
+    def questions(self, place: Path) -> Questions:
+        rows, stands = self.split.asked(self.asked)
+        shares = {name: share[rows] * stands for name, share in self.split.groups().items()}
+        groups = {name: share / share.sum() for name, share in shares.items() if float(share.sum()) > 0}
+        return Questions([self.split.captions[row] for row in rows.tolist()], groups)
+
+    def regions(self) -> str:
+        return "labels('cell')"
+
+    def identity(self) -> str:
+        pictures = self.split.pictures.digest()
+        parts = [self.recipe.digest(part, pictures) for part in (self.teacher, train.JUDGE)]
+        return " ".join([registry.spec(self), pictures, *parts])
+
+    def marks(self, place: Path, images: Tensor) -> dict[str, Tensor]:
+        """Whether a classifier sees the style, the category, and both, of the caption."""
+        rows, _ = self.split.asked(self.asked)
+        truths = judge.truths(self.split.pictures, [self.split.rows[row] for row in rows.tolist()])
+        model = train.open_judge(self._teachers, self.recipe).to(images.device)
+        return judge.marks(model, 2 * images - 1, *(truth.to(images.device) for truth in truths))
+
+    @property
+    def _teachers(self) -> Path:
+        return Path(self.teachers) if self.teachers else train.TEACHERS
+
+
+def write_images(split: Split, count: int, folder: Path, progress: Any) -> None:
+    """Write pictures of captions that are not withheld as PNG files, and the captions as ``metadata.jsonl``."""
+    from PIL import Image
+
+    seen = (split.withheld == 0).nonzero()[:, 0]
+    if count > len(seen):
+        raise InvalidSetting("images", "range", f"images must be at most {len(seen)}, one a caption, got {count}")
+    chosen = seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(5))[:count]].tolist()
+    pixels = split.pictures.pixels()
+    lines = []
+    for place, caption in enumerate(chosen):
+        name = f"{place:06d}.png"
+        Image.fromarray(pixels[split.rows[caption]].permute(1, 2, 0).numpy()).save(folder / name)
+        lines.append(json.dumps({"file_name": name, "prompt": split.captions[caption]}, ensure_ascii=False) + "\n")
+        progress(place + 1, count)
+    (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
