@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +23,7 @@ from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from aria.bench.arms import Arm
     from aria.bench.experiment import Experiment
@@ -36,6 +37,14 @@ QUICK_SEEDS, SEEDS = "3", "8"
 @click.option("--task", "spec", metavar="SPEC", help="Task to distil: default, homogeneous, unskewed, unlearnable, "
               "long, wide or unet; a spec such as digits or 'concepts(skew=0)'; or a task of your own, in memory or on "
               "disk, as 'file.py:Mine(size=3)'.  [default: default]")  # fmt: skip
+@click.option("--matrix", "rows_of", metavar="NAME|FILE", help="Compare on many tasks instead of one: emoji (36 rows: "
+              "teachers, students, settings), emoji-core (12 of them), or a JSON file of your own, {\"label\": "
+              "\"task\", …}. The arms rc, aria and aria-static, and yours, stand beside the best static mix of a grid, "
+              "which is searched for each row on seeds of its own.")  # fmt: skip
+@click.option("--rows", default="*", metavar="PATTERN", help="Rows of the matrix to run, such as 'unet-v*'.  "
+              "[default: all]")  # fmt: skip
+@click.option("--tuning", default="0-1", show_default=True, metavar="N|A-B", help="Seeds of the search for the best "
+              "static mix of each row of a matrix.")  # fmt: skip
 @click.option("--variants", multiple=True, metavar="ARM", help="An arm of your own: the spec of an allocator, such as "
               "'greedy.py:Greedy(slack=0.2)', or 'name: allocator=…; tracker=…; floor=…'. Repeat the option for "
               "several arms.")  # fmt: skip
@@ -71,7 +80,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
               "them.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
-            plot: Path | None, baseline: str, jobs: int, quiet: bool, **settings: Any) -> None:  # fmt: skip
+            plot: Path | None, baseline: str, jobs: int, quiet: bool, rows_of: str | None, rows: str, tuning: str,
+            **settings: Any) -> None:  # fmt: skip
     """Compare ways to allocate training effort. Every arm distils the same teachers, starting from the same weights and
     with the same seeds.
 
@@ -82,6 +92,10 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
         raise Refusal(f"{', '.join(missing)} needed: pip install 'aria-distill[distill,sim]'")
     with refusals(out):
         _check_writable(out, to, plot)
+        if rows_of is not None:
+            shown = silent if quiet else bar
+            _run_matrix(rows_of, rows, seeds or "100-104", tuning, steps, out, jobs, shown, **settings)
+            return
         experiment = _experiment(spec, seeds, steps, quick, **settings)
         _check_known("--baseline", baseline, [arm.name for arm in experiment.arms])
         result = _compare(
@@ -99,6 +113,36 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
     tables.echo(table.text(result["table"], result["groups"]))
     tables.echo(f"\n{table.caption(result)}")
     tables.echo(f"\n{out / 'report.html'}\n{out / 'results.json'}")
+
+
+def _run_matrix(
+    rows_of: str, rows: str, seeds: str, tuning: str, steps: int | None, out: Path, jobs: int, shown: Bar, *,
+    variants: Sequence[str], device: str | None, given: Sequence[str], **others: Any,
+) -> None:  # fmt: skip
+    """Run a matrix and print its summary."""
+    context = click.get_current_context()
+    for name in ("spec", "standard", "no_standard", "lookahead", "setting", "quick", "baseline", "plot", "to"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
+            raise ValueError(f"{option} is not for a matrix: leave it out")
+    compared, searched = _seeds(seeds), _seeds(tuning, "--tuning")
+    from aria.bench import arms, matrix, summary
+    from aria.bench import device as devices
+    from aria.cli.matrix import PAGE, RESULT, compare
+
+    plan = matrix.Matrix(
+        matrix.tasks(rows_of, rows),
+        compared,
+        tuning=searched,
+        arms=[*matrix.ARMS, *map(arms.arm, variants)],
+        steps=steps,
+        values=dict(map(_given, given)),
+        device=devices.chosen(device),
+    )
+    with _one_line():
+        result = compare(plan, out, _command_line(context), jobs, shown)
+    tables.echo(summary.text(result["summary"]))
+    tables.echo(f"\n{out / PAGE}\n{out / RESULT}")
 
 
 def _experiment(
@@ -147,14 +191,14 @@ def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list
     return [*chosen, *map(arms.arm, variants)]
 
 
-def _seeds(text: str) -> range:
+def _seeds(text: str, option: str = "--seeds") -> range:
     """Seeds 0 to N-1 for ``N``, or A to B for ``A-B``."""
     found = re.fullmatch(r"(\d+)(?:-(\d+))?", text.strip())
     seeds = range(0)
     if found is not None:
         seeds = range(int(found[1])) if found[2] is None else range(int(found[1]), int(found[2]) + 1)
     if not seeds:
-        raise ValueError(f"--seeds must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
+        raise ValueError(f"{option} must be a number of seeds such as 8, or a range such as 0-7, got {text!r}")
     return seeds
 
 
@@ -194,12 +238,20 @@ def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline:
 
 
 def _run(experiment: Experiment, folder: Path, jobs: int, shown: Bar) -> list[Record]:
-    """The records of all runs; a run that failed is one line."""
+    """The records of all runs."""
     from aria.bench import running
+
+    with _one_line():
+        return running.run_experiment(experiment, folder, jobs=jobs, bar=shown)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """A run that failed is one line."""
     from aria.bench.process_runner import CellFailed
 
     try:
-        return running.run_experiment(experiment, folder, jobs=jobs, bar=shown)
+        yield
     except CellFailed as error:
         raise click.ClickException(str(error)) from error
 

@@ -1,0 +1,177 @@
+"""A matrix: the same arms on many tasks, each beside the best static mix that a search on other seeds finds for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from aria import checks, registry
+from aria.bench import aria_arm
+from aria.bench.arms import STANDARD, Arm
+from aria.bench.experiment import Experiment
+from aria.bench.records import Record
+from aria.bench.running import run_experiment
+from aria.checks import InvalidSetting
+from aria.progress import Bar, silent
+from aria.tasks import presets
+from aria.tasks.base import AnyTask
+
+STATIC, TARGET = "static", "uniform"
+"""Name of the arm that the search finds, and the group whose gap it makes small."""
+KEPT = 3
+"""Of the mixes that the first seed of the search has seen, one in so many is tried on the others."""
+EXAMS = 4
+
+
+def _grid() -> Iterator[Arm]:
+    bases: dict[str, dict[str, Any]] = {
+        "conditions": {"by_condition": True},
+        "regions": {"allocator": "proportional(power=0, base=0)", "floor": 0.0},
+    }
+    for replacement in ("exponential(5.0)", "exponential(1.0)", "constant(1.0)"):
+        for base, settings in bases.items():
+            for share in (0.0, aria_arm.ON_POLICY):
+                name = f"{replacement}, {base}, on-policy {share:g}"
+                own: dict[str, Any] = {"replacement": replacement, "on_policy": share, "weighting": aria_arm.WEIGHTING}
+                yield Arm(name, **settings, **own)
+
+
+GRID = tuple(_grid())
+"""The static mixes of the search: how often a condition is replaced, whether conditions or regions are equally likely,
+and the share of on-policy rows. Noise levels are weighted as in the arm ``aria``."""
+ARMS = tuple(arm for arm in STANDARD if arm.name in ("rc", "aria", "aria-static"))
+"""What is compared with the best static mix."""
+TEACHERS = ("unet-epsilon", "unet-v", "cross-attention", "joint-attention")
+MATRICES = {
+    "emoji": {
+        f"{teacher}, {student}, {images}": f"emoji(teacher={teacher!r}, student={student!r}, images={images})"
+        for teacher in TEACHERS
+        for student in ("mild", "strong", "narrow")
+        for images in (1500, 150, 0)
+    },
+}
+MATRICES["emoji-core"] = {
+    label: MATRICES["emoji"][label]
+    for teacher in TEACHERS
+    for label in (f"{teacher}, strong, 1500", f"{teacher}, strong, 0", f"{teacher}, narrow, 150")
+}
+"""By name, the tasks of a matrix by label: teacher, student, and number of the student's pictures."""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """``arms`` and the best static mix on each of ``tasks``."""
+
+    tasks: Mapping[str, AnyTask]
+    """The tasks by label."""
+    seeds: Sequence[int]
+    """Seeds of the comparison."""
+    _: KW_ONLY
+    tuning: Sequence[int] = (0, 1)
+    """Seeds of the search; none is a seed of the comparison."""
+    arms: Sequence[Arm] = ARMS
+    grid: Sequence[Arm] = GRID
+    steps: int | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+    exams: int = EXAMS
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise InvalidSetting("matrix", "missing", "the matrix has no task")
+        checks.whole("number of tuning seeds", len(self.tuning), least=1)
+        if both := sorted(set(self.tuning) & set(self.seeds)):
+            message = f"a mix is not judged on the seeds it was chosen on: {both[0]} is in both"
+            raise InvalidSetting("seeds", "conflict", message)
+        names = [arm.name for arm in self.arms]
+        if "rc" not in names:
+            raise InvalidSetting("arms", "missing", "the arm rc must be among the arms: changes are relative to it")
+        if STATIC in names:
+            raise InvalidSetting("arms", "conflict", f"{STATIC} is the name of the mix that is searched for")
+
+    def identity(self) -> dict[str, Any]:
+        """What the rows of one folder have in common, as plain values."""
+        record: dict[str, Any] = json.loads(
+            json.dumps(
+                {
+                    "seeds": list(self.seeds),
+                    "tuning": list(self.tuning),
+                    "arms": [asdict(arm) for arm in self.arms],
+                    "grid": [asdict(arm) for arm in self.grid],
+                    "steps": self.steps,
+                    "values": dict(self.values),
+                    "exams": self.exams,
+                }
+            )
+        )
+        return record
+
+    def experiment(self, task: AnyTask, arms: Sequence[Arm], seeds: Sequence[int]) -> Experiment:
+        """Some arms and seeds on one of the tasks."""
+        shared: dict[str, Any] = {"steps": self.steps, "values": self.values, "exams": self.exams}
+        return Experiment(task, arms, seeds, **shared, device=self.device)
+
+
+def tasks(text: str, only: str = "*") -> dict[str, AnyTask]:
+    """The tasks of a matrix by its name or from a file of JSON, ``{"label": "spec", …}``; those with labels like
+    ``only``.
+
+    >>> list(tasks("emoji-core", "unet-v*"))
+    ['unet-v, strong, 1500', 'unet-v, strong, 0', 'unet-v, narrow, 150']
+    """
+    known = MATRICES.get(text)
+    if known is None:
+        path = Path(text)
+        if not path.is_file():
+            hint = checks.hint(text, MATRICES)
+            message = f"there is no matrix {text!r}{hint}: it is {', '.join(MATRICES)} or a file of JSON"
+            raise InvalidSetting("matrix", "unknown", message)
+        known = _read(path)
+    chosen = {label: spec for label, spec in known.items() if fnmatch(label, only)}
+    if not chosen:
+        raise InvalidSetting("rows", "unknown", f"no row is like {only!r}; there are: {'; '.join(known)}")
+    return {label: presets.task(spec) for label, spec in chosen.items()}
+
+
+def run_row(
+    matrix: Matrix, label: str, folder: Path, *, jobs: int = 1, bar: Bar = silent
+) -> dict[str, Any]:
+    """Search the static mix of one task and compare; cells that ``folder`` has are not computed again."""
+    task = matrix.tasks[label]
+
+    def run(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Record]:
+        return run_experiment(matrix.experiment(task, arms, seeds), folder, jobs=jobs, bar=bar)
+
+    first, *others = matrix.tuning
+    scores = _scores(run(matrix.grid, [first]))
+    best = sorted(scores, key=lambda name: scores[name])[: -(-len(scores) // KEPT)]
+    survivors = [arm for arm in matrix.grid if arm.name in best]
+    if others and len(survivors) > 1:
+        scores = _scores(run(survivors, matrix.tuning))
+    chosen = min(survivors, key=lambda arm: scores[arm.name])
+    records = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds)
+    return {"task": registry.spec(task), "static": asdict(chosen), "search": scores, "records": records}
+
+
+def _scores(records: Sequence[Record]) -> dict[str, float]:
+    """The mean logarithm of each arm's final gap over the seeds."""
+    last = max(record["step"] for record in records)
+    final: dict[str, list[float]] = {}
+    for r in records:
+        if (r["step"], r["metric"], r["group"]) == (last, "gap", TARGET):
+            final.setdefault(r["arm"], []).append(math.log(r["value"]))
+    return {arm: sum(values) / len(values) for arm, values in final.items()}
+
+
+def _read(path: Path) -> dict[str, str]:
+    from aria import files
+
+    value: Any = files.read_json(path)
+    if not isinstance(value, dict) or not all(isinstance(spec, str) for spec in value.values()):
+        raise InvalidSetting("matrix", "file", f'{path} must be a JSON object of tasks: {{"label": "spec", …}}')
+    return value

@@ -1,0 +1,95 @@
+"""The page of a matrix, made from its result alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aria import html
+from aria.bench import summary, table
+from aria.bench.matrix import TARGET
+from aria.bench.words import of_group
+
+OVER = (
+    "Over all rows: the median change of the generation gap relative to {baseline} (%), its range over rows, how many "
+    "rows are significantly better, equal and worse (paired t tests over seeds, p < .05 after Holm's adjustment over "
+    "all rows and arms), and the p value of Wilcoxon's signed-rank test over the rows."
+)
+ROWS = (
+    "Change of the generation gap of all captions relative to {baseline} (%), mean over paired seeds ± standard error. "
+    "Green: the gap shrinks by more than two standard errors; orange: it grows by more than two. "
+    "In brackets, the groups of captions whose gap grows by more than two standard errors: who pays. "
+    "Steps: the share of the run until the final gap of {baseline} is reached."
+)
+MIXES = (
+    "The static mix of each row: the best of a grid, by the gap of all captions on seeds of the search, none of which "
+    "is a seed of the comparison."
+)
+
+
+def page(result: Mapping[str, Any]) -> html.Html:
+    """Everything about a matrix in one document."""
+    found = summary.summary(result["rows"])
+    facts = {
+        "rows": f"{len(result['rows'])} of {result['planned']}",
+        "seeds": ", ".join(map(str, result["seeds"])),
+        "seeds of the search": ", ".join(map(str, result["tuning"])),
+        "command": html.tag("code", result["command"]),
+        "machine": ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name != "versions"),
+    }
+    parts = [part for baseline in found for part in _against(baseline, found[baseline])]
+    mixes = [{"row": label, "mix": row["static"]["name"]} for label, row in result["rows"].items()]
+    return html.page(
+        "Matrix",
+        html.tag("section", html.pairs(facts)),
+        *parts,
+        html.section("The best static mixes", html.tag("p", MIXES), html.table(mixes)),
+    )
+
+
+def _against(baseline: str, found: Mapping[str, Any]) -> Iterator[html.Html]:
+    name = "random conditioning (rc)" if baseline == "rc" else f"the best {baseline} mix"
+    over = [
+        {"group": f"{group} ({of_group(group)})", "arm": arm, **_over(cell)}
+        for group, arms in found["groups"].items()
+        for arm, cell in arms.items()
+    ]
+    values = {"baseline": baseline}
+    yield html.section(f"Beside {name}, over all rows", html.tag("p", OVER.format(**values)), html.table(over))
+    yield html.section(f"Beside {name}, row by row", html.tag("p", ROWS.format(**values)), _rows(found["rows"]))
+
+
+def _over(cell: Mapping[str, Any]) -> dict[str, object]:
+    return {
+        "median": table.signed(cell["median"]),
+        "range": f"{table.signed(cell['lowest'])} … {table.signed(cell['highest'])}",
+        **{name: cell[name] for name in ("better", "equal", "worse")},
+        "p": cell["p"],
+    }
+
+
+def _rows(rows: Mapping[str, Mapping[str, Any]]) -> html.Html:
+    arms = list(next(iter(rows.values())))
+    titles = [html.tag("th", "row"), *(html.tag("th", arm) for arm in arms)]
+    body = [
+        html.tag("tr", html.tag("td", label, class_="short"), *(_cell(row[arm]) for arm in arms))
+        for label, row in rows.items()
+    ]
+    made = html.tag("table", html.tag("thead", html.tag("tr", *titles)), html.tag("tbody", *body))
+    return html.tag("div", made, class_="scroll")
+
+
+def _cell(found: Mapping[str, Any]) -> html.Html:
+    change = found["changes"][TARGET]
+    mean, error = change["mean"], change["error"]
+    sure = error is not None and abs(mean) > 2 * error
+    shown = html.tag(
+        "span",
+        table.signed(mean) + ("" if error is None else f" ± {error:.1f}"),
+        class_=("good" if mean < 0 else "bad") if sure else "fixed",
+    )
+    pays = f" ({', '.join(found['pays'])})" if found["pays"] else ""
+    steps = "" if found["steps"] is None else f", steps {found['steps']:.2f}"
+    return html.tag("td", shown, steps, html.tag("span", pays, class_="soft"))
+
+

@@ -1,0 +1,170 @@
+"""Matrices: the search for the best static mix, what is kept, the summary over rows, and its page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("scipy")
+pytest.importorskip("matplotlib")
+
+from aria.bench import matrix_page, summary
+from aria.bench.arms import STANDARD, Arm
+from aria.bench.matrix import ARMS, GRID, KEPT, MATRICES, STATIC, Matrix, run_row, tasks
+from aria.bench.running import run_experiment
+from aria.cli import main
+from aria.tasks import presets
+
+WORLD = "concepts(groups=3, concepts=2, images=60, width=8)"
+FEW = (GRID[0], GRID[4], GRID[6], GRID[11])
+
+
+def small(**changes):
+    values = {"seeds": (5, 6), "grid": FEW, "steps": 8, "exams": 2, "values": {"warmup": 2, "batch_size": 8}}
+    return Matrix({"small": presets.task(WORLD)}, **(values | changes))
+
+
+@pytest.fixture(scope="module")
+def row(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("matrix")
+    return folder, run_row(small(), "small", folder)
+
+
+def test_the_grid_has_static_mixes_alone():
+    assert len({arm.name for arm in GRID}) == len(GRID) == 12
+    assert {arm.allocator for arm in GRID} == {"pool", "proportional(power=0, base=0)"}
+    known = {replace(arm, name="") for arm in GRID}
+    static = next(arm for arm in STANDARD if arm.name == "aria-static")
+    assert replace(static, name="", replacement="exponential(5.0)") in known
+
+
+def test_the_static_mix_is_the_best_of_the_search_on_its_own_seeds(row):
+    folder, found = row
+    matrix = small()
+    records = run_experiment(matrix.experiment(matrix.tasks["small"], FEW, (0, 1)), folder)
+    final = {arm.name: {r["seed"]: math.log(r["value"]) for r in records
+                        if (r["arm"], r["step"], r["metric"], r["group"]) == (arm.name, 8, "gap", "uniform")}
+             for arm in FEW}  # fmt: skip
+    survivors = sorted(final, key=lambda name: final[name][0])[: math.ceil(len(FEW) / KEPT)]
+    best = min(survivors, key=lambda name: sum(final[name].values()))
+    assert found["static"]["name"] == best
+    assert found["search"][best] == pytest.approx(sum(final[best].values()) / 2)
+    assert {r["seed"] for r in found["records"]} == {5, 6}
+    assert {r["arm"] for r in found["records"]} == {*(arm.name for arm in ARMS), STATIC}
+
+
+def test_what_is_done_is_not_computed_again(row, monkeypatch):
+    folder, found = row
+    monkeypatch.setattr("aria.bench.stacked_runner.StackedRunner.compute", lambda *args: pytest.fail("computed again"))
+    assert run_row(small(), "small", folder) == found
+
+
+@pytest.mark.parametrize("changes, complaint", [
+    ({"seeds": (1, 2)}, "a mix is not judged on the seeds it was chosen on: 1 is in both"),
+    ({"tasks": {}}, "the matrix has no task"),
+    ({"arms": ARMS[1:]}, "the arm rc must be among the arms"),
+    ({"arms": [*ARMS, Arm(STATIC)]}, "static is the name of the mix that is searched for"),
+])  # fmt: skip
+def test_impossible_matrices_are_refused(changes, complaint):
+    given = {"tasks": {"small": presets.task(WORLD)}} | {key: value for key, value in changes.items() if key == "tasks"}
+    with pytest.raises(ValueError, match=re.escape(complaint)):
+        Matrix(given["tasks"], **({"seeds": (5, 6)} | {k: v for k, v in changes.items() if k != "tasks"}))
+
+
+def test_matrices_by_name_and_from_files(tmp_path):
+    assert len(MATRICES["emoji"]) == 36 and len(MATRICES["emoji-core"]) == 12
+    assert MATRICES["emoji-core"].items() <= MATRICES["emoji"].items()
+    (tmp_path / "mine.json").write_text(json.dumps({"a": WORLD, "b": "digits"}))
+    assert list(tasks(str(tmp_path / "mine.json"), "a*")) == ["a"]
+    (tmp_path / "bad.json").write_text('{"a": 1}')
+    for name, only, complaint in (("emoij", "*", "did you mean 'emoji'"), ("emoji", "x", "no row is like 'x'"),
+                                  (str(tmp_path / "bad.json"), "*", "must be a JSON object of tasks")):  # fmt: skip
+        with pytest.raises(ValueError, match=re.escape(complaint)):
+            tasks(name, only)
+
+
+# -------------------------------------------------------------------------------------------------------------- summary
+
+
+def records(gaps, group="uniform"):
+    """Records of arms whose final gaps are given by seed."""
+    return [{"arm": arm, "seed": seed, "step": step, "metric": "gap", "group": group, "value": value * (3 - step)}
+            for arm, values in gaps.items() for seed, value in enumerate(values) for step in (1, 2)]  # fmt: skip
+
+
+def planted(change, tail):
+    """A row in which ``aria`` changes the gap by a factor, and that of the tail by another."""
+    noise = (1.0, 1.1, 0.9, 1.05, 0.95)
+    base = [0.2 * one for one in noise]
+    ours = [change * 0.2 * one * (1 + 0.001 * place) for place, one in enumerate(noise)]
+    own = records({"rc": base, "aria": ours, "static": [0.9 * one for one in base]})
+    ends = [tail * 0.2 * one * (1 + 0.001 * place) for place, one in enumerate(noise)]
+    return {"task": "t", "static": {"name": "a mix"}, "search": {}, "records":
+            own + records({"rc": base, "aria": ends, "static": base}, "tail")}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return {f"row {place}": planted(0.8 if place < 6 else 1.2, 1.1) for place in range(7)}
+
+
+def test_rows_are_counted_as_better_equal_and_worse(rows):
+    found = summary.summary(rows)["rc"]["groups"]
+    assert found["uniform"]["aria"] | {"p": 0} == pytest.approx(
+        {"median": -19.84, "lowest": -19.84, "highest": 20.24, "better": 6, "equal": 0, "worse": 1, "p": 0}, abs=0.01
+    )
+    assert found["tail"]["aria"]["worse"] == 7 and found["tail"]["static"]["equal"] == 7
+    assert found["tail"]["aria"]["p"] == pytest.approx(2 / 2**7)
+
+
+def test_p_values_are_adjusted_over_rows_and_arms():
+    """A change that is significant in one row alone is not among many."""
+    weak = records({"rc": [1.0, 1.0, 1.0, 1.0], "aria": [0.95, 0.9, 0.99, 0.97], "static": [1.0, 1.1, 0.9, 1.0]})
+    row = {"task": "t", "static": {"name": "a mix"}, "search": {}, "records": weak}
+    alone = summary.summary({"one": row})["rc"]
+    assert alone["rows"]["one"]["aria"]["changes"]["uniform"]["p"] < 0.1
+    many = summary.summary({str(place): row for place in range(30)})["rc"]
+    assert many["groups"]["uniform"]["aria"]["equal"] == 30
+
+
+def test_who_pays_and_when_a_level_is_reached(rows):
+    found = summary.summary(rows)
+    assert found["rc"]["rows"]["row 0"]["aria"]["pays"] == ["tail"]
+    assert 0 < found["rc"]["rows"]["row 0"]["aria"]["steps"] < 1
+    assert found["rc"]["rows"]["row 6"]["aria"]["steps"] is None
+    assert found["static"]["rows"]["row 0"]["aria"]["changes"]["uniform"]["mean"] == pytest.approx(-10.9, abs=0.1)
+
+
+def test_text_and_page_show_every_row(rows):
+    shown = summary.text(summary.summary(rows))
+    assert "row 6" in shown and "-19.8  6/0/1" in shown and "relative to static" in shown
+    result = {"rows": rows, "planned": 9, "seeds": [0], "tuning": [1], "command": "aria <b>", "machine": {"cores": 2}}
+    page = matrix_page.page(result)
+    assert "7 of 9" in page and "row 6" in page and "aria &lt;b&gt;" in page and "a mix" in page and "(tail)" in page
+
+
+# ---------------------------------------------------------------------------------------------------------- the command
+
+
+def test_a_matrix_from_the_command_line(tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps({"a": WORLD, "b": WORLD.replace("width=8", "width=12")}))
+    words = ["bench", "--matrix", str(tmp_path / "mine.json"), "--seeds", "5-6", "--tuning", "0-0", "--steps", "8"]
+    words += ["--set", "warmup=2", "--out", str(tmp_path / "out")]
+    first = CliRunner().invoke(main, [*words, "--rows", "a"])
+    assert first.exit_code == 0, (first.output, first.exception)
+    assert first.stdout.splitlines()[1].split() == ["aria", "aria-static", "static"]
+    both = CliRunner().invoke(main, words)
+    assert both.exit_code == 0 and "over 2 rows" in both.stdout
+    result = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert list(result["rows"]) == ["a", "b"] and (tmp_path / "out" / "report.html").is_file()
+    other = CliRunner().invoke(main, [*words, "--variants", "softmax"])
+    assert other.exit_code == 2 and "holds a matrix of other arms: choose another folder" in other.stderr
+    for more, sentence in ((["--task", "digits"], "--task is not for a matrix"), (["--quick"], "--quick is not"),
+                           (["--tuning", "x"], "--tuning must be a number of seeds")):  # fmt: skip
+        refused = CliRunner().invoke(main, [*words, *more])
+        assert refused.exit_code == 2 and sentence in refused.stderr
