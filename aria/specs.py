@@ -50,6 +50,7 @@ KINDS = (
     Kind("objective", "aria.distill.objectives.base", "Objective", "aria.distill.objectives"),
     Kind("weighting", "aria.distill.objectives.weighting", "Weighting", "aria.distill.objectives"),
     Kind("replacement", "aria.distill.engine.replacement", "Replacement", "aria.distill.engine.replacement"),
+    Kind("scorer", "aria.distill.evaluation.scorers.base", "Scorer", "aria.distill.evaluation.scorers"),
     Kind("task", "aria.tasks.base", "AnyTask", "aria.tasks", through=("Task", "OnDisk")),
 )
 

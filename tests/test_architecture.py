@@ -26,7 +26,9 @@ BASE = {
 }  # fmt: skip
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.specs", "aria.registry", "aria.samplers"}
-LIBRARY = FRAMEWORK | {"aria", "aria.integrity", "aria.text", "aria.testing", "aria.threads", "aria.progress"}
+LIBRARY = FRAMEWORK | {
+    "aria", "aria.integrity", "aria.text", "aria.testing", "aria.threads", "aria.progress", "aria.significance"
+}  # fmt: skip
 CLI = {"aria.cli.errors", "aria.cli.options", "aria.cli.tables"}
 PAGES = {"aria.html", "aria.plots"}
 
@@ -39,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.integrity": {"aria.files"},
     "aria.tensor_files": {"aria.files", "aria.fields"},
     "aria.regular": set(),
+    "aria.significance": set(),
     "aria.text": set(),
     "aria.threads": set(),
     "aria.progress": set(),

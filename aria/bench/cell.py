@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from aria import files, registry
@@ -31,8 +30,6 @@ from aria.tasks.on_disk import OnDisk, Questions
 STOPPED, BUSY = 3, 4
 """Exit codes: of a cell that a signal stopped, which running it again continues; and of one that another process is
 working on."""
-DECODED = 32
-"""Number of images decoded at a time."""
 NOISE_SEED = 1_000_003
 """Seed of the noise from which every student of a task starts."""
 
@@ -99,8 +96,7 @@ class Exam:
     few sampling steps."""
 
     def __init__(self, task: OnDisk, place: Path, settings: Mapping[str, Any], device: str) -> None:
-        from aria.distill.evaluation import grids
-        from aria.distill.models import denoisers
+        from aria.distill.evaluation.examiner import Examiner
         from aria.distill.models.pipelines import component_of, open_pipeline
         from aria.distill.runs.plan import resolve
         from aria.distill.settings.config import Config
@@ -112,13 +108,10 @@ class Exam:
         models, data = config.models, config.data
         path = models.pretrained_model_name_or_path
         pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
-        self.pipeline = self.plan.with_scheduler(pipeline)
-        self.denoiser, self.component = denoisers.of(self.pipeline), component_of(self.pipeline)
-        count = len(self.questions.prompts)
-        noise = grids.starting_noise(self.denoiser, self.pipeline, count, NOISE_SEED, data.resolution)
-        self.noise = noise.to(self.pipeline.device)
-        self.encoded = grids.encoded(self.pipeline, self.denoiser, self.questions.prompts)
-        self.kwargs: dict[str, Any] = {"guidance": data.guidance_scale, "seed": NOISE_SEED}
+        pipeline = self.plan.with_scheduler(pipeline)
+        how: dict[str, Any] = {"guidance": data.guidance_scale, "resolution": data.resolution, "seed": NOISE_SEED}
+        self.examiner = Examiner(pipeline, self.questions.prompts, **how)
+        self.component = component_of(pipeline)
         self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps
 
     def outputs(self, path: Path) -> Tensor:
@@ -126,7 +119,7 @@ class Exam:
         from safetensors.torch import load_file
 
         if not path.is_file():
-            made = self._made(self.denoiser.model_of(self.pipeline), None, self.plan.teacher_steps)
+            made = self.examiner.latents(self.examiner.teacher, steps=self.plan.teacher_steps)
             with files.replacing(path) as unfinished:
                 files.write_tensors(unfinished, {"latents": made})
         return load_file(path)["latents"]
@@ -145,7 +138,7 @@ class Exam:
             averaged = folder / f"{self.component}_ema"
             student = open_model(averaged if averaged.is_dir() else folder / self.component)
             prediction, steps = self.plan.loop.student_prediction, self.plan.student_steps
-            made = self._made(student.to(self.noise.device), prediction, steps)
+            made = self.examiner.latents(student.to(self.examiner.noise.device), prediction=prediction, steps=steps)
             yield from self._rows(arm, seed, step, made, teacher)
 
     def teacher(self, outputs: Path) -> list[Record]:
@@ -153,23 +146,13 @@ class Exam:
         latents = self.outputs(outputs)
         return list(self._rows("teacher", 0, 0, latents, latents))
 
-    def _made(self, model: Any, prediction: str | None, steps: int) -> Tensor:
-        from aria.distill.evaluation import grids
-
-        kwargs = self.kwargs | {"prediction": prediction, "steps": steps}
-        return grids.generated(self.pipeline, self.denoiser, model, *self.encoded, self.noise, **kwargs)
-
     def _rows(self, arm: str, seed: int, step: int, latents: Tensor, teacher: Tensor) -> Iterator[Record]:
-        from aria.distill.evaluation import grids
+        from aria.distill.evaluation import comparison, grids
 
-        parts = [latents[first : first + DECODED].to(self.noise) for first in range(0, len(latents), DECODED)]
-        pixels = torch.cat([self.denoiser.decode(self.pipeline, part).cpu() for part in parts])
-        scores = {"gap": grids.generation_gap(teacher, latents), **self.task.marks(self.place, pixels)}
-        for metric, values in scores.items():
+        marks = self.task.marks(self.place, self.examiner.images(latents))
+        for metric, values in {comparison.GAP: grids.generation_gap(teacher, latents), **marks}.items():
             for group, share in self.questions.groups.items():
-                weight = share * ~values.isnan()
-                if float(weight.sum()) > 0:
-                    value = float((values.nan_to_num() * weight).sum() / weight.sum())
+                if (value := comparison.weighted_mean(values, share)) is not None:
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
 

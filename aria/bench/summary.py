@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from aria.bench import statistics, table
+from aria.bench import table
 from aria.bench.matrix import STATIC, TARGET
+from aria.significance import holm
 
 LEVEL = 0.05
 """A change counts as better or worse where its adjusted p value is below."""
@@ -55,7 +56,7 @@ def _group(tables: Mapping[str, Mapping[str, Any]], arms: Sequence[str], group: 
         for arm in arms
         if f"gap.{group}" in found[arm]
     }
-    adjusted = statistics.holm({key: _p(cell) for key, cell in cells.items()})
+    adjusted = holm({key: _p(cell) for key, cell in cells.items()})
     result = {}
     for arm in arms:
         means = [cell["mean"] for (_, name), cell in cells.items() if name == arm]

@@ -11,6 +11,7 @@ from aria.bench import statistics
 from aria.bench.arms import LOOKAHEAD
 from aria.bench.records import Record
 from aria.bench.words import of_group
+from aria.significance import holm
 
 BASELINE, ORACLE = "rc", "oracle"
 REFERENCES = (ORACLE, LOOKAHEAD)
@@ -73,7 +74,7 @@ def _adjust(table: list[dict[str, Any]]) -> None:
                 row[name]["p"] = None
     arms = [row for row in table if row["arm"] != LOOKAHEAD]
     p = {(row["arm"], name): row[name]["p"] for row in arms for name in _gaps(row) if row[name]["p"] is not None}
-    adjusted = statistics.holm(p)
+    adjusted = holm(p)
     for row in table:
         for name in _gaps(row):
             row[name]["p_adjusted"] = adjusted.get((row["arm"], name))

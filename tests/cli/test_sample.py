@@ -10,7 +10,8 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from aria.cli.commands.sample import _read, command
+from aria.cli.commands.sample import command
+from aria.distill.evaluation.students import read_scheduler
 
 PROMPTS = ["a cat", "a dog", "an owl"]
 
@@ -127,4 +128,4 @@ def test_a_scheduler_of_foreign_values_is_named(values, tmp_path):
     path = tmp_path / "scheduler_config.json"
     path.write_text(json.dumps({"_class_name": "DDIMScheduler", **values}))
     with pytest.raises(ValueError, match="scheduler_config.json describes no DDIMScheduler: "):
-        _read(path)
+        read_scheduler(path)

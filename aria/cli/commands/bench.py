@@ -128,7 +128,7 @@ def _run_matrix(
     compared, searched = _seeds(seeds), _seeds(tuning, "--tuning")
     from aria.bench import arms, matrix, summary
     from aria.bench import device as devices
-    from aria.cli.matrix import PAGE, RESULT, compare
+    from aria.bench.matrix_folder import PAGE, RESULT, compare
 
     plan = matrix.Matrix(
         matrix.tasks(rows_of, rows),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -13,11 +12,7 @@ from aria.cli import options, tables
 from aria.cli.errors import refusals
 from aria.distill.settings import checks as early_checks
 from aria.progress import bar
-from aria.regular import is_there
 from aria.text import shown
-
-SCHEDULER = Path("scheduler", "scheduler_config.json")
-"""Where a pipeline's folder has its scheduler."""
 
 
 @click.command()
@@ -77,30 +72,25 @@ def compare(
     from aria import checks
     from aria.distill.data.cache import DTYPES
     from aria.distill.engine.learner import same_latents
-    from aria.distill.evaluation import grids
-    from aria.distill.models import denoisers
+    from aria.distill.evaluation import grids, students
+    from aria.distill.evaluation.examiner import Examiner
     from aria.distill.models.pipelines import open_model, open_pipeline
 
     checks.non_negative("--guidance_scale", guidance)
-    _ended(Path(student))
+    students.check_ended(Path(student))
     stored: torch.dtype = DTYPES[dtype]
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = open_model(student, dtype=stored).to(device).eval()
     pipeline = open_pipeline(teacher, dtype=stored).to(device)
-    denoiser = denoisers.of(pipeline)
-    own = denoiser.model_of(pipeline)
-    same_latents(own, model)
-    noise = grids.starting_noise(denoiser, pipeline, len(prompts), seed, resolution).to(device, stored)
-    conditions, null = grids.encoded(pipeline, denoiser, prompts)
-    shared: dict[str, Any] = {"guidance": guidance, "seed": seed}
-    own_steps: dict[str, Any] = {"steps": student_steps or steps, "scheduler": _scheduler(Path(student), pipeline)}
+    examiner = Examiner(pipeline, prompts, guidance=guidance, seed=seed, resolution=resolution)
+    same_latents(examiner.teacher, model)
+    scheduler = students.scheduler_of(Path(student), pipeline)
+    own_steps: dict[str, Any] = {"steps": student_steps or steps, "scheduler": scheduler}
     latents, columns = {}, {}
-    for name, one, how in (("teacher", own, {"steps": steps}), ("student", model, own_steps)):
+    for name, one, how in (("teacher", examiner.teacher, {"steps": steps}), ("student", model, own_steps)):
         with bar(name) as progress:
-            latents[name] = grids.generated(
-                pipeline, denoiser, one, conditions, null, noise, progress=progress, **shared, **how
-            )
-        columns[name] = grids.pictures(pipeline, denoiser, latents[name])
+            latents[name] = examiner.latents(one, progress=progress, **how)
+        columns[name] = grids.pictures(pipeline, examiner.denoiser, latents[name])
     grids.write_png(grids.grid(prompts, columns), output)
     settings: dict[str, Any] = {"num_inference_steps": steps, "student_steps": student_steps or steps}
     settings |= {"guidance_scale": guidance, "dtype": dtype, "seed": seed}
@@ -111,65 +101,6 @@ def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, coun
     from aria.distill.data.prompt_files import read_prompts
 
     return list(given) if path is None else read_prompts(path, column=column).texts[:count]
-
-
-def _scheduler(student: Path, pipeline: Any) -> Any:
-    """The scheduler of a pipeline's folder, of the pipeline that holds a model, or of a checkpoint's run; a model alone
-    is sampled as its teacher is."""
-    folder = student.resolve().parent
-    for home in (student, folder):
-        if is_there(home / SCHEDULER):
-            return _read(home / SCHEDULER)
-    return _trained_with(folder, pipeline) if (folder / "state.json").is_file() else None
-
-
-def _read(path: Path) -> Any:
-    """The scheduler that a file describes."""
-    import diffusers
-
-    from aria.distill.models import configs
-    from aria.fields import short
-
-    config = configs.read_config(path)
-    name = config.get("_class_name", "")
-    kind: Any = getattr(diffusers, name, None) if isinstance(name, str) else None
-    known = isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)
-    if not known:
-        raise ValueError(f"{path} names no scheduler of diffusers: {short(name)}")
-    configs.check_config(f"{path} describes no {kind.__name__}", config, kind)
-    try:
-        return kind.from_config(config)
-    except Exception as error:  # diffusers checks no types, so that a foreign value fails wherever it is used
-        raise ValueError(f"{path} describes no {kind.__name__}: {type(error).__name__}: {error}") from error
-
-
-def _trained_with(folder: Path, pipeline: Any) -> Any:
-    """The scheduler with which a checkpoint's run will deliver its student, made of the teacher's as the run makes it.
-
-    A run of another teacher's scheduler is refused: what its student predicts would be taken for something else.
-    """
-    from aria.distill.data import fingerprint
-    from aria.distill.models import denoisers
-    from aria.distill.runs import checkpoint
-    from aria.distill.teachers import halving
-
-    run, own = checkpoint.check(folder)["settings"], denoisers.of(pipeline).model_of(pipeline)
-    scheduler = pipeline.scheduler if run.get("halve_from") is None else halving.deterministic(pipeline.scheduler)
-    made = fingerprint.model(SimpleNamespace(scheduler=scheduler), own, own.dtype)
-    if run.get("scheduler") != made["scheduler"]:
-        raise ValueError(f"{folder} was trained with another teacher's scheduler: show it beside its run's own teacher")
-    prediction = run.get("student_prediction")
-    changes = {} if prediction is None else {"prediction_type": prediction}
-    return type(scheduler).from_config(scheduler.config, **changes)
-
-
-def _ended(student: Path) -> None:
-    """Refuse a run that has not ended, and name the newest model of its checkpoints."""
-    from aria.distill.runs import checkpoint
-
-    if found := [] if (student / "model_index.json").is_file() else checkpoint.folders(student):
-        model = [found[-1], *sorted(path.parent for path in found[-1].glob("*/config.json"))][-1]  # *_ema is last
-        raise ValueError(f"{student} is a run that has not ended; give a model of a checkpoint, such as {model}")
 
 
 def _check(output: Path, *, teacher: str, student: str, prompt: tuple[str, ...], path: Path | None) -> None:

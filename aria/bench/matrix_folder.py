@@ -1,27 +1,23 @@
-"""``aria bench --matrix``: the same arms on many tasks, row by row; what is done is kept, and can be continued."""
+"""A matrix in a folder: run row by row; what is done is kept, and can be continued."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aria import files
+from aria.bench import device, matrix_page, summary
+from aria.bench.matrix import Matrix, run_row
+from aria.bench.result import machine
 from aria.checks import InvalidSetting
 from aria.progress import Bar
-
-if TYPE_CHECKING:
-    from aria.bench.matrix import Matrix
 
 PLAN, RESULT, PAGE = "matrix.json", "results.json", "report.html"
 
 
 def compare(matrix: Matrix, out: Path, typed: str, jobs: int, shown: Bar) -> dict[str, Any]:
     """Run what is missing, row by row; after each row the result and its page are written."""
-    from aria.bench import device, matrix_page, summary
-    from aria.bench.matrix import run_row
-    from aria.bench.result import machine
-
     out.mkdir(parents=True, exist_ok=True)
     _check_plan(matrix, out / PLAN)
     result: dict[str, Any] = {"format": "aria-matrix/1", "command": typed, "planned": len(matrix.tasks)}
