@@ -139,7 +139,7 @@ def tasks(text: str, only: str = "*") -> dict[str, AnyTask]:
 
 
 def run_row(
-    matrix: Matrix, label: str, folder: Path, *, jobs: int = 1, bar: Bar = silent
+    matrix: Matrix, label: str, folder: Path, *, jobs: int | None = None, bar: Bar = silent
 ) -> dict[str, Any]:
     """Search the static mix of one task and compare; cells that ``folder`` has are not computed again."""
     task = matrix.tasks[label]

@@ -16,7 +16,7 @@ from aria.progress import Bar
 PLAN, RESULT, PAGE = "matrix.json", "results.json", "report.html"
 
 
-def compare(matrix: Matrix, out: Path, typed: str, jobs: int, shown: Bar) -> dict[str, Any]:
+def compare(matrix: Matrix, out: Path, typed: str, jobs: int | None, shown: Bar) -> dict[str, Any]:
     """Run what is missing, row by row; after each row the result and its page are written."""
     out.mkdir(parents=True, exist_ok=True)
     _check_plan(matrix, out / PLAN)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from aria import checks
+from aria.bench import device
 from aria.bench.experiment import Experiment
 from aria.bench.process_runner import ProcessRunner
 from aria.bench.records import Record
@@ -24,12 +26,16 @@ def runner_of(experiment: Experiment) -> Runner:
     return StackedRunner(experiment)
 
 
-def run_experiment(experiment: Experiment, folder: Path, *, jobs: int = 1, bar: Bar = silent) -> list[Record]:
+def run_experiment(
+    experiment: Experiment, folder: Path, *, jobs: int | None = None, bar: Bar = silent
+) -> list[Record]:
     """The records of all runs; only those that ``folder`` lacks are computed.
 
     Args:
-        jobs: number of processes at a time, for a task on disk.
+        jobs: number of processes at a time, for a task on disk; by default one for each core, or one on a GPU.
         bar: opens a progress bar.
     """
+    if jobs is None:
+        jobs = 1 if device.chosen(experiment.device) == "cuda" else os.cpu_count() or 1
     checks.whole("jobs", jobs, least=1)
     return runner_of(experiment).run(folder, jobs=jobs, bar=bar)

@@ -28,6 +28,8 @@ the groups unlearnable; twice the steps; a student twice as wide; 16 × 16 image
 QUICK_STEPS = 800
 QUICK = f"concepts(groups=8, concepts=4, images=1000, steps={QUICK_STEPS})"
 """A smaller task, for trying things out."""
+QUICK_STEPS_ON_DISK, QUICK_EXAMS_ON_DISK = 100, 2
+"""Steps and evaluations of a run that tries out a task on disk."""
 
 
 def task(text: str) -> AnyTask:

@@ -252,7 +252,9 @@ def test_tasks_on_disk_are_compared_without_the_oracle(on_disk):
     assert names[:2] == ["paired", "rc"] and names[-1] == "softmax" and "oracle" not in names
     assert runner_of(made).steps == 50 and list(made.seeds) == [0, 1, 2]
     assert runner_of(options("--task", "folder(…)")).steps == 1000
-    assert runner_of(options("--task", "folder(…)", "--quick")).steps == 800
+    quick = options("--task", "folder(…)", "--quick")
+    assert runner_of(quick).steps == 100 and list(quick.seeds) == [0, 1] and quick.exams == 2
+    assert [arm.name for arm in quick.arms] == ["rc", "aria", "aria-static"]
     assert options("--task", "folder(…)", "--device", "cpu").device == "cpu"
     refused(run("--task", "folder(…)", "--arms", "rc,oracle", "--steps", "8"), "unknown standard arm 'oracle'")
 

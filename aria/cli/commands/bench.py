@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from aria.bench.records import Record
 
 NEEDED = ("diffusers", "scipy", "matplotlib", "sklearn")
-QUICK_SEEDS, SEEDS = "3", "8"
+SEEDS, QUICK_SEEDS, QUICK_SEEDS_ON_DISK = "8", "3", "2"
+QUICK_ARMS_ON_DISK = "rc,aria-static,aria"
 
 
 @click.command(epilog=DIFFERENCES)
@@ -56,8 +57,8 @@ QUICK_SEEDS, SEEDS = "3", "8"
               "student.")  # fmt: skip
 @click.option("--baseline", default="rc", show_default=True, metavar="ARM", help="Arm that changes are computed "
               "against.")  # fmt: skip
-@click.option("--jobs", default=1, show_default=True, help="Number of runs at a time, for a task on disk, whose runs "
-              "are processes.")  # fmt: skip
+@click.option("--jobs", type=int, help="Number of runs at a time, for a task on disk, whose runs are processes.  "
+              "[default: one for each core, or one on a GPU]")  # fmt: skip
 @click.option("--device", metavar="cpu|cuda", help="Device that models compute on.  [default: cuda if available, else "
               "cpu]")  # fmt: skip
 @click.option("--setting", default="rc", show_default=True, metavar="rc|tuned", help="Training settings that all arms "
@@ -76,12 +77,12 @@ QUICK_SEEDS, SEEDS = "3", "8"
               "the table.")  # fmt: skip
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE", help="PNG, SVG or PDF file for the learning "
               "curves and a plot of frequent against rare conditions.")  # fmt: skip
-@click.option("--quick", is_flag=True, help="Use a smaller task, at most 800 steps and 3 seeds, except where you set "
-              "them.")  # fmt: skip
+@click.option("--quick", is_flag=True, help="Use a smaller task, at most 800 steps and 3 seeds; for a task on disk 100 "
+              "steps, 2 seeds and 3 arms. Except where you set them.")  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool, out: Path, to: str | None,
-            plot: Path | None, baseline: str, jobs: int, quiet: bool, rows_of: str | None, rows: str, tuning: str,
-            **settings: Any) -> None:  # fmt: skip
+            plot: Path | None, baseline: str, jobs: int | None, quiet: bool, rows_of: str | None, rows: str,
+            tuning: str, **settings: Any) -> None:  # fmt: skip
     """Compare ways to allocate training effort. Every arm distils the same teachers, starting from the same weights and
     with the same seeds.
 
@@ -116,7 +117,7 @@ def command(spec: str | None, seeds: str | None, steps: int | None, quick: bool,
 
 
 def _run_matrix(
-    rows_of: str, rows: str, seeds: str, tuning: str, steps: int | None, out: Path, jobs: int, shown: Bar, *,
+    rows_of: str, rows: str, seeds: str, tuning: str, steps: int | None, out: Path, jobs: int | None, shown: Bar, *,
     variants: Sequence[str], device: str | None, given: Sequence[str], **others: Any,
 ) -> None:  # fmt: skip
     """Run a matrix and print its summary."""
@@ -153,11 +154,16 @@ def _experiment(
     """The experiment that the options describe."""
     if no_standard and standard is not None:
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
-    numbers = _seeds(seeds or (QUICK_SEEDS if quick else SEEDS))
+    numbers = _seeds(seeds or SEEDS)
     _check_known("--setting", setting, list(SETTINGS))
     from aria.tasks import presets
 
     task = presets.task(presets.QUICK if quick and spec is None else spec or "default")
+    on_disk = quick and not task.exact
+    if quick and seeds is None:
+        numbers = _seeds(QUICK_SEEDS_ON_DISK if on_disk else QUICK_SEEDS)
+    if on_disk and standard is None:
+        standard = QUICK_ARMS_ON_DISK
     from aria.bench import device as devices
     from aria.bench.experiment import Experiment
     from aria.bench.running import runner_of
@@ -170,11 +176,13 @@ def _experiment(
         SETTINGS[setting],
         steps=steps,
         values=dict(map(_given, given)),
+        exams=presets.QUICK_EXAMS_ON_DISK if on_disk else Experiment.exams,
         lookahead=lookahead,
         device=where,
     )
+    most = presets.QUICK_STEPS_ON_DISK if on_disk else presets.QUICK_STEPS
     length = runner_of(experiment).steps
-    return replace(experiment, steps=min(length, presets.QUICK_STEPS)) if quick and steps is None else experiment
+    return replace(experiment, steps=min(length, most)) if quick and steps is None else experiment
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
@@ -223,7 +231,9 @@ def _check_known(what: str, name: str, known: list[str]) -> None:
         raise ValueError(f"unknown {what} {name!r}{checks.hint(name, known)}; there are: {', '.join(known)}")
 
 
-def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline: str, shown: Bar) -> dict[str, Any]:
+def _compare(
+    experiment: Experiment, out: Path, typed: str, jobs: int | None, baseline: str, shown: Bar
+) -> dict[str, Any]:
     """Run what is missing, then write the result and its page."""
     from aria.bench import report, result
 
@@ -237,7 +247,7 @@ def _compare(experiment: Experiment, out: Path, typed: str, jobs: int, baseline:
     return found
 
 
-def _run(experiment: Experiment, folder: Path, jobs: int, shown: Bar) -> list[Record]:
+def _run(experiment: Experiment, folder: Path, jobs: int | None, shown: Bar) -> list[Record]:
     """The records of all runs."""
     from aria.bench import running
 
