@@ -287,7 +287,9 @@ class _Reader:
             module, attribute = self.foreign[name.id]
             _check_module(module)
             return Named(attribute, module, args, kwargs)
-        return Named(_known(name.id, self.kind), None, args, kwargs)
+        known = _known(name.id, self.kind)
+        _check_arguments(known, self.kind, kwargs)
+        return Named(known, None, args, kwargs)
 
 
 def _known(name: str, kind: Kind) -> str:
@@ -302,6 +304,18 @@ def _known(name: str, kind: Kind) -> str:
     other = next((one.word for one in KINDS if one is not kind and name in available(one)), None)
     near = f", which is the name of one of the {other}s" if other else hint(name, known)
     raise SpecError(f"unknown {kind.word} {name!r}{near}; there are: {', '.join(known)}")
+
+
+def _check_arguments(name: str, kind: Kind, given: dict[str, Any]) -> None:
+    """Refuse an argument that a built-in class does not take, where the source tells which it takes."""
+    own = built_in(kind).get(name)
+    if own is None or not {*own.bases} <= {kind.base, *kind.through}:
+        return
+    known = arguments(kind, name)
+    names = [one.split("=")[0] for one in known.split(", ")]
+    for one in given:
+        if one not in names:
+            raise SpecError(f"{name}: got an unexpected keyword argument {one!r}{hint(one, names)}; it takes ({known})")
 
 
 def _check_module(name: str) -> None:

@@ -52,3 +52,16 @@ def test_a_misspelt_name_is_refused_without_importing_torch(word):
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.startswith(f"unknown {word} 'nonsense'; there are: ")
+
+
+@pytest.mark.parametrize("kind", specs.KINDS, ids=lambda kind: kind.word)
+def test_the_source_tells_all_arguments_of_a_built_in_class(kind):
+    """They are checked without importing the class."""
+    for name, found in specs.built_in(kind).items():
+        known = {one.split("=")[0] for one in specs.arguments(kind, name).split(", ")}
+        assert set(inspect.signature(getattr(importlib.import_module(kind.home), found.name)).parameters) <= known
+
+
+def test_an_argument_that_a_class_does_not_take_is_refused_without_importing_it():
+    with pytest.raises(specs.SpecError, match=r"^ema: got an unexpected keyword argument 'rat' \(did you"):
+        specs.check("progress(of=ema(rat=0.1))", "tracker")

@@ -17,6 +17,7 @@ from aria.bench import matrix_page, summary
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.matrix import ARMS, GRID, KEPT, MATRICES, STATIC, Matrix, run_row, tasks
 from aria.bench.running import run_experiment
+from aria.bench.settings import MATRIX_NAMES, STANDARD_NAMES
 from aria.cli import main
 from aria.tasks import presets
 
@@ -33,6 +34,10 @@ def small(**changes):
 def row(tmp_path_factory):
     folder = tmp_path_factory.mktemp("matrix")
     return folder, run_row(small(), "small", folder)
+
+
+def test_names_are_known_without_loading_anything():
+    assert tuple(arm.name for arm in STANDARD) == STANDARD_NAMES and tuple(MATRICES) == MATRIX_NAMES
 
 
 def test_the_grid_has_static_mixes_alone():

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aria import checks, files
+from aria import checks, files, specs
 from aria.bench.aria_arm import DIFFERENCES
-from aria.bench.settings import SETTINGS
+from aria.bench.settings import MATRIX_NAMES, SETTINGS, STANDARD_NAMES
 from aria.cli import options, tables
 from aria.cli.errors import Refusal, refusals
 from aria.progress import Bar, bar, silent
@@ -127,6 +127,10 @@ def _run_matrix(
             option = next(parameter.opts[0] for parameter in context.command.params if parameter.name == name)
             raise ValueError(f"{option} is not for a matrix: leave it out")
     compared, searched = _seeds(seeds), _seeds(tuning, "--tuning")
+    _check_early(None, variants, device)
+    if rows_of not in MATRIX_NAMES and not Path(rows_of).is_file():
+        hint = checks.hint(rows_of, MATRIX_NAMES)
+        raise ValueError(f"there is no matrix {rows_of!r}{hint}: it is {', '.join(MATRIX_NAMES)} or a file of JSON")
     from aria.bench import arms, matrix, summary
     from aria.bench import device as devices
     from aria.bench.matrix_folder import PAGE, RESULT, compare
@@ -156,6 +160,7 @@ def _experiment(
         raise ValueError("--no-standard and --arms contradict each other: give one of them")
     numbers = _seeds(seeds or SEEDS)
     _check_known("--setting", setting, list(SETTINGS))
+    _check_early(standard, variants, device)
     from aria.tasks import presets
 
     task = presets.task(presets.QUICK if quick and spec is None else spec or "default")
@@ -183,6 +188,21 @@ def _experiment(
     most = presets.QUICK_STEPS_ON_DISK if on_disk else presets.QUICK_STEPS
     length = runner_of(experiment).steps
     return replace(experiment, steps=min(length, most)) if quick and steps is None else experiment
+
+
+def _check_early(standard: str | None, variants: Sequence[str], device: str | None) -> None:
+    """Refuse unknown names before torch is loaded; values are checked later."""
+    for name in () if standard is None else map(str.strip, standard.split(",")):
+        _check_known("standard arm", name, list(STANDARD_NAMES))
+    for text in variants:
+        if text.strip() not in STANDARD_NAMES:
+            _, colon, settings = text.partition(": ")
+            pairs = [pair.partition("=")[::2] for pair in settings.split(";")] if colon else [("allocator", text)]
+            for kind, spec in pairs:
+                if kind.strip() in ("allocator", "tracker", "partitioner", "replacement", "weighting"):
+                    specs.check(spec.strip(), kind.strip())
+    if device is not None:
+        checks.one_of("device", device, ("cpu", "cuda"))
 
 
 def _arms(standard: str | None, variants: Sequence[str], *, exact: bool) -> list[Arm]:
