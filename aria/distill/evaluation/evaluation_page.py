@@ -26,6 +26,11 @@ def page(result: Mapping[str, Any], pictures: Path) -> html.Html:
     if (covered := result["coverage"]) is not None:
         groups = f"{covered['groups']} of {covered['of']} groups have a prompt here"
         facts["coverage of the pool"] = f"{groups}; they have {covered['share']:.0%} of the pool"
+    return html.page("Evaluation", html.tag("section", html.pairs(facts)), *sections(result, pictures))
+
+
+def sections(result: Mapping[str, Any], pictures: Path) -> list[html.Html]:
+    """The pictures, and a table for each metric."""
     metrics = list(dict.fromkeys(row["metric"] for row in result["table"]))
     parts = [
         html.section("Generation gap" if metric == GAP else f"Score {metric}", html.table(_rows(result, metric)))
@@ -33,12 +38,7 @@ def page(result: Mapping[str, Any], pictures: Path) -> html.Html:
     ]
     parts[0] = html.section("Generation gap", html.tag("p", TABLE), html.table(_rows(result, metrics[0])))
     sheet = html.image(pictures.read_bytes(), "teacher and students, prompt by prompt")
-    return html.page(
-        "Evaluation",
-        html.tag("section", html.pairs(facts)),
-        *parts,
-        html.section("Best, median and worst prompts", html.tag("p", SHEET), sheet),
-    )
+    return [html.section("Best, median and worst prompts", html.tag("p", SHEET), sheet), *parts]
 
 
 def _rows(result: Mapping[str, Any], metric: str) -> list[dict[str, object]]:

@@ -22,7 +22,7 @@ GRIDS, ROWS, MOST = 6, 40, 10_000
 def page(record: Record) -> html.Html:
     """Everything that a run's folder holds, in one document."""
     seen = record.seen()
-    sections = [_summary(record, seen), _losses(record), *_allocation(record, seen), *_validation(record)]
+    sections = [_summary(record, seen), _losses(record), *allocation(record, seen), *_validation(record)]
     sections += _quantised(record)
     return html.page(f"Distillation {record.folder.resolve().name}", *sections, _settings(record))
 
@@ -107,7 +107,8 @@ def _losses(record: Record) -> html.Html:
 # ------------------------------------------------------------------------------------------- which regions were visited
 
 
-def _allocation(record: Record, seen: Seen | None) -> Iterator[html.Html]:
+def allocation(record: Record, seen: Seen | None) -> Iterator[html.Html]:
+    """Where samples came from over the run, and how far the student was from the teacher there."""
     if seen is None:
         yield html.section("Allocation", html.tag("p", "No region has been seen yet."))
         return
