@@ -51,8 +51,8 @@ class Checkpoints(Callback):
     def step(self, distiller: Distiller) -> None:
         if self._agreed(distiller):
             distiller.stop, distiller.stopped_by = True, self.signal or signal.SIGTERM
-        elif distiller.step_count % self.every == 0:
-            self._save(distiller)
+        elif distiller.step_count % self.every == 0 and distiller.step_count < distiller.steps:
+            self._save(distiller)  # the last one is saved at the end, when its losses have been logged
 
     def _agreed(self, distiller: Distiller) -> bool:
         """Whether any rank received a signal. Collective: all ranks stop at the same step, so that none waits."""
