@@ -16,8 +16,8 @@ setup: $(VENV)/.installed  ## create the environment and install ARIA in it, edi
 
 setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared with
 
-demo: setup  ## compare all arms on a small world in a few minutes; the page is demo/report.html
-	$(BIN)/aria bench --quick --out demo
+demo: setup  ## distil three small students of a teacher that draws emoji; the page is demo/report.html
+	$(BIN)/aria demo --output_dir demo
 
 figures: setup  ## draw the figures of docs/theory.md again
 	$(BIN)/aria-sim report --figures docs/figures

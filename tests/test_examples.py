@@ -90,23 +90,3 @@ def test_demo_takes_a_plug_in_and_refuses_mistakes(run, tmp_path):
     assert finished.code == 2
     assert "unknown allocator 'proportionl' (did you mean 'proportional'?)" in finished.stderr
     assert "Traceback" not in finished.stderr
-
-
-def test_the_demo_on_emoji(run, tmp_path):
-    """With tiny teachers, which learn nothing: all parts of the page are there, and a second call changes nothing."""
-    pytest.importorskip("diffusers")
-    from aria.tasks.emoji.teach import main
-
-    teachers = tmp_path / "teachers"
-    assert main(["--preset", "tiny", "--kinds", "unet-v", "--output_dir", str(teachers)]) == 0
-    task = {"preset": "tiny", "teachers": str(teachers), "captions": 60, "images": 20, "asked": 12, "steps": 2}
-    words = ("--output_dir", str(tmp_path / "demo"), "--steps", "4", "--task", json.dumps(task))
-    finished = run("emoji.py", *words)
-    assert finished.code == 0, finished.stderr
-    assert finished.stdout.splitlines()[0].split() == ["generation", "gap", "rc", "static", "aria"]
-    page = (tmp_path / "demo" / "report.html").read_text()
-    assert all(part in page for part in ("data:image/png", "unseen-cell", "Allocation", "rc", "4 steps on 20 pictures"))
-    weights = tmp_path / "demo" / "aria" / "unet" / "diffusion_pytorch_model.safetensors"
-    before = weights.read_bytes(), (tmp_path / "demo" / "aria" / "losses.jsonl").read_bytes()
-    assert run("emoji.py", *words).stdout == finished.stdout
-    assert before == (weights.read_bytes(), (tmp_path / "demo" / "aria" / "losses.jsonl").read_bytes())
