@@ -7,7 +7,7 @@ over all timesteps ranks methods wrongly, since it is dominated by low noise lev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -42,3 +42,17 @@ def snr_weighted(ours: Tensor, theirs: Tensor, timestep: Tensor, schedule: Noise
     error = (ours - theirs).square().flatten(-3).mean(-1)
     snr = schedule.snr(timestep)
     return error * snr.clamp(max=cap) / snr
+
+
+def spread(gaps: Tensor, labels: Sequence[str]) -> float:
+    """How much regions differ in difficulty: the standard deviation over labels of the logarithm of the mean gap (N,).
+
+    Where it is small there is nothing to allocate: no split of the effort over regions is much better than another.
+
+    >>> round(spread(torch.tensor([1.0, 1.0, 2.0, 4.0]), ["a", "a", "b", "b"]), 4)
+    0.7768
+    """
+    names = {label: place for place, label in enumerate(dict.fromkeys(labels))}
+    index = torch.tensor([names[label] for label in labels])
+    total = torch.zeros(len(names), dtype=torch.float64).index_add(0, index, gaps.double())
+    return float((total / torch.bincount(index)).log().std())

@@ -50,8 +50,9 @@ GAINS = {
 }
 CHANCE = "Shares of the gain of {references} are not shown because that gain is not significant."
 METRICS = (
-    "gap: the generation gap; x0: error of the image that a noise prediction implies; own: error of noise predictions "
-    "on the training images, unweighted over noise levels; other metrics are defined by the task."
+    "gap: the generation gap; spread: the standard deviation over regions of the logarithm of their gap, which tells "
+    "how much there is to allocate; x0: error of the image that a noise prediction implies; own: error of noise "
+    "predictions on the training images, unweighted over noise levels; other metrics are defined by the task."
 )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
-from aria.bench import device, lookahead, records, sources
+from aria.bench import device, lookahead, metrics, records, sources
 from aria.bench.arms import LOOKAHEAD, Arm
 from aria.bench.exam import Exam, Scores
 from aria.bench.experiment import Experiment
@@ -23,6 +23,8 @@ from aria.threads import one_thread
 
 TOGETHER = 5
 """Number of seeds that are trained as one model."""
+REGIONS = "concept"
+"""The column of the pool whose values are the regions of the standard arms."""
 RATE = "learning_rate"
 """A setting of the optimiser that can be set by itself."""
 
@@ -151,6 +153,9 @@ def _rows(scores: Scores, world: World, arms: Sequence[str], seed: int, step: in
                 value = float((scores[metric][place].double() * share).sum())
                 yield {**common, "metric": metric, "group": group, "value": value}
         yield {**common, "metric": "own", "group": "images", "value": float(scores["own"][place])}
+        if (labels := world.pool.columns.get(REGIONS)) is not None:
+            value = metrics.spread(scores["gap"][place], [str(label) for label in labels])
+            yield {**common, "metric": "spread", "group": "regions", "value": value}
 
 
 def _same_arms(missing: dict[int, list[Arm]], together: int) -> Iterator[list[int]]:

@@ -16,6 +16,8 @@ from aria.significance import holm
 BASELINE, ORACLE = "rc", "oracle"
 REFERENCES = (ORACLE, LOOKAHEAD)
 """Arms whose gain is the unit of the others' gains."""
+SPREAD = "spread.regions"
+"""How much regions differ in difficulty; tasks in memory have it."""
 OWN = "own.images"
 """Error of noise predictions on the training images, unweighted over noise levels; tasks in memory have it."""
 LEVEL = 0.01
@@ -144,6 +146,10 @@ def caption(result: dict[str, Any]) -> str:
         f"columns: groups of conditions: {', '.join(f'{name} ({of_group(name)})' for name in result['groups'])}",
         f"steps: share of the run until an arm reaches {baseline}'s final gap, – if never",
     ]
+    if SPREAD in table[0]:
+        own = next(row for row in table if row["arm"] == baseline)
+        what = f"{own[SPREAD]['value']:.2f}, the standard deviation of the logarithm of {baseline}'s gap"
+        lines.insert(-1, f"spread of difficulty over regions: {what}; below about .3 there is little to allocate")
     if OWN in table[0]:
         lines.insert(-1, "own ε error: noise prediction error on the training images; misleading, see the page")
     lines += [f"of {reference}: share of its gain over {baseline}" for reference in shown_references(table)]

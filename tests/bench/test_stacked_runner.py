@@ -40,7 +40,7 @@ def times(folder):
 
 def test_records_are_complete(whole):
     rows, _ = whole
-    assert len(rows) == len(values(rows)) == 2 * 2 * 2 * (2 * len(GROUPS) + 1)
+    assert len(rows) == len(values(rows)) == 2 * 2 * 2 * (2 * len(GROUPS) + 2)
     assert {r["step"] for r in rows} == {10, 20}
     assert all(r["value"] > 0 for r in rows)
 

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aria.bench import statistics
+from aria.significance import holm
 
 positive = st.floats(0.1, 10)
 
@@ -56,15 +57,15 @@ def test_holm_by_hand():
     """Sorted .01 .02 .03 .04 times 4 3 2 1 is .04 .06 .06 .04; none may be below the one before it."""
     p = {"d": 0.04, "a": 0.01, "c": 0.03, "b": 0.02}
     wanted = {"a": 0.04, "b": 0.06, "c": 0.06, "d": 0.06}
-    assert statistics.holm(p) == pytest.approx(wanted)
-    assert statistics.holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
-    assert math.isnan(statistics.holm({"a": math.nan, "b": 0.5})["a"])
-    assert statistics.holm({"a": math.nan, "b": 0.5})["b"] == 0.5  # what is unknown is not counted
+    assert holm(p) == pytest.approx(wanted)
+    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
+    assert math.isnan(holm({"a": math.nan, "b": 0.5})["a"])
+    assert holm({"a": math.nan, "b": 0.5})["b"] == 0.5  # what is unknown is not counted
 
 
 @given(st.dictionaries(st.integers(), st.floats(0, 1), max_size=8))
 def test_holm_keeps_the_order_and_never_lowers(p):
-    adjusted = statistics.holm(p)
+    adjusted = holm(p)
     assert all(p[key] <= adjusted[key] <= 1 for key in p)
     order = sorted(p, key=p.__getitem__)
     assert all(adjusted[a] <= adjusted[b] for a, b in pairwise(order))
