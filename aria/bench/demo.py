@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from aria.distill.evaluation import evaluation_page
 from aria.distill.evaluation.evaluate import Evaluation, evaluate
 from aria.distill.evaluation.report import Record
 from aria.distill.evaluation.report.page import allocation
+from aria.distill.runs.callbacks import lines
+from aria.distill.runs.callbacks.log import LOSSES
 from aria.progress import Bar, silent
 from aria.tasks import Emoji
 from aria.tasks.emoji.split import WITHHELD
@@ -46,10 +49,10 @@ def run(out: Path, *, steps: int = STEPS, task: Emoji = TASK, shown: Bar = silen
     """Train, evaluate, and write the page; returns the result of the evaluation."""
     place, asked = out / "task", out / "asked.jsonl"
     task.prepare(place, shown, "cpu")
-    train(task, place, out, steps)
+    train(task, place, out, steps, shown)
     rows, _ = task.split.asked(task.asked)
-    lines = [{"prompt": task.split.captions[row], "kind": WITHHELD[task.split.withheld[row]]} for row in rows.tolist()]
-    files.write_text(asked, "".join(json.dumps(line) + "\n" for line in lines))
+    kinds = [{"prompt": task.split.captions[row], "kind": WITHHELD[task.split.withheld[row]]} for row in rows.tolist()]
+    files.write_text(asked, "".join(json.dumps(kind) + "\n" for kind in kinds))
     students = [str(out / name) for name in NAMES]
     plan = Evaluation(str(place / "teacher"), students, asked, group="kind", steps=task.steps, guidance=task.guidance)
     result = evaluate(plan, out / "evaluation", bar=shown)
@@ -57,11 +60,11 @@ def run(out: Path, *, steps: int = STEPS, task: Emoji = TASK, shown: Bar = silen
     return result
 
 
-def train(task: Emoji, place: Path, out: Path, steps: int) -> None:
+def train(task: Emoji, place: Path, out: Path, steps: int, shown: Bar) -> None:
     """Run ``aria distill`` for every student, all at a time; they share one cache."""
     arms = [ARMS[name] for name in NAMES]
     runner = ProcessRunner(Experiment(task, arms, seeds=[0], steps=steps, exams=1), task)
-    processes = []
+    processes = {}
     for arm in arms:
         settings = runner.settings(arm, 0, place) | {"prompts": str(place / "prompts.jsonl")}  # which have no weights
         settings |= {"output_dir": str(out / arm.name), "cache_dir": str(out / "cache")}
@@ -69,9 +72,23 @@ def train(task: Emoji, place: Path, out: Path, steps: int) -> None:
         files.write_json(config, {key: value for key, value in settings.items() if value is not None})
         command = [sys.executable, "-m", "aria.cli", "distill", "--config", str(config)]
         environment = {"OMP_NUM_THREADS": "1", **os.environ}
-        processes.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment))
-    if any([process.wait() for process in processes]):
-        raise CellFailed("a training failed; what it printed is above")
+        with (out / f"{arm.name}.log").open("wb") as log:
+            processes[arm.name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+    with shown("students") as progress:
+        while any(process.poll() is None for process in processes.values()):
+            progress(sum(_steps(out / name) for name in NAMES), steps * len(NAMES))
+            time.sleep(0.5)
+        progress(steps * len(NAMES), steps * len(NAMES))
+    for name, process in processes.items():
+        if process.returncode:
+            last = (out / f"{name}.log").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+            raise CellFailed(f"training {name} ended with {process.returncode}: {' '.join(last)} ({out / name}.log)")
+
+
+def _steps(run: Path) -> int:
+    """The number of steps that a run has logged."""
+    rows = lines.read(run / LOSSES, {})
+    return int(rows[-1]["step"]) if rows else 0
 
 
 def page(result: Mapping[str, Any], out: Path, task: Emoji, steps: int) -> html.Html:

@@ -81,7 +81,7 @@ def change(ours: Tensor, theirs: Tensor, seed: int = 0) -> dict[str, float | Non
 def by_group(
     values: Mapping[str, Mapping[str, Tensor]], groups: Mapping[str, Sequence[int]]
 ) -> list[dict[str, Any]]:
-    """A row for each student, metric and group.
+    """A row for each metric, group and student.
 
     Args:
         values: by student, by metric, (N,) values of the prompts; the first student is the one that others are beside.
@@ -89,15 +89,15 @@ def by_group(
     """
     first = next(iter(values))
     rows = []
-    for student, metrics in values.items():
-        for metric, found in metrics.items():
-            for group, members in groups.items():
-                own = found[list(members)]
+    for metric in values[first]:
+        for group, members in groups.items():
+            theirs = values[first][metric][list(members)]
+            for student, found in values.items():
+                own = found[metric][list(members)]
                 mean = interval(own)
                 row: dict[str, Any] = {"student": student, "metric": metric, "group": group}
                 row |= {"mean": None, "low": None, "high": None, "prompts": 0} if mean is None else vars(mean)
-                row["change"] = None if student == first else change(own, values[first][metric][list(members)])
-                rows.append(row)
+                rows.append(row | {"change": None if student == first else change(own, theirs)})
     _adjust(rows)
     return rows
 

@@ -97,7 +97,8 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     }
     output.mkdir(parents=True, exist_ok=True)
     chosen = [row for kind in shown.values() for row in kind]
-    captions = [f"{kind}: {texts[row]}" for kind, kinds in shown.items() for row in kinds]
+    named = {row: f", {group}" for group, members in groups.items() if group != EVERY for row in members}
+    captions = [f"{kind}{named.get(row, '')}: {texts[row]}" for kind, kinds in shown.items() for row in kinds]
     sheet = grids.grid(captions, {name: _pictures(images[name][chosen]) for name in ("teacher", *plan.names)})
     grids.write_png(sheet, output / PICTURES)
     files.write_text(output / RESULT, json.dumps(result, indent=1) + "\n")

@@ -48,12 +48,12 @@ def test_every_student_metric_and_group_has_a_row_and_p_values_are_adjusted_toge
     values = {"a": {"gap": base, "x": base}, "b": {"gap": 0.9 * base, "x": base + normal(40, 0.0, 6)}}
     rows = by_group(values, {"all": range(40), "one": [3]})
     assert [(row["student"], row["metric"], row["group"]) for row in rows] == [
-        (student, metric, group) for student in "ab" for metric in ("gap", "x") for group in ("all", "one")
+        (student, metric, group) for metric in ("gap", "x") for group in ("all", "one") for student in "ab"
     ]
     better = next(row for row in rows if (row["student"], row["metric"], row["group"]) == ("b", "gap", "all"))
     assert better["change"]["mean"] == pytest.approx(-10)
     assert better["change"]["p_adjusted"] == pytest.approx(2 * better["change"]["p"])
-    assert rows[0]["change"] is None and rows[1]["low"] is None and rows[1]["prompts"] == 1
+    assert rows[0]["change"] is None and rows[2]["low"] is None and rows[2]["prompts"] == 1
 
 
 @pytest.mark.parametrize("scores, complaint", [
