@@ -178,6 +178,14 @@ def test_a_teacher_is_a_pipeline_that_reads_captions_as_it_was_trained(teachers,
     assert kind.denoiser.decode(pipeline, made).shape == (3, 3, 32, 32)
 
 
+def test_pictures_of_concepts_with_many_are_shown_less_often(pictures):
+    weight = train.shown(pictures, 0.5)
+    keys = list(zip(pictures.concept, pictures.style, strict=True))
+    one, many = keys.index(("owl", 0)), keys.index(("waving hand", 0))
+    assert float(weight[one]) == 1 and float(weight[many]) == pytest.approx(6**-0.5)
+    assert set(train.shown(pictures, 0.0).tolist()) == {1.0}
+
+
 def test_finished_parts_are_not_trained_again_and_other_recipes_are_refused(teachers, pictures, monkeypatch):
     monkeypatch.setattr(train, "trained", lambda *args: pytest.fail("trained again"))
     before = {path: path.stat().st_mtime_ns for path in teachers.rglob("*.safetensors")}
@@ -294,3 +302,26 @@ def test_bad_settings_are_one_line(teachers, tmp_path):
 def test_the_identity_changes_with_what_the_teacher_was_made_of(task):
     assert Emoji().identity() != Emoji("unet-epsilon").identity() != task.identity()
     assert RECIPES["tiny"].digest("unet-v", "a") != RECIPES["tiny"].digest("unet-v", "b")
+
+
+# -------------------------------------------------------------------------------------------- what comes in the package
+
+
+@pytest.mark.parametrize("part", [train.AUTOENCODER, train.JUDGE, *KINDS])
+def test_the_packages_teachers_were_made_by_its_recipe(part, pictures):
+    assert train.check(train.TEACHERS, part, SMALL, pictures.digest())
+
+
+def test_the_package_stays_small_and_its_sources_are_named():
+    size = sum(path.stat().st_size for path in PACKAGED.rglob("*") if path.is_file())
+    assert size <= 25e6, size
+    notice = (Path(__file__).resolve().parents[2] / "NOTICE").read_text(encoding="utf-8")
+    assert all(f"{style}.webp" in notice for style in STYLES) and NAMES in notice
+
+
+def test_the_judge_reads_real_pictures(pictures):
+    rows = train.held_out(len(pictures)).nonzero()[:, 0]
+    found = judge.marks(
+        train.open_judge(train.TEACHERS, SMALL), pictures.images()[rows], *judge.truths(pictures, rows.tolist())
+    )
+    assert float(found["style"].mean()) > 0.9 and float(found["category"].mean()) > 0.8

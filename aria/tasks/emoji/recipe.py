@@ -25,6 +25,9 @@ class Recipe:
     autoencoder: Course = field(default=Course(5000, 16, 2e-3, 0.999))
     widths: tuple[int, ...] = (24, 48, 64)
     """Widths of the autoencoder's three stages."""
+    balance: float = 0.5
+    """How much rarer the pictures of a concept are shown that has many, as people in all skin tones: each of ``n`` with
+    the weight n^−balance."""
     judge: Course = field(default=Course(3000, 64, 2e-3))
     judge_width: int = 24
     side: int = 32
@@ -35,6 +38,7 @@ class Recipe:
         if len(self.widths) != 3:
             raise InvalidSetting("widths", "range", f"widths must be 3 numbers, got {self.widths}")
         checks.whole("side", self.side, least=16)
+        checks.closed_unit("balance", self.balance)
 
     def kind(self, name: str) -> tuple[Kind, Course]:
         """The kind of teacher called ``name`` and its training."""
@@ -53,7 +57,8 @@ class Recipe:
         if part == "autoencoder":
             return _plain(shared | coder)
         kind, course = self.kind(part)
-        return _plain(shared | coder | {"kind": type(kind).__name__, **vars(kind), "course": asdict(course)})
+        made = {"kind": type(kind).__name__, **vars(kind), "course": asdict(course), "balance": self.balance}
+        return _plain(shared | coder | made)
 
     def digest(self, part: str, pictures: str) -> str:
         """A hash of :meth:`record`, the same in every process."""

@@ -7,6 +7,7 @@ lacks the autoencoder, which all share; beside each part lies the recipe that ma
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def make_teacher(
         texts = sorted({*pictures.names, *filter(None, pictures.tagged)})
         tokenizers = kind.tokenizers(texts)
         models = nn.ModuleDict(seeded(recipe.seed, lambda: kind.models(tokenizers, recipe.side // SCALE))).to(device)
-        loss = _Loss(kind, models, tokenizers, vae, pictures, course.batch_size)
+        loss = _Loss(kind, models, tokenizers, vae, pictures, course.batch_size, recipe.balance)
         trained(models, loss, course, name, recipe.seed, part, bar)
         kind.pipeline(vae.cpu(), dict(models.cpu().half().items()), tokenizers).save_pretrained(target)
         shutil.rmtree(target / VAE)
@@ -138,11 +139,26 @@ def latents(vae: Any, images: Tensor, batch: int = 256) -> Tensor:
     return torch.cat([vae.encode(images[first : first + batch]).latent_dist.mean for first in starts])
 
 
+def shown(pictures: Pictures, balance: float) -> Tensor:
+    """(N,) float64 how often each picture is shown: one of ``n`` of the same concept and style with the weight
+    n^−balance."""
+    keys = list(zip(pictures.concept, pictures.style, strict=True))
+    sizes = Counter(keys)
+    return torch.tensor([sizes[key] ** -balance for key in keys], dtype=torch.float64)
+
+
 class _Loss:
     """The loss of a random batch of pictures and captions."""
 
     def __init__(
-        self, kind: Kind, models: nn.ModuleDict, tokenizers: dict[str, Any], vae: Any, pictures: Pictures, size: int
+        self,
+        kind: Kind,
+        models: nn.ModuleDict,
+        tokenizers: dict[str, Any],
+        vae: Any,
+        pictures: Pictures,
+        size: int,
+        balance: float,
     ) -> None:
         device = next(models.parameters()).device
         self.kind, self.models, self.size = kind, models, size
@@ -150,6 +166,7 @@ class _Loss:
         time = self.schedule.time
         self.evaluate: Callable[..., Tensor] = kind.denoiser if time is None else Timed(kind.denoiser, time)
         self.latents = latents(vae, pictures.images().to(device)) * vae.config.scaling_factor
+        self.weight = shown(pictures, balance).to(device)
         tagged = [tags or name for name, tags in zip(pictures.names, pictures.tagged, strict=True)]
         read = kind.tokens(tokenizers, [*pictures.names, *tagged, ""])
         self.tokens = {name: value.to(device) for name, value in read.items()}
@@ -159,7 +176,8 @@ class _Loss:
             return torch.rand(self.size, generator=generator, device=self.latents.device)
 
         count = len(self.latents)
-        rows, choice = (uniform() * count).long(), uniform()
+        rows = torch.multinomial(self.weight, self.size, replacement=True, generator=generator)
+        choice = uniform()
         captions = torch.where(choice < TAGGED, rows + count, rows)
         captions = torch.where(choice > 1 - EMPTY, 2 * count, captions)
 
