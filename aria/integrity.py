@@ -41,6 +41,15 @@ def hashes(folder: Path) -> dict[str, str]:
         }
 
 
+def hashes_flushed(folder: Path) -> dict[str, str]:
+    """:func:`hashes` of a folder's files, computed while they are flushed to disk."""
+    with ThreadPoolExecutor(1) as pool:
+        flushed = pool.submit(files.flush, folder)
+        found = hashes(folder)
+        flushed.result()
+    return found
+
+
 def verify(folder: Path, hashes: Mapping[str, str]) -> None:
     """Refuse a folder in which a file is missing or has another hash than ``hashes`` says, by relative path."""
     if missing := [name for name in hashes if not (folder / name).is_file()]:

@@ -59,7 +59,8 @@ def save(
     with files.replacing_folder(target) if first else nullcontext() as folder:
         values = {name: _write(name, part, folder) for name, part in state.items()}
         if folder is not None:
-            hashes, named = integrity.hashes(folder), {name: _file(name, part) for name, part in state.items()}
+            named = {name: _file(name, part) for name, part in state.items()}
+            hashes = integrity.hashes_flushed(folder)
             tensors = {name: file for name, file in named.items() if file in hashes}
             index = {"format": FORMAT, "step": step, "settings": settings, "values": values}
             index |= {"tensors": tensors, "files": hashes}

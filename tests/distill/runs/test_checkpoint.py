@@ -441,3 +441,10 @@ def test_refusals(tmp_path):
     for invalid in ({"every": 0}, {"limit": 0}):
         with pytest.raises(ValueError, match="must be a whole number of at least 1, got 0"):
             Checkpoints(tmp_path, settings={}, **invalid)
+
+
+def test_hashes_are_those_of_the_files_on_disk(tmp_path):
+    (tmp_path / "unet").mkdir()
+    for place in range(3):
+        (tmp_path / "unet" / f"{place}.bin").write_bytes(bytes([place]) * 1000)
+    assert integrity.hashes_flushed(tmp_path) == integrity.hashes(tmp_path) and len(integrity.hashes(tmp_path)) == 3

@@ -58,14 +58,16 @@ def _parsed(path: Path, number: int, line: str) -> Any:
 
 
 def drop_after(path: Path, step: int) -> None:
-    """Delete rows after ``step``, from which a run resumes, and an incomplete last line. Steps never decrease, so all
-    lines from the first later row on are deleted unread; one before it that is no row is refused."""
+    """Delete rows after ``step``, from which a run resumes, and an incomplete last line, which begins as a row does.
+
+    Steps never decrease, so all lines from the first later row on are deleted unread; one before it that is no row is
+    refused."""
     if not is_there(path):
         return
     kept = []
     with regular(path).open("rb") as file:
         for number, line in enumerate(file, 1):
-            if step == 0 or not line.endswith(b"\n"):
+            if step == 0 or (not line.endswith(b"\n") and line.startswith(b"{")):
                 break
             if _step(path, number, line) > step:
                 break

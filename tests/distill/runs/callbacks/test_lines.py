@@ -47,6 +47,13 @@ def test_a_damaged_row_is_refused_by_file_and_line_unless_it_goes(damaged, tmp_p
     assert dropped(path, b"".join(ROWS) + damaged + b"\n" + ROWS[3]) == b"".join(ROWS[:3])
 
 
+def test_junk_without_a_line_break_is_no_incomplete_row(tmp_path):
+    path = tmp_path / "losses.jsonl"
+    with pytest.raises(ValueError, match="line 1: no JSON"):
+        dropped(path, b"a shopping list")
+    assert path.read_bytes() == b"a shopping list"
+
+
 def test_what_is_no_file_is_refused(tmp_path):
     path = tmp_path / "losses.jsonl"
     for make, kind in ((lambda: os.mkfifo(path), "pipe"), (path.mkdir, "folder")):
