@@ -147,10 +147,11 @@ class Exam:
         return list(self._rows("teacher", 0, 0, latents, latents))
 
     def _rows(self, arm: str, seed: int, step: int, latents: Tensor, teacher: Tensor) -> Iterator[Record]:
-        from aria.distill.evaluation import comparison, grids
+        from aria.distill.evaluation import comparison
+        from aria.distill.evaluation.gap import generation_gap
 
         marks = self.task.marks(self.place, self.examiner.images(latents))
-        for metric, values in {comparison.GAP: grids.generation_gap(teacher, latents), **marks}.items():
+        for metric, values in {comparison.GAP: generation_gap(teacher, latents), **marks}.items():
             for group, share in self.questions.groups.items():
                 if (value := comparison.weighted_mean(values, share)) is not None:
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}

@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
-from aria.bench import aria_arm
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
 from aria.bench.records import Record
 from aria.bench.running import run_experiment
+from aria.bench.static_search import GRID, search
 from aria.checks import InvalidSetting
 from aria.progress import Bar, silent
 from aria.tasks import presets
 from aria.tasks.base import AnyTask
 
-STATIC, TARGET = "static", "uniform"
-"""Name of the arm that the search finds, and the group whose gap it makes small."""
-KEPT = 3
-"""Of the mixes that the first seed of the search has seen, one in so many is tried on the others."""
+STATIC = "static"
+"""Name of the arm that the search finds."""
 EXAMS = 4
 
 
-def _grid() -> Iterator[Arm]:
-    bases: dict[str, dict[str, Any]] = {
-        "conditions": {"by_condition": True},
-        "regions": {"allocator": "proportional(power=0, base=0)", "floor": 0.0},
-    }
-    for replacement in ("exponential(5.0)", "exponential(1.0)", "constant(1.0)"):
-        for base, settings in bases.items():
-            for share in (0.0, aria_arm.ON_POLICY):
-                name = f"{replacement}, {base}, on-policy {share:g}"
-                own: dict[str, Any] = {"replacement": replacement, "on_policy": share, "weighting": aria_arm.WEIGHTING}
-                yield Arm(name, **settings, **own)
-
-
-GRID = tuple(_grid())
-"""The static mixes of the search: how often a condition is replaced, whether conditions or regions are equally likely,
-and the share of on-policy rows. Noise levels are weighted as in the arm ``aria``."""
 ARMS = tuple(arm for arm in STANDARD if arm.name in ("rc", "aria", "aria-static"))
 """What is compared with the best static mix."""
 TEACHERS = ("unet-epsilon", "unet-v", "cross-attention", "joint-attention")
@@ -147,25 +128,9 @@ def run_row(
     def run(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Record]:
         return run_experiment(matrix.experiment(task, arms, seeds), folder, jobs=jobs, bar=bar)
 
-    first, *others = matrix.tuning
-    scores = _scores(run(matrix.grid, [first]))
-    best = sorted(scores, key=lambda name: scores[name])[: -(-len(scores) // KEPT)]
-    survivors = [arm for arm in matrix.grid if arm.name in best]
-    if others and len(survivors) > 1:
-        scores = _scores(run(survivors, matrix.tuning))
-    chosen = min(survivors, key=lambda arm: scores[arm.name])
+    chosen, scores = search(matrix.grid, matrix.tuning, run)
     records = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds)
     return {"task": registry.spec(task), "static": asdict(chosen), "search": scores, "records": records}
-
-
-def _scores(records: Sequence[Record]) -> dict[str, float]:
-    """The mean logarithm of each arm's final gap over the seeds."""
-    last = max(record["step"] for record in records)
-    final: dict[str, list[float]] = {}
-    for r in records:
-        if (r["step"], r["metric"], r["group"]) == (last, "gap", TARGET):
-            final.setdefault(r["arm"], []).append(math.log(r["value"]))
-    return {arm: sum(values) / len(values) for arm, values in final.items()}
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from aria import html
 from aria.bench import summary, table
-from aria.bench.matrix import TARGET
+from aria.bench.static_search import TARGET
 from aria.bench.words import of_group
 
 OVER = (

@@ -8,7 +8,8 @@ from statistics import median
 from typing import Any
 
 from aria.bench import table
-from aria.bench.matrix import STATIC, TARGET
+from aria.bench.matrix import STATIC
+from aria.bench.static_search import TARGET
 from aria.significance import holm
 
 LEVEL = 0.05

@@ -10,7 +10,7 @@ from .engine.distiller import Distiller as Distiller
 from .engine.distiller import NonFiniteLoss as NonFiniteLoss
 from .engine.on_policy import OnPolicy as OnPolicy
 from .engine.plan import Plan as Plan
-from .evaluation.grids import generation_gap as generation_gap
+from .evaluation.gap import generation_gap as generation_gap
 from .evaluation.quantise import open_quantised as open_quantised
 from .models.denoisers.guidance import (
     GUIDANCE as GUIDANCE,

@@ -15,9 +15,10 @@ pytest.importorskip("matplotlib")
 
 from aria.bench import matrix_page, summary
 from aria.bench.arms import STANDARD, Arm
-from aria.bench.matrix import ARMS, GRID, KEPT, MATRICES, STATIC, Matrix, run_row, tasks
+from aria.bench.matrix import ARMS, MATRICES, STATIC, Matrix, run_row, tasks
 from aria.bench.running import run_experiment
 from aria.bench.settings import MATRIX_NAMES, STANDARD_NAMES
+from aria.bench.static_search import GRID, KEPT
 from aria.cli import main
 from aria.tasks import presets
 

@@ -74,6 +74,7 @@ def compare(
     from aria.distill.engine.learner import same_latents
     from aria.distill.evaluation import grids, students
     from aria.distill.evaluation.examiner import Examiner
+    from aria.distill.evaluation.gap import gap_record
     from aria.distill.models.pipelines import open_model, open_pipeline
 
     checks.non_negative("--guidance_scale", guidance)
@@ -94,7 +95,7 @@ def compare(
     grids.write_png(grids.grid(prompts, columns), output)
     settings: dict[str, Any] = {"num_inference_steps": steps, "student_steps": student_steps or steps}
     settings |= {"guidance_scale": guidance, "dtype": dtype, "seed": seed}
-    return {**grids.gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}
+    return {**gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}
 
 
 def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, count: int) -> list[str]:

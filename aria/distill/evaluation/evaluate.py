@@ -19,6 +19,7 @@ from aria.distill.data.prompts import Prompts
 from aria.distill.engine.learner import same_latents
 from aria.distill.evaluation import comparison, grids, students
 from aria.distill.evaluation.examiner import Examiner
+from aria.distill.evaluation.gap import generation_gap
 from aria.distill.evaluation.scorers import Scorer
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.progress import Bar, silent
@@ -72,7 +73,7 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     covered = None if plan.pool is None else coverage(groups, read_prompts(plan.pool, column=plan.column), plan)
     texts = list(prompts.texts)
     latents, images = _generated(plan, texts, bar)
-    values = {name: {comparison.GAP: grids.generation_gap(latents["teacher"], latents[name])} for name in plan.names}
+    values = {name: {comparison.GAP: generation_gap(latents["teacher"], latents[name])} for name in plan.names}
     for name in plan.names:
         for spec, scorer in scorers.items():
             values[name] |= comparison.check_scores(

@@ -11,7 +11,7 @@ from aria.distill.students.prune import prune
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_inputs, transformer_size
 from aria.distill.students.transformer.plan import plan_transformer
-from aria.distill.students.unet.block_map import BlockMap, read_map
+from aria.distill.students.unet.blocks import BlockMap, read_map
 from aria.distill.students.unet.measure import example_inputs, size
 from aria.distill.students.unet.plan import plan_student
 

@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from aria.distill.evaluation import grids
+from aria.distill.evaluation.gap import gap_record
 from aria.distill.models.denoisers import of
 from aria.distill.models.pipelines import open_model, open_pipeline
 from aria.distill.runs.run import run
@@ -107,7 +108,7 @@ def test_the_averaged_student_is_shown(watched, sd_folder):
             grids.generated(pipeline, denoiser, model, *inputs, **SAMPLING)
             for model in (pipeline.unet, open_model(student))
         )
-        return grids.gap_record(PROMPTS, teacher, made)["gap"]
+        return gap_record(PROMPTS, teacher, made)["gap"]
 
     last = rows(watched / "validation.jsonl")[-1]["gap"]
     assert gap(watched) == pytest.approx(last, rel=1e-6)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aria import checks
 from aria.distill.engine.distiller import Callback, Distiller
 from aria.distill.evaluation import grids
+from aria.distill.evaluation.gap import gap_record
 from aria.distill.models import denoisers
 from aria.distill.runs.callbacks import lines
 from aria.distill.teachers.teacher import Teacher
@@ -94,7 +95,7 @@ class Grids(Callback):
         images = grids.pictures(self.pipeline, self.denoiser, made)
         page = grids.grid(self.prompts, {"teacher": teacher, "student": images})
         grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
-        record = {"step": distiller.step_count, **grids.gap_record(self.prompts, latents, made)}
+        record = {"step": distiller.step_count, **gap_record(self.prompts, latents, made)}
         lines.append(self.output / VALIDATION, [record])
         if self.trackers:
             _track(distiller, record["gap"], page)

@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from aria.distill.students.config import Config
 from aria.distill.students.plan import Plan
 from aria.distill.students.presets import preset as preset_map
-from aria.distill.students.unet.block_map import BlockMap, read_map
+from aria.distill.students.unet.blocks import BlockMap, read_map
 from aria.distill.students.unet.slices import UNetSlicer
 from aria.distill.students.unet.width import scaled, with_widths
 
