@@ -2,8 +2,8 @@
 
     python -m benchmarks.emoji_teachers --output benchmarks/results/emoji-teachers.json --sheet docs/figures/emoji.png
 
-The classifier was trained on nine tenths of the real pictures; its accuracy on the last tenth, as they are and through
-the autoencoder, says how much a perfect teacher could reach with the captions of that tenth.
+The classifier was trained on nine tenths of the concepts; its accuracy on real pictures of the last tenth, as they are
+and through the autoencoder, says how much a perfect teacher could reach with their captions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     pictures, recipe = Pictures(), RECIPES[options.preset]
     model, vae = train.open_judge(options.teachers, recipe), train.open_autoencoder(options.teachers)
     images = pictures.images()
-    held_out = train.held_out(len(pictures)).nonzero()[:, 0].tolist()
+    held_out = train.held_out(pictures).nonzero()[:, 0].tolist()
     order = torch.randperm(len(held_out), generator=torch.Generator().manual_seed(0))[: options.count]
     chosen = [held_out[place] for place in order.tolist()]
 

@@ -1,12 +1,11 @@
 """One cell of a comparison on disk: one arm's run of the engine on one seed, then its evaluation.
 
-``python -m aria.bench.cell FOLDER`` reads its settings from ``cell.json`` in the folder. It can be started from any
+``python -m aria.bench.cell FOLDER`` reads its settings from a file in the folder. It can be started from any
 working directory, and continues a killed run from its last checkpoint.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -20,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from aria import files, registry
+from aria import files, integrity, registry
 from aria.bench import records
 from aria.bench.records import Record
 from aria.checks import InvalidSetting
@@ -36,7 +35,8 @@ NOISE_SEED = 1_000_003
 
 @dataclass(frozen=True)
 class CellSettings:
-    """The contents of ``cell.json``."""
+    """The settings of one cell, in a file of its folder. Its paths are those of this machine: a folder that machines
+    know by different paths has a file for each."""
 
     task: str
     """The task's spec, which can be loaded from any working directory."""
@@ -57,13 +57,18 @@ class CellSettings:
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / "cell.json", vars(self))
+        integrity.write(self._file(folder), vars(self))
 
     @classmethod
     def read(cls, folder: Path) -> CellSettings:
-        if not (folder / "cell.json").is_file():
-            raise InvalidSetting("cell", "file", f"{folder} is no cell of a comparison: it has no cell.json")
-        return cls(**json.loads((folder / "cell.json").read_text(encoding="utf-8")))
+        file = cls._file(folder)
+        if not file.is_file():
+            raise InvalidSetting("cell", "file", f"{folder} is no cell of a comparison: it has no {file.name}")
+        return cls(**integrity.read(file))
+
+    @staticmethod
+    def _file(folder: Path) -> Path:
+        return folder / f"cell-{records.digest(str(folder.resolve()))[:8]}.json"
 
 
 def run_cell(folder: Path) -> bool:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from fnmatch import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aria import checks, registry
+from aria.bench import device
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
 from aria.bench.records import Record
-from aria.bench.running import run_experiment
+from aria.bench.result import machine
+from aria.bench.running import run_experiment, runner_of
 from aria.bench.static_search import GRID, search
 from aria.checks import InvalidSetting
 from aria.progress import Bar, silent
 from aria.tasks import presets
 from aria.tasks.base import AnyTask
+from aria.tasks.on_disk import OnDisk
 
 STATIC = "static"
 """Name of the arm that the search finds."""
@@ -75,14 +80,12 @@ class Matrix:
         if STATIC in names:
             raise InvalidSetting("arms", "conflict", f"{STATIC} is the name of the mix that is searched for")
 
-    def identity(self) -> dict[str, Any]:
-        """What the rows of one folder have in common, as plain values."""
+    def shared(self) -> dict[str, Any]:
+        """What all rows of one folder have in common, as plain values; seeds and arms may be added later."""
         record: dict[str, Any] = json.loads(
             json.dumps(
                 {
-                    "seeds": list(self.seeds),
                     "tuning": list(self.tuning),
-                    "arms": [asdict(arm) for arm in self.arms],
                     "grid": [asdict(arm) for arm in self.grid],
                     "steps": self.steps,
                     "values": dict(self.values),
@@ -92,9 +95,18 @@ class Matrix:
         )
         return record
 
-    def experiment(self, task: AnyTask, arms: Sequence[Arm], seeds: Sequence[int]) -> Experiment:
+    def check(self) -> None:
+        """Refuse, before any run, what one of the rows could not do."""
+        for task in self.tasks.values():
+            runner_of(self.experiment(task, [*self.arms, *self.grid], self.seeds))
+            if isinstance(task, OnDisk):
+                task.check()
+
+    def experiment(
+        self, task: AnyTask, arms: Sequence[Arm], seeds: Sequence[int], exams: int | None = None
+    ) -> Experiment:
         """Some arms and seeds on one of the tasks."""
-        shared: dict[str, Any] = {"steps": self.steps, "values": self.values, "exams": self.exams}
+        shared: dict[str, Any] = {"steps": self.steps, "values": self.values, "exams": exams or self.exams}
         return Experiment(task, arms, seeds, **shared, device=self.device)
 
 
@@ -125,12 +137,21 @@ def run_row(
     """Search the static mix of one task and compare; cells that ``folder`` has are not computed again."""
     task = matrix.tasks[label]
 
-    def run(arms: Sequence[Arm], seeds: Sequence[int]) -> list[Record]:
-        return run_experiment(matrix.experiment(task, arms, seeds), folder, jobs=jobs, bar=bar)
+    def run(arms: Sequence[Arm], seeds: Sequence[int], exams: int) -> list[Record]:
+        return run_experiment(matrix.experiment(task, arms, seeds, exams), folder, jobs=jobs, bar=bar)
 
-    chosen, scores = search(matrix.grid, matrix.tuning, run)
-    records = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds)
-    return {"task": registry.spec(task), "static": asdict(chosen), "search": scores, "records": records}
+    chosen, scores = search(matrix.grid, matrix.tuning, partial(run, exams=1))
+    records = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds, matrix.exams)
+    known = {name: score for name, score in scores.items() if math.isfinite(score)}
+    return {
+        "label": label,
+        "task": registry.spec(task),
+        "seeds": list(matrix.seeds),
+        "static": asdict(chosen),
+        "search": known,
+        "machine": machine(device.chosen(matrix.device)),
+        "records": records,
+    }
 
 
 def _read(path: Path) -> dict[str, str]:

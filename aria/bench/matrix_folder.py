@@ -1,4 +1,7 @@
-"""A matrix in a folder: run row by row; what is done is kept, and can be continued."""
+"""A matrix in a folder: run row by row; what is done is kept, can be continued, and is shared by several commands.
+
+Each finished row is a file in ``rows``; the result and its page are made of all of them.
+"""
 
 from __future__ import annotations
 
@@ -6,41 +9,57 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aria import files
-from aria.bench import device, matrix_page, summary
+from aria import files, integrity, registry
+from aria.bench import matrix_page, records, summary
 from aria.bench.matrix import Matrix, run_row
-from aria.bench.result import machine
 from aria.checks import InvalidSetting
 from aria.progress import Bar
 
-PLAN, RESULT, PAGE = "matrix.json", "results.json", "report.html"
+PLAN, RESULT, PAGE, ROWS, CELLS = "matrix.json", "results.json", "report.html", "rows", "cells"
 
 
 def compare(matrix: Matrix, out: Path, typed: str, jobs: int | None, shown: Bar) -> dict[str, Any]:
-    """Run what is missing, row by row; after each row the result and its page are written."""
-    out.mkdir(parents=True, exist_ok=True)
-    _check_plan(matrix, out / PLAN)
-    result: dict[str, Any] = {"format": "aria-matrix/1", "command": typed, "planned": len(matrix.tasks)}
-    result |= {"seeds": list(matrix.seeds), "tuning": list(matrix.tuning)}
-    result |= {"machine": machine(device.chosen(matrix.device)), "rows": {}}
+    """Run what is missing, row by row; after each row the result and its page are written. Returns the result, with the
+    rows of all commands that worked in this folder."""
+    matrix.check()
+    (out / ROWS).mkdir(parents=True, exist_ok=True)
+    _check_plan(matrix, out)
+    result = collect(out, typed)
     for label in matrix.tasks:
-        result["rows"][label] = run_row(matrix, label, out / "cells", jobs=jobs, bar=_named(label, shown))
-        result["summary"] = summary.summary(result["rows"])
-        files.write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
-        files.write_text(out / PAGE, matrix_page.page(result))
+        row = run_row(matrix, label, out / CELLS, jobs=jobs, bar=_named(label, shown))
+        integrity.write(out / ROWS / f"{records.digest([label, row['task']])}.json", row)
+        result = collect(out, typed)
     return result
 
 
-def _check_plan(matrix: Matrix, path: Path) -> None:
-    """Refuse a folder whose rows were made with other arms, seeds or settings."""
-    plan = matrix.identity()
-    if not path.is_file():
-        files.write_json(path, plan)
-        return
-    found = files.read_json(path)
-    if differ := [name for name, value in plan.items() if found.get(name) != value]:
-        message = f"{path.parent} holds a matrix of other {' and '.join(differ)}: choose another folder"
-        raise InvalidSetting("out", "conflict", message)
+def collect(out: Path, typed: str) -> dict[str, Any]:
+    """The result of all finished rows, which is also written with its page."""
+    with files.lock(out / files.FOLDER_LOCK, wait=True):
+        found = [integrity.read(path) for path in sorted((out / ROWS).glob("*.json"))]
+        rows = {row["label"]: row for row in sorted(found, key=lambda row: row["label"])}
+        shared = files.read_json(out / PLAN)
+        result: dict[str, Any] = {"format": "aria-matrix/1", "command": typed, "tuning": shared["tuning"], "rows": rows}
+        if rows:
+            result["summary"] = summary.summary(rows)
+            files.write_text(out / RESULT, json.dumps(result) + "\n")
+            files.write_text(out / PAGE, matrix_page.page(result))
+    return result
+
+
+def _check_plan(matrix: Matrix, out: Path) -> None:
+    """Refuse a folder whose rows could not be compared with these: of another grid, search, length or settings, or of
+    another task with the same label."""
+    plan = matrix.shared()
+    with files.lock(out / files.FOLDER_LOCK, wait=True):
+        known = files.read_json(out / PLAN) if (out / PLAN).is_file() else {**plan, "tasks": {}}
+        if differ := [name for name, value in plan.items() if known.get(name) != value]:
+            message = f"{out} holds a matrix of another {' and '.join(differ)}: choose another folder"
+            raise InvalidSetting("out", "conflict", message)
+        own = {label: registry.spec(task) for label, task in matrix.tasks.items()}
+        if other := [label for label, task in own.items() if known["tasks"].get(label, task) != task]:
+            message = f"{out} holds another task with the label {other[0]!r}: choose another label or folder"
+            raise InvalidSetting("out", "conflict", message)
+        files.write_json(out / PLAN, {**plan, "tasks": known["tasks"] | own})
 
 
 def _named(label: str, shown: Bar) -> Bar:

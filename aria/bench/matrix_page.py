@@ -6,19 +6,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aria import html
-from aria.bench import summary, table
+from aria.bench import table
 from aria.bench.static_search import TARGET
 from aria.bench.words import of_group
 
 OVER = (
     "Over all rows: the median change of the generation gap relative to {baseline} (%), its range over rows, how many "
-    "rows are significantly better, equal and worse (paired t tests over seeds, p < .05 after Holm's adjustment over "
-    "all rows and arms), and the p value of Wilcoxon's signed-rank test over the rows."
+    "are better, not shown to differ, and worse (paired t tests over seeds, p < .05 after Holm's adjustment over "
+    "all rows and arms), and the p value of Wilcoxon's signed-rank test over the rows, which is not adjusted. Rows "
+    "share teachers, prompts and noise, and all seeds the captions and their pictures: errors are those of training."
 )
 ROWS = (
     "Change of the generation gap of all captions relative to {baseline} (%), mean over paired seeds ± standard error. "
     "Green: the gap shrinks by more than two standard errors; orange: it grows by more than two. "
-    "In brackets, the groups of captions whose gap grows by more than two standard errors: who pays. "
+    "In brackets, the groups of captions whose gap grows by more than two standard errors, which may also be chance. "
     "Steps: the share of the run until the final gap of {baseline} is reached."
 )
 MIXES = (
@@ -29,13 +30,14 @@ MIXES = (
 
 def page(result: Mapping[str, Any]) -> html.Html:
     """Everything about a matrix in one document."""
-    found = summary.summary(result["rows"])
+    found, rows = result["summary"], result["rows"].values()
+    machines = {", ".join(f"{k} {v}" for k, v in row["machine"].items() if k != "versions") for row in rows}
     facts = {
-        "rows": f"{len(result['rows'])} of {result['planned']}",
-        "seeds": ", ".join(map(str, result["seeds"])),
+        "rows": len(rows),
+        "seeds": "; ".join(sorted({", ".join(map(str, row["seeds"])) for row in rows})),
         "seeds of the search": ", ".join(map(str, result["tuning"])),
         "command": html.tag("code", result["command"]),
-        "machine": ", ".join(f"{name} {value}" for name, value in result["machine"].items() if name != "versions"),
+        "machine": "; ".join(sorted(machines)),
     }
     parts = [part for baseline in found for part in _against(baseline, found[baseline])]
     mixes = [{"row": label, "mix": row["static"]["name"]} for label, row in result["rows"].items()]
@@ -63,23 +65,27 @@ def _over(cell: Mapping[str, Any]) -> dict[str, object]:
     return {
         "median": table.signed(cell["median"]),
         "range": f"{table.signed(cell['lowest'])} … {table.signed(cell['highest'])}",
-        **{name: cell[name] for name in ("better", "equal", "worse")},
+        "better": cell["better"],
+        "not shown": cell["equal"],
+        "worse": cell["worse"],
         "p": cell["p"],
     }
 
 
 def _rows(rows: Mapping[str, Mapping[str, Any]]) -> html.Html:
-    arms = list(next(iter(rows.values())))
+    arms = list(dict.fromkeys(arm for row in rows.values() for arm in row))
     titles = [html.tag("th", "row"), *(html.tag("th", arm) for arm in arms)]
     body = [
-        html.tag("tr", html.tag("td", label, class_="short"), *(_cell(row[arm]) for arm in arms))
+        html.tag("tr", html.tag("td", label, class_="short"), *(_cell(row.get(arm)) for arm in arms))
         for label, row in rows.items()
     ]
     made = html.tag("table", html.tag("thead", html.tag("tr", *titles)), html.tag("tbody", *body))
     return html.tag("div", made, class_="scroll")
 
 
-def _cell(found: Mapping[str, Any]) -> html.Html:
+def _cell(found: Mapping[str, Any] | None) -> html.Html:
+    if found is None:
+        return html.tag("td", "–", class_="soft")
     change = found["changes"][TARGET]
     mean, error = change["mean"], change["error"]
     sure = error is not None and abs(mean) > 2 * error

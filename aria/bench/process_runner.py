@@ -28,6 +28,9 @@ from aria.distill.settings.config import Config, setting_names
 from aria.progress import Bar
 from aria.tasks.on_disk import OnDisk
 
+THREADS = "1"
+"""CPU threads of a run, where the environment does not say: results must not depend on how many run at a time."""
+
 
 class CellFailed(RuntimeError):
     """A run ended with an error. The others were stopped, and all can be continued."""
@@ -85,7 +88,7 @@ class ProcessRunner(Runner):
         return records.digest([*self._identity, asdict(arm), settings, where, *sources.of_arm(arm)])
 
     def compute(self, folder: Path, cells: Sequence[Cell], jobs: int, bar: Bar) -> None:
-        arms = {arm.name: arm for arm in self.experiment.arms}
+        folder, arms = folder.resolve(), {arm.name: arm for arm in self.experiment.arms}
         place = self._place(folder)
         place.mkdir(parents=True, exist_ok=True)
         with files.lock(place / files.FOLDER_LOCK, wait=True):
@@ -191,7 +194,7 @@ def _work(cells: Sequence[Path], jobs: int, progress: Callable[[int], None]) -> 
                 done += 1
             while len(running) < jobs and (free := next(filter(_is_free, waiting), None)) is not None:
                 waiting.remove(free)
-                running[_started(free, jobs)] = free
+                running[_started(free)] = free
             for process in [process for process in running if process.poll() is not None]:
                 cell = running.pop(process)
                 if process.returncode == BUSY:
@@ -218,8 +221,7 @@ def _is_free(cell: Path) -> bool:
     return True
 
 
-def _started(cell: Path, jobs: int) -> subprocess.Popen[bytes]:
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
+def _started(cell: Path) -> subprocess.Popen[bytes]:
     own = device.environment(CellSettings.read(cell).device)
     with (cell / "log.txt").open("ab") as log:
         return subprocess.Popen(
@@ -227,7 +229,7 @@ def _started(cell: Path, jobs: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env={"OMP_NUM_THREADS": threads, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **os.environ, **own},
+            env={"OMP_NUM_THREADS": THREADS, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **os.environ, **own},
         )
 
 

@@ -37,25 +37,27 @@ and the share of on-policy rows. Noise levels are weighted as in the arm ``aria`
 def search(
     grid: Sequence[Arm], seeds: Sequence[int], run: Callable[[Sequence[Arm], Sequence[int]], list[Record]]
 ) -> tuple[Arm, dict[str, float]]:
-    """The best mix of a grid, and the scores of those that the last round has seen.
+    """The best mix of a grid, and the score of every mix, by the seeds that it has seen.
 
     All mixes run on the first seed, the best of them on the others as well. ``run`` returns the records of some arms on
     some seeds.
     """
     first, *others = seeds
-    scores = _scores(run(grid, [first]))
+    scores = _scores(run(grid, [first]), 1)
     best = sorted(scores, key=lambda name: scores[name])[: -(-len(scores) // KEPT)]
     survivors = [arm for arm in grid if arm.name in best]
     if others and len(survivors) > 1:
-        scores = _scores(run(survivors, seeds))
+        scores |= _scores(run(survivors, seeds), len(seeds))
     return min(survivors, key=lambda arm: scores[arm.name]), scores
 
 
-def _scores(records: Sequence[Record]) -> dict[str, float]:
-    """The mean logarithm of each arm's final gap over the seeds."""
+def _scores(records: Sequence[Record], seeds: int) -> dict[str, float]:
+    """The mean logarithm of each arm's final gap over the seeds; infinite for one that has none on some seed, since its
+    student diverged."""
     last = max(record["step"] for record in records)
     final: dict[str, list[float]] = {}
     for r in records:
         if (r["step"], r["metric"], r["group"]) == (last, "gap", TARGET):
             final.setdefault(r["arm"], []).append(math.log(r["value"]))
-    return {arm: sum(values) / len(values) for arm, values in final.items()}
+    means = {arm: sum(values) / len(values) for arm, values in final.items() if len(values) == seeds}
+    return {record["arm"]: means.get(record["arm"], math.inf) for record in records}

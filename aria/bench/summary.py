@@ -29,11 +29,11 @@ def _against(rows: Mapping[str, Mapping[str, Any]], baseline: str) -> dict[str, 
         }
         for label, found in rows.items()
     }
-    arms = [arm for arm in next(iter(tables.values())) if arm != baseline]
+    arms = [arm for arm in dict.fromkeys(arm for found in tables.values() for arm in found) if arm != baseline]
     groups = list(dict.fromkeys(group for found in rows.values() for group in table.groups_of(found["records"])))
     return {
         "rows": {
-            label: {arm: _row(found[arm], groups) for arm in arms} for label, found in tables.items()
+            label: {arm: _row(found[arm], groups) for arm in arms if arm in found} for label, found in tables.items()
         },
         "groups": {group: _group(tables, arms, group) for group in groups},
     }
@@ -55,12 +55,14 @@ def _group(tables: Mapping[str, Mapping[str, Any]], arms: Sequence[str], group: 
         (label, arm): found[arm][f"gap.{group}"]
         for label, found in tables.items()
         for arm in arms
-        if f"gap.{group}" in found[arm]
+        if arm in found and f"gap.{group}" in found[arm]
     }
     adjusted = holm({key: _p(cell) for key, cell in cells.items()})
     result = {}
     for arm in arms:
         means = [cell["mean"] for (_, name), cell in cells.items() if name == arm]
+        if not means:
+            continue
         verdicts = [_verdict(cell["mean"], adjusted[key]) for key, cell in cells.items() if key[1] == arm]
         spread = {"median": median(means), "lowest": min(means), "highest": max(means)}
         counts = {name: verdicts.count(name) for name in ("better", "equal", "worse")}
@@ -69,8 +71,8 @@ def _group(tables: Mapping[str, Mapping[str, Any]], arms: Sequence[str], group: 
 
 
 def over_rows(changes: Sequence[float]) -> float | None:
-    """Two-sided p value of Wilcoxon's signed-rank test that changes are as often above 0 as below; None for fewer than
-    six rows, of which it could not tell.
+    """Two-sided p value of Wilcoxon's signed-rank test that changes are symmetric about 0; None for fewer than six
+    rows, of which it could not tell.
 
     >>> over_rows([-1.0] * 3), round(over_rows([-1.0, -2.0, -3.0, -4.0, -5.0, -6.0]), 4)
     (None, 0.0312)
@@ -86,27 +88,30 @@ def text(found: Mapping[str, Any]) -> str:
     """The summary for a terminal."""
     parts = []
     for baseline, against in found.items():
-        arms = list(next(iter(against["rows"].values())))
+        arms = list(dict.fromkeys(arm for row in against["rows"].values() for arm in row))
         wide = max(len(label) for label in (*against["rows"], *against["groups"])) + 2
         lines = [f"change of the generation gap relative to {baseline} (%), {TARGET}"]
         lines.append(" " * wide + "".join(f"{arm:>18}" for arm in arms))
         for label, row in against["rows"].items():
-            lines.append(label.ljust(wide) + "".join(f"{_cell(row[arm]['changes'][TARGET]):>18}" for arm in arms))
-        lines += ["", f"over {len(against['rows'])} rows: median change, and rows better / equal / worse"]
+            lines.append(label.ljust(wide) + "".join(f"{_cell(row.get(arm)):>18}" for arm in arms))
+        lines += ["", f"over {len(against['rows'])} rows: median change, and rows better / not shown to differ / worse"]
         lines.append(" " * wide + "".join(f"{arm:>18}" for arm in arms))
         for group, over in against["groups"].items():
-            lines.append(group.ljust(wide) + "".join(f"{_over(over[arm]):>18}" for arm in arms))
+            lines.append(group.ljust(wide) + "".join(f"{_over(over.get(arm)):>18}" for arm in arms))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
 
-def _cell(change: Mapping[str, Any]) -> str:
+def _cell(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    change = found["changes"][TARGET]
     error = "" if change["error"] is None else f"±{change['error']:.1f}"
     return f"{table.signed(change['mean'])}{error}"
 
 
-def _over(over: Mapping[str, Any]) -> str:
-    return f"{table.signed(over['median'])}  {over['better']}/{over['equal']}/{over['worse']}"
+def _over(over: Mapping[str, Any] | None) -> str:
+    return "–" if over is None else f"{table.signed(over['median'])}  {over['better']}/{over['equal']}/{over['worse']}"
 
 
 def _p(cell: Mapping[str, Any]) -> float:

@@ -31,6 +31,11 @@ GROUPS = {
     "tail": "the rarest",
     "unseen": "those without images",
     "unseen-tail": "rare ones without images",
+    "cells": "every cell of style and subcategory equally weighted",
+    "middle": "neither frequent nor rare",
+    "shown": "those whose own picture the student has",
+    "unseen-concept": "those of concepts that are withheld in one style",
+    "unseen-cell": "those of subcategories that are withheld as a whole in one style",
 }
 """The conditions over which a group is the mean."""
 

@@ -33,6 +33,9 @@ class OnDisk(AnyTask):
 
     exact = False
 
+    def check(self) -> None:
+        """Refuse what :meth:`prepare` could not make, before anything is computed; by default nothing."""
+
     @abstractmethod
     def prepare(self, place: Path, bar: Bar, device: str) -> None:
         """Make what is missing in ``place``, computing on ``device``; continue where a killed call stopped."""

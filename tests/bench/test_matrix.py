@@ -13,7 +13,7 @@ from click.testing import CliRunner
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
-from aria.bench import matrix_page, summary
+from aria.bench import matrix_page, static_search, summary
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.matrix import ARMS, MATRICES, STATIC, Matrix, run_row, tasks
 from aria.bench.running import run_experiment
@@ -59,7 +59,7 @@ def test_the_static_mix_is_the_best_of_the_search_on_its_own_seeds(row):
     survivors = sorted(final, key=lambda name: final[name][0])[: math.ceil(len(FEW) / KEPT)]
     best = min(survivors, key=lambda name: sum(final[name].values()))
     assert found["static"]["name"] == best
-    assert found["search"][best] == pytest.approx(sum(final[best].values()) / 2)
+    assert found["search"][best] == pytest.approx(sum(final[best].values()) / 2) and len(found["search"]) == len(FEW)
     assert {r["seed"] for r in found["records"]} == {5, 6}
     assert {r["arm"] for r in found["records"]} == {*(arm.name for arm in ARMS), STATIC}
 
@@ -68,6 +68,25 @@ def test_what_is_done_is_not_computed_again(row, monkeypatch):
     folder, found = row
     monkeypatch.setattr("aria.bench.stacked_runner.StackedRunner.compute", lambda *args: pytest.fail("computed again"))
     assert run_row(small(), "small", folder) == found
+
+
+def test_a_mix_that_diverges_on_a_seed_is_not_chosen():
+    a, b = Arm("a"), Arm("b")
+    rows = {("a", 0): 0.1, ("b", 0): 0.3, ("b", 1): 0.3}
+
+    def run(arms, seeds):
+        gaps = [{"arm": arm, "seed": seed, "step": 1, "metric": "gap", "group": "uniform", "value": value}
+                for (arm, seed), value in rows.items() if seed in seeds]  # fmt: skip
+        own = {"arm": "a", "step": 1, "metric": "own", "group": "images", "value": 1.0}
+        return [*gaps, *({**own, "seed": seed} for seed in seeds)]
+
+    chosen, scores = static_search.search([a, b], [0, 1], run)
+    assert chosen.name == "a" and static_search.KEPT == 3  # one of two is kept: no second round
+    chosen, scores = static_search.search([a, b, *map(Arm, "cde")], [0, 1], lambda arms, seeds: run(arms, seeds) + [
+        {"arm": name, "seed": seed, "step": 1, "metric": "gap", "group": "uniform", "value": 9.0}
+        for name in "cde" for seed in seeds
+    ])  # fmt: skip
+    assert chosen.name == "b" and math.isinf(scores["a"])
 
 
 @pytest.mark.parametrize("changes, complaint", [
@@ -130,10 +149,11 @@ def test_rows_are_counted_as_better_equal_and_worse(rows):
 
 def test_p_values_are_adjusted_over_rows_and_arms():
     """A change that is significant in one row alone is not among many."""
-    weak = records({"rc": [1.0, 1.0, 1.0, 1.0], "aria": [0.95, 0.9, 0.99, 0.97], "static": [1.0, 1.1, 0.9, 1.0]})
+    weak = records({"rc": [1.0] * 4, "aria": [0.95, 0.93, 0.98, 0.96], "static": [1.0, 1.1, 0.9, 1.0]})
     row = {"task": "t", "static": {"name": "a mix"}, "search": {}, "records": weak}
     alone = summary.summary({"one": row})["rc"]
-    assert alone["rows"]["one"]["aria"]["changes"]["uniform"]["p"] < 0.1
+    assert 0.001 < alone["rows"]["one"]["aria"]["changes"]["uniform"]["p"] < 0.025
+    assert alone["groups"]["uniform"]["aria"]["better"] == 1
     many = summary.summary({str(place): row for place in range(30)})["rc"]
     assert many["groups"]["uniform"]["aria"]["equal"] == 30
 
@@ -149,9 +169,11 @@ def test_who_pays_and_when_a_level_is_reached(rows):
 def test_text_and_page_show_every_row(rows):
     shown = summary.text(summary.summary(rows))
     assert "row 6" in shown and "-19.8  6/0/1" in shown and "relative to static" in shown
-    result = {"rows": rows, "planned": 9, "seeds": [0], "tuning": [1], "command": "aria <b>", "machine": {"cores": 2}}
+    own = {"seeds": [0, 1], "machine": {"cores": 2}}
+    rows = {label: row | own for label, row in rows.items()}
+    result = {"rows": rows, "tuning": [7], "command": "aria <b>", "summary": summary.summary(rows)}
     page = matrix_page.page(result)
-    assert "7 of 9" in page and "row 6" in page and "aria &lt;b&gt;" in page and "a mix" in page and "(tail)" in page
+    assert "cores 2" in page and "row 6" in page and "aria &lt;b&gt;" in page and "a mix" in page and "(tail)" in page
 
 
 # ---------------------------------------------------------------------------------------------------------- the command
@@ -164,12 +186,17 @@ def test_a_matrix_from_the_command_line(tmp_path):
     first = CliRunner().invoke(main, [*words, "--rows", "a"])
     assert first.exit_code == 0, (first.output, first.exception)
     assert first.stdout.splitlines()[1].split() == ["aria", "aria-static", "static"]
-    both = CliRunner().invoke(main, words)
-    assert both.exit_code == 0 and "over 2 rows" in both.stdout
+    both = CliRunner().invoke(main, [*words, "--rows", "b", "--variants", "softmax"])
+    assert both.exit_code == 0 and "over 2 rows" in both.stdout, both.output
     result = json.loads((tmp_path / "out" / "results.json").read_text())
     assert list(result["rows"]) == ["a", "b"] and (tmp_path / "out" / "report.html").is_file()
-    other = CliRunner().invoke(main, [*words, "--variants", "softmax"])
-    assert other.exit_code == 2 and "holds a matrix of other arms: choose another folder" in other.stderr
+    arms = {label: {r["arm"] for r in row["records"]} for label, row in result["rows"].items()}
+    assert arms["b"] - arms["a"] == {"softmax"}
+    other = CliRunner().invoke(main, [*words, "--set", "batch_size=8"])
+    assert other.exit_code == 2 and "holds a matrix of another values: choose another folder" in other.stderr
+    (tmp_path / "mine.json").write_text(json.dumps({"a": "digits"}))
+    other = CliRunner().invoke(main, words)
+    assert other.exit_code == 2 and "holds another task with the label 'a'" in other.stderr
     for more, sentence in ((["--task", "digits"], "--task is not for a matrix"), (["--quick"], "--quick is not"),
                            (["--tuning", "x"], "--tuning must be a number of seeds")):  # fmt: skip
         refused = CliRunner().invoke(main, [*words, *more])

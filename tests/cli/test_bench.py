@@ -355,7 +355,7 @@ def test_a_task_of_ones_own_on_disk_is_run_from_its_file(sd_folder, tmp_path, mo
     found = json.loads((tmp_path / "out" / "results.json").read_text())
     assert found["task"].startswith("mine.py:Mine(") and str(tmp_path / "mine.py") not in found["task"]
     assert {row["step"] for row in found["records"]} == {1, 2} and found["groups"] == ["uniform"]
-    cells = [json.loads(path.read_text()) for path in tmp_path.glob("out/cells/cells/*/cell.json")]
+    cells = [json.loads(path.read_text()) for path in tmp_path.glob("out/cells/cells/*/cell-*.json")]
     assert len(cells) == 2 and all(cell["task"].startswith(f"{tmp_path / 'mine.py'}:Mine(") for cell in cells)
     assert {path.stem for path in tmp_path.glob("out/cells/*.json")} == names(*words[:-2])
 

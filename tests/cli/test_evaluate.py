@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -44,8 +45,9 @@ def refused(sentence, *arguments):
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):
     path = tmp_path_factory.mktemp("prompts") / "held.jsonl"
-    rows = [{"prompt": f"a {word}", "kind": "animal" if place < 3 else "thing", "lone": "x" if place else "y"}
-            for place, word in enumerate(("cat", "dog", "owl", "car", "cup", "hat"))]  # fmt: skip
+    words = ("cat", "dog", "owl", "bat", "elk", "ant", "car", "cup", "hat", "pen", "key", "bag")
+    rows = [{"prompt": f"a {word}", "kind": "animal" if place < 6 else "thing", "lone": "x" if place else "y"}
+            for place, word in enumerate(words)]  # fmt: skip
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     (path.parent / "brightness.py").write_text(SCORER)
     kinds = ["animal"] * 6 + ["place"] * 2
@@ -81,13 +83,13 @@ def test_every_student_has_a_gap_in_every_group(evaluated, student_folder, other
     output, shown = evaluated
     found = json.loads((output / "evaluation.json").read_text())
     assert list(found["students"].values()) == [str(student_folder), str(other)]
-    assert found["groups"] == {"all": 6, "animal": 3, "thing": 3}
+    assert found["groups"] == {"all": 12, "animal": 6, "thing": 6}
     first, second = found["students"]
     gaps = [row["values"][second]["gap"] for row in found["prompts"]]
     row = next(r for r in found["table"] if (r["student"], r["metric"], r["group"]) == (second, "gap", "thing"))
-    assert row["mean"] == pytest.approx(sum(gaps[3:]) / 3) and row["low"] < row["mean"] < row["high"]
+    assert row["mean"] == pytest.approx(sum(gaps[6:]) / 6) and row["low"] < row["mean"] < row["high"]
     theirs = [row["values"][first]["gap"] for row in found["prompts"]]
-    assert row["change"]["mean"] == pytest.approx(100 * (sum(gaps[3:]) / sum(theirs[3:]) - 1))
+    assert row["change"]["mean"] == pytest.approx(100 * (sum(gaps[6:]) / sum(theirs[6:]) - 1))
     assert {r["metric"] for r in found["table"]} == {"gap", "bright", "same"}
     assert f"{row['mean']:.4g}" in shown
 
@@ -114,7 +116,23 @@ def test_a_teacher_beside_itself_has_no_gap(sd_folder, prompts, tmp_path):
     result = run(*words, "--json")
     assert result.exit_code == 0, (result.output, result.exception)
     found = json.loads(result.stdout)
-    assert [row["mean"] for row in found["table"]] == [0.0] and found["groups"] == {"all": 6}
+    assert [row["mean"] for row in found["table"]] == [0.0] and found["groups"] == {"all": 12}
+
+
+def test_a_student_may_be_called_teacher(sd_folder, student_folder, prompts, tmp_path):
+    shutil.copytree(student_folder, tmp_path / "teacher")
+    words = ("--prompts", prompts, "--num_inference_steps", 2, "--output_dir", tmp_path / "out", "--json")
+    found = json.loads(run(sd_folder, tmp_path / "teacher", *words).stdout)
+    assert found["table"][0]["mean"] > 0
+
+
+def test_a_student_that_makes_no_image_is_refused(sd_folder, other, prompts, tmp_path):
+    model = open_model(other)
+    with torch.no_grad():
+        next(model.parameters()).fill_(torch.nan)
+    model.save_pretrained(tmp_path / "broken")
+    refused("broken makes no finite image of 12 of 12 prompts", sd_folder, tmp_path / "broken", "--prompts", prompts,
+            "--num_inference_steps", 1, "--output_dir", tmp_path / "out")  # fmt: skip
 
 
 def test_a_group_of_one_prompt_has_no_interval(sd_folder, student_folder, prompts, tmp_path):
@@ -129,7 +147,7 @@ def test_bad_input_is_one_line(sd_folder, student_folder, prompts, tmp_path):
     output = tmp_path / "o"
     words = (sd_folder, student_folder, "--prompts", prompts, "--num_inference_steps", 1, "--output_dir", output)
     refused("bright has nothing but NaN", *words, "--scorer", f"{own}(fail='nan')")
-    refused("bright must have the shape (6,), got (6, 3)", *words, "--scorer", f"{own}(fail='shape')")
+    refused("bright must have the shape (12,), got (12, 3)", *words, "--scorer", f"{own}(fail='shape')")
     refused("there is no column 'kinds'", *words, "--group", "kinds")
     refused("the coverage of the pool needs a column", *words, "--pool", prompts)
     refused("is given more than once", *words, student_folder)

@@ -76,12 +76,15 @@ def test_captions_of_tags_are_of_pictures_that_differ_in_more_than_skin_tone(pic
 
 
 @pytest.mark.parametrize("damage, message", [("no names", "no folder of emoji"), ("size", "must have 2048 ×"),
-                                             ("junk", "cannot be read")])  # fmt: skip
+                                             ("junk", "cannot be read"), ("fields", "line 1: concept is missing"),
+                                             ("no json", "line 1: no JSON")])  # fmt: skip
 def test_other_folders_are_refused(tmp_path, damage, message):
     folder = tmp_path / "pictures"
     shutil.copytree(PACKAGED, folder, ignore=shutil.ignore_patterns("teachers"))
     if damage == "no names":
         (folder / NAMES).unlink()
+    elif damage in ("fields", "no json"):
+        (folder / NAMES).write_text('{"name": "owl"}\n' if damage == "fields" else "owl\n")
     elif damage == "size":
         Image.new("RGB", (2048, 32)).save(folder / "noto.webp", lossless=True)
     else:
@@ -94,7 +97,7 @@ def test_other_folders_are_refused(tmp_path, damage, message):
 
 
 def test_groups_share_the_pool_by_frequency_and_by_what_is_withheld(split):
-    groups = split.groups()
+    groups = split.groups(1500)
     assert all(float(share.sum()) == pytest.approx(1) for share in groups.values())
     sizes = Counter(split.cell)
     frequency = torch.tensor([sizes[cell] for cell in split.cell])
@@ -133,10 +136,16 @@ def test_the_evaluation_represents_the_pool(split):
     rows, stands = split.asked(240)
     assert len(set(rows.tolist())) == len(rows) and abs(len(rows) - 240) < 9
     assert float(stands.sum()) == pytest.approx(len(split))
-    for name, share in split.groups().items():
-        if name != "cells":  # is estimated, not matched
-            asked = float((share[rows] * stands).sum())
-            assert asked == pytest.approx(1, abs=1e-9) or name == "unseen-tail"
+    for name, share in split.groups(1500).items():
+        asked = float((share[rows] * stands).sum())
+        estimated = name in ("cells", "shown")  # all others are unions of what is drawn from
+        assert asked == pytest.approx(1, abs=0.25 if estimated else 1e-9), name
+
+
+def test_what_is_shown_is_never_withheld_and_grows_with_the_number_of_pictures(split):
+    few, many = (split.shown(count).tolist() for count in (150, 1500))
+    assert few == many[:150] and len(set(many)) == 1500 and not split.withheld[many].any()
+    assert set(split.groups(150)["shown"].nonzero()[:, 0].tolist()) == set(few)
 
 
 # --------------------------------------------------------------------------------------------------------- tokenizers
@@ -198,6 +207,24 @@ def test_finished_parts_are_not_trained_again_and_other_recipes_are_refused(teac
     assert not list(teachers.glob(".training/*"))
 
 
+def test_damaged_weights_are_refused_and_change_the_identity(teachers, tmp_path, pictures):
+    folder = tmp_path / "teachers"
+    shutil.copytree(teachers, folder)
+    assert train.fingerprint(folder, "unet-v") == train.fingerprint(teachers, "unet-v") != ""
+    weights = folder / "unet-v" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(Damaged, match="does not match its hash"):
+        train.check(folder, "unet-v", TINY, pictures.digest())
+    assert train.fingerprint(folder, "nothing") == ""
+
+
+def test_the_judges_held_out_concepts_are_held_out_in_all_styles_and_tones(pictures):
+    out = train.held_out(pictures)
+    kept = {concept for concept, is_out in zip(pictures.concept, out.tolist(), strict=True) if not is_out}
+    assert 0.05 < float(out.double().mean()) < 0.15
+    assert not any(concept in kept for concept, is_out in zip(pictures.concept, out.tolist(), strict=True) if is_out)
+
+
 def test_an_edited_recipe_is_refused(teachers, tmp_path, pictures):
     folder = tmp_path / "teachers"
     shutil.copytree(teachers, folder)
@@ -257,9 +284,17 @@ def test_the_student_sees_nothing_that_is_withheld(task, place):
     assert torch.equal(first.permute(2, 0, 1), task.split.pictures.pixels()[row])
 
 
-def test_without_pictures_the_teacher_generates_them(teachers):
-    settings = Emoji(images=0).settings(Path("place"))
-    assert settings["num_images"] == 1500 and "train_data_dir" not in settings
+def test_without_pictures_the_teacher_makes_them_of_captions_that_are_not_withheld(teachers, tmp_path, monkeypatch):
+    monkeypatch.setattr(Emoji, "images", 12)
+    task = Emoji("unet-v", images=0, captions=60, asked=9, steps=1, preset="tiny", teachers=str(teachers))
+    task.prepare(tmp_path, quiet, "cpu")
+    kinds = dict(zip(task.split.captions, task.split.withheld.tolist(), strict=True))
+    lines = [json.loads(line) for line in (tmp_path / "images" / "metadata.jsonl").read_text("utf-8").splitlines()]
+    assert len(lines) == 12 and all(kinds[line["prompt"]] == 0 for line in lines)
+    with Image.open(tmp_path / "images" / lines[0]["file_name"]) as opened:
+        made = torch.from_numpy(numpy.array(opened)).permute(2, 0, 1)
+    row = task.split.rows[task.split.captions.index(lines[0]["prompt"])]
+    assert not torch.equal(made, task.split.pictures.pixels()[row])
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -278,8 +313,8 @@ def test_students_of_every_kind_are_smaller(teachers, tmp_path, name):
 
 def test_questions_have_shares_in_every_group(task):
     questions = task.questions(Path())
-    assert set(questions.groups) == set(task.split.groups())
-    assert {*WITHHELD, "unseen", "uniform", "cells", "tail"} - set(questions.groups) == set()
+    assert set(questions.groups) == set(task.split.groups(30))
+    assert {*WITHHELD[1:], "shown", "unseen", "uniform", "cells", "tail"} - set(questions.groups) == set()
     assert all(float(share.sum()) == pytest.approx(1) for share in questions.groups.values())
 
 
@@ -291,12 +326,11 @@ def test_bad_settings_are_one_line(teachers, tmp_path):
     with pytest.raises(InvalidSetting, match="give the folder of yours"):
         Emoji(preset="full")
     with pytest.raises(InvalidSetting, match="teach makes it"):
-        Emoji(preset="tiny", teachers=str(tmp_path)).prepare(tmp_path / "place", quiet, "cpu")
+        Emoji(preset="tiny", teachers=str(tmp_path)).check()
     with pytest.raises(InvalidSetting, match="another recipe"):
-        Emoji(teachers=str(teachers)).prepare(tmp_path / "place", quiet, "cpu")
-    many = Emoji("unet-v", images=10_000, preset="tiny", teachers=str(teachers))
+        Emoji(teachers=str(teachers)).check()
     with pytest.raises(InvalidSetting, match="images must be at most"):
-        many.prepare(tmp_path / "many", quiet, "cpu")
+        Emoji("unet-v", images=10_000, preset="tiny", teachers=str(teachers)).check()
 
 
 def test_the_identity_changes_with_what_the_teacher_was_made_of(task):
@@ -320,7 +354,7 @@ def test_the_package_stays_small_and_its_sources_are_named():
 
 
 def test_the_judge_reads_real_pictures(pictures):
-    rows = train.held_out(len(pictures)).nonzero()[:, 0]
+    rows = train.held_out(pictures).nonzero()[:, 0]
     found = judge.marks(
         train.open_judge(train.TEACHERS, SMALL), pictures.images()[rows], *judge.truths(pictures, rows.tolist())
     )

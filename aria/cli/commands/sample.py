@@ -92,7 +92,7 @@ def compare(
         with bar(name) as progress:
             latents[name] = examiner.latents(one, progress=progress, **how)
         columns[name] = grids.pictures(pipeline, examiner.denoiser, latents[name])
-    grids.write_png(grids.grid(prompts, columns), output)
+    grids.write_png(grids.grid(prompts, list(columns.items())), output)
     settings: dict[str, Any] = {"num_inference_steps": steps, "student_steps": student_steps or steps}
     settings |= {"guidance_scale": guidance, "dtype": dtype, "seed": seed}
     return {**gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}

@@ -16,13 +16,13 @@ from aria.significance import holm
 GAP = "gap"
 RESAMPLED, LEVEL = 2000, 0.95
 """Number of bootstrap samples, and the coverage of intervals."""
-LEAST = 2
-"""Prompts that a group needs for an interval."""
+LEAST = 6
+"""Prompts that a group needs for an interval, and different pairs for a test: fewer could not tell."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and its bootstrap interval by percentiles (B. Efron, "Bootstrap methods", 1979), None for one prompt."""
+    """A mean and its bootstrap interval by percentiles (B. Efron, "Bootstrap methods", 1979), None for few prompts."""
 
     mean: float
     low: float | None
@@ -54,28 +54,31 @@ def interval(values: Tensor, seed: int = 0) -> Interval | None:
 
 
 def paired_p(ours: Tensor, theirs: Tensor) -> float | None:
-    """Two-sided p value of Wilcoxon's signed-rank test of paired values; None with fewer than six different pairs, of
-    which it could not tell."""
+    """Two-sided p value of Wilcoxon's signed-rank test of paired values; None with fewer than :data:`LEAST` different
+    pairs."""
     from scipy.stats import wilcoxon
 
     difference = (ours - theirs).double()
     difference = difference[~difference.isnan() & (difference != 0)]
-    return float(wilcoxon(difference.numpy()).pvalue) if len(difference) >= 6 else None
+    return float(wilcoxon(difference.numpy()).pvalue) if len(difference) >= LEAST else None
 
 
 def change(ours: Tensor, theirs: Tensor, seed: int = 0) -> dict[str, float | None]:
-    """By how many percent the mean of ``ours`` differs from that of ``theirs``, resampled prompt by prompt."""
+    """By how many percent the mean of ``ours`` differs from that of ``theirs``, resampled prompt by prompt; None where
+    theirs, or its mean in a sample, is not positive."""
     both = ~(ours.isnan() | theirs.isnan())
     a, b = ours[both].double().numpy(), theirs[both].double().numpy()
-    if not len(a) or not b.mean():
+    if not len(a) or b.mean() <= 0:
         return {"mean": None, "low": None, "high": None, "p": None}
     mean = float(100 * (a.mean() / b.mean() - 1))
     if len(a) < LEAST:
         return {"mean": mean, "low": None, "high": None, "p": None}
     rows = _resamples(len(a), seed)
-    drawn = 100 * (a[rows].mean(1) / b[rows].mean(1) - 1)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return {"mean": mean, "low": float(low), "high": float(high), "p": paired_p(ours[both], theirs[both])}
+    p, denominators = paired_p(ours[both], theirs[both]), b[rows].mean(1)
+    if denominators.min() <= 0:
+        return {"mean": mean, "low": None, "high": None, "p": p}
+    low, high = np.quantile(100 * (a[rows].mean(1) / denominators - 1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return {"mean": mean, "low": float(low), "high": float(high), "p": p}
 
 
 def by_group(
@@ -88,6 +91,9 @@ def by_group(
         groups: by name, the prompts of each group.
     """
     first = next(iter(values))
+    for student, metrics in values.items():
+        if differ := sorted(metrics.keys() ^ values[first].keys()):
+            raise InvalidSetting("scorer", "conflict", f"{differ[0]} was given for {first} or {student}, but not both")
     rows = []
     for metric in values[first]:
         for group, members in groups.items():
@@ -118,6 +124,14 @@ def check_scores(name: str, scores: object, count: int) -> dict[str, Tensor]:
             raise InvalidSetting("scorer", "range", f"{name}: {key} has {what}")
         checked[str(key)] = value.detach().double().cpu()
     return checked
+
+
+def add_scores(values: dict[str, Tensor], name: str, scores: object, count: int) -> None:
+    """Add the scores of a scorer to the values of a student; two scores of one name are refused."""
+    checked = check_scores(name, scores, count)
+    if both := sorted(values.keys() & checked.keys()):
+        raise InvalidSetting("scorer", "conflict", f"{name}: there is another score called {both[0]}")
+    values |= checked
 
 
 def extremes(values: Tensor, count: int) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -72,13 +72,13 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     groups = groups_of(prompts, plan.group, plan.prompts)
     covered = None if plan.pool is None else coverage(groups, read_prompts(plan.pool, column=plan.column), plan)
     texts = list(prompts.texts)
-    latents, images = _generated(plan, texts, bar)
-    values = {name: {comparison.GAP: generation_gap(latents["teacher"], latents[name])} for name in plan.names}
+    teacher, made = _generated(plan, texts, bar)
+    values: dict[str, dict[str, Tensor]] = {}
     for name in plan.names:
+        values[name] = {comparison.GAP: check_finite(name, generation_gap(teacher.latents, made[name].latents))}
         for spec, scorer in scorers.items():
-            values[name] |= comparison.check_scores(
-                spec, scorer.scores(texts, images[name], images["teacher"]), len(texts)
-            )
+            scores = scorer.scores(texts, made[name].images, teacher.images)
+            comparison.add_scores(values[name], spec, scores, len(texts))
     rows = comparison.by_group(values, groups)
     first = values[plan.names[0]][comparison.GAP]
     shown = comparison.extremes(first, SHEET)
@@ -100,9 +100,10 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     chosen = [row for kind in shown.values() for row in kind]
     named = {row: f", {group}" for group, members in groups.items() if group != EVERY for row in members}
     captions = [f"{kind}{named.get(row, '')}: {texts[row]}" for kind, kinds in shown.items() for row in kinds]
-    sheet = grids.grid(captions, {name: _pictures(images[name][chosen]) for name in ("teacher", *plan.names)})
+    columns = [("teacher", teacher), *made.items()]
+    sheet = grids.grid(captions, [(name, _pictures(one.images[chosen])) for name, one in columns])
     grids.write_png(sheet, output / PICTURES)
-    files.write_text(output / RESULT, json.dumps(result, indent=1) + "\n")
+    files.write_text(output / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
     files.write_text(output / PAGE, evaluation_page.page(result, output / PICTURES))
     return result
 
@@ -116,7 +117,7 @@ def told_apart(paths: Sequence[str]) -> list[str]:
     parts = [Path(path).parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(part[-length:]) for part in parts]
-        if len(set(names)) == len(names) and "teacher" not in names[1:]:
+        if len(set(names)) == len(names):
             return names
     return list(paths)
 
@@ -153,23 +154,46 @@ def coverage(groups: Mapping[str, Sequence[int]], pool: Prompts, plan: Evaluatio
     }
 
 
-def _generated(plan: Evaluation, texts: list[str], bar: Bar) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Latents and images of the teacher and of every student."""
+class Made(NamedTuple):
+    """What one model made of all prompts."""
+
+    latents: Tensor
+    images: Tensor
+
+
+def check_finite(name: str, gaps: Tensor) -> Tensor:
+    """Refuse gaps that are not finite: a student that makes no image is not left out of its mean."""
+    if count := int((~gaps.isfinite()).sum()):
+        message = f"{name} makes no finite image of {count} of {len(gaps)} prompts"
+        raise InvalidSetting("students", "range", message)
+    return gaps
+
+
+def _generated(plan: Evaluation, texts: list[str], bar: Bar) -> tuple[Made, dict[str, Made]]:
+    """What the teacher and every student made. All students are opened once before any image is made, so that a wrong
+    one costs no time."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = open_pipeline(plan.teacher, dtype=plan.dtype).to(device)
     how: dict[str, Any] = {"guidance": plan.guidance, "seed": plan.seed, "resolution": plan.resolution}
     examiner = Examiner(pipeline, texts, **how)
-    latents = {}
-    with bar("teacher") as progress:
-        latents["teacher"] = examiner.latents(examiner.teacher, steps=plan.steps, progress=progress)
-    for name, path in zip(plan.names, plan.students, strict=True):
-        students.check_ended(Path(path))
-        model = open_model(path, dtype=plan.dtype).to(device).eval()
-        same_latents(examiner.teacher, model)
-        scheduler, steps = students.scheduler_of(Path(path), pipeline), plan.student_steps or plan.steps
+    paths = dict(zip(plan.names, map(Path, plan.students), strict=True))
+    schedulers = {}
+    for name, path in paths.items():
+        students.check_ended(path)
+        same_latents(examiner.teacher, open_model(path, dtype=plan.dtype))
+        schedulers[name] = students.scheduler_of(path, pipeline)
+
+    def made(name: str, model: Any, **options: Any) -> Made:
         with bar(name) as progress:
-            latents[name] = examiner.latents(model, steps=steps, scheduler=scheduler, progress=progress)
-    return latents, {name: examiner.images(made) for name, made in latents.items()}
+            latents = examiner.latents(model, progress=progress, **options)
+        return Made(latents, examiner.images(latents))
+
+    teacher = made("teacher", examiner.teacher, steps=plan.steps)
+    own: dict[str, Any] = {"steps": plan.student_steps or plan.steps}
+    return teacher, {
+        name: made(name, open_model(path, dtype=plan.dtype).to(device).eval(), scheduler=schedulers[name], **own)
+        for name, path in paths.items()
+    }
 
 
 def _pictures(images: Tensor) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,11 +82,11 @@ def pictures(pipeline: Any, denoiser: Denoiser, latents: Tensor) -> list[Image]:
     return shown
 
 
-def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Image:
+def grid(prompts: Sequence[str], columns: Sequence[tuple[str, Sequence[Image]]]) -> Image:
     """A page of images: one row for each prompt, printed above it, and one column for each name, printed at the top."""
     from PIL import Image, ImageDraw
 
-    first = next(iter(columns.values()))[0]
+    first = columns[0][1][0]
     scale = max(1, -(-SIDE // first.width))
     width, height = first.width * scale, first.height * scale
     across = len(columns) * (width + MARGIN) + MARGIN
@@ -95,14 +95,14 @@ def grid(prompts: Sequence[str], columns: Mapping[str, Sequence[Image]]) -> Imag
     tall = line + sum(len(lines) * line + height + 2 * MARGIN for lines in captions) + MARGIN
     page = Image.new("RGB", (across, tall), "white")
     pen = ImageDraw.Draw(page)
-    for place, name in enumerate(columns):
+    for place, (name, _) in enumerate(columns):
         pen.text((MARGIN + place * (width + MARGIN), MARGIN // 2), name, fill="black", font=_font())
     y = line + MARGIN
     for row, lines in enumerate(captions):
         for words in lines:
             pen.text((MARGIN, y), words, fill="#444444", font=_font())
             y += line
-        for place, images in enumerate(columns.values()):
+        for place, (_, images) in enumerate(columns):
             shown = images[row].resize((width, height), Image.Resampling.NEAREST) if scale > 1 else images[row]
             page.paste(shown, (MARGIN + place * (width + MARGIN), y))
         y += height + 2 * MARGIN

@@ -12,14 +12,8 @@ from torch import Tensor, nn
 from aria import files
 from aria.progress import Report
 from aria.tasks.course import Course, fit
-from aria.tasks.emoji.pictures import STYLES, Pictures
+from aria.tasks.emoji.pictures import CATEGORIES, STYLES, Pictures
 from aria.tasks.worn import worn
-
-CATEGORIES = (
-    "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places", "activities", "objects",
-    "symbols", "flags",
-)  # fmt: skip
-"""Unicode's categories."""
 
 
 class Judge(nn.Module):

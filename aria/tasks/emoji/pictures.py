@@ -14,6 +14,7 @@ from torch import Tensor
 
 from aria import integrity
 from aria.checks import InvalidSetting
+from aria.fields import TEXT, Field, check, each
 
 STYLES = ("noto", "twemoji", "fluent")
 COLUMNS = 64
@@ -22,6 +23,18 @@ NAMES = "names.jsonl"
 PACKAGED = Path(__file__).parent / "data"
 TAGS = 3
 """Largest number of tags in a caption."""
+CATEGORIES = (
+    "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places", "activities", "objects",
+    "symbols", "flags",
+)  # fmt: skip
+"""Unicode's categories."""
+FIELDS = {
+    **dict.fromkeys(("name", "concept", "subcategory"), TEXT),
+    "category": Field(lambda value: value in CATEGORIES, f"one of {', '.join(CATEGORIES)}"),
+    "tags": each(TEXT, of="texts"),
+    "styles": each(Field(lambda value: value in STYLES, "a style"), of=f"{', '.join(STYLES)}"),
+}
+"""What a line of the names holds."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +63,8 @@ class Pictures:
         if not (self.folder / NAMES).is_file():
             message = f"{self.folder} is no folder of emoji: it has no {NAMES}"
             raise InvalidSetting("pictures", "file", message)
-        emoji = [json.loads(line) for line in (self.folder / NAMES).read_text(encoding="utf-8").splitlines()]
+        lines = (self.folder / NAMES).read_text(encoding="utf-8").splitlines()
+        emoji = [_checked(self.folder / NAMES, number, line) for number, line in enumerate(lines, 1)]
         rows = [(number, row) for number, style in enumerate(STYLES) for row in emoji if style in row["styles"]]
         words = [f"a {STYLES[number]} emoji" for number, _ in rows]
         set_ = object.__setattr__
@@ -99,6 +113,14 @@ def plain(name: str) -> str:
     ('waving hand, medium-light skin tone', 'flag, côte d’ivoire')
     """
     return re.sub(r"\s+", " ", name.lower().replace(":", ",").replace("“", "").replace("”", "")).strip()
+
+
+def _checked(path: Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise InvalidSetting("pictures", "file", f"{path}, line {number}: no JSON: {error}") from None
+    return check(f"{path}, line {number}", value, FIELDS)
 
 
 def _tagged(start: str, row: dict[str, Any]) -> str | None:

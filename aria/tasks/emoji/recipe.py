@@ -25,7 +25,7 @@ class Recipe:
     autoencoder: Course = field(default=Course(5000, 16, 2e-3, 0.999))
     widths: tuple[int, ...] = (24, 48, 64)
     """Widths of the autoencoder's three stages."""
-    balance: float = 0.5
+    balance: float = 0.25
     """How much rarer the pictures of a concept are shown that has many, as people in all skin tones: each of ``n`` with
     the weight n^−balance."""
     judge: Course = field(default=Course(3000, 64, 2e-3))
@@ -73,8 +73,8 @@ def _plain(record: dict[str, Any]) -> dict[str, Any]:
 
 SMALL = Recipe(
     {
-        "unet-epsilon": (UNet("epsilon"), Course(9000, 32, 1.5e-3, 0.999)),
-        "unet-v": (UNet("v_prediction"), Course(9000, 32, 1.5e-3, 0.999)),
+        "unet-epsilon": (UNet("epsilon"), Course(20000, 16, 1.2e-3, 0.9995)),
+        "unet-v": (UNet("v_prediction"), Course(20000, 16, 1.2e-3, 0.9995)),
         "cross-attention": (CrossAttention(), Course(7500, 32, 1e-3, 0.999)),
         "joint-attention": (JointAttention(), Course(3600, 32, 1e-3, 0.999)),
     }

@@ -1,7 +1,7 @@
-"""Which captions the pool has, which of them the student's pictures do not show, and the groups of the evaluation.
+"""Which captions the pool has, which are withheld from the student's pictures, and the groups of the evaluation.
 
 A *cell* is a style and one of Unicode's subcategories, such as "noto, animal-bird". Captions are withheld in two ways:
-three tenths of the concepts in one style each, and a fifth of the cells as a whole.
+three tenths of the concepts in one style each, if they have a picture there, and a fifth of the cells as a whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ CONCEPTS, CELLS = 0.3, 0.2
 HEAD, TAIL = 0.5, 0.2
 """Shares of the captions in the most frequent cells and in the rarest."""
 FREQUENT = ("head", "middle", "tail")
-WITHHELD = ("seen", "unseen-concept", "unseen-cell")
+WITHHELD = ("kept", "unseen-concept", "unseen-cell")
+VERSION = 1
+"""Raised whenever captions, withholding, groups or questions change: older results are then not taken for new ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +67,23 @@ class Split:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def groups(self) -> dict[str, Tensor]:
-        """(N,) float64 shares of the captions in each group: all alike, every cell alike, by frequency of the cell, and
-        by whether the student's pictures show them."""
+    def shown(self, count: int) -> Tensor:
+        """(M,) the captions whose pictures are the student's: ``count`` of those that are not withheld."""
+        kept = (self.withheld == 0).nonzero()[:, 0]
+        if count > len(kept):
+            message = f"images must be at most {len(kept)}, one for each caption that is not withheld, got {count}"
+            raise InvalidSetting("images", "range", message)
+        return kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(5))[:count]]
+
+    def groups(self, images: int) -> dict[str, Tensor]:
+        """(N,) float64 shares of the captions in each group: all alike, every cell alike, by frequency of the cell, by
+        whether their own picture is among the student's ``images``, and by how they are withheld."""
         ones, sizes = torch.ones(len(self), dtype=torch.float64), Counter(self.cell)
         alike = torch.tensor([1 / sizes[cell] for cell in self.cell], dtype=torch.float64)
         found = {"uniform": ones, "cells": alike}
         found |= {name: ones * (self.frequent == place) for place, name in enumerate(FREQUENT)}
-        found |= {"seen": ones * (self.withheld == 0), "unseen": ones * (self.withheld > 0)}
+        found |= {"shown": torch.zeros_like(ones).index_fill(0, self.shown(images), 1.0)}
+        found |= {"unseen": ones * (self.withheld > 0)}
         found |= {name: ones * (self.withheld == place) for place, name in enumerate(WITHHELD) if place}
         found["unseen-tail"] = found["unseen"] * found["tail"]
         return {name: share / share.sum() for name, share in found.items() if float(share.sum()) > 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +14,20 @@ from torch import Tensor
 
 from aria import checks, files, registry
 from aria.checks import InvalidSetting
+from aria.distill.evaluation.examiner import Examiner
+from aria.distill.models.pipelines import open_pipeline
 from aria.distill.students import prune
 from aria.progress import Bar
 from aria.tasks.emoji import judge, train
 from aria.tasks.emoji.kinds import KINDS
 from aria.tasks.emoji.pictures import PACKAGED, Pictures
 from aria.tasks.emoji.recipe import RECIPES, Recipe
-from aria.tasks.emoji.split import Split
+from aria.tasks.emoji.split import VERSION, Split
 from aria.tasks.on_disk import OnDisk, Questions
 
 PROMPTS, IMAGES = "prompts.jsonl", "images"
+GENERATED = 7
+"""Seed of the noise of the teacher's own pictures."""
 _UNETS: dict[str, dict[str, Any]] = {
     "mild": {"preset": "bk-base"}, "strong": {"preset": "bk-small"}, "narrow": {"width": 0.5}
 }  # fmt: skip
@@ -47,7 +52,7 @@ RUNS = {
 class Emoji(OnDisk):
     """Emoji of three designs, captioned with their Unicode names and tags.
 
-    Two thirds of the captions are of people in several skin tones: the pool's natural skew. Of some concepts, and of
+    Half of the captions are of people, most in several skin tones: the pool's natural skew. Of some concepts, and of
     whole subcategories of a design, the student's data has no picture. The evaluation compares what student and teacher
     make from the same noise, and a classifier checks whether the student's pictures have the style and the category
     of their captions. All seeds share one world; they are the seeds of training.
@@ -61,7 +66,7 @@ class Emoji(OnDisk):
     student: str = "strong"
     """How it is pruned: mild, strong or narrow."""
     images: int = 1500
-    """Number of the student's pictures; with 0 the teacher generates as many as the default has."""
+    """Number of the student's pictures; with 0 the teacher makes as many as the default, of captions not withheld."""
     captions: int = 4000
     """Number of captions in the pool."""
     asked: int = 240
@@ -102,12 +107,8 @@ class Emoji(OnDisk):
 
     def prepare(self, place: Path, bar: Bar, device: str) -> None:
         """Make teacher, student, prompts and pictures, each of them once."""
+        self.check()
         place.mkdir(parents=True, exist_ok=True)
-        pictures = self.split.pictures
-        for part in (train.AUTOENCODER, train.JUDGE, self.teacher):
-            if not train.check(self._teachers, part, self.recipe, pictures.digest()):
-                message = f"{self._teachers} has no {part}: python -m aria.tasks.emoji.teach makes it"
-                raise InvalidSetting("teachers", "missing", message)
         if not (place / "teacher").is_dir():
             train.assemble(self._teachers, self.teacher, place / "teacher")
         if not (place / "student").is_dir():
@@ -116,17 +117,32 @@ class Emoji(OnDisk):
             rows = zip(self.split.captions, self.split.cell, strict=True)
             lines = [json.dumps({"prompt": caption, "cell": cell}, ensure_ascii=False) for caption, cell in rows]
             files.write_text(place / PROMPTS, "".join(line + "\n" for line in lines))
-        if self.images and not (place / IMAGES).is_dir():
-            with files.replacing_folder(place / IMAGES) as folder, bar("images") as progress:
-                write_images(self.split, self.images, folder, progress)
+        if not (place / IMAGES).is_dir():
+            chosen = self.split.shown(self._count)
+            pixels = self._real(chosen) if self.images else self._generated(place, chosen, bar, device)
+            with files.replacing_folder(place / IMAGES) as folder:
+                write_images(self.split, chosen.tolist(), pixels, folder)
+
+    def _real(self, chosen: Tensor) -> list[Any]:
+        """(H, W, 3) uint8 pictures of these captions."""
+        pixels = self.split.pictures.pixels()[torch.tensor([self.split.rows[caption] for caption in chosen.tolist()])]
+        return list(pixels.permute(0, 2, 3, 1).numpy())
+
+    def _generated(self, place: Path, chosen: Tensor, bar: Bar, device: str) -> list[Any]:
+        """The same, made by the teacher."""
+        pipeline = open_pipeline(place / "teacher").to(device)
+        prompts = [self.split.captions[caption] for caption in chosen.tolist()]
+        examiner = Examiner(pipeline, prompts, guidance=self.guidance, seed=GENERATED)
+        with bar("images") as progress:
+            made = examiner.images(examiner.latents(examiner.teacher, steps=self.steps, progress=progress))
+        return list((made * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
     def settings(self, place: Path) -> dict[str, Any]:
-        data = {"train_data_dir": str(place / IMAGES)} if self.images else {"num_images": type(self).images}
         return {
             "pretrained_model_name_or_path": str(place / "teacher"),
             "student": str(place / "student"),
             "prompts": str(place / PROMPTS),
-            **data,
+            "train_data_dir": str(place / IMAGES),
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
             "objective": ("output",),
@@ -139,7 +155,7 @@ class Emoji(OnDisk):
 
     def questions(self, place: Path) -> Questions:
         rows, stands = self.split.asked(self.asked)
-        shares = {name: share[rows] * stands for name, share in self.split.groups().items()}
+        shares = {name: share[rows] * stands for name, share in self.split.groups(self._count).items()}
         groups = {name: share / share.sum() for name, share in shares.items() if float(share.sum()) > 0}
         return Questions([self.split.captions[row] for row in rows.tolist()], groups)
 
@@ -147,9 +163,28 @@ class Emoji(OnDisk):
         return "labels('cell')"
 
     def identity(self) -> str:
+        """The settings, how the student is pruned, the captions' version, and hashes of pictures and models."""
+        parts = [train.fingerprint(self._teachers, part) for part in self._parts]
+        pruned = STUDENTS[self.teacher][self.student]
+        return " ".join([registry.spec(self), str(pruned), str(VERSION), self.split.pictures.digest(), *parts])
+
+    @property
+    def _parts(self) -> tuple[str, ...]:
+        return train.AUTOENCODER, train.JUDGE, self.teacher
+
+    @property
+    def _count(self) -> int:
+        """Number of the student's pictures, its own or the teacher's."""
+        return self.images or type(self).images
+
+    def check(self) -> None:
+        """Refuse a folder that lacks the teacher or holds one of another recipe, and more pictures than there are."""
         pictures = self.split.pictures.digest()
-        parts = [self.recipe.digest(part, pictures) for part in (self.teacher, train.JUDGE)]
-        return " ".join([registry.spec(self), pictures, *parts])
+        for part in self._parts:
+            if not train.check(self._teachers, part, self.recipe, pictures):
+                message = f"{self._teachers} has no {part}: python -m aria.tasks.emoji.teach makes it"
+                raise InvalidSetting("teachers", "missing", message)
+        self.split.shown(self._count)
 
     def marks(self, place: Path, images: Tensor) -> dict[str, Tensor]:
         """Whether a classifier sees the style, the category, and both, of the caption."""
@@ -163,19 +198,13 @@ class Emoji(OnDisk):
         return Path(self.teachers) if self.teachers else train.TEACHERS
 
 
-def write_images(split: Split, count: int, folder: Path, progress: Any) -> None:
-    """Write pictures of captions that are not withheld as PNG files, and the captions as ``metadata.jsonl``."""
+def write_images(split: Split, chosen: Sequence[int], pixels: Sequence[Any], folder: Path) -> None:
+    """Write (H, W, 3) pixels of captions as PNG files, and the captions as ``metadata.jsonl``."""
     from PIL import Image
 
-    seen = (split.withheld == 0).nonzero()[:, 0]
-    if count > len(seen):
-        raise InvalidSetting("images", "range", f"images must be at most {len(seen)}, one a caption, got {count}")
-    chosen = seen[torch.randperm(len(seen), generator=torch.Generator().manual_seed(5))[:count]].tolist()
-    pixels = split.pictures.pixels()
     lines = []
-    for place, caption in enumerate(chosen):
+    for place, (caption, one) in enumerate(zip(chosen, pixels, strict=True)):
         name = f"{place:06d}.png"
-        Image.fromarray(pixels[split.rows[caption]].permute(1, 2, 0).numpy()).save(folder / name)
+        Image.fromarray(one).save(folder / name)
         lines.append(json.dumps({"file_name": name, "prompt": split.captions[caption]}, ensure_ascii=False) + "\n")
-        progress(place + 1, count)
     (folder / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")

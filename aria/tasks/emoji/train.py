@@ -6,6 +6,8 @@ lacks the autoencoder, which all share; beside each part lies the recipe that ma
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -87,16 +89,19 @@ def make_judge(
         target.mkdir()
         with bar(JUDGE) as progress:
             kwargs: dict[str, Any] = {"seed": recipe.seed, "device": device, "progress": progress}
-            judge = train_judge(pictures, held_out(len(pictures)), recipe.judge_width, recipe.judge, **kwargs)
+            judge = train_judge(pictures, held_out(pictures), recipe.judge_width, recipe.judge, **kwargs)
         save_judge(judge.cpu(), target / JUDGE_WEIGHTS)
 
     _made(folder, JUDGE, recipe, digest, train)
     return open_judge(folder, recipe)
 
 
-def held_out(count: int) -> Tensor:
-    """(N,) the tenth of the pictures on which the judge is judged."""
-    return torch.rand(count, generator=torch.Generator().manual_seed(4)) < 0.1
+def held_out(pictures: Pictures) -> Tensor:
+    """(N,) the pictures of a tenth of the concepts, in all styles and skin tones, on which the judge is judged."""
+    concepts = sorted(set(pictures.concept))
+    chosen = torch.rand(len(concepts), generator=torch.Generator().manual_seed(4)) < 0.1
+    out = {concept for concept, keeps in zip(concepts, chosen.tolist(), strict=True) if keeps}
+    return torch.tensor([concept in out for concept in pictures.concept])
 
 
 def assemble(folder: Path, name: str, target: Path) -> None:
@@ -125,11 +130,20 @@ def check(folder: Path, part: str, recipe: Recipe, pictures: str) -> bool:
     record = folder / part / RECORD
     if not record.is_file():
         return False
-    found, wanted = integrity.read(record).get("digest"), recipe.digest(part, pictures)
-    if found != wanted:
-        message = f"{folder / part} was made by another recipe or from other pictures ({found}, not {wanted})"
-        raise InvalidSetting("teacher", "conflict", message)
+    found, wanted = integrity.read(record), recipe.digest(part, pictures)
+    if found.get("digest") != wanted:
+        other = f"by another recipe or from other pictures ({found.get('digest')}, not {wanted})"
+        raise InvalidSetting("teacher", "conflict", f"{folder / part} was made {other}")
+    integrity.verify(folder / part, found["files"])
     return True
+
+
+def fingerprint(folder: Path, part: str) -> str:
+    """A hash of the files of a part; empty if it is not there."""
+    record = folder / part / RECORD
+    if not record.is_file():
+        return ""
+    return hashlib.sha256(json.dumps(integrity.read(record)["files"], sort_keys=True).encode()).hexdigest()[:16]
 
 
 @torch.no_grad()
@@ -198,10 +212,14 @@ def _made(folder: Path, part: str, recipe: Recipe, pictures: str, train: Callabl
             return
         unfinished = folder / ".training" / digest
         unfinished.mkdir(parents=True, exist_ok=True)
+        if (folder / part).exists():
+            message = f"{folder / part} has no {RECORD}: remove it, or choose another folder"
+            raise InvalidSetting("teacher", "conflict", message)
         target = unfinished / part
         shutil.rmtree(target, ignore_errors=True)
         train(target, unfinished)
-        integrity.write(target / RECORD, {"digest": digest, "recipe": recipe.record(part, pictures)})
+        record = {"digest": digest, "recipe": recipe.record(part, pictures), "files": integrity.hashes(target)}
+        integrity.write(target / RECORD, record)
         target.rename(folder / part)
         shutil.rmtree(unfinished)
 

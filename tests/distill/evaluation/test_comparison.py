@@ -56,6 +56,26 @@ def test_every_student_metric_and_group_has_a_row_and_p_values_are_adjusted_toge
     assert rows[0]["change"] is None and rows[2]["low"] is None and rows[2]["prompts"] == 1
 
 
+def test_few_prompts_have_no_interval_and_no_test():
+    few = normal(5, 3.0, 1)
+    assert interval(few).low is None and change(few, 2 * few)["p"] is None is change(few, 2 * few)["low"]
+    assert change(few, 2 * few)["mean"] == pytest.approx(-50)
+
+
+def test_changes_from_what_may_be_zero_have_no_interval():
+    ours, theirs = torch.tensor([1.0] * 8), torch.tensor([1.0] + [0.0] * 7)
+    assert change(ours, theirs)["mean"] == pytest.approx(700) and change(ours, theirs)["low"] is None
+    assert change(ours, -theirs) == {"mean": None, "low": None, "high": None, "p": None}
+
+
+def test_two_scores_of_one_name_and_scores_of_one_student_alone_are_refused():
+    values = {"x": torch.ones(3)}
+    with pytest.raises(ValueError, match="mine: there is another score called x"):
+        comparison.add_scores(values, "mine", {"x": torch.ones(3)}, 3)
+    with pytest.raises(ValueError, match="y was given for a or b, but not both"):
+        by_group({"a": values, "b": {**values, "y": torch.ones(3)}}, {"all": range(3)})
+
+
 @pytest.mark.parametrize("scores, complaint", [
     (torch.ones(3), "mine must return scores by name, got Tensor"),
     ({}, "mine must return scores by name, got dict"),

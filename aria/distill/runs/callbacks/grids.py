@@ -93,7 +93,7 @@ class Grids(Callback):
         latents, teacher = self._teachers(distiller)
         made = self._generated(distiller, student, self._prediction(distiller), self.student_steps)
         images = grids.pictures(self.pipeline, self.denoiser, made)
-        page = grids.grid(self.prompts, {"teacher": teacher, "student": images})
+        page = grids.grid(self.prompts, [("teacher", teacher), ("student", images)])
         grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
         record = {"step": distiller.step_count, **gap_record(self.prompts, latents, made)}
         lines.append(self.output / VALIDATION, [record])
