@@ -23,6 +23,7 @@ def refusals(place: object = "") -> Iterator[None]:
 
     - refused values (``ValueError``), operating-system errors and misused options: :class:`Refusal`, exit code 2;
     - any other exception inside a module that the user named in a spec: its file and line, exit code 1;
+    - a package of others that is not installed: what it is needed for, exit code 2;
     - any other exception is a bug of this package and keeps its traceback.
     """
     try:
@@ -47,9 +48,11 @@ def refusals(place: object = "") -> Iterator[None]:
         from aria import registry
 
         line = registry.own_line(error)
-        if line is None:
+        if line is not None:
+            raise _failure(line, error) from error
+        if not _is_missing_package(error):
             raise
-        raise _failure(line, error) from error
+        raise Refusal(one_line(error)) from error
 
 
 @contextmanager
@@ -68,6 +71,14 @@ def failures_of(part: object) -> Iterator[None]:
         from aria import registry
 
         raise _failure(registry.own_line(error) or f"{type(part).__name__} failed", error) from error
+
+
+def _is_missing_package(error: Exception) -> bool:
+    """Whether an import failed because a package of others is not there."""
+    cause = error.__cause__ if isinstance(error.__cause__, ImportError) else error
+    if not isinstance(error, ImportError) or not isinstance(cause, ModuleNotFoundError):
+        return False
+    return (cause.name or "").split(".")[0] not in ("aria", "theory", "")
 
 
 def _failure(where: str, error: Exception) -> click.ClickException:

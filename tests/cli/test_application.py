@@ -109,3 +109,19 @@ def test_a_mistyped_command_line_is_refused_in_one_line(words):
 
 def test_a_program_without_words_shows_its_help():
     assert CliRunner().invoke(main, []).output.startswith("Usage: ")
+
+
+def test_a_missing_package_is_one_line_and_a_missing_module_of_this_one_is_a_bug():
+    def needs(name):
+        try:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        except ModuleNotFoundError as error:
+            raise ImportError(f"clustering needs {name}: pip install it") from error
+
+    with pytest.raises(Refusal, match="^clustering needs sklearn.cluster: pip install it$"), refusals():
+        needs("sklearn.cluster")
+    for name in ("aria.nothing", "theory"):
+        with pytest.raises(ImportError), refusals():
+            needs(name)
+    with pytest.raises(ImportError), refusals():
+        raise ImportError("cannot import name 'x' from 'torch'")
