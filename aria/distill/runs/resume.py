@@ -55,6 +55,15 @@ def start(plan: RunPlan, settings: dict[str, Any]) -> checkpoint.Saved | None:
     return saved
 
 
+def agree(saved: checkpoint.Saved | None, accelerator: Accelerator) -> None:
+    """Refuse to go on if processes begin with different checkpoints, for instance since one of them reads a damaged
+    copy."""
+    own = torch.tensor([-1 if saved is None else saved.index["step"]], device=accelerator.device)
+    if len(steps := sorted(set(accelerator.gather(own).tolist()))) > 1:
+        shown = ", ".join("none" if step < 0 else f"that of step {step}" for step in steps)
+        raise ValueError(f"processes found different checkpoints to resume from: {shown}")
+
+
 def known(plan: RunPlan, accelerator: Accelerator) -> dict[str, Any]:
     """What must be the same when a run is resumed, as far as it is known without models and data."""
     config = plan.config

@@ -39,6 +39,7 @@ def run(config: Config, *, bar: Bar, show: Show | None = None, quiet: bool = Fal
             files.sweep(plan.output)
         known = resume.known(plan, accelerator)
         start = resume.start(plan, known)
+        resume.agree(start, accelerator)
         pipeline, student = open_models(plan, accelerator)
         if first and show is not None:
             show(summary(plan, pipeline, student, _prompts(plan), accelerator, start))
