@@ -31,13 +31,16 @@ GROUPS = {
     "tail": "the rarest",
     "unseen": "those without images",
     "unseen-tail": "rare ones without images",
+}
+"""The conditions over which a standard group is the mean."""
+EMOJI_GROUPS = {
     "cells": "every cell of style and subcategory equally weighted",
     "middle": "neither frequent nor rare",
     "shown": "those whose own picture the student has",
     "unseen-concept": "those of concepts that are withheld in one style",
     "unseen-cell": "those of subcategories that are withheld as a whole in one style",
 }
-"""The conditions over which a group is the mean."""
+"""The same of the groups that only the task emoji has."""
 
 
 def of_arm(settings: Mapping[str, Any]) -> str:
@@ -59,4 +62,4 @@ def of_group(name: str) -> str:
     >>> of_group("tail")
     'the rarest'
     """
-    return GROUPS.get(name, "defined by the task")
+    return (GROUPS | EMOJI_GROUPS).get(name, "defined by the task")

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("aria", "theory")
+DATA = ROOT / "aria" / "tasks" / "emoji" / "data"
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import aria, theory
@@ -44,7 +45,7 @@ def sources() -> set[str]:
         str(path.relative_to(ROOT))
         for top in PACKAGES
         for path in (ROOT / top).rglob("*")
-        if path.suffix in (".py", ".pyi") or path.name == "py.typed" or (path.is_file() and "data" in path.parts)
+        if path.suffix in (".py", ".pyi") or path.name == "py.typed" or (path.is_file() and path.is_relative_to(DATA))
     }
 
 

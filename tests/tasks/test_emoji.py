@@ -89,7 +89,7 @@ def test_other_folders_are_refused(tmp_path, damage, message):
         Image.new("RGB", (2048, 32)).save(folder / "noto.webp", lossless=True)
     else:
         (folder / "noto.webp").write_bytes(b"RIFF")
-    with pytest.raises(InvalidSetting, match=message):
+    with pytest.raises(ValueError, match=message):
         Pictures(folder).pixels()
 
 
