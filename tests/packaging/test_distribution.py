@@ -84,15 +84,15 @@ def test_the_wheel_has_all_code_and_nothing_else(built):
     info = {name for name in names if name.split("/")[0].endswith(".dist-info")}
     assert set(names) - info == sources()
     assert {"aria/py.typed", "theory/py.typed"} <= set(names)
-    assert any(name.endswith("/licenses/LICENSE") for name in info)
+    assert all(any(name.endswith(f"/licenses/{one}") for name in info) for one in ("LICENSE", "NOTICE"))
 
 
 def test_the_source_archive_has_what_is_needed_to_build_and_no_tests(built):
     with tarfile.open(built[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames() if not name.endswith("/")}
-    assert {"pyproject.toml", "README.md", "LICENSE", *sources()} <= names
+    assert {"pyproject.toml", "README.md", "LICENSE", "NOTICE", *sources()} <= names
     others = {name for name in names if name.split("/")[0] not in {"", "aria_distill.egg-info", *PACKAGES}}
-    assert others <= {"pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "PKG-INFO", "setup.cfg"}
+    assert others <= {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "MANIFEST.in", "PKG-INFO", "setup.cfg"}
 
 
 @pytest.mark.parametrize("program", ["aria", "aria-sim"])
