@@ -1,4 +1,4 @@
-"""Emoji of three designs with their Unicode names: real pictures, with trained teachers of four kinds."""
+"""Emoji of three designs with their Unicode names: real pictures, and teachers of four kinds."""
 
 from aria.tasks.emoji.pictures import Pictures
 from aria.tasks.emoji.split import Split
