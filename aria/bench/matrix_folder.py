@@ -24,7 +24,7 @@ def compare(matrix: Matrix, out: Path, typed: str, jobs: int | None, shown: Bar)
     matrix.check()
     (out / ROWS).mkdir(parents=True, exist_ok=True)
     _check_plan(matrix, out)
-    result = collect(out, typed)
+    result: dict[str, Any] = {}
     for label in matrix.tasks:
         row = run_row(matrix, label, out / CELLS, jobs=jobs, bar=_named(label, shown))
         integrity.write(out / ROWS / f"{records.digest([label, row['task']])}.json", row)

@@ -13,7 +13,7 @@ from aria.bench.records import Record
 TARGET = "uniform"
 """The group whose gap the search makes small."""
 KEPT = 3
-"""Of the mixes that the first seed of the search has seen, one in so many is tried on the others."""
+"""All mixes run on the first seed; the best ``1 / KEPT`` of them also run on the other seeds."""
 
 
 def _grid() -> Iterator[Arm]:

@@ -18,6 +18,15 @@ from aria import registry
 from aria.progress import Bar
 from aria.tasks.base import AnyTask
 
+SHORT: dict[str, Any] = {
+    "objective": ("output",),
+    "learning_rate": 1e-3,
+    "adam_weight_decay": 0.0,
+    "ema_decay": 0.995,
+    "every": 10,
+}
+"""Settings of ``aria distill`` for a small student that is trained for some hundred steps."""
+
 
 @dataclass(frozen=True, eq=False)
 class Questions:

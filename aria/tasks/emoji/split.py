@@ -91,8 +91,8 @@ class Split:
     def asked(self, count: int) -> tuple[Tensor, Tensor]:
         """About ``count`` captions for an evaluation, (M,), and how many captions each stands for, (M,).
 
-        Of every frequency and kind of withholding there are as many as the root of its size tells: rare kinds are asked
-        more often than they occur, so that each is measured well.
+        Captions are sampled by stratum (frequency × kind of withholding), in proportion to the square root of the
+        stratum's size, so that rare strata are measured well too.
         """
         total = len(FREQUENT) * len(WITHHELD)
         stratum = self.frequent * len(WITHHELD) + self.withheld

@@ -23,7 +23,7 @@ from aria.tasks.emoji.kinds import KINDS
 from aria.tasks.emoji.pictures import PACKAGED, Pictures
 from aria.tasks.emoji.recipe import RECIPES, Recipe
 from aria.tasks.emoji.split import VERSION, Split
-from aria.tasks.on_disk import OnDisk, Questions
+from aria.tasks.on_disk import SHORT, OnDisk, Questions
 
 PROMPTS, IMAGES = "prompts.jsonl", "images"
 GENERATED = 7
@@ -145,11 +145,7 @@ class Emoji(OnDisk):
             "train_data_dir": str(place / IMAGES),
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
-            "objective": ("output",),
-            "learning_rate": 1e-3,
-            "adam_weight_decay": 0.0,
-            "ema_decay": 0.995,
-            "every": 10,
+            **SHORT,
             **RUNS[self.preset],
         }
 

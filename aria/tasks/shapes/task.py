@@ -16,7 +16,7 @@ from aria.checks import InvalidSetting
 from aria.distill.data.latents import generator
 from aria.distill.students import PRESETS, prune
 from aria.progress import Bar
-from aria.tasks.on_disk import OnDisk, Questions
+from aria.tasks.on_disk import SHORT, OnDisk, Questions
 from aria.tasks.shapes.reader import ATTRIBUTES, Reader, load_reader, marks
 from aria.tasks.shapes.recipe import RECIPES, Recipe
 from aria.tasks.shapes.render import render
@@ -108,11 +108,7 @@ class Shapes(OnDisk):
             "train_data_dir": str(place / IMAGES),
             "num_inference_steps": self.steps,
             "guidance_scale": self.guidance,
-            "objective": ("output",),
-            "learning_rate": 1e-3,
-            "adam_weight_decay": 0.0,
-            "ema_decay": 0.995,
-            "every": 10,
+            **SHORT,
             **RUNS[self.preset],
         }
 
