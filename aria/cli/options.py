@@ -22,6 +22,10 @@ inference_steps = click.option(
     "--num_inference_steps", "steps", default=25, show_default=True, type=click.IntRange(1),
     help="Number of sampling steps in which the teacher generates an image.",
 )  # fmt: skip
+student_steps = click.option(
+    "--student_steps", type=click.IntRange(1),
+    help="Number of sampling steps of a student; by default as many as the teacher's.",
+)  # fmt: skip
 guidance_scale = click.option(
     "--guidance_scale", "guidance", default=7.5, show_default=True, type=click.FloatRange(0),
     help="Guidance scale with which images are generated; 1 is no guidance.",
@@ -29,6 +33,14 @@ guidance_scale = click.option(
 resolution = click.option(
     "--resolution", type=click.IntRange(1, 1 << 14),
     help="Width and height of the images in pixels; by default the teacher's own.",
+)  # fmt: skip
+dtype = click.option(
+    "--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
+    help="Precision in which the models run.",
+)  # fmt: skip
+noise_seed = click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0),
+    help="Seed of the noise that all models start from.",
 )  # fmt: skip
 seed = click.option(
     "--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of all random numbers."

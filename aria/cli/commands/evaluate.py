@@ -30,14 +30,11 @@ if TYPE_CHECKING:
               help="Another score of the images: clip('FOLDER'), classifier('FOLDER'), or a class of your own as "
                    "file.py:Class. Repeat the option for several.")  # fmt: skip
 @options.inference_steps
-@click.option("--student_steps", type=click.IntRange(1),
-              help="Number of sampling steps of the students; by default as many as the teacher's.")  # fmt: skip
+@options.student_steps
 @options.guidance_scale
 @options.resolution
-@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
-              help="Precision in which the models run.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Seed of the noise that all models start from.")  # fmt: skip
+@options.dtype
+@options.noise_seed
 @click.option("--output_dir", default="evaluation", show_default=True, type=click.Path(path_type=Path), metavar="DIR",
               help="Folder of the result, its page and the sheet of pictures.")  # fmt: skip
 @options.as_json

@@ -28,14 +28,11 @@ from aria.text import shown
 @click.option("--num_prompts", "count", default=8, show_default=True, type=click.IntRange(1),
               help="Number of prompts to take from the beginning of the file.")  # fmt: skip
 @options.inference_steps
-@click.option("--student_steps", type=click.IntRange(1),
-              help="Number of sampling steps of the student; by default as many as the teacher's.")  # fmt: skip
+@options.student_steps
 @options.guidance_scale
 @options.resolution
-@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
-              help="Precision in which both models run.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0),
-              help="Seed of the noise that both models start from.")  # fmt: skip
+@options.dtype
+@options.noise_seed
 @click.option("--output", default="samples.png", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
               help="The PNG file to write: one row for each prompt, the teacher's image beside the student's.")
 @options.as_json
