@@ -27,7 +27,7 @@ from aria.tasks.on_disk import OnDisk
 
 STATIC = "static"
 """Name of the arm that the search finds."""
-EXAMS = 4
+EXAMS = 3
 
 
 ARMS = tuple(arm for arm in STANDARD if arm.name in ("rc", "aria", "aria-static"))

@@ -17,8 +17,9 @@ from aria.distill.models.denoisers import Condition, Denoiser
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-BATCH = 4
-"""Batch size for generating and decoding."""
+BATCH, MOST, NUMBERS = 4, 64, 4 * 4 * 64 * 64
+"""Batch sizes for generating and decoding: BATCH, and more where latents are small, up to MOST, as long as a batch has
+no more than NUMBERS numbers."""
 SIDE, MARGIN, LETTERS = 128, 8, 14
 """In pixels: the minimum width of a displayed image, the margin around it, and the font size of captions."""
 
@@ -60,9 +61,10 @@ def generated(
     scheduler = pipeline.scheduler if scheduler is None else scheduler
     fresh = type(scheduler).from_config(scheduler.config, **changes)
     with _in_pipeline(pipeline, denoiser, model, fresh), _evaluating(model), _fork_random_state(noise.device):
-        for first in range(0, len(noise), BATCH):
+        size = _batch(noise)
+        for first in range(0, len(noise), size):
             progress(first, len(noise))
-            rows = slice(first, first + BATCH)
+            rows = slice(first, first + size)
             torch.manual_seed(generator(seed, first).initial_seed())
             batch = {name: value[rows] for name, value in conditions.items()}
             latents = denoiser.generate(pipeline, batch, null, noise[rows], steps=steps, guidance=guidance)
@@ -71,13 +73,19 @@ def generated(
     return torch.cat(outputs)
 
 
+def _batch(latents: Tensor) -> int:
+    """How many of these latents (N, …) a batch has."""
+    return min(max(NUMBERS // max(latents[0].numel(), 1), BATCH), MOST)
+
+
 def pictures(pipeline: Any, denoiser: Denoiser, latents: Tensor) -> list[Image]:
     """Decode latents into images with the pipeline's autoencoder."""
     from PIL import Image
 
     shown = []
-    for first in range(0, len(latents), BATCH):
-        pixels = denoiser.decode(pipeline, latents[first : first + BATCH].to(pipeline.vae.device)).cpu()  # (n, 3, H, W)
+    size = _batch(latents)
+    for first in range(0, len(latents), size):
+        pixels = denoiser.decode(pipeline, latents[first : first + size].to(pipeline.vae.device)).cpu()  # (n, 3, H, W)
         shown += [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in pixels]
     return shown
 

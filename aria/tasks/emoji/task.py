@@ -42,7 +42,7 @@ STUDENTS: dict[str, dict[str, dict[str, Any]]] = {
 """How each kind of teacher is pruned: few blocks removed, many, or all kept and made narrow."""
 RUNS = {
     "tiny": {"max_train_steps": 8, "train_batch_size": 4},
-    "small": {"max_train_steps": 600, "train_batch_size": 32},
+    "small": {"max_train_steps": 400, "train_batch_size": 16},
     "full": {"max_train_steps": 20000, "train_batch_size": 64},
 }
 """Length and batch size of a student's training, by preset."""
@@ -58,7 +58,7 @@ class Emoji(OnDisk):
     of their captions. All seeds share one world; they are the seeds of training.
 
     >>> Emoji().questions(Path()).prompts[0], Emoji(images=150).settings(Path("place"))["max_train_steps"]
-    ('a fluent emoji about accessibility, manual, wheelchair', 600)
+    ('a fluent emoji about accessibility, manual, wheelchair', 400)
     """
 
     teacher: str = "unet-v"
