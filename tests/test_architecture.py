@@ -72,6 +72,7 @@ ALLOWED_IN_FUNCTIONS = {
     "aria.registry": PARTS,
     "aria.testing": {"aria.distill"},
     "aria.cli.errors": {"aria.registry"},
+    "aria.cli.commands": {"theory"},
 }
 ALLOWED_FOR_TYPES = {"aria.interfaces": {"aria.pool"}, "aria.testing": {"aria.distill"}}
 

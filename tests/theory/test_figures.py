@@ -19,6 +19,7 @@ from theory.figures import (
     fixed_time_radius,
     rare_visits,
     selective_visits,
+    worth,
 )
 
 SMALL = 0.02
@@ -31,6 +32,7 @@ SHORTER = {
     fixed_time_radius: {"STEPS": 60},
     rare_visits: {"VISITS": (1.0, 0.3)},
     selective_visits: {"STEPS": 60, "BURN": 20},
+    worth: {"STEPS": 20, "SPREADS": (0.3, 0.9)},
 }
 """Of runs whose simulated numbers are only drawn here."""
 
@@ -134,6 +136,14 @@ def test_fixed_time_radii_fail_where_errors_are_left_alone():
 def test_allocators_are_those_it_names(measured):
     shown = [row["allocator"].split("(")[0] for row in measured["allocation"]]
     assert shown == list(allocation.ALLOCATORS)
+
+
+def test_the_proportional_rule_gains_what_there_is_unless_effort_teaches_all(monkeypatch):
+    monkeypatch.setattr(worth, "SPREADS", (0.9,))
+    (row,) = worth.measure(0, 0.5)
+    assert row["proportional, transfer 0"] == pytest.approx(row["most, transfer 0"], rel=0.1)
+    assert row["proportional, transfer 0.9"] == pytest.approx(0.6 * row["most, transfer 0.9"], rel=0.2)
+    assert row["most, transfer 0"] == pytest.approx(100 * bounds.worth_of_spread(0.9), rel=0.05)
 
 
 def test_every_picture_takes_a_seed_and_a_size():

@@ -11,6 +11,7 @@ from theory.figures import (
     fixed_time_radius,
     rare_visits,
     selective_visits,
+    worth,
     wrong_drift,
 )
 from theory.figures.base import Picture, Rows
@@ -28,6 +29,7 @@ FIGURES = MappingProxyType(
         "fixed-time-radius": fixed_time_radius.PICTURE,
         "rare-visits": rare_visits.PICTURE,
         "allocation": allocation.PICTURE,
+        "worth": worth.PICTURE,
     }
 )
 """Every picture by name, in the order of the report."""

@@ -22,8 +22,8 @@ def command(run: Path, output: Path, spec: str | None) -> None:
     """Write a report on RUN, an output folder of `aria distill`, to one HTML file.
 
     It shows the losses, how the steps were spread over the regions, how far student and teacher still differ in each,
-    validation images and settings. The run may still be going on, or have been killed. The page contains no scripts and
-    loads nothing from the network.
+    what allocating effort over them can gain at most, validation images and settings. The run may still be going on, or
+    have been killed. The page contains no scripts and loads nothing from the network.
     """
     if find_spec("matplotlib") is None:
         raise Refusal("matplotlib is needed for the figures: pip install 'aria-distill[sim]'")
@@ -37,5 +37,18 @@ def command(run: Path, output: Path, spec: str | None) -> None:
 
         if spec is not None:
             registry.partitioner(spec)  # registers its kind of partition
-        files.write_text(output, page(Record(run)))
+        files.write_text(output, page(Record(run), _worth(run)))
     tables.echo(output)
+
+
+def _worth(run: Path) -> str:
+    """What ``aria-sim worth --from-log`` says, or why it cannot say it."""
+    from theory.log import LogError
+    from theory.run_worth import of_run
+    from theory.worth_estimate import NotEnough
+
+    try:
+        worth, notes = of_run(run)
+    except (NotEnough, LogError, FileNotFoundError) as error:
+        return f"not known: {error}"
+    return "; ".join([worth.sentence, *notes])

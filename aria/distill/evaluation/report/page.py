@@ -19,10 +19,10 @@ GRIDS, ROWS, MOST = 6, 40, 10_000
 """Validation grids to embed, regions to list before the rest is folded away, and regions to list at all."""
 
 
-def page(record: Record) -> html.Html:
-    """Everything that a run's folder holds, in one document."""
+def page(record: Record, worth: str | None = None) -> html.Html:
+    """Everything that a run's folder holds, in one document, and one line on what allocation can be ``worth``."""
     seen = record.seen()
-    sections = [_summary(record, seen), _losses(record), *allocation(record, seen), *_validation(record)]
+    sections = [_summary(record, seen, worth), _losses(record), *allocation(record, seen), *_validation(record)]
     sections += _quantised(record)
     return html.page(f"Distillation {record.folder.resolve().name}", *sections, _settings(record))
 
@@ -30,8 +30,9 @@ def page(record: Record) -> html.Html:
 # -------------------------------------------------------------------------------------------------------- what happened
 
 
-def _summary(record: Record, seen: Seen | None) -> html.Html:
+def _summary(record: Record, seen: Seen | None, worth: str | None) -> html.Html:
     facts: dict[str, object] = {"state": _state(record), **_progress(record), **_coverage(record, seen)}
+    facts |= {"what allocation is worth": worth} if worth else {}
     return html.tag("section", html.pairs(facts))
 
 
