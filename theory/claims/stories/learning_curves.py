@@ -41,7 +41,7 @@ def _claims() -> list[Claim]:
     least = 1 - float(bounds.worth(mass, level, a))
     claims = [
         Claim("T25, T26", "eight learning curves", regime, Proportional(), Trained(world), (
-            Check("left", "at most", 1.01 * least), Check("left", "above", least),
+            Check("left", "at most", 1.01 * least), Check("left", "above", 0.999 * least),
         ), (
             wrong("an exponent of 1", "left", 1 - float(bounds.worth(mass, level, 1.0)), "at most"),
             wrong("2 % more", "left", 1.02 * least, "above"), using("equal shares", Uniform()),
