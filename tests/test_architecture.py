@@ -73,6 +73,7 @@ ALLOWED_IN_FUNCTIONS = {
     "aria.testing": {"aria.distill"},
     "aria.cli.errors": {"aria.registry"},
     "aria.cli.commands": {"theory"},
+    "aria.bench": {"theory"},
 }
 ALLOWED_FOR_TYPES = {"aria.interfaces": {"aria.pool"}, "aria.testing": {"aria.distill"}}
 

@@ -91,7 +91,8 @@ def run_cell(folder: Path) -> bool:
         task = registry.resolve(cell.task, AnyTask)
         assert isinstance(task, OnDisk)
         exam = Exam(task, Path(cell.place), cell.settings, cell.device)
-        records.write(Path(cell.result), list(exam.records(cell.arm, cell.seed, output, Path(cell.outputs))))
+        found = list(exam.records(cell.arm, cell.seed, output, Path(cell.outputs)))
+        records.write(Path(cell.result), found, _worth(output))
         _keep_logs(output)
     return True
 
@@ -160,6 +161,20 @@ class Exam:
             for group, share in self.questions.groups.items():
                 if (value := comparison.weighted_mean(values, share)) is not None:
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
+
+
+def _worth(output: Path) -> dict[str, Any]:
+    """What allocating over the run's regions can gain, or why its log does not tell."""
+    from theory.log import LogError
+    from theory.run_worth import of_run
+    from theory.worth_estimate import NotEnough
+
+    try:
+        worth, _ = of_run(output)
+    except (NotEnough, LogError, FileNotFoundError) as error:
+        return {"unknown": str(error)}
+    ranges = ("spread", "exponent", "transfer", "gain", "so_far")
+    return {"regions": worth.regions, "seen": worth.seen, **{name: getattr(worth, name)._asdict() for name in ranges}}
 
 
 def _link(source: Path, target: Path) -> None:

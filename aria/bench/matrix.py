@@ -9,10 +9,11 @@ from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from aria import checks, registry
-from aria.bench import device
+from aria.bench import device, records
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
 from aria.bench.records import Record
@@ -32,6 +33,7 @@ EXAMS = 3
 
 ARMS = tuple(arm for arm in STANDARD if arm.name in ("rc", "aria", "aria-static"))
 """What is compared with the best static mix."""
+BASELINE = next(arm for arm in ARMS if arm.name == "rc")
 TEACHERS = ("unet-epsilon", "unet-v", "cross-attention", "joint-attention")
 MATRICES = {
     "emoji": {
@@ -141,7 +143,7 @@ def run_row(
         return run_experiment(matrix.experiment(task, arms, seeds, exams), folder, jobs=jobs, bar=bar)
 
     chosen, scores = search(matrix.grid, matrix.tuning, partial(run, exams=1))
-    records = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds, matrix.exams)
+    found = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds, matrix.exams)
     known = {name: score for name, score in scores.items() if math.isfinite(score)}
     return {
         "label": label,
@@ -149,9 +151,21 @@ def run_row(
         "seeds": list(matrix.seeds),
         "static": asdict(chosen),
         "search": known,
+        "worth": _worth(matrix.experiment(task, [BASELINE], matrix.seeds), folder),
         "machine": machine(device.chosen(matrix.device)),
-        "records": records,
+        "records": found,
     }
+
+
+def _worth(experiment: Experiment, folder: Path) -> dict[str, float] | None:
+    """What allocating over regions can gain on random conditioning, in % of the loss, as the logs of its runs say: the
+    median over seeds; None for tasks whose runs keep no log."""
+    cells = [records.file(folder, cell.name) for cell in runner_of(experiment).cells()]
+    known = [found for found in map(records.worth, cells) if found is not None and "gain" in found]
+    if not known:
+        return None
+    ends = {end: 100 * median(found["gain"][end] for found in known) for end in ("value", "low", "high")}
+    return ends | {name: median(found[name]["value"] for found in known) for name in ("spread", "exponent")}
 
 
 def _read(path: Path) -> dict[str, str]:

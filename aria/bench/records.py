@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,16 @@ def file(folder: Path, cell: str) -> Path:
     return folder / f"{cell}.json"
 
 
-def write(path: Path, records: Sequence[Record]) -> None:
-    """Keep the records of one cell."""
-    integrity.write(path, {"format": FORMAT, "records": list(records)})
+def write(path: Path, records: Sequence[Record], worth: Mapping[str, Any] | None = None) -> None:
+    """Keep the records of one cell, and what its log says allocating over its regions is ``worth``."""
+    known = {} if worth is None else {"worth": dict(worth)}
+    integrity.write(path, {"format": FORMAT, "records": list(records), **known})
+
+
+def worth(path: Path) -> dict[str, Any] | None:
+    """What the log of a cell says about its regions; None where it was not estimated."""
+    value: dict[str, Any] | None = integrity.read(regular(path)).get("worth")
+    return value
 
 
 def read(path: Path, arm: str, seed: int) -> list[Record]:

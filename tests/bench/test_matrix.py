@@ -13,7 +13,8 @@ from click.testing import CliRunner
 pytest.importorskip("scipy")
 pytest.importorskip("matplotlib")
 
-from aria.bench import matrix_page, static_search, summary
+from aria.bench import matrix, matrix_page, static_search, summary
+from aria.bench import records as cells
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.matrix import ARMS, MATRICES, STATIC, Matrix, run_row, tasks
 from aria.bench.running import run_experiment
@@ -51,8 +52,8 @@ def test_the_grid_has_static_mixes_alone():
 
 def test_the_static_mix_is_the_best_of_the_search_on_its_own_seeds(row):
     folder, found = row
-    matrix = small()
-    records = run_experiment(matrix.experiment(matrix.tasks["small"], FEW, (0, 1)), folder)
+    own = small()
+    records = run_experiment(own.experiment(own.tasks["small"], FEW, (0, 1)), folder)
     final = {arm.name: {r["seed"]: math.log(r["value"]) for r in records
                         if (r["arm"], r["step"], r["metric"], r["group"]) == (arm.name, 8, "gap", "uniform")}
              for arm in FEW}  # fmt: skip
@@ -169,11 +170,26 @@ def test_who_pays_and_when_a_level_is_reached(rows):
 def test_text_and_page_show_every_row(rows):
     shown = summary.text(summary.summary(rows))
     assert "row 6" in shown and "-19.8  6/0/1" in shown and "relative to static" in shown
-    own = {"seeds": [0, 1], "machine": {"cores": 2}}
+    own = {"seeds": [0, 1], "machine": {"cores": 2}, "worth": None}
     rows = {label: row | own for label, row in rows.items()}
+    rows["row 6"]["worth"] = {"value": 2.5, "low": 1.49, "high": 4.0, "spread": 0.5, "exponent": 0.3}
     result = {"rows": rows, "tuning": [7], "command": "aria <b>", "summary": summary.summary(rows)}
     page = matrix_page.page(result)
     assert "cores 2" in page and "row 6" in page and "aria &lt;b&gt;" in page and "a mix" in page and "(tail)" in page
+    assert page.count("2.5 [1.5, 4.0]") == 1
+
+
+def test_the_worth_of_regions_is_the_median_over_the_runs_that_know_it(tmp_path):
+    experiment = small().experiment(small().tasks["small"], [matrix.BASELINE], (0, 1, 2, 3))
+    paths = [cells.file(tmp_path, cell.name) for cell in matrix.runner_of(experiment).cells()]
+    for path, gain in zip(paths, (0.01, 0.03, 0.08, None), strict=True):
+        ranges = {name: {"value": gain, "low": 0.0, "high": 1.0} for name in ("gain", "spread", "exponent")}
+        cells.write(path, [], ranges if gain else {"unknown": "too few"})
+    found = matrix._worth(experiment, tmp_path)
+    assert found == pytest.approx({"value": 3.0, "low": 0.0, "high": 100.0, "spread": 0.03, "exponent": 0.03})
+    for path in paths:
+        cells.write(path, [])
+    assert matrix._worth(experiment, tmp_path) is None
 
 
 # ---------------------------------------------------------------------------------------------------------- the command

@@ -175,6 +175,8 @@ def test_records_are_of_every_arm_seed_examination_and_group(task, compared, her
     # what a run leaves: its logs and its partition, but no models
     for run in (folder / "cells").glob("*/run"):
         assert not [entry for entry in run.iterdir() if entry.is_dir()] and (run / "losses.jsonl").is_file()
+    # what its log says about allocation, which is nothing after four steps
+    assert all("regions have enough samples" in records.worth(path)["unknown"] for path in folder.glob("*.json"))
     # the pool's weights are gone for the arm that counts conditions
     places = [path.parent for path in folder.glob("cells/*/cell-*.json")]
     runs = {cells.CellSettings.read(place).arm: place / "run" for place in places}

@@ -21,6 +21,10 @@ ROWS = [ROW, ROW | {"group": "b", "value": 0.25}]
 def test_what_is_written_comes_back(tmp_path):
     records.write(tmp_path / "cell.json", ROWS)
     assert records.read(tmp_path / "cell.json", "rc", 3) == ROWS
+    assert records.worth(tmp_path / "cell.json") is None
+    records.write(tmp_path / "cell.json", ROWS, {"regions": 5})
+    assert records.read(tmp_path / "cell.json", "rc", 3) == ROWS
+    assert records.worth(tmp_path / "cell.json") == {"regions": 5}
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", "[1", json.dumps(ROWS), "[" * 10000])
