@@ -1,0 +1,175 @@
+"""Every adapter conforms to its pipelines, and a fault of any kind is found and named."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from diffusers import EulerAncestralDiscreteScheduler
+
+from aria.distill.models import denoisers
+from aria.distill.models.pipelines import open_pipeline
+from aria.testing import check_denoiser
+from tests.distill import pipelines
+
+FOLDERS = {
+    "StableDiffusionPipeline": "sd_folder",
+    "StableDiffusionXLPipeline": "sdxl_folder",
+    "StableDiffusion3Pipeline": "sd3_folder",
+    "PixArtAlphaPipeline": "pixart_folder",
+    "PixArtSigmaPipeline": "pixart_sigma_folder",
+    "DiTPipeline": "dit_folder",
+}
+"""A tiny pipeline for each that an adapter is for."""
+ADAPTERS = [(family, name) for family in denoisers.FAMILIES for name in family.pipelines]
+
+
+def texts(family):
+    return ["7", "goldfish", "999"] if family is denoisers.DiT else ["a red cat", "a Dog", "an old house by the sea"]
+
+
+def opened(name, request):
+    return open_pipeline(request.getfixturevalue(FOLDERS[name]))
+
+
+def fault(adapter, pipeline, family):
+    """The sentence of the check that ``adapter`` fails."""
+    with pytest.raises(AssertionError) as caught:
+        check_denoiser(adapter, pipeline, texts=texts(family))
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{type(adapter).__name__}: ") and "\n" not in sentence
+    return sentence
+
+
+@pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
+def test_adapters_of_the_package_conform(family, name, request):
+    pipeline = opened(name, request)
+    check_denoiser(family(), pipeline, texts=texts(family))
+    check_denoiser(family(), pipeline, texts=texts(family)[::-1], seed=1)
+    assert "step" not in vars(pipeline.scheduler), "the check leaves the pipeline as it was"
+
+
+def test_guidance_as_an_input(tmp_path):
+    """Such a pipeline evaluates its model once per step, with the scale."""
+    pipeline = open_pipeline(pipelines.save_sd(tmp_path / "sd", time_cond_proj_dim=16))
+    check_denoiser(denoisers.StableDiffusion(), pipeline)
+
+    class Unguided(denoisers.StableDiffusion):
+        def __call__(self, model, noisy, timestep, condition):
+            return super().__call__(model, noisy, timestep, condition | {"guidance": condition["guidance"] + 1})
+
+    assert "passes the model another timestep_cond than the pipeline" in fault(Unguided(), pipeline, None)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+def test_a_scheduler_that_scales_its_inputs_and_draws_noise(sd_folder):
+    pipeline = open_pipeline(sd_folder)
+    pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
+    check_denoiser(denoisers.StableDiffusion(), pipeline)
+
+
+def zeros(condition):
+    return {name: torch.zeros_like(value) for name, value in condition.items()}
+
+
+def broken(family, what):
+    """``family`` with one fault."""
+
+    class Broken(family):
+        def __call__(self, model, noisy, timestep, condition):
+            if what == "time":
+                timestep = timestep / 2
+            if what == "neighbour":
+                condition = {name: value.roll(1, 0) for name, value in condition.items()}
+            output = super().__call__(model, noisy, timestep, condition)
+            return -output if what == "negated" else output
+
+        def encode(self, pipeline, given, device):
+            if what == "other text":
+                given = [text[::-1] for text in given]
+            condition = super().encode(pipeline, given, device)
+            return {name: v.roll(1, 0) for name, v in condition.items()} if what == "neighbour's text" else condition
+
+        def null(self, pipeline, device):
+            null = super().null(pipeline, device)
+            if what == "zeros":
+                null |= {name: torch.zeros_like(value) for name, value in null.items() if name in (
+                    "prompt_embeds", "pooled", "class_labels")}  # fmt: skip
+            return {name: value.squeeze(0) for name, value in null.items()} if what == "null rows" else null
+
+        def features(self, condition):
+            found = super().features(condition)
+            return found.double() if what == "double" else found[0] if what == "one vector" else found
+
+        def decode(self, pipeline, latents):
+            return super().decode(pipeline, 2 * latents if what == "unscaled" else latents)
+
+        def encode_images(self, pipeline, pixels, generator=None):
+            latents = super().encode_images(pipeline, pixels, generator)
+            return latents[:, :2] if what == "channels" else latents
+
+        def generate(self, pipeline, condition, null, noise, **kwargs):
+            latents = super().generate(pipeline, condition, null, noise, **kwargs)
+            return latents + 1 if what == "generated" else latents
+
+    return Broken()
+
+
+EVERYWHERE = {
+    "time": "__call__ passes the model another timestep than the pipeline: latents after step 1 of 3",
+    "neighbour": "__call__ returns another output for a row in a batch than for the row alone",
+    "negated": "__call__ passes the model what the pipeline does, and returns something else than its output",
+    "neighbour's text": "for a text in a batch than for that text alone",
+}
+
+
+@pytest.mark.parametrize("what", EVERYWHERE)
+@pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
+def test_a_fault_is_found_in_every_family(family, name, what, request):
+    assert EVERYWHERE[what] in fault(broken(family, what), opened(name, request), family)
+
+
+@pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
+def test_another_null_condition_is_found_in_every_family(family, name, request):
+    pipeline = opened(name, request)
+    if family is denoisers.StableDiffusionXL:  # it is zeros there
+        pipeline.register_to_config(force_zeros_for_empty_prompt=False)
+    sentence = fault(broken(family, "zeros"), pipeline, family)
+    wanted = "null and inputs are not what" if family is denoisers.DiT else "null is not the condition that"
+    assert f"{wanted} the pipeline guides with: latents after step 1 of 3 differ" in sentence
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("other text", "encode returns other conditions than the pipeline's own: latents after step 1 of 3 differ"),
+        ("null rows", "null must return prompt_embeds of (1, 12, 8), got (12, 8)"),
+        ("double", "features must be float32, got torch.float64"),
+        ("one vector", "features must be one vector per condition, (3, D), got (8,)"),
+        ("unscaled", "decode returns other images than the pipeline"),
+        ("channels", "encode_images must return (3, 4, 8, 8), as latent_shape says, got (3, 2, 8, 8)"),
+        ("generated", "generate returns other latents than the loop"),
+    ],
+)
+def test_other_faults_are_named(what, sentence, sd_folder):
+    assert sentence in fault(broken(denoisers.StableDiffusion, what), open_pipeline(sd_folder), None)
+
+
+def test_what_cannot_be_checked_is_refused(sd_folder):
+    pipeline, adapter = open_pipeline(sd_folder), denoisers.StableDiffusion()
+    with pytest.raises(ValueError, match="PixArt is an adapter for PixArtAlphaPipeline, .* got a Stable"):
+        check_denoiser(denoisers.PixArt(), pipeline)
+    with pytest.raises(ValueError, match="give at least 3 texts, all different, got"):
+        check_denoiser(adapter, pipeline, texts=["a", "b", "a", "c"])
+    half = copy.copy(pipeline)
+    half.register_modules(vae=pipelines.vae().half().eval())
+    with pytest.raises(ValueError, match="the pipeline's vae is not in float32"):
+        check_denoiser(adapter, half)
+    half.register_modules(vae=pipelines.vae().train())
+    with pytest.raises(ValueError, match=r"the pipeline's vae is in training mode, .* call eval\(\)"):
+        check_denoiser(adapter, half)
+
+
+def test_every_pipeline_of_a_family_is_tried():
+    assert {name for _, name in ADAPTERS} == FOLDERS.keys()
