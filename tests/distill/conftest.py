@@ -59,3 +59,9 @@ def pixart_sigma_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Stable Diffusion 3 teacher, which matches flows."""
     return _made(tmp_path_factory, "sd3")
+
+
+@pytest.fixture(scope="session")
+def sana_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Sana teacher, which matches flows with a scheduler for both."""
+    return _made(tmp_path_factory, "sana")

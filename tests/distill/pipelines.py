@@ -9,14 +9,18 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderDC,
     AutoencoderKL,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
+    DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionPipeline,
@@ -29,6 +33,9 @@ from transformers import (
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
+    Gemma2Config,
+    Gemma2Model,
+    GemmaTokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -174,6 +181,29 @@ def t5_encoder(width: int) -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=4 + len(T5_LETTERS), **config))
 
 
+def gemma_tokenizer() -> GemmaTokenizer:
+    """A Gemma tokenizer that spells: one token per printable character, behind one for the beginning."""
+    words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *T5_LETTERS]
+    vocabulary = {word: place for place, word in enumerate(words)}
+    return GemmaTokenizer(vocab=vocabulary, merges=[], add_bos_token=True, model_max_length=8192)
+
+
+def gemma(width: int) -> Gemma2Model:
+    config = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+    return Gemma2Model(
+        Gemma2Config(vocab_size=6 + len(T5_LETTERS), hidden_size=width, intermediate_size=16, **config)
+    )
+
+
+def deep_vae() -> AutoencoderDC:
+    """The stages of Sana's autoencoder, of residuals and of attention, one each."""
+    sides: dict[str, Any] = {}
+    for side in ("encoder", "decoder"):
+        sides |= {f"{side}_block_types": ("ResBlock", "EfficientViTBlock"), f"{side}_block_out_channels": (8, 8),
+                  f"{side}_layers_per_block": (1, 1), f"{side}_qkv_multiscales": ((), (5,))}  # fmt: skip
+    return AutoencoderDC(latent_channels=4, attention_head_dim=4, scaling_factor=0.41407, **sides)
+
+
 def shaken(model: nn.Module) -> nn.Module:
     """The model with all its parameters random, also those that begin as zeros."""
     with torch.no_grad():
@@ -207,6 +237,16 @@ def sd3(**changes: object) -> SD3Transformer2DModel:
         "pos_embed_max_size": 8,
     }  # fmt: skip
     return shaken(SD3Transformer2DModel(**(config | changes)))
+
+
+def sana(**changes: object) -> SanaTransformer2DModel:
+    """The blocks of Sana, very narrow."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 4, "num_layers": 4, "sample_size": SIDE, "in_channels": 4,
+        "out_channels": 4, "num_cross_attention_heads": 4, "cross_attention_head_dim": 2, "cross_attention_dim": 8,
+        "caption_channels": 12,
+    }  # fmt: skip
+    return shaken(SanaTransformer2DModel(**(config | changes)))
 
 
 def save_dit(folder: Path, seed: int = 0) -> Path:
@@ -243,6 +283,21 @@ def save_sd3(folder: Path, absent: Sequence[int] = (), seed: int = 0) -> Path:
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=vae(shift_factor=0.06),
         **parts,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_sana(folder: Path, seed: int = 0, scheduler: Any = None, **changes: object) -> Path:
+    """A Sana pipeline, with changes of its transformer; the scheduler is the one it was published with."""
+    torch.manual_seed(seed)
+    published = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    pipeline = SanaPipeline(
+        tokenizer=gemma_tokenizer(),
+        text_encoder=gemma(12),
+        vae=deep_vae(),
+        transformer=sana(**changes),
+        scheduler=scheduler or DPMSolverMultistepScheduler(**published),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from aria.distill.models.denoisers.base import shift_of
+
 VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
 
 
@@ -46,8 +48,7 @@ def model(pipeline: Any, module: nn.Module, dtype: torch.dtype) -> dict[str, str
 
 def vae(pipeline: Any) -> dict[str, float]:
     """How latents are scaled: ``(latent - shift_factor) * scaling_factor`` is what the denoiser sees."""
-    config = pipeline.vae.config
-    return {"scaling_factor": float(config.scaling_factor), "shift_factor": float(config.shift_factor or 0.0)}
+    return {"scaling_factor": float(pipeline.vae.config.scaling_factor), "shift_factor": shift_of(pipeline.vae)}
 
 
 def weights(module: nn.Module, dtype: torch.dtype) -> str:

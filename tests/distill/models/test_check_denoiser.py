@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from diffusers import EulerAncestralDiscreteScheduler
+from diffusers import EulerAncestralDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from aria.distill.models import denoisers
 from aria.distill.models.pipelines import open_pipeline
@@ -19,6 +19,7 @@ FOLDERS = {
     "StableDiffusion3Pipeline": "sd3_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
+    "SanaPipeline": "sana_folder",
     "DiTPipeline": "dit_folder",
 }
 """A tiny pipeline for each that an adapter is for."""
@@ -62,15 +63,24 @@ def test_guidance_as_an_input(tmp_path):
     assert "passes the model another timestep_cond than the pipeline" in fault(Unguided(), pipeline, None)
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"timestep_scale": 0.25},
+        {"interpolation_scale": 1, "patch_size": 2},
+        {"qk_norm": "rms_norm_across_heads"},
+        {"scheduler": FlowMatchEulerDiscreteScheduler(shift=3.0)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_kinds_of_sana(changes, tmp_path):
+    check_denoiser(denoisers.Sana(), open_pipeline(pipelines.save_sana(tmp_path / "sana", **changes)))
+
+
 def test_a_scheduler_that_scales_its_inputs_and_draws_noise(sd_folder):
     pipeline = open_pipeline(sd_folder)
     pipeline.scheduler = EulerAncestralDiscreteScheduler.from_config(pipeline.scheduler.config)
     check_denoiser(denoisers.StableDiffusion(), pipeline)
-
-
-def zeros(condition):
-    return {name: torch.zeros_like(value) for name, value in condition.items()}
 
 
 def broken(family, what):

@@ -97,7 +97,7 @@ class Denoiser(ABC):
     def decode(self, pipeline: Any, latents: Tensor) -> Tensor:
         """(N, 3, H, W) images in [0, 1]."""
         vae = pipeline.vae
-        latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
+        latents = latents / vae.config.scaling_factor + shift_of(vae)
         with torch.no_grad():
             pixels: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
@@ -109,7 +109,7 @@ class Denoiser(ABC):
         vae = pipeline.vae
         with torch.no_grad():
             sampled: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator)
-        scaled: Tensor = (sampled - (vae.config.shift_factor or 0.0)) * vae.config.scaling_factor
+        scaled: Tensor = (sampled - shift_of(vae)) * vae.config.scaling_factor
         return scaled
 
     def side_in_condition(self, pipeline: Any) -> int | None:
@@ -145,6 +145,17 @@ class Denoiser(ABC):
 def _beside(value: Tensor, noise: Tensor) -> Tensor:
     """A condition's tensor on the device of the noise and in its type; classes and masks stay integers."""
     return value.to(noise) if value.is_floating_point() else value.to(noise.device)
+
+
+def shift_of(vae: Any) -> float:
+    """What is subtracted from an autoencoder's latents before they are scaled; not all of them have it."""
+    return float(vae.config.get("shift_factor") or 0.0)
+
+
+def mean_of_tokens(condition: Condition) -> Tensor:
+    """(N, D) float32, the mean of ``prompt_embeds`` over the tokens that ``mask`` says there are."""
+    mask = condition["mask"].float()[..., None]
+    return (condition["prompt_embeds"].float() * mask).sum(1) / mask.sum(1)
 
 
 def with_pooled(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:

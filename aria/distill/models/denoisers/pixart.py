@@ -9,7 +9,7 @@ import torch
 from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens
 from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
 
@@ -52,9 +52,7 @@ class PixArt(Denoiser):
         return {"prompt_embeds": embeds, "mask": mask, **self._size(pipeline, embeds)}
 
     def features(self, condition: Condition) -> Tensor:
-        """The mean over the tokens there are."""
-        mask = condition["mask"].float()[..., None]
-        return (condition["prompt_embeds"].float() * mask).sum(1) / mask.sum(1)
+        return mean_of_tokens(condition)
 
     def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return {

@@ -1,0 +1,85 @@
+"""Sana: a transformer of linear attention, conditioned on Gemma's sequence, on the latents of a deep autoencoder."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens
+
+
+class Sana(Denoiser):
+    """Conditions are ``prompt_embeds`` (N, L, D) and ``mask`` (N, L), 1 where there is a token.
+
+    By default the pipeline puts an instruction before every prompt, and keeps of both the first token and the last 299.
+    The null condition is the encoding of the empty text without the instruction, of which the mask leaves one token.
+    """
+
+    pipelines = ("SanaPipeline",)
+
+    def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
+        config: Any = model.config
+        output: Tensor = model(
+            noisy,
+            encoder_hidden_states=condition["prompt_embeds"].to(noisy.dtype),
+            encoder_attention_mask=condition["mask"],
+            timestep=timestep * config.timestep_scale,
+            return_dict=False,
+        )[0]
+        return output
+
+    def encode(self, pipeline: Any, texts: list[str], device: torch.device | str) -> Condition:
+        with torch.no_grad():
+            embeds, mask, *_ = pipeline.encode_prompt(
+                list(texts), False, device=device, complex_human_instruction=_instruction(pipeline)
+            )
+        return {"prompt_embeds": embeds, "mask": mask}
+
+    def null(self, pipeline: Any, device: torch.device | str) -> Condition:
+        with torch.no_grad():
+            *_, embeds, mask = pipeline.encode_prompt([""], device=device)
+        return {"prompt_embeds": embeds, "mask": mask}
+
+    def features(self, condition: Condition) -> Tensor:
+        return mean_of_tokens(condition)
+
+    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+        return {
+            "prompt_embeds": condition["prompt_embeds"],
+            "prompt_attention_mask": condition["mask"],
+            "negative_prompt": None,
+            "negative_prompt_embeds": null["prompt_embeds"],
+            "negative_prompt_attention_mask": null["mask"],
+            "latents": noise,
+            "use_resolution_binning": False,
+        }
+
+    def token_limit(self, pipeline: Any) -> TokenLimit | None:
+        """One less than the pipeline keeps: the last token of the instruction takes a place."""
+        kept = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
+        return TokenLimit(pipeline.tokenizer, int(kept) - 1)
+
+    def depends_on(self, pipeline: Any) -> dict[str, str]:
+        return {"instruction": hashlib.sha256("\n".join(_instruction(pipeline)).encode()).hexdigest()[:16]}
+
+    def encode_images(
+        self, pipeline: Any, pixels: Tensor, generator: torch.Generator | list[torch.Generator] | None = None
+    ) -> Tensor:
+        """The autoencoder has one latent for an image, and draws none."""
+        vae = pipeline.vae
+        with torch.no_grad():
+            latents: Tensor = vae.encode(pixels.to(vae.dtype)).latent * vae.config.scaling_factor
+        return latents
+
+    def scale(self, pipeline: Any) -> int:
+        return int(2 ** (len(pipeline.vae.config.encoder_block_out_channels) - 1))
+
+
+def _instruction(pipeline: Any) -> list[str]:
+    """What the pipeline, left to itself, puts before every prompt."""
+    lines: list[str] = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+    return lines
