@@ -6,12 +6,14 @@ Counted without weights, by a forward pass on the meta device, for one sample of
 .. math::
     \text{linear: } |y| \, C_{in}, \qquad
     \text{convolution: } |y| \, \frac{C_{in}}{g} k_h k_w, \qquad
-    \text{attention: } 2 B N_q N_k D
+    \text{attention: } 2 B N_q N_k D, \qquad
+    \text{linear attention: } 2 B N_q (D_h + 1) D
 
 where :math:`|y|` is the number of entries in the output, :math:`g` the number of groups, :math:`N_q` and :math:`N_k`
-the number of queries and keys, and :math:`D` the width of all heads together; the 2 is for :math:`QK^\top` and for the
-weighted sum of values. Norms, activations, softmax and additions are not counted. Papers often leave the attention's
-products out as well: ``attention=False`` counts linear layers and convolutions only.
+the number of queries and keys, :math:`D` the width of all heads together and :math:`D_h` that of one. The 2 is for
+:math:`QK^\top` and for the weighted sum of values; in linear attention for :math:`VK^\top`, which has one more row, the
+sum of weights, and for its product with :math:`Q`. Norms, activations, softmax and additions are not counted. Papers
+often leave the attention's products out as well: ``attention=False`` counts linear layers and convolutions only.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
+from diffusers.models.attention_processor import Attention, SanaLinearAttnProcessor2_0
 from torch import Tensor, nn
 
 from aria.distill.students.config import Config
@@ -63,6 +65,8 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
             keys += positions  # this attention reads the context beside the image, not in its place
             if getattr(module, "add_q_proj", None) is not None:
                 positions = keys  # and has queries for both
+        if isinstance(module.processor, SanaLinearAttnProcessor2_0):
+            keys = module.inner_dim // module.heads + 1  # it sums over positions once, for all queries
         total += 2 * queries.shape[0] * positions * keys * module.inner_dim
 
     hooks = []

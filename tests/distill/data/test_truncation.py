@@ -22,6 +22,7 @@ LONG = "an axolotl in a jar, "
         ("sdxl_folder", 12),
         ("pixart_folder", 120),
         ("pixart_sigma_folder", 300),
+        ("sana_folder", 299),
         ("sd3_folder", 256),
     ],
 )

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
+from diffusers import (
+    DiTTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+)
 
 from aria.distill.students import family_of, plan_student, plan_transformer, transformer_size
 
@@ -45,6 +50,8 @@ def test_presets_fit_stable_diffusion_2():
 TRANSFORMERS = {
     "dit": (DiTTransformer2DModel, transformers.DIT_XL),
     "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
+    "sana": (SanaTransformer2DModel, transformers.SANA_1600M),
+    "sana-600m": (SanaTransformer2DModel, transformers.SANA_600M),
     "sd3": (SD3Transformer2DModel, transformers.SD3_MEDIUM),
 }
 
@@ -58,8 +65,10 @@ def counted(kind, **kwargs):
 
 
 def test_transformers():
-    # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium)
+    # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
+    # (Sana)
     assert round(counted("pixart") / 1e6) == 611
+    assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
     # class embeddings of its own, which in DiT are one
@@ -77,6 +86,10 @@ def test_transformers():
         ("dit", {"width": 0.75}, 429.5),
         ("pixart", {"preset": "half"}, 313.3),
         ("pixart", {"width": 0.5}, 154.1),
+        ("sana", {"preset": "half"}, 825.3),
+        ("sana", {"preset": "third"}, 591.5),
+        ("sana", {"width": 0.75}, 919.2),
+        ("sana", {"width": 0.5}, 403.3),
         ("sd3", {"preset": "half"}, 1008.6),
         ("sd3", {"preset": "third"}, 668.6),
         ("sd3", {"width": 0.75}, 1143.0),

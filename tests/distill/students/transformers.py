@@ -6,7 +6,12 @@ import json
 from typing import Any
 
 import torch
-from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
+from diffusers import (
+    DiTTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+)
 
 from aria.distill.students import Family, family_of, transformer_inputs
 from aria.distill.students.config import public
@@ -18,6 +23,11 @@ PIXART_XL = {"num_attention_heads": 16, "attention_head_dim": 72, "in_channels":
 SD3_MEDIUM = {"sample_size": 128, "patch_size": 2, "in_channels": 16, "out_channels": 16, "num_layers": 24,
               "attention_head_dim": 64, "num_attention_heads": 24, "joint_attention_dim": 4096,
               "caption_projection_dim": 1536, "pooled_projection_dim": 2048, "pos_embed_max_size": 192}  # fmt: skip
+SANA_1600M = {"num_attention_heads": 70, "attention_head_dim": 32, "num_layers": 20, "num_cross_attention_heads": 20,
+              "cross_attention_head_dim": 112, "cross_attention_dim": 2240, "caption_channels": 2304, "sample_size": 32,
+              "in_channels": 32, "out_channels": 32}  # fmt: skip
+SANA_600M = SANA_1600M | {"num_attention_heads": 36, "num_layers": 28, "num_cross_attention_heads": 16,
+                          "cross_attention_head_dim": 72, "cross_attention_dim": 1152}  # fmt: skip
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
 SMALL_DIT = DIT_XL | SMALL | {"num_embeds_ada_norm": 6}
@@ -27,11 +37,18 @@ SIZED_PIXART = SMALL_PIXART | {
 }  # fmt: skip
 SMALL_SD3 = SD3_MEDIUM | SMALL | {"joint_attention_dim": 20, "caption_projection_dim": 32, "pooled_projection_dim": 12,
                                   "in_channels": 4, "out_channels": 4, "pos_embed_max_size": 10}  # fmt: skip
+SMALL_SANA = SANA_1600M | SMALL | {
+    "num_cross_attention_heads": 2, "cross_attention_head_dim": 16, "cross_attention_dim": 32, "caption_channels": 20,
+    "in_channels": 4, "out_channels": 4, "patch_size": 2,
+}  # fmt: skip
+SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
     "dit": (DiTTransformer2DModel, SMALL_DIT),
     "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
     "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
+    "sana": (SanaTransformer2DModel, SMALL_SANA),
+    "sana-1.5": (SanaTransformer2DModel, SMALL_SANA15),
     "sd3": (SD3Transformer2DModel, SMALL_SD3),
     "sd3.5": (SD3Transformer2DModel, SMALL_SD35),
 }

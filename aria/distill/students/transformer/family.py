@@ -10,7 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import DiTTransformer2DModel, PixArtTransformer2DModel, SD3Transformer2DModel
+from diffusers import (
+    DiTTransformer2DModel,
+    PixArtTransformer2DModel,
+    SanaTransformer2DModel,
+    SD3Transformer2DModel,
+)
 
 from aria.distill.students.config import Config
 
@@ -39,9 +44,15 @@ class Family:
         return student
 
     def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
-        """``config`` with so many heads, so wide each."""
-        inner = dict.fromkeys(self.following(config), heads * head_width)
-        return {**config, "num_attention_heads": heads, "attention_head_dim": head_width, **inner}
+        """``config`` with so many heads, so wide each; where cross-attention has other heads, of these the same share,
+        a tie rounded up."""
+        width = heads * head_width
+        student = {**config, "num_attention_heads": heads, "attention_head_dim": head_width}
+        student |= dict.fromkeys(self.following(config), width)
+        if cross := config.get("num_cross_attention_heads"):
+            wide = config["num_attention_heads"] * config["attention_head_dim"]
+            student["num_cross_attention_heads"] = max(1, (2 * cross * width + wide) // (2 * wide))
+        return student
 
     def following(self, config: Config) -> tuple[str, ...]:
         """The settings that have to be the inner width: where captions are not projected to it, none."""
@@ -67,6 +78,7 @@ FAMILIES = (
         why="it embeds the timestep and the class for the last layer",
     ),
     Family(PixArtTransformer2DModel, tokens=120, follows=("cross_attention_dim",)),
+    Family(SanaTransformer2DModel, tokens=300, follows=("cross_attention_dim",)),
     Family(
         SD3Transformer2DModel,
         tokens=77 + 256,

@@ -38,8 +38,9 @@ def transformer_inputs(
     elif "caption_channels" in config:
         width = config["caption_channels"] or config["cross_attention_dim"]
         inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, width)
-        size = {"resolution": torch.zeros(batch, 2), "aspect_ratio": torch.zeros(batch, 1)}
-        inputs["added_cond_kwargs"] = size if family.unit(config) % 3 == 0 else dict.fromkeys(size)
+        if "use_additional_conditions" in config:
+            size = {"resolution": torch.zeros(batch, 2), "aspect_ratio": torch.zeros(batch, 1)}
+            inputs["added_cond_kwargs"] = size if family.unit(config) % 3 == 0 else dict.fromkeys(size)
     else:
         inputs["class_labels"] = torch.zeros(batch, dtype=torch.long)
     return inputs

@@ -23,13 +23,14 @@ from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
 from tests.distill.models.denoisers.test_denoisers import nobody_looks
 
-KINDS = ("dit", "pixart", "pixart_sigma", "sd3")
+KINDS = ("dit", "pixart", "pixart_sigma", "sana", "sd3")
+FLOWS = ("sana", "sd3")
 TEXTS = ["a red cat", "a Dog", "an old house by the sea", "b"]
 
 
 @pytest.fixture(scope="module")
-def opened(dit_folder, pixart_folder, pixart_sigma_folder, sd3_folder):
-    folders = (dit_folder, pixart_folder, pixart_sigma_folder, sd3_folder)
+def opened(dit_folder, pixart_folder, pixart_sigma_folder, sana_folder, sd3_folder):
+    folders = (dit_folder, pixart_folder, pixart_sigma_folder, sana_folder, sd3_folder)
     return {kind: open_pipeline(folder) for kind, folder in zip(KINDS, folders, strict=True)}
 
 
@@ -57,7 +58,8 @@ def recorded(pipeline, text, start, *, guidance, steps=2, monkeypatch):
             patch.setattr("diffusers.pipelines.dit.pipeline_dit.randn_tensor", lambda shape, **_: start)
             images = pipeline([class_of(pipeline, text)], **kwargs).images
         else:
-            more = {"use_resolution_binning": False} if "PixArt" in type(pipeline).__name__ else {}
+            binned = type(pipeline).__name__.startswith(("PixArt", "Sana"))
+            more = {"use_resolution_binning": False} if binned else {}
             images = pipeline(text, latents=start, **kwargs, **more).images
     return heard, torch.from_numpy(images).permute(0, 3, 1, 2)
 
@@ -91,7 +93,7 @@ def test_a_model_gets_the_same_inputs_as_in_its_pipeline(kind, opened, monkeypat
         noisy = args[0] if args else kwargs["hidden_states"]
         with torch.no_grad():
             output = adapter(pipeline.transformer, noisy, kwargs["timestep"], both)
-        assert output.shape == noisy.shape and expected.shape[1] == (4 if kind == "sd3" else 8)
+        assert output.shape == noisy.shape and expected.shape[1] == (4 if kind in FLOWS else 8)
         torch.testing.assert_close(output, expected[:, :4])
 
 
@@ -110,6 +112,21 @@ def test_the_time_input_of_sd3_is_a_thousand_times_the_noise_level(opened, monke
     assert heard[0][1]["timestep"].tolist() == levels[0].tolist() == [1000.0]
     assert levels[1].tolist() == [750.0]  # a half, shifted by 3: 1.5 / 2
     torch.testing.assert_close(last, heard[0][2])
+
+
+def test_the_time_input_of_sana_is_a_thousand_times_the_noise_level(opened, monkeypatch):
+    """Its scheduler shows the model whole numbers, cut off, and steps between levels that are none."""
+    pipeline = opened["sana"]
+    heard, _ = recorded(pipeline, "a cat", noise(), guidance=1.0, steps=7, monkeypatch=monkeypatch)
+    levels = (1000 * pipeline.scheduler.sigmas).tolist()
+    assert [kwargs["timestep"].item() for _, kwargs, _ in heard] == [int(level) for level in levels[:-1]]
+    teacher, shown = Teacher.of(pipeline), []
+    assert teacher.prediction == "flow_prediction" and len(teacher.schedule) == 1000
+    encoded, forward = denoisers.of(pipeline).encode(pipeline, ["a cat"], "cpu"), pipeline.transformer.forward
+    with monkeypatch.context() as patch, torch.no_grad():
+        patch.setattr(pipeline.transformer, "forward", lambda *a, **k: shown.append(k["timestep"]) or forward(*a, **k))
+        teacher.denoiser(pipeline.transformer, noise(), torch.tensor([499]), encoded)
+    assert shown[0].tolist() == [750.0]  # a half, shifted by 3: 1.5 / 2
 
 
 def test_pixart_at_1024_pixels_gets_its_size_as_an_input(tmp_path, monkeypatch):
@@ -145,6 +162,8 @@ def test_null_conditions(opened):
     null = denoisers.of(pipeline).null(pipeline, "cpu")
     _, embeds, _, pooled = pipeline.encode_prompt(["x"], None, None, device="cpu", negative_prompt=[""])
     assert embeds.shape == (1, 12 + 256, 20)
+    sana = denoisers.of(opened["sana"]).null(opened["sana"], "cpu")
+    assert sana["prompt_embeds"].shape == (1, 300, 12) and sana["mask"].sum().item() == 1
     torch.testing.assert_close(null["prompt_embeds"], embeds, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(null["pooled"], pooled)
 
@@ -300,7 +319,7 @@ def test_where_a_teacher_is_evaluated_twice_its_variance_is_left_out(opened):
     assert teacher.terms and list(distiller(teacher, pipelines.dit(), of=pipeline).objective) == ["output"]
 
 
-@pytest.mark.parametrize("kind", ["dit", "pixart", "sd3"])
+@pytest.mark.parametrize("kind", ["dit", "pixart", "sana", "sd3"])
 def test_a_step_does_not_wait_for_the_device(kind, opened, monkeypatch):
     made = distiller(opened[kind], getattr(pipelines, kind)(), kind, objective=("output", "task"))
     made.step()
@@ -309,7 +328,7 @@ def test_a_step_does_not_wait_for_the_device(kind, opened, monkeypatch):
     made.check()
 
 
-@pytest.mark.parametrize("kind", ["dit", "pixart", "sd3"])
+@pytest.mark.parametrize("kind", ["dit", "pixart", "sana", "sd3"])
 def test_half_precision_trains_and_keeps_the_student_in_float32(kind, opened):
     pipeline = copy.copy(opened[kind])
     pipeline.register_modules(transformer=copy.deepcopy(pipeline.transformer))
