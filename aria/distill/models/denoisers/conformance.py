@@ -291,7 +291,7 @@ class _Check:
 
 def _named(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
     """The tensors among a call's arguments, by name."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name, value in inspect.signature(module.forward).bind(*args, **kwargs).arguments.items():
         inner = {f"{name}[{key!r}]": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
         found |= {key: part.detach().clone() for key, part in inner.items() if isinstance(part, Tensor)}
