@@ -150,6 +150,42 @@ def test_another_null_condition_is_found_in_every_family(family, name, request):
     assert f"{wanted} the pipeline guides with: latents after step 1 of 3 differ" in sentence
 
 
+class WithoutInstruction(denoisers.Sana):
+    def encode(self, pipeline, given, device):
+        embeds, mask, *_ = pipeline.encode_prompt(given, False, device=device)
+        return {"prompt_embeds": embeds, "mask": mask}
+
+
+class WithoutMask(denoisers.Sana):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep, condition | {"mask": torch.ones_like(condition["mask"])})
+
+
+class WithoutScale(denoisers.Sana):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep / model.config.timestep_scale, condition)
+
+
+class WithInstructionForNull(denoisers.Sana):
+    def null(self, pipeline, device):
+        return self.encode(pipeline, [""], device)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (WithoutInstruction, "encode returns other conditions than the pipeline's own"),
+        (WithoutMask, "__call__ passes the model another encoder_attention_mask than the pipeline"),
+        (WithoutScale, "__call__ passes the model another timestep than the pipeline"),
+        (WithInstructionForNull, "null is not the condition that the pipeline guides with"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_sana_is_checked(adapter, sentence, tmp_path):
+    pipeline = open_pipeline(pipelines.save_sana(tmp_path / "sana", timestep_scale=0.25))
+    assert sentence in fault(adapter(), pipeline, denoisers.Sana)
+
+
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [

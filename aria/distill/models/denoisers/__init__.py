@@ -1,6 +1,7 @@
 """Adapters: the only files that depend on the inputs and outputs of a diffusers model.
 
-A new family is one file with a :class:`Denoiser` and one line here.
+A new family is one file with a :class:`Denoiser` and one line here; :func:`aria.testing.check_denoiser` compares it
+with its pipeline.
 """
 
 from typing import Any
