@@ -113,11 +113,13 @@ def broken(family, what):
             return found.double() if what == "double" else found[0] if what == "one vector" else found
 
         def decode(self, pipeline, latents):
-            return super().decode(pipeline, 2 * latents if what == "unscaled" else latents)
+            return super().decode(pipeline, 2 * latents if what in ("unscaled", "unscaled twice") else latents)
 
         def encode_images(self, pipeline, pixels, generator=None):
             latents = super().encode_images(pipeline, pixels, generator)
-            return latents[:, :2] if what == "channels" else latents
+            if what == "unscaled twice":  # as decode has it, so that only the pipeline tells
+                latents = latents / 2
+            return latents[:, :2] if what == "channels" else 2 * latents if what == "scaled twice" else latents
 
         def generate(self, pipeline, condition, null, noise, **kwargs):
             latents = super().generate(pipeline, condition, null, noise, **kwargs)
@@ -130,6 +132,7 @@ EVERYWHERE = {
     "time": "__call__ passes the model another timestep than the pipeline: latents after step 1 of 3",
     "neighbour": "__call__ returns another output for a row in a batch than for the row alone",
     "negated": "__call__ passes the model what the pipeline does, and returns something else than its output",
+    "scaled twice": "decode does not undo how encode_images scales latents",
     "neighbour's text": "for a text in a batch than for that text alone",
 }
 
@@ -193,7 +196,8 @@ def test_what_is_special_about_sana_is_checked(adapter, sentence, tmp_path):
         ("null rows", "null must return prompt_embeds of (1, 12, 8), got (12, 8)"),
         ("double", "features must be float32, got torch.float64"),
         ("one vector", "features must be one vector per condition, (3, D), got (8,)"),
-        ("unscaled", "decode returns other images than the pipeline"),
+        ("unscaled", "decode does not undo how encode_images scales latents"),
+        ("unscaled twice", "decode returns other images than the pipeline"),
         ("channels", "encode_images must return (3, 4, 8, 8), as latent_shape says, got (3, 2, 8, 8)"),
         ("generated", "generate returns other latents than the loop"),
     ],

@@ -109,7 +109,7 @@ class _Check:
     @functools.cached_property
     def noise(self) -> Tensor:
         shape = (len(self.texts), *self.denoiser.latent_shape(self.pipeline))
-        return torch.randn(shape, generator=torch.Generator().manual_seed(self.seed)).to(self.device)
+        return torch.randn(shape, generator=self.generator()).to(self.device)
 
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
@@ -120,6 +120,9 @@ class _Check:
     def embeds_guidance(self) -> bool:
         """Whether the model takes the guidance scale as an input, so that it is evaluated once per step."""
         return width_of(self.model) is not None
+
+    def generator(self) -> torch.Generator:
+        return torch.Generator().manual_seed(self.seed)
 
     def require(self, holds: bool, sentence: str) -> None:
         if not holds:
@@ -148,17 +151,22 @@ class _Check:
         self.require(bool(features.isfinite().all()), "features are not all finite")
 
     def latents(self) -> None:
-        """Latents become images, and images latents of the same shape."""
+        """Latents become images, and images latents of the same shape, scaled back as they were scaled."""
         pixels = self.denoiser.decode(self.pipeline, self.noise)
         side = [length * self.denoiser.scale(self.pipeline) for length in self.noise.shape[2:]]
         wanted = (len(self.texts), 3, *side)
         self.require(pixels.shape == wanted, f"decode must return images of {wanted}, got {tuple(pixels.shape)}")
         self.require(bool(((pixels >= 0) & (pixels <= 1)).all()), "decode returns images that are not in [0, 1]")
-        latents = self.denoiser.encode_images(self.pipeline, 2 * pixels - 1)
+        latents = self.denoiser.encode_images(self.pipeline, 2 * pixels - 1, self.generator())
         wanted = tuple(self.noise.shape)
         self.require(latents.shape == wanted, f"encode_images must return {wanted}, as latent_shape says, "
                      f"got {tuple(latents.shape)}")  # fmt: skip
         self.require(bool(latents.isfinite().all()), "encode_images returns latents that are not finite")
+        again, vae = self.denoiser.decode(self.pipeline, latents), self.pipeline.vae
+        encoded = vae.encode(2 * pixels - 1)
+        drawn = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.sample(self.generator())
+        wanted_again = (vae.decode(drawn, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
+        self.require(_equal(again, wanted_again), "decode does not undo how encode_images scales latents")
 
     def rows(self) -> None:
         """A row's output depends on its own latents, timestep and condition."""
