@@ -341,7 +341,7 @@ def test_the_identity_changes_with_what_the_teacher_was_made_of(task):
 # -------------------------------------------------------------------------------------------- what comes in the package
 
 
-@pytest.mark.parametrize("part", [train.AUTOENCODER, train.JUDGE, "unet-epsilon", "unet-v", "cross-attention"])
+@pytest.mark.parametrize("part", [train.AUTOENCODER, train.JUDGE, *KINDS])
 def test_the_packages_teachers_were_made_by_its_recipe(part, pictures):
     assert train.check(train.TEACHERS, part, SMALL, pictures.digest())
 
