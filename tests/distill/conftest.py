@@ -65,3 +65,15 @@ def sd3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sana_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Sana teacher, which matches flows with a scheduler for both."""
     return _made(tmp_path_factory, "sana")
+
+
+@pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Flux teacher that takes the guidance scale as an input, as FLUX.1-dev does."""
+    return _made(tmp_path_factory, "flux")
+
+
+@pytest.fixture(scope="session")
+def flux_schnell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Flux teacher without guidance, as FLUX.1-schnell is."""
+    return _made(tmp_path_factory, "flux-schnell", kind="schnell")

@@ -16,6 +16,8 @@ from diffusers import (
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    FluxTransformer2DModel,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
@@ -249,6 +251,15 @@ def sana(**changes: object) -> SanaTransformer2DModel:
     return shaken(SanaTransformer2DModel(**(config | changes)))
 
 
+def flux(**changes: object) -> FluxTransformer2DModel:
+    """The blocks of FLUX.1-dev, very narrow; with ``guidance_embeds=False`` those of FLUX.1-schnell."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "num_single_layers": 4, "in_channels": 16,
+        "joint_attention_dim": 20, "pooled_projection_dim": 8, "axes_dims_rope": (4, 2, 2), "guidance_embeds": True,
+    }  # fmt: skip
+    return shaken(FluxTransformer2DModel(**(config | changes)))
+
+
 def save_dit(folder: Path, seed: int = 0) -> Path:
     """A DiT pipeline, whose conditions are classes."""
     torch.manual_seed(seed)
@@ -298,6 +309,26 @@ def save_sana(folder: Path, seed: int = 0, scheduler: Any = None, **changes: obj
         vae=deep_vae(),
         transformer=sana(**changes),
         scheduler=scheduler or DPMSolverMultistepScheduler(**published),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_flux(folder: Path, kind: str = "dev", seed: int = 0, **changes: object) -> Path:
+    """A Flux pipeline, FLUX.1-dev or FLUX.1-schnell, with changes of its transformer.
+
+    Images are of any size, and 16 times as many pixels a side as here by default.
+    """
+    torch.manual_seed(seed)
+    dev = kind == "dev"
+    pipeline = FluxPipeline(
+        text_encoder=CLIPTextModel(text_config()),
+        tokenizer=tokenizer(folder.parent / f"{folder.name}-tokenizer"),
+        text_encoder_2=t5_encoder(20),
+        tokenizer_2=t5_tokenizer(),
+        transformer=flux(**{"guidance_embeds": dev} | changes),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
+        vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -8,7 +8,7 @@ from aria import registry
 from aria.checks import InvalidSetting
 from aria.distill.engine.learner import check_pair
 from aria.distill.models import denoisers
-from aria.distill.models.denoisers.guidance import width_of
+from aria.distill.models.denoisers.guidance import is_open
 from aria.distill.models.pipelines import component_of
 from aria.distill.runs import regions
 from aria.distill.runs.plan import RunPlan
@@ -33,7 +33,7 @@ def check(plan: RunPlan, pipeline: Any, student: Any) -> None:
 def _check_scales(plan: RunPlan, pipeline: Any) -> None:
     """Refuse guidance that the models cannot take, and a scale for images that they are not trained for."""
     config, scales = plan.config, plan.loop.guidance
-    data, teacher_takes = config.data, width_of(getattr(pipeline, component_of(pipeline))) is not None
+    data, teacher_takes = config.data, is_open(getattr(pipeline, component_of(pipeline)))
     validates, generates = bool(config.run.validation_prompts), not data.train_data_dir
     use = f"guidance_scale={data.guidance_scale:g}, used for {'validation' if validates else 'training'} images,"
     if scales is None and teacher_takes:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill.models.denoisers import Condition, Evaluate
-from aria.distill.models.denoisers.guidance import GUIDANCE, width_of
+from aria.distill.models.denoisers.guidance import GUIDANCE, is_open
 from aria.distill.teachers.teacher import Teacher
 
 
@@ -45,6 +45,6 @@ def guided(teacher: Teacher, null: Condition) -> Teacher:
 
     A teacher that takes the scale as an input needs no second pass.
     """
-    if width_of(teacher.model) is not None:
+    if is_open(teacher.model):
         return replace(teacher, plain=False)
     return replace(teacher, evaluate=Guided(teacher.evaluate or teacher.denoiser, null), plain=False)

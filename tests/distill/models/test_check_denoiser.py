@@ -17,6 +17,7 @@ FOLDERS = {
     "StableDiffusionPipeline": "sd_folder",
     "StableDiffusionXLPipeline": "sdxl_folder",
     "StableDiffusion3Pipeline": "sd3_folder",
+    "FluxPipeline": "flux_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
@@ -31,7 +32,14 @@ def texts(family):
 
 
 def opened(name, request):
-    return open_pipeline(request.getfixturevalue(FOLDERS[name]))
+    return small(open_pipeline(request.getfixturevalue(FOLDERS[name])))
+
+
+def small(pipeline):
+    """Flux's pipeline has a size of its own, whatever its model."""
+    if type(pipeline).__name__ == "FluxPipeline":
+        pipeline.default_sample_size = pipelines.SIDE
+    return pipeline
 
 
 def fault(adapter, pipeline, family):
@@ -75,6 +83,22 @@ def test_guidance_as_an_input(tmp_path):
 )
 def test_kinds_of_sana(changes, tmp_path):
     check_denoiser(denoisers.Sana(), open_pipeline(pipelines.save_sana(tmp_path / "sana", **changes)))
+
+
+class Wide(denoisers.Flux):
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 4, 8
+
+
+class Tall(denoisers.Flux):
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 12, 4
+
+
+@pytest.mark.parametrize("adapter", [denoisers.Flux, Wide, Tall])
+@pytest.mark.parametrize("kind", ["flux_folder", "flux_schnell_folder"])
+def test_kinds_and_shapes_of_flux(kind, adapter, request):
+    check_denoiser(adapter(), small(open_pipeline(request.getfixturevalue(kind))))
 
 
 def test_a_scheduler_that_scales_its_inputs_and_draws_noise(sd_folder):
@@ -143,7 +167,10 @@ def test_a_fault_is_found_in_every_family(family, name, what, request):
     assert EVERYWHERE[what] in fault(broken(family, what), opened(name, request), family)
 
 
-@pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
+GUIDED = [(family, name) for family, name in ADAPTERS if family.guides]
+
+
+@pytest.mark.parametrize(("family", "name"), GUIDED, ids=[name for _, name in GUIDED])
 def test_another_null_condition_is_found_in_every_family(family, name, request):
     pipeline = opened(name, request)
     if family is denoisers.StableDiffusionXL:  # it is zeros there
@@ -187,6 +214,51 @@ class WithInstructionForNull(denoisers.Sana):
 def test_what_is_special_about_sana_is_checked(adapter, sentence, tmp_path):
     pipeline = open_pipeline(pipelines.save_sana(tmp_path / "sana", timestep_scale=0.25))
     assert sentence in fault(adapter(), pipeline, denoisers.Sana)
+
+
+class Transposed(Wide):
+    def __call__(self, model, noisy, timestep, condition):
+        def forward(**inputs):
+            return model(**inputs | {"img_ids": inputs["img_ids"][:, [0, 2, 1]]})
+
+        forward.config = model.config
+        return super().__call__(forward, noisy, timestep, condition)
+
+
+class OfOneScale(denoisers.Flux):
+    def __call__(self, model, noisy, timestep, condition):
+        condition = condition | {"guidance": torch.full_like(condition["guidance"], 3.5)}
+        return super().__call__(model, noisy, timestep, condition)
+
+
+class InAnotherOrder(denoisers.Flux):
+    def unpack(self, latents, like):
+        return super().unpack(latents, like).transpose(-1, -2)
+
+
+class WithFewerTokens(denoisers.Flux):
+    def encode(self, pipeline, given, device):
+        embeds, pooled, _ = pipeline.encode_prompt(given, device=device, max_sequence_length=256)
+        return {"prompt_embeds": embeds, "pooled": pooled}
+
+
+class GuidedTwice(denoisers.Flux):
+    guides = True
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind", "sentence"),
+    [
+        (Transposed, "flux_folder", "__call__ passes the model another img_ids than the pipeline"),
+        (OfOneScale, "flux_folder", "__call__ passes the model another guidance than the pipeline"),
+        (InAnotherOrder, "flux_folder", "__call__ passes the model another hidden_states than the pipeline"),
+        (WithFewerTokens, "flux_folder", "encode returns other conditions than the pipeline's own"),
+        (GuidedTwice, "flux_schnell_folder", "at guidance 3, null and inputs are not what the pipeline guides with"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_flux_is_checked(adapter, kind, sentence, request):
+    assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue(kind))), denoisers.Flux)
 
 
 @pytest.mark.parametrize(

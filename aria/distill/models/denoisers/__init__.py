@@ -8,13 +8,14 @@ from typing import Any
 
 from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
+from aria.distill.models.denoisers.flux import Flux
 from aria.distill.models.denoisers.pixart import PixArt
 from aria.distill.models.denoisers.sana import Sana
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.denoisers.stable_diffusion_3 import StableDiffusion3
 from aria.distill.models.denoisers.stable_diffusion_xl import StableDiffusionXL
 
-FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, PixArt, Sana, DiT)
+FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, PixArt, Sana, DiT)
 
 
 def of(pipeline: Any) -> Denoiser:
@@ -33,6 +34,7 @@ __all__ = [
     "Denoiser",
     "DiT",
     "Evaluate",
+    "Flux",
     "PixArt",
     "Sana",
     "StableDiffusion",

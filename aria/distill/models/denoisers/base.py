@@ -38,6 +38,8 @@ class Denoiser(ABC):
     """Names of the diffusers pipelines of this family."""
     takes_guidance: ClassVar[bool] = False
     """Whether its models can take the guidance scale as an input, and its pipelines then pass it."""
+    guides: ClassVar[bool] = True
+    """Whether its pipelines guide a model without that input, by the null condition; else they ignore the scale."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
@@ -59,7 +61,7 @@ class Denoiser(ABC):
         """(N, D) float32, one vector per condition, by which similar conditions can be put into one region."""
 
     @abstractmethod
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         """Keyword arguments of the pipeline's call for these conditions, the null condition and the starting noise."""
 
     def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
@@ -87,11 +89,16 @@ class Denoiser(ABC):
         """(N, …) latents that the pipeline makes from ``noise``, scaled as its denoiser sees them."""
         rows = len(noise)
         null = {name: _beside(value, noise).expand(rows, *value.shape[1:]) for name, value in null.items()}
-        inputs = self.inputs({name: _beside(value, noise) for name, value in condition.items()}, null, noise)
+        condition = {name: _beside(value, noise) for name, value in condition.items()}
+        inputs = self.inputs(pipeline, condition, null, noise)
         with torch.no_grad():
             latents: Tensor = pipeline(
                 **inputs, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
             )[0]
+        return self.unpack(latents, noise)
+
+    def unpack(self, latents: Tensor, like: Tensor) -> Tensor:
+        """(N, …) latents of the pipeline in the shape of ``like``; most pipelines have them in that shape."""
         return latents
 
     def decode(self, pipeline: Any, latents: Tensor) -> Tensor:

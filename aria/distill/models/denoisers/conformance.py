@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill.models.denoisers.base import Condition, Denoiser
-from aria.distill.models.denoisers.guidance import GUIDANCE, width_of
+from aria.distill.models.denoisers.guidance import GUIDANCE, is_open
 
 TEXTS = ("a red cat", "a dog in the snow", "an old house by the sea")
 STEPS, SCALE = 3, 3.0
@@ -114,12 +114,12 @@ class _Check:
     @functools.cached_property
     def inputs(self) -> dict[str, Any]:
         """Of the pipeline's call, for the conditions as they are encoded here."""
-        return self.denoiser.inputs(self.condition, self.null, self.noise)
+        return self.denoiser.inputs(self.pipeline, self.condition, self.null, self.noise)
 
     @functools.cached_property
     def embeds_guidance(self) -> bool:
         """Whether the model takes the guidance scale as an input, so that it is evaluated once per step."""
-        return width_of(self.model) is not None
+        return is_open(self.model)
 
     def generator(self) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed)
@@ -250,7 +250,7 @@ class _Check:
             times = timestep.to(self.device).expand(len(shown))
             with self.listening(found):
                 output = self.evaluate(shown, times, self.at(scale))
-            if scale > 1 and not self.embeds_guidance:
+            if scale > 1 and self.denoiser.guides and not self.embeds_guidance:
                 without = self.evaluate(shown, times, self.null)
                 output = without + scale * (output - without)
             latents = scheduler.step(output, timestep, latents)[0]
@@ -266,6 +266,10 @@ class _Check:
             return self.condition
         return self.condition | {GUIDANCE: torch.full((len(self.texts),), scale, device=self.device)}
 
+    def unpacked(self, latents: Tensor) -> Tensor:
+        """A copy of the pipeline's latents in the shape that the adapter has them in."""
+        return self.denoiser.unpack(latents, self.noise).clone()
+
     @contextmanager
     def listening(self, trace: _Trace) -> Iterator[_Trace]:
         """Note in ``trace`` what the model is given first, and every step of the pipeline's scheduler.
@@ -278,11 +282,11 @@ class _Check:
         @functools.wraps(step)  # pipelines look at the arguments it takes
         def stepping(*args: Any, **kwargs: Any) -> Any:
             if trace.scheduler is None:
-                trace.start = signature.bind(*args, **kwargs).arguments["sample"][:rows].clone()
+                trace.start = self.unpacked(signature.bind(*args, **kwargs).arguments["sample"][:rows])
                 trace.scheduler = copy.deepcopy(scheduler)
                 del trace.scheduler.step
             result = step(*args, **kwargs)
-            trace.latents.append(result[0][:rows].clone())  # some pipelines step both halves of a guided batch
+            trace.latents.append(self.unpacked(result[0][:rows]))  # some pipelines step both halves of a guided batch
             return result
 
         def called(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

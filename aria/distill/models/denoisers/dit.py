@@ -71,7 +71,7 @@ class DiT(Denoiser):
             raise ValueError(f"resolution must be {own} for this pipeline, the model's own, got {resolution}")
         return super().latent_shape(pipeline)
 
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         """All the pipeline can be given; it draws its noise itself, so :meth:`generate` goes its steps one by one."""
         return {"class_labels": condition["class_labels"].tolist()}
 

@@ -1,7 +1,8 @@
-"""The guidance scale as an input: how diffusers' UNets take it, and how one without that input is given it.
+"""The guidance scale as an input: how diffusers' models take it, and how a UNet without that input is given it.
 
 A pipeline of Stable Diffusion whose UNet has a ``time_cond_proj_dim`` hands it an embedding of ``guidance_scale - 1``,
-which is projected and added to that of the timestep, and then asks it once a step, without the null condition.
+which is projected and added to that of the timestep, and then asks it once a step, without the null condition. A
+transformer of Flux with ``guidance_embeds`` is handed the scale itself, which it embeds as it embeds the timestep.
 """
 
 from __future__ import annotations
@@ -27,31 +28,40 @@ def embedding(scale: Tensor, width: int) -> Tensor:
 
 
 def guidance_argument(model: nn.Module, condition: dict[str, Tensor], noisy: Tensor) -> dict[str, Tensor]:
-    """The keyword argument with the scale in ``condition``; none for a UNet that takes no scale."""
-    width, scale = width_of(model), condition.get(GUIDANCE)
-    if width is None and scale is None:
+    """The keyword argument with the scale in ``condition``; none for a model that takes no scale."""
+    takes, scale = is_open(model), condition.get(GUIDANCE)
+    if not takes and scale is None:
         return {}
     name = type(model).__name__
-    if width is None:
+    if not takes:
         raise ValueError(f"this {name} does not take the guidance scale as an input: open it with take_guidance")
     if scale is None:
         raise ValueError(f"this {name} takes the guidance scale as an input, and is given none: set guidance_max")
-    return {"timestep_cond": embedding(scale, width).to(noisy.dtype)}
+    width = width_of(model)
+    return {"guidance": scale} if width is None else {"timestep_cond": embedding(scale, width).to(noisy.dtype)}
+
+
+def is_open(model: Any) -> bool:
+    """Whether a model takes the scale as an input."""
+    return width_of(model) is not None or bool(getattr(model, "config", {}).get("guidance_embeds"))
 
 
 def width_of(model: Any) -> int | None:
-    """How wide an embedding of the scale a model takes; None if it takes none."""
+    """How wide an embedding of the scale a UNet takes; None if a model takes none."""
     width = getattr(model, "config", {}).get("time_cond_proj_dim")
     return None if width is None else int(width)
 
 
 def take_guidance(model: Any) -> Any:
     """The model with the scale as an input that trains, in place; a new one is projected by zeros, so that at first
-    the outputs are what they were."""
+    the outputs are what they were. An input that embeds the scale itself is left as it is."""
+    if is_open(model) and width_of(model) is None:
+        return model
     time: Any = getattr(model, "time_embedding", None)
     if not hasattr(time, "cond_proj"):
         name = type(model).__name__
-        raise ValueError(f"a {name} cannot take the guidance scale as an input; a UNet2DConditionModel can")
+        raise ValueError(f"a {name} cannot take the guidance scale as an input; a UNet2DConditionModel can, "
+                         "and a FluxTransformer2DModel with guidance_embeds")
     if time.cond_proj is None:
         first = time.linear_1.weight
         layer = nn.Linear(WIDTH, first.shape[1], bias=False, device=first.device, dtype=first.dtype)

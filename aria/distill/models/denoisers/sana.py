@@ -47,7 +47,7 @@ class Sana(Denoiser):
     def features(self, condition: Condition) -> Tensor:
         return mean_of_tokens(condition)
 
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return {
             "prompt_embeds": condition["prompt_embeds"],
             "prompt_attention_mask": condition["mask"],

@@ -35,7 +35,7 @@ class StableDiffusion(Denoiser):
     def features(self, condition: Condition) -> Tensor:
         return condition["prompt_embeds"].float().mean(1)
 
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return {
             "prompt_embeds": condition["prompt_embeds"],
             "negative_prompt_embeds": null["prompt_embeds"],

@@ -61,7 +61,7 @@ class StableDiffusion3(Denoiser):
             return TokenLimit(pipeline.tokenizer_3, T5_TOKENS)
         return super().token_limit(pipeline)
 
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return with_pooled(condition, null, noise)
 
 

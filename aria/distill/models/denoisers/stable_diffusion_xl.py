@@ -42,7 +42,7 @@ class StableDiffusionXL(Denoiser):
     def features(self, condition: Condition) -> Tensor:
         return condition["pooled"].float()
 
-    def inputs(self, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         return with_pooled(condition, null, noise)
 
     def side_in_condition(self, pipeline: Any) -> int:
