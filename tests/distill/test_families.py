@@ -25,11 +25,15 @@ from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
 pytestmark = pytest.mark.slow
-KINDS = ("dit", "pixart", "pixart_sigma", "sana", "sd3")
-FLOWS = ("sana", "sd3")
+KINDS = ("dit", "flux", "flux_schnell", "pixart", "pixart_sigma", "sana", "sd3")
+FLOWS = ("flux", "flux_schnell", "sana", "sd3")
+SIZED = {"flux": ["--resolution", 16], "flux_schnell": ["--resolution", 16]}
+"""Of pipelines whose own size is that of published models."""
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SMALLER = {
     "dit": ["--preset", "half", "--num_attention_heads", "1"],
+    "flux": ["--blocks", "1", "--single_blocks", "0,3", "--width", "0.5"],
+    "flux_schnell": ["--preset", "half"],
     "pixart": ["--preset", "half", "--width", "0.5"],
     "pixart_sigma": ["--blocks", "0,1,3"],
     "sana": ["--blocks", "1,3", "--width", "0.5"],
@@ -37,6 +41,8 @@ SMALLER = {
 }
 RUN = {
     "dit": {"partitioner": 'labels("label")', "objective": "output", "low_rank": 2},
+    "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16},
+    "flux_schnell": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "resolution": 16},
     "pixart": {"partitioner": "kmeans(3)", "student_prediction": "v_prediction", "correction": "importance"},
     "pixart_sigma": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "weighting": "min_snr"},
     "sana": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "correction": "importance"},
@@ -52,11 +58,14 @@ def forks(tmp_path_factory, sd3_folder):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, dit_folder, pixart_folder, pixart_sigma_folder, sana_folder, sd3_folder):
+def place(
+    tmp_path_factory, dit_folder, flux_folder, flux_schnell_folder, pixart_folder, pixart_sigma_folder, sana_folder,
+    sd3_folder,
+):  # fmt: skip
     """Teachers, and a pool for each: texts, or classes by number and by name."""
     folder = tmp_path_factory.mktemp("place")
-    folders = (dit_folder, pixart_folder, pixart_sigma_folder, sana_folder, sd3_folder)
-    for kind, teacher in zip(KINDS, folders, strict=True):
+    folders = (dit_folder, flux_folder, flux_schnell_folder, pixart_folder, pixart_sigma_folder)
+    for kind, teacher in zip(KINDS, (*folders, sana_folder, sd3_folder), strict=True):
         (folder / kind).symlink_to(teacher)
     rows = [f"{what} {i}" for i in range(4) for what in ("cat", "dog", "hut")]
     (folder / "prompts.csv").write_text("\n".join(["text", *rows]))
@@ -104,7 +113,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     record = json.loads(aria("prune", *teacher, "--output_dir", student, *SMALLER[kind], "--json"))
     assert 0 < record["parameters"]["student"] < record["parameters"]["teacher"] and record["init"]["fresh"] == 0
     aria("cache", *teacher, *pool, "--num_images", 4, "--num_inference_steps", 2, "--guidance_scale", 2, "--output_dir",
-         cache)  # fmt: skip
+         cache, *SIZED.get(kind, []))  # fmt: skip
     by = ["--partitioner", RUN[kind]["partitioner"], "--json"]
     divided = json.loads(aria("partition", *pool, "--cache_dir", cache, *by))
     assert len(divided["regions"]) == (5 if kind == "dit" else 3)
@@ -120,14 +129,15 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     last = f"checkpoint-{step + 4}"
     for name in (f"{last}/{WEIGHTS}", f"{last}/optimiser.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
         assert_same(load_file(other / name), load_file(one / name))
-    assert ("feature" in logs(one)[0]) == (kind != "dit")
+    assert ("feature" in logs(one)[0]) == (kind not in ("dit", "flux"))
     if kind not in FLOWS:
         assert logs(one)[0]["variance"] > 0
 
     pipeline = DiffusionPipeline.from_pretrained(one)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.transformer.num_parameters() == open_model(student).num_parameters()
-    assert pipeline.transformer.config.out_channels == (4 if kind in FLOWS else 8)
+    if kind not in SIZED:  # whose output is packed
+        assert pipeline.transformer.config.out_channels == (4 if kind in FLOWS else 8)
     if kind == "dit":
         images = pipeline(pipeline.get_label_ids(["goldfish"]), num_inference_steps=2, output_type="np").images
         assert images.shape == (1, 16, 16, 3)
@@ -135,15 +145,20 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
         more = {"use_resolution_binning": False} if "pixart" in kind else {}
         if kind == "sana":  # whose own sizes are those of published models
             more = {"use_resolution_binning": False, "height": 32, "width": 32}
+        if kind in SIZED:
+            more = {"height": 16, "width": 32}
         images = pipeline("a cat", num_inference_steps=2, output_type="np", **more).images
         assert images.shape == (1, more.get("height", 16), more.get("width", 16), 3)
+    if kind == "flux":
+        assert pipeline.transformer.config.guidance_embeds
     if kind == "pixart":
         assert pipeline.scheduler.config.prediction_type == "v_prediction"
 
     assert (one / "samples" / f"step-{step + 3:08d}.png").is_file()
     picture = tmp_path / "picture.png"
     result = json.loads(aria("sample", *teacher, "--student", one, "--prompts", pool[1], "--num_prompts", 2, "--output",
-                         picture, "--num_inference_steps", 2, "--guidance_scale", 2, "--json"))  # fmt: skip
+                         picture, "--num_inference_steps", 2, "--guidance_scale", 2, *SIZED.get(kind, []),
+                         "--json"))  # fmt: skip
     assert picture.is_file() and result["gap"] > 0 and len(result["prompts"]) == 2
     aria("report", one, "--output", tmp_path / "report.html")
     assert f"finished: {step + 4} steps" in (tmp_path / "report.html").read_text()

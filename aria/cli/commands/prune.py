@@ -23,6 +23,9 @@ from aria.regular import read_text
 @click.option("--block_map", type=click.Path(path_type=Path), metavar="FILE",
               help="A JSON or YAML file that lists the blocks of a UNet to keep.")  # fmt: skip
 @click.option("--blocks", metavar="N,N,…", help="Blocks of a transformer to keep, counted from 0.")
+@click.option("--single_blocks", metavar="N,N,…",
+              help="Single-stream blocks of a Flux transformer to keep, counted from 0; --blocks are then its "
+                   "double-stream blocks.")  # fmt: skip
 @click.option("--width", type=float, metavar="FACTOR",
               help="Factor by which the width of every stage of a UNet, or the number of heads of a transformer, is "
                    "multiplied, such as 0.75.")  # fmt: skip
@@ -44,6 +47,7 @@ def command(
     preset: str | None,
     block_map: Path | None,
     blocks: str | None,
+    single_blocks: str | None,
     width: float | None,
     channels: str | None,
     heads: int | None,
@@ -58,10 +62,10 @@ def command(
     The student is the folder of a plain diffusers model. Its student.json records the teacher, the sizes and which of
     its modules correspond to the teacher's; inheritance.json records where each weight comes from.
     """
-    if {preset, block_map, blocks, width, channels, heads, head_width} == {None}:
+    if {preset, block_map, blocks, single_blocks, width, channels, heads, head_width} == {None}:
         raise Refusal(
             "nothing is removed; give --preset, --block_map, --width or --block_out_channels, or for a transformer "
-            "--preset, --blocks, --width, --num_attention_heads or --attention_head_dim"
+            "--preset, --blocks, --single_blocks, --width, --num_attention_heads or --attention_head_dim"
         )
     with refusals(output):
         checks.check_model(teacher, "pretrained_model_name_or_path")
@@ -75,6 +79,7 @@ def command(
             width=width,
             block_out_channels=_numbers("--block_out_channels", channels, "240,480,960,960"),
             blocks=_numbers("--blocks", blocks, "0,2,5"),
+            single_blocks=_numbers("--single_blocks", single_blocks, "0,1,5"),
             num_attention_heads=heads,
             attention_head_dim=head_width,
             init=init,  # type: ignore[arg-type]  # checked there, with what is allowed

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from diffusers.models.attention_processor import Attention, SanaLinearAttnProcessor2_0
+from diffusers.models.transformers.transformer_flux import FluxAttention
 from torch import Tensor, nn
 
 from aria.distill.students.config import Config
@@ -56,12 +57,13 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
 
     def products(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal total
-        assert isinstance(module, Attention)
+        assert isinstance(module, Attention | FluxAttention)
         queries = args[0] if args else kwargs["hidden_states"]
         context = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
         positions = _positions(queries)
         keys = positions if context is None else _positions(context)
-        if context is not None and module.added_kv_proj_dim is not None and not module.only_cross_attention:
+        beside = module.added_kv_proj_dim is not None and not getattr(module, "only_cross_attention", False)
+        if context is not None and beside:
             keys += positions  # this attention reads the context beside the image, not in its place
             if getattr(module, "add_q_proj", None) is not None:
                 positions = keys  # and has queries for both
@@ -73,7 +75,7 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             hooks.append(module.register_forward_hook(layer))
-        elif attention and isinstance(module, Attention):
+        elif attention and isinstance(module, Attention | FluxAttention):
             hooks.append(module.register_forward_pre_hook(products, with_kwargs=True))
     try:
         with torch.no_grad():

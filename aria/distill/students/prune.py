@@ -30,6 +30,7 @@ def prune(
     width: float | None = None,
     block_out_channels: Sequence[int] | None = None,
     blocks: Sequence[int] | None = None,
+    single_blocks: Sequence[int] | None = None,
     num_attention_heads: int | None = None,
     attention_head_dim: int | None = None,
     init: Init = "slice",
@@ -44,7 +45,8 @@ def prune(
     given: dict[str, Any] = {"preset": preset, "width": width}
     own = {"block_map": block_map, "block_out_channels": block_out_channels}
     others = {
-        "blocks": blocks, "num_attention_heads": num_attention_heads, "attention_head_dim": attention_head_dim
+        "blocks": blocks, "single_blocks": single_blocks, "num_attention_heads": num_attention_heads,
+        "attention_head_dim": attention_head_dim,
     }  # fmt: skip
     if family is None:
         _refuse(others, model, "transformers")
@@ -94,6 +96,8 @@ def _transformer(
     student, inheritance = build_student(plan, model, init=init, seed=seed)
     width = {name: plan.config[name] for name in ("num_attention_heads", "attention_head_dim")}
     blocks = {"kept": list(plan.blocks.blocks)}
+    if plan.blocks.singles:
+        blocks["kept_single"] = list(plan.blocks.singles)
     return _Made(student, inheritance, sizes, family.tokens, blocks, width, plan.feature_pairs)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import (
     DiTTransformer2DModel,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -49,6 +50,8 @@ def test_presets_fit_stable_diffusion_2():
 
 TRANSFORMERS = {
     "dit": (DiTTransformer2DModel, transformers.DIT_XL),
+    "flux-dev": (FluxTransformer2DModel, transformers.FLUX_DEV),
+    "flux-schnell": (FluxTransformer2DModel, transformers.FLUX_SCHNELL),
     "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
     "sana": (SanaTransformer2DModel, transformers.SANA_1600M),
     "sana-600m": (SanaTransformer2DModel, transformers.SANA_600M),
@@ -66,10 +69,11 @@ def counted(kind, **kwargs):
 
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
-    # (Sana)
+    # (Sana), 11.9 billion (FLUX.1)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
+    assert [round(counted(kind) / 1e9, 1) for kind in ("flux-dev", "flux-schnell")] == [11.9, 11.9]
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
     # class embeddings of its own, which in DiT are one
     embeddings = 1001 * 1152 + (256 + 1) * 1152 + (1152 + 1) * 1152
@@ -86,6 +90,12 @@ def test_transformers():
         ("dit", {"width": 0.75}, 429.5),
         ("pixart", {"preset": "half"}, 313.3),
         ("pixart", {"width": 0.5}, 154.1),
+        ("flux-dev", {"preset": "half"}, 6152.7),
+        ("flux-schnell", {"preset": "half"}, 6142.5),
+        ("flux-dev", {"preset": "third"}, 3943.8),
+        ("flux-dev", {"width": 0.75}, 6698.3),
+        ("flux-dev", {"attention_head_dim": 64}, 2980.4),
+        ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
         ("sana", {"preset": "half"}, 825.3),
         ("sana", {"preset": "third"}, 591.5),
         ("sana", {"width": 0.75}, 919.2),

@@ -33,11 +33,25 @@ from .unets import TWO_STAGES, teacher_unet
 
 KINDS = tuple(ALL)
 KEPT = (0, 1, 4)
+SINGLES = (1, 3, 5)
 INTO_HEADS = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
 
 
 def config(kind):
     return full(*ALL[kind])
+
+
+def is_flux(kind):
+    return kind.startswith("flux")
+
+
+def kept(kind):
+    return {"blocks": KEPT} | ({"single_blocks": SINGLES} if is_flux(kind) else {})
+
+
+def half(kind):
+    """Settings that halve the width of the heads."""
+    return {"attention_head_dim": config(kind)["attention_head_dim"] // 2}
 
 
 def planned(kind, **kwargs):
@@ -47,23 +61,27 @@ def planned(kind, **kwargs):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     teacher = small(kind)
-    plan = planned(kind, blocks=KEPT)
+    plan = planned(kind, **kept(kind))
     student, inheritance = build_student(plan, teacher)
     kwargs = inputs(kind, plan.config)
     with torch.no_grad():
         output = student.eval()(**kwargs).sample
         teacher.transformer_blocks = nn.ModuleList(teacher.transformer_blocks[block] for block in KEPT)
+        if is_flux(kind):
+            teacher.single_transformer_blocks = nn.ModuleList(teacher.single_transformer_blocks[i] for i in SINGLES)
         expected = teacher(**kwargs).sample
     assert torch.equal(output, expected)
     counts = inheritance.counts()
     assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
-    assert all(name.startswith(("transformer_blocks.2.", "transformer_blocks.3.")) for name in inheritance.unused)
+    gone = {("transformer_blocks", "2"), ("transformer_blocks", "3")}
+    gone |= {("single_transformer_blocks", place) for place in "0246" if is_flux(kind)}
+    assert {tuple(name.split(".")[:2]) for name in inheritance.unused} == gone
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("kwargs", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
-def test_a_narrower_student_works_and_is_all_inherited(kind, kwargs):
-    plan = planned(kind, preset="half", **kwargs)
+@pytest.mark.parametrize("what", ["heads", "head-width"])
+def test_a_narrower_student_works_and_is_all_inherited(kind, what):
+    plan = planned(kind, preset="half", **({"width": 0.5} if what == "heads" else half(kind)))
     student, inheritance = build_student(plan, small(kind))
     counts = inheritance.counts()
     assert counts["fresh"] == 0 and counts["sliced"] > 0
@@ -78,15 +96,18 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, kwargs):
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["dit", "pixart-sized", "sana-1.5", "sd3.5"])
-@pytest.mark.parametrize("kwargs", [{"width": 0.5}, {"attention_head_dim": 4}], ids=["heads", "head-width"])
-def test_axes_of_the_inner_width_keep_the_same_entries(kind, kwargs):
+@pytest.mark.parametrize("kind", ["dit", "flux", "pixart-sized", "sana-1.5", "sd3.5"])
+@pytest.mark.parametrize("what", ["heads", "head-width"])
+def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
-    plan = planned(kind, blocks=[0, 4], **kwargs)
+    plan = planned(kind, blocks=[0, 4], **({"width": 0.5} if what == "heads" else half(kind)))
     wide, narrow = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config(kind), plan.config))
     kept = Run(wide, narrow).index()
     heads = torch.arange(plan.config["num_attention_heads"])[:, None] * config(kind)["attention_head_dim"]
-    of_heads = (heads + Run(config(kind)["attention_head_dim"], plan.config["attention_head_dim"]).index()).flatten()
+    of_head = Run(config(kind)["attention_head_dim"], plan.config["attention_head_dim"]).index()
+    if is_flux(kind) and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
+        of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
+    of_heads = (heads + of_head).flatten()
     of_cross = torch.arange(16)  # in Sana, the first of two heads of 16
     seen = set()
     for axis in (0, 1):
@@ -106,6 +127,10 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, kwargs):
             if (into and axis == 0) or (axis == 1 and (".to_out.0." in name or ".to_add_out." in name)):
                 assert torch.equal(left, of_cross if "sana" in kind and ".attn2." in name else of_heads), name
                 seen.add("heads")
+            elif axis == 1 and name.startswith("single_") and ".proj_out." in name:  # heads, and a feed-forward layer
+                behind = wide + Run(4 * wide, 4 * narrow).index()
+                assert torch.equal(left, torch.cat([of_heads, behind])), name
+                seen.add("both")
             elif "norm_q" in name or "norm_k" in name or "norm_added" in name:
                 kept_of = of_cross if "sana" in kind and ".attn2." in name else of_heads
                 assert torch.equal(left, kept_of[: len(left)]), name
@@ -113,7 +138,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, kwargs):
                 parts = left.view(-1, narrow) - wide * torch.arange(len(left) // narrow)[:, None]
                 assert torch.equal(parts, kept.expand(len(parts), -1)), name
                 seen.add("inner")
-    assert seen == {"heads", "inner"}
+    assert seen == {"heads", "inner"} | ({"both"} if is_flux(kind) else set())
 
 
 def test_kept_heads_do_what_they_did():
@@ -129,6 +154,25 @@ def test_kept_heads_do_what_they_did():
         torch.testing.assert_close(narrow_attention(narrow), wide_attention(wide)[..., kept], rtol=1e-5, atol=1e-5)
 
 
+def test_narrower_heads_keep_the_frequencies_of_rotary_positions():
+    """A student's queries and keys are turned as the entries of the teacher's that they come from."""
+    plan, teacher = planned("flux", attention_head_dim=8), small("flux")
+    assert plan.config["axes_dims_rope"] == [2, 2, 4]
+    student, _ = build_student(plan, teacher)
+    places = torch.tensor([[0.0, 1.0, 2.0], [3.0, 5.0, 7.0]])
+    pairs = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
+    for narrow, wide in zip(student.pos_embed(places), teacher.pos_embed(places), strict=True):
+        torch.testing.assert_close(narrow, wide[:, pairs])
+
+
+def test_the_share_of_a_preset_is_that_of_both_lists():
+    plan = planned("flux", preset="half")
+    assert (plan.blocks.blocks, plan.blocks.singles) == ((0, 4), (0, 2, 4, 6))
+    assert (plan.config["num_layers"], plan.config["num_single_layers"]) == (2, 4)
+    assert planned("flux", blocks=[1]).blocks.singles == tuple(range(7))
+    assert planned("flux", single_blocks=[2, 3]).blocks.blocks == tuple(range(5))
+
+
 def test_positions_keep_their_frequencies():
     """Half the width is every second entry of the sines and cosines of both axes, so positions are embedded alike."""
     plan, teacher = planned("pixart", width=0.5), small("pixart")
@@ -139,16 +183,19 @@ def test_positions_keep_their_frequencies():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_feature_pairs_name_layers_of_one_output_each(kind):
-    teacher, plan = small(kind), planned(kind, blocks=KEPT)
+    teacher, plan = small(kind), planned(kind, **kept(kind))
     student, _ = build_student(plan, teacher)
-    assert [pair[0].split(".")[1] for pair in plan.feature_pairs] == ["0", "1", "4"]
+    numbers = [pair[0].split(".")[1] for pair in plan.feature_pairs]
+    assert numbers == ["0", "1", "4"] + (["1", "3", "5"] if is_flux(kind) else [])
     kwargs = inputs(kind, plan.config)
     teachers, students = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
     with torch.no_grad(), taps.taps(teacher, teachers) as wide, taps.taps(student, students) as narrow:
         teacher(**kwargs), student(**kwargs)
-    assert all(wide[name].shape == (2, 4 * 4, plan.config["num_attention_heads"] * 8) for name in teachers)
+    inner = plan.config["num_attention_heads"] * plan.config["attention_head_dim"]
+    for name in teachers:  # a block with a single stream has text and image in it
+        assert wide[name].shape == (2, 4 * 4 + (7 if name.startswith("single") else 0), inner)
     assert torch.equal(wide[teachers[0]], narrow[students[0]])
-    assert not torch.equal(wide[teachers[2]], narrow[students[2]])
+    assert not any(torch.equal(wide[teachers[i]], narrow[students[i]]) for i in range(2, len(teachers)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,7 +204,7 @@ def test_multiply_adds_are_half_of_what_torch_counts_as_operations(kind):
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         model(**kwargs)
     assert 2 * count_macs(model, **kwargs) == counter.get_total_flops()
-    counted = transformer_size(family(kind), config(kind), tokens=7)
+    counted = transformer_size(family(kind), config(kind), side=8, tokens=7)
     assert 2 * counted.macs * 2 == counter.get_total_flops() and counted.parameters == model.num_parameters()
 
 
@@ -188,6 +235,10 @@ def test_second_attentions_go_with_their_blocks():
         ("pixart", {"width": 0.5, "attention_head_dim": 4}, "give width, or num_attention_heads and"),
         ("pixart", {"num_attention_heads": 5}, "num_attention_heads must be at most the teacher's 4, got 5"),
         ("pixart", {"attention_head_dim": 3, "num_attention_heads": 3}, "be a multiple of 4 for heads of 3, got 3"),
+        ("pixart", {"single_blocks": [0]}, "single_blocks is for transformers with single_transformer_blocks; this"),
+        ("flux", {"single_blocks": [7]}, "single_blocks must be ascending numbers from 0 to 6, at least one, got"),
+        ("flux", {"preset": "half", "single_blocks": [0]}, "give preset or single_blocks, not both"),
+        ("flux", {"attention_head_dim": 12}, r"multiple of 8 for rotary positions of \[4, 4, 8\] entries, got 12"),
         ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
     ],
 )  # fmt: skip
@@ -204,7 +255,7 @@ def test_a_size_in_three_parts_keeps_heads_by_threes():
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     place = tmp_path_factory.mktemp("teachers")
-    for kind in ("pixart", "sd3.5"):
+    for kind in ("flux", "pixart", "sd3.5"):
         small(kind).save_pretrained(place / kind)
     teacher_unet(TWO_STAGES).save_pretrained(place / "unet")
     return place
@@ -234,10 +285,29 @@ def test_student_of_a_transformer_opens_without_custom_code(folders, tmp_path):
     assert torch.equal(student.transformer_blocks[1].attn.to_q.bias, bias[:16])
 
 
+def test_student_of_flux_opens_without_custom_code(folders, tmp_path):
+    kept = "--blocks", "0,3", "--single_blocks", "0,1,5"
+    result = run(folders / "flux", tmp_path / "s", *kept, "--attention_head_dim", 8, "--json")
+    assert result.exit_code == 0, result.output
+    record, student = read_record(tmp_path / "s"), open_model(tmp_path / "s")
+    assert record["teacher"]["class"] == "FluxTransformer2DModel" == type(student).__name__
+    assert record["blocks"] == {"preset": None, "kept": [0, 3], "kept_single": [0, 1, 5]}
+    assert record["parameters"]["student"] == student.num_parameters() and record["init"]["fresh"] == 0
+    assert (student.config.num_layers, student.config.num_single_layers) == (2, 3)
+    assert student.config.axes_dims_rope == [2, 2, 4] and student.config.guidance_embeds
+    assert 0 < record["macs"]["student"] < record["macs"]["teacher"] and record["macs"]["tokens"] == 512
+    assert read_feature_pairs(tmp_path / "s")[1:3] == [
+        ("transformer_blocks.3.norm2", "transformer_blocks.1.norm2"),
+        ("single_transformer_blocks.0.norm.norm", "single_transformer_blocks.0.norm.norm"),
+    ]
+    with torch.no_grad():
+        assert bool(student(**inputs("flux", student.config)).sample.isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("teacher", "arguments", "sentence"),
     [
-        ("pixart", (), "for a transformer --preset, --blocks, --width, --num_attention_heads or --attention_head_dim"),
+        ("pixart", (), "for a transformer --preset, --blocks, --single_blocks, --width, --num_attention_heads or --"),
         ("pixart", ("--block_out_channels", "4,8"), "block_out_channels is for UNets; this is a PixArtTransformer2D"),
         ("unet", ("--blocks", "0,1"), "blocks is for transformers; this is a UNet2DConditionModel"),
         ("pixart", ("--blocks", "0;1"), "--blocks takes numbers such as 0,2,5, got '0;1'"),

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from diffusers import (
     DiTTransformer2DModel,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -28,6 +29,10 @@ SANA_1600M = {"num_attention_heads": 70, "attention_head_dim": 32, "num_layers":
               "in_channels": 32, "out_channels": 32}  # fmt: skip
 SANA_600M = SANA_1600M | {"num_attention_heads": 36, "num_layers": 28, "num_cross_attention_heads": 16,
                           "cross_attention_head_dim": 72, "cross_attention_dim": 1152}  # fmt: skip
+FLUX_DEV = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 19, "num_single_layers": 38,
+            "in_channels": 64, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
+            "axes_dims_rope": [16, 56, 56]}  # fmt: skip
+FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
 SMALL_DIT = DIT_XL | SMALL | {"num_embeds_ada_norm": 6}
@@ -41,10 +46,16 @@ SMALL_SANA = SANA_1600M | SMALL | {
     "num_cross_attention_heads": 2, "cross_attention_head_dim": 16, "cross_attention_dim": 32, "caption_channels": 20,
     "in_channels": 4, "out_channels": 4, "patch_size": 2,
 }  # fmt: skip
+SMALL_FLUX = FLUX_DEV | {
+    "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "num_single_layers": 7, "in_channels": 16,
+    "joint_attention_dim": 20, "pooled_projection_dim": 12, "axes_dims_rope": [4, 4, 8],
+}  # fmt: skip
 SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
     "dit": (DiTTransformer2DModel, SMALL_DIT),
+    "flux": (FluxTransformer2DModel, SMALL_FLUX),
+    "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),
     "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
     "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
     "sana": (SanaTransformer2DModel, SMALL_SANA),
@@ -91,5 +102,5 @@ def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
             return torch.tensor([3, 5])[:batch]
         return torch.randn(value.shape, generator=generator)
 
-    kwargs: dict[str, Any] = filled(transformer_inputs(family(kind), config, tokens=7, batch=batch))
+    kwargs: dict[str, Any] = filled(transformer_inputs(family(kind), config, side=8, tokens=7, batch=batch))
     return kwargs

@@ -1,7 +1,8 @@
 """The transformers that students can be made from, and what differs between them.
 
 All are a list ``transformer_blocks`` between an embedding of patches and a last layer, as wide everywhere: the *inner
-width*, heads times the width of a head.
+width*, heads times the width of a head. In Flux a list ``single_transformer_blocks`` follows, whose blocks have one
+stream for text and image.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from diffusers import (
     DiTTransformer2DModel,
+    FluxTransformer2DModel,
     PixArtTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -35,19 +37,27 @@ class Family:
     """Settings that are the inner width, besides heads and their width."""
     tap: str = ""
     """What is compared of a block: the name of a layer in it, or the block's own output."""
+    single_tap: str = ""
+    """What is compared of a block with one stream, where there are any."""
+    side: int | None = None
+    """Latents a side, for counting multiply-adds, of models whose config does not say."""
 
-    def shallower(self, config: Config, kept: tuple[int, ...]) -> dict[str, Any]:
-        """``config`` with the blocks ``kept`` only, including its settings of single blocks."""
+    def shallower(self, config: Config, kept: tuple[int, ...], singles: tuple[int, ...] = ()) -> dict[str, Any]:
+        """``config`` with the blocks ``kept`` and ``singles`` only, including its settings of particular blocks."""
         student = {**config, "num_layers": len(kept)}
+        if "num_single_layers" in config:
+            student["num_single_layers"] = len(singles)
         if dual := config.get("dual_attention_layers"):
             student["dual_attention_layers"] = [place for place, block in enumerate(kept) if block in dual]
         return student
 
     def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
         """``config`` with so many heads, so wide each; where cross-attention has other heads, of these the same share,
-        a tie rounded up."""
+        a tie rounded up. Of every axis of rotary positions it is the share that a head keeps."""
         width = heads * head_width
         student = {**config, "num_attention_heads": heads, "attention_head_dim": head_width}
+        if axes := config.get("axes_dims_rope"):
+            student["axes_dims_rope"] = [axis * head_width // config["attention_head_dim"] for axis in axes]
         student |= dict.fromkeys(self.following(config), width)
         if cross := config.get("num_cross_attention_heads"):
             wide = config["num_attention_heads"] * config["attention_head_dim"]
@@ -58,12 +68,20 @@ class Family:
         """The settings that have to be the inner width: where captions are not projected to it, none."""
         return () if "caption_channels" in config and config["caption_channels"] is None else self.follows
 
+    def head_unit(self, config: Config) -> int:
+        """What the width of a head must be a multiple of: rotary positions turn pairs of its entries, so that of each
+        axis a whole number of pairs has to stay."""
+        axes = config.get("axes_dims_rope")
+        return int(config["attention_head_dim"]) // math.gcd(*(axis // 2 for axis in axes)) if axes else 1
+
     def unit(self, config: Config) -> int:
         """What the inner width must be a multiple of.
 
-        Positions are sines and cosines of two axes. The embedding of an image's size, in models that take it, has three
-        parts.
+        Positions are sines and cosines of two axes, unless they are rotary. The embedding of an image's size, in models
+        that take it, has three parts.
         """
+        if config.get("axes_dims_rope"):
+            return 1
         sized = config.get("use_additional_conditions")
         if sized is None:
             sized = self.model is PixArtTransformer2DModel and config["sample_size"] == 128
@@ -86,6 +104,13 @@ FAMILIES = (
         why="it alone ends the text's stream",
         follows=("caption_projection_dim",),
         tap="norm2",  # the image's stream behind the attention; the block itself returns text and image
+    ),
+    Family(
+        FluxTransformer2DModel,
+        tokens=512,
+        tap="norm2",  # as above
+        single_tap="norm.norm",  # the stream in front of the block, which returns text and image
+        side=128,
     ),
 )
 

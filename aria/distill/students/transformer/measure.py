@@ -14,7 +14,7 @@ from aria.distill.students.transformer.family import Family
 def transformer_size(
     family: Family, config: Config, *, side: int | None = None, tokens: int | None = None, attention: bool = True
 ) -> Size:
-    """The size of the model that ``config`` describes; ``side`` is the config's ``sample_size`` unless given."""
+    """The size of the model that ``config`` describes; ``side`` is the model's own unless given."""
     return measured(
         family.model,
         config,
@@ -27,7 +27,9 @@ def transformer_inputs(
     family: Family, config: Config, *, side: int | None = None, tokens: int | None = None, batch: int = 1
 ) -> dict[str, Any]:
     """Arguments for one forward pass, all zero, on the default device."""
-    side, tokens = side or config["sample_size"], family.tokens if tokens is None else tokens
+    side, tokens = side or family.side or config["sample_size"], family.tokens if tokens is None else tokens
+    if "axes_dims_rope" in config:
+        return _flux_inputs(config, side // 2 * (side // 2), tokens, batch)
     inputs: dict[str, Any] = {
         "hidden_states": torch.zeros(batch, config["in_channels"], side, side),
         "timestep": torch.zeros(batch, dtype=torch.long),
@@ -44,3 +46,16 @@ def transformer_inputs(
     else:
         inputs["class_labels"] = torch.zeros(batch, dtype=torch.long)
     return inputs
+
+
+def _flux_inputs(config: Config, patches: int, tokens: int, batch: int) -> dict[str, Any]:
+    """Of Flux, whose latents are packed."""
+    scale = {"guidance": torch.ones(batch)} if config["guidance_embeds"] else {}
+    return scale | {
+        "hidden_states": torch.zeros(batch, patches, config["in_channels"]),
+        "encoder_hidden_states": torch.zeros(batch, tokens, config["joint_attention_dim"]),
+        "pooled_projections": torch.zeros(batch, config["pooled_projection_dim"]),
+        "timestep": torch.zeros(batch),
+        "img_ids": torch.zeros(patches, 3),
+        "txt_ids": torch.zeros(tokens, 3),
+    }

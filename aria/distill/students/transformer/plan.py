@@ -18,6 +18,7 @@ def plan_transformer(
     *,
     preset: str | None = None,
     blocks: Sequence[int] | None = None,
+    single_blocks: Sequence[int] | None = None,
     width: float | None = None,
     num_attention_heads: int | None = None,
     attention_head_dim: int | None = None,
@@ -28,8 +29,8 @@ def plan_transformer(
     """
     if width is not None and not num_attention_heads is attention_head_dim is None:
         raise ValueError("give width, or num_attention_heads and attention_head_dim, not both")
-    kept = read_blocks(family, teacher, preset=preset, blocks=blocks)
-    wide = family.shallower(teacher, kept.blocks)
+    kept = read_blocks(family, teacher, preset=preset, blocks=blocks, single_blocks=single_blocks)
+    wide = family.shallower(teacher, kept.blocks, kept.singles)
     heads = num_attention_heads if width is None else scaled(family, wide, width)
     config = with_widths(family, wide, heads, attention_head_dim)
     return Plan(family.model, config, wide, kept, TransformerSlicer.between)

@@ -3,7 +3,9 @@ r"""Which entries of a wide transformer's tensor become a narrow one's.
 Every axis but those of the heads is cut as in :mod:`aria.distill.students.axis`: into the finest parts that both widths
 have, whose leading entries stay. All axes along the inner width then keep the same entries, also where several stand
 one after the other (shifts, scales and gates, or the sines and cosines of two axes). Of the heads, the leading ones
-stay, and of each the entries that the same rule leaves of its width.
+stay, and of each the entries that the same rule leaves of its width; or, where rotary positions turn pairs of entries,
+the pairs that it leaves of each axis. What a block with a single stream adds is read from its heads, with the values of
+its feed-forward layer behind them.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from aria.distill.students.config import Config
 
 INTO = re.compile(r"\.(?:to_[qkv]|add_[qkv]_proj)\.(?:weight|bias)$")
 """Axis 0 of these are the heads."""
-NORM = re.compile(r"\.norm_[qk]\.weight$")
+NORM = re.compile(r"\.norm_(?:added_)?[qk]\.weight$")
 """Axis 0 of these is one head, or all of them."""
 OUT = re.compile(r"\.(?:to_out\.0|to_add_out)\.weight$")
 """Axis 1 of these."""
+BOTH = re.compile(r"^single_transformer_blocks\.\d+\.proj_out\.weight$")
+"""Axis 1 of these begins with the heads."""
 Heads = tuple[int, int]
 """Heads and the width of each."""
 
@@ -37,31 +41,53 @@ class TransformerSlicer:
     narrow: Heads
     cross: tuple[Heads, Heads] | None = None
     """The heads of cross-attention, wide and narrow, where they are others."""
+    axes: tuple[Sequence[int], Sequence[int]] | None = None
+    """Entries of a head for each axis of rotary positions, wide and narrow."""
 
     @classmethod
     def between(cls, wide: Config, narrow: Config) -> TransformerSlicer:
         """For two configs that differ only in their widths."""
         own = [(config["num_attention_heads"], config["attention_head_dim"]) for config in (wide, narrow)]
         if not wide.get("num_cross_attention_heads"):
-            return cls(own[0], own[1])
+            axes = (wide["axes_dims_rope"], narrow["axes_dims_rope"]) if wide.get("axes_dims_rope") else None
+            return cls(own[0], own[1], axes=axes)
         cross = [(config["num_cross_attention_heads"], config["cross_attention_head_dim"]) for config in (wide, narrow)]
         return cls(own[0], own[1], (cross[0], cross[1]))
 
     def __call__(self, name: str, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """The part of ``tensor`` that becomes the student's tensor ``name`` of ``shape``."""
         wide, narrow = self.cross if self.cross and ".attn2." in name else (self.wide, self.narrow)
-        into = INTO.search(name) or (NORM.search(name) and tensor.shape[0] == math.prod(wide))
+        head = Run(wide[1], narrow[1]).index() if self.axes is None else kept_pairs(*self.axes)
+        heads = kept_heads(wide, narrow, head)
+        norm, whole = NORM.search(name), math.prod(wide)
         for axis, left in enumerate(shape):
-            heads = (into and axis == 0) or (OUT.search(name) and axis == 1)
-            index = kept_heads(wide, narrow) if heads else Run(tensor.shape[axis], left).index()
+            index = Run(tensor.shape[axis], left).index()
+            if norm:
+                index = heads if tensor.shape[axis] == whole else head
+            elif (INTO.search(name) and axis == 0) or (OUT.search(name) and axis == 1):
+                index = heads
+            elif BOTH.search(name) and axis == 1:
+                behind = Run(tensor.shape[axis] - whole, left - len(heads)).index()
+                index = torch.cat([heads, whole + behind])
             tensor = tensor.index_select(axis, index.to(tensor.device))
         return tensor
 
 
-def kept_heads(wide: Heads, narrow: Heads) -> Tensor:
-    """The entries of an axis of heads that stay.
+def kept_heads(wide: Heads, narrow: Heads, head: Tensor) -> Tensor:
+    """The entries of an axis of heads that stay, ``head`` of each.
 
-    >>> kept_heads((3, 4), (2, 2)).tolist()
+    >>> kept_heads((3, 4), (2, 2), torch.tensor([0, 2])).tolist()
     [0, 2, 4, 6]
     """
-    return (torch.arange(narrow[0])[:, None] * wide[1] + Run(wide[1], narrow[1]).index()).flatten()
+    return (torch.arange(narrow[0])[:, None] * wide[1] + head).flatten()
+
+
+def kept_pairs(wide: Sequence[int], narrow: Sequence[int]) -> Tensor:
+    """The entries of a head that stay, in pairs of neighbours, axis by axis.
+
+    >>> kept_pairs((4, 8), (2, 4)).tolist()
+    [0, 1, 4, 5, 8, 9]
+    """
+    starts = [sum(wide[:axis]) for axis in range(len(wide))]
+    pairs = [Run(old // 2, new // 2).index()[:, None] * 2 + torch.arange(2) for old, new in zip(wide, narrow)]
+    return torch.cat([start + pair.flatten() for start, pair in zip(starts, pairs)])

@@ -32,6 +32,11 @@ def with_widths(family: Family, config: Config, heads: int | None, head_width: i
             raise ValueError(f"{name} must be at most the teacher's {config[name]}, got {value}")
     heads, head_width = chosen["num_attention_heads"], chosen["attention_head_dim"]
     assert heads is not None and head_width is not None
+    if head_width % (step := family.head_unit(config)):
+        axes = list(config["axes_dims_rope"])
+        raise ValueError(
+            f"attention_head_dim must be a multiple of {step} for rotary positions of {axes} entries, got {head_width}"
+        )
     if heads % (step := _step(family, config, head_width)):
         raise ValueError(f"num_attention_heads must be a multiple of {step} for heads of {head_width}, got {heads}")
     return family.narrower(config, heads, head_width)
