@@ -204,8 +204,8 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
     section = page.split("## Transformers, and classes instead of prompts")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
-    assert len(written) == 4
-    names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit"}
+    assert len(written) == 5
+    names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit", "FLUX.1-dev": "flux"}
     for name, kind in names.items():
         (tmp_path / name).symlink_to(place / kind)
     (tmp_path / "classes.txt").write_text("golden retriever\n7\n")
@@ -215,6 +215,7 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
         aria(*words[1:], *(["--num_inference_steps", 2] if words[1] == "cache" else []))
     assert [open_model(name).config.num_layers for name in ("half", "three", "narrow")] == [2, 3, 2]
     assert open_model("narrow").config.num_attention_heads == 1
+    assert [open_model("fewer").config[name] for name in ("num_layers", "num_single_layers")] == [2, 3]
 
 
 def test_sd3_saved_without_t5_is_a_teacher_too(forks, tmp_path, place):

@@ -74,7 +74,7 @@ class Flux(Denoiser):
     def unpack(self, latents: Tensor, like: Tensor) -> Tensor:
         """(N, HW/4, 4C) → (N, C, H, W), the shape of ``like``: the reverse of :func:`pack`."""
         height, width = (side // PATCH for side in like.shape[2:])
-        return pixel_shuffle(latents.transpose(1, 2).unflatten(2, (height, width)), PATCH)
+        return pixel_shuffle(latents.transpose(1, 2).reshape(*latents.shape[::2], height, width), PATCH)
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """T5's, which reads on where CLIP stops: as many tokens as the pipeline takes by default."""
