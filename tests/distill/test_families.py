@@ -41,7 +41,8 @@ SMALLER = {
 }
 RUN = {
     "dit": {"partitioner": 'labels("label")', "objective": "output", "low_rank": 2},
-    "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16},
+    "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16,
+             "objective": ("output", "feature")},
     "flux_schnell": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "resolution": 16},
     "pixart": {"partitioner": "kmeans(3)", "student_prediction": "v_prediction", "correction": "importance"},
     "pixart_sigma": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "weighting": "min_snr"},
@@ -93,7 +94,9 @@ def command_line(place, kind, output, **changes):
         "train_batch_size": 2, "num_images": 4, "num_inference_steps": 2, "guidance_scale": 2.0, "warmup": 1,
         "checkpointing_steps": 3, "logging_steps": 3, "learning_rate": 1e-3, **RUN[kind],
     }  # fmt: skip
-    flags = [text for name, value in (settings | changes).items() for text in (f"--{name}", value) if text != ""]
+    given = [(name, part) for name, value in (settings | changes).items()
+             for part in (value if isinstance(value, tuple) else (value,))]  # fmt: skip
+    flags = [text for name, value in given for text in (f"--{name}", value) if text != ""]
     return ["distill", *teacher_of(place, kind), *pool_of(place, kind), *flags, "--quiet"]
 
 
@@ -129,7 +132,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     last = f"checkpoint-{step + 4}"
     for name in (f"{last}/{WEIGHTS}", f"{last}/optimiser.safetensors", f"{last}/sampler.safetensors", WEIGHTS):
         assert_same(load_file(other / name), load_file(one / name))
-    assert ("feature" in logs(one)[0]) == (kind not in ("dit", "flux"))
+    assert ("feature" in logs(one)[0]) == (kind != "dit")
     if kind not in FLOWS:
         assert logs(one)[0]["variance"] > 0
 
@@ -205,7 +208,8 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
     assert len(written) == 5
-    names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit", "FLUX.1-dev": "flux"}
+    names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit",
+             "FLUX.1-dev": "flux"}  # fmt: skip
     for name, kind in names.items():
         (tmp_path / name).symlink_to(place / kind)
     (tmp_path / "classes.txt").write_text("golden retriever\n7\n")
@@ -229,3 +233,24 @@ def test_sd3_saved_without_t5_is_a_teacher_too(forks, tmp_path, place):
     pipeline = DiffusionPipeline.from_pretrained(tmp_path / "run", **absent)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a cat", num_inference_steps=2, output_type="np").images.shape == (1, 16, 16, 3)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "more", "sentence"),
+    [
+        ("flux", "flux", (), "the teacher takes the guidance scale as an input: guidance_max is needed"),
+        ("flux_schnell", "flux", (), "the student takes the guidance scale as an input: guidance_max is needed"),
+        ("flux", "flux_schnell", ("--guidance_max", 3), "a FluxTransformer2DModel cannot take the guidance scale as"),
+        ("flux", "flux", ("--guidance_max", 1.5), "guidance_scale=2, used for training images, is outside the range"),
+        ("flux", "flux", ("--guidance_max", 3, "--objective", "task"), "leave task out of the objective"),
+    ],
+)
+def test_guidance_that_flux_cannot_take_is_refused_before_anything_is_made(
+    teacher, student, more, sentence, place, tmp_path
+):
+    words = ["distill", *teacher_of(place, teacher), *pool_of(place, teacher), "--student", place / student,
+             "--output_dir", tmp_path / "run", "--num_images", 2, "--guidance_scale", 2, "--resolution", 16,
+             "--objective", "output", *more]  # fmt: skip
+    result = CliRunner().invoke(main, list(map(str, words)))
+    assert result.exit_code == 2 and sentence in result.stderr.splitlines()[-1], result.output
+    assert not (tmp_path / "run").exists()

@@ -58,6 +58,8 @@ class Objective(ABC):
     """Zero for samples whose condition was replaced: there is no ground truth for them."""
     outputs_only: ClassVar[bool] = False
     """Whether it compares the two outputs only, so that any way of computing the teacher's will do."""
+    one_pass: ClassVar[bool] = False
+    """Whether it compares what is inside of one forward pass as well, and nothing but the two models."""
 
     def __post_init__(self) -> None:
         checks.non_negative("weight", self.weight)
@@ -66,9 +68,10 @@ class Objective(ABC):
         """The layers it compares; ``default`` are those the student's folder names."""
         return ()
 
-    def check_outputs_only(self) -> None:
-        """Refuse a guided or halved teacher, unless this term compares outputs only."""
-        if not self.outputs_only:
+    def check_outputs_only(self, *, one_pass: bool = False) -> None:
+        """Refuse a guided or halved teacher, unless this term compares outputs only; or, where it takes the guidance
+        scale as an input and needs ``one_pass``, unless this term compares the two models only."""
+        if not (self.outputs_only or (one_pass and self.one_pass)):
             name = type(self).__name__.lower()
             raise ValueError(
                 f"a guided or halved teacher is compared by its output: leave {name} out of the objective, "

@@ -23,6 +23,8 @@ class Feature(Objective):
     (('down_blocks.0', 'down_blocks.0'),)
     """
 
+    one_pass = True
+
     layers: Pairs = field(default=())
     """(teacher's module, student's module) pairs; by default those the student's folder names."""
     normalise: bool = True

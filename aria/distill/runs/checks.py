@@ -25,20 +25,21 @@ def check_allocation(plan: RunPlan) -> None:
 
 def check(plan: RunPlan, pipeline: Any, student: Any) -> None:
     """Refuse a teacher and a student that cannot be trained as planned."""
-    _check_scales(plan, pipeline)
+    _check_scales(plan, pipeline, student)
     teacher = plan.teacher(pipeline, {})
     check_pair(teacher, student, plan.loop.objective, plan.loop)
 
 
-def _check_scales(plan: RunPlan, pipeline: Any) -> None:
+def _check_scales(plan: RunPlan, pipeline: Any, student: Any) -> None:
     """Refuse guidance that the models cannot take, and a scale for images that they are not trained for."""
     config, scales = plan.config, plan.loop.guidance
     data, teacher_takes = config.data, is_open(getattr(pipeline, component_of(pipeline)))
     validates, generates = bool(config.run.validation_prompts), not data.train_data_dir
     use = f"guidance_scale={data.guidance_scale:g}, used for {'validation' if validates else 'training'} images,"
-    if scales is None and teacher_takes:
+    if scales is None and (teacher_takes or is_open(student)):
+        who = "teacher" if teacher_takes else "student"
         raise InvalidSetting(
-            "guidance_max", "missing", "the teacher takes the guidance scale as an input: guidance_max is needed"
+            "guidance_max", "missing", f"the {who} takes the guidance scale as an input: guidance_max is needed"
         )
     if scales is None and plan.halved and validates and data.guidance_scale != 1:
         raise InvalidSetting(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,9 @@ def resolve(config: Config) -> RunPlan:
     models, conditioning, training, data = config.models, config.conditioning, config.training, config.data
     halve_from, twice = models.halve_from, models.halve_from is not None or conditioning.guidance is not None
     objective = config.loss.objective or (("output",) if twice else ("output", "feature"))
-    terms = _terms(objective, twice)
+    terms = tuple(registry.resolve(spec, Objective) for spec in objective)
+    for term in terms if twice else ():  # whether a guided teacher is evaluated once depends on its model
+        term.check_outputs_only(one_pass=halve_from is None)
     config = config.with_values({"objective": objective, "on_policy": _on_policy_share(config)})
     loop = Plan(
         objective=terms,
@@ -95,14 +96,6 @@ def resolve(config: Config) -> RunPlan:
         teacher_steps=steps,
         student_steps=steps if halve_from is None else steps // 2,
     )
-
-
-def _terms(specs: Sequence[str], twice: bool) -> tuple[Objective, ...]:
-    """The terms of the loss; only outputs can be compared where the teacher is evaluated twice for one of them."""
-    terms = tuple(registry.resolve(spec, Objective) for spec in specs)
-    for term in terms if twice else ():
-        term.check_outputs_only()
-    return terms
 
 
 def _on_policy_share(config: Config) -> float:

@@ -35,7 +35,8 @@ class Teacher:
     timesteps: Tensor | None = None
     """(n,) the timesteps at which it is evaluated; all if None."""
     plain: bool = True
-    """Whether an output is one forward pass at one timestep, so that features and the true noise are comparable too."""
+    """Whether an output is one forward pass at one timestep, so that features and the true noise are comparable too;
+    features also are where it is guided by an input, and ``evaluate`` is None."""
     terms: tuple[Objective, ...] = ()
     """Terms of the loss that the model's family always adds if the teacher is plain."""
 

@@ -117,6 +117,9 @@ def test_a_teacher_asked_twice_has_an_output_and_no_more():
     for term, name in ((Task(), "task"), (Feature(), "feature")):
         with pytest.raises(ValueError, match=f"leave {name} out of the objective, as --objective output does"):
             term.check_outputs_only()
+    Output().check_outputs_only(one_pass=True), Feature().check_outputs_only(one_pass=True)
+    with pytest.raises(ValueError, match="leave task out of the objective"):  # the true noise is not guided
+        Task().check_outputs_only(one_pass=True)
 
 
 def test_a_layer_without_its_counterpart_is_refused():

@@ -17,6 +17,7 @@ from aria.distill.models import denoisers
 from aria.distill.models.denoisers.flux import pack, places
 from aria.distill.models.denoisers.guidance import GUIDANCE, is_open, take_guidance
 from aria.distill.models.pipelines import open_pipeline
+from aria.distill.objectives import Feature
 from aria.distill.teachers.guidance import guided
 from aria.distill.teachers.teacher import Teacher
 from tests.distill import pipelines, tiny
@@ -145,6 +146,18 @@ def test_a_teacher_with_embedded_guidance_gets_every_rows_own_scale_in_one_call(
     made.check()
     with pytest.raises(ValueError, match="takes the guidance scale as an input, and is given none: set guidance_max"):
         distiller(pipeline, pipelines.flux()).step()
+
+
+def test_layers_are_compared_with_a_teacher_that_is_guided_by_an_input_and_its_images_are_not(opened):
+    layers = [("transformer_blocks.1.norm2",) * 2, ("single_transformer_blocks.0.norm.norm",) * 2]
+    settings = {"objective": ("output", Feature(layers=layers)), "scales": (1.0, 5.0)}
+    made = distiller(opened["dev"], pipelines.flux(), **settings)
+    made.step()
+    assert set(made.losses(tiny.first_batch(made))) == {"output", "feature"}
+    with pytest.raises(ValueError, match="compared by its output: leave task out of the objective"):
+        distiller(opened["dev"], pipelines.flux(), **settings | {"objective": ("output", "task")})
+    with pytest.raises(ValueError, match="compared by its output: leave feature out of the objective"):
+        distiller(opened["schnell"], pipelines.flux(), **settings)  # guided by the null condition, in two passes
 
 
 def test_a_scale_matters_to_one_and_is_refused_by_the_other(opened):
