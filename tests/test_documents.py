@@ -17,6 +17,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from aria.bench import summary
+from aria.bench.matrix import MATRICES
+from aria.tasks.emoji.kinds import KINDS
+from benchmarks import matrix_table
 from docs._tools import api_pages, commands_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +77,30 @@ def test_the_front_page_states_what_was_measured():
         f"a further {-mean(tracked):.1f} ± {error:.1f} % off what the static mix leaves (five seeds)",
     ):
         assert measured in page
+
+
+def test_the_front_page_states_what_the_matrix_says():
+    rows = matrix_table.rows()
+    page = " ".join((ROOT / "README.md").read_text().split())
+    found = summary.summary(rows)["rc"]["rows"]
+    assert f"{len(rows)} of {len(MATRICES['emoji-core'])} rows" in page
+    for label, arms in found.items():
+        for arm in ("static", "aria"):
+            change = arms[arm]["changes"]["uniform"]
+            assert f"{-change['mean']:.1f} ± {change['error']:.1f} %" in page, (label, arm)
+
+
+def test_the_benchmark_shows_the_tables_of_the_matrix():
+    page, rows = (ROOT / "docs" / "benchmark.md").read_text(), matrix_table.rows()
+    assert rows and matrix_table.by_row(rows) in page and matrix_table.by_group(rows) in page
+
+
+def test_the_benchmark_says_how_good_the_teachers_are():
+    found = json.loads((ROOT / "benchmarks" / "results" / "emoji-teachers-cpu.json").read_text())["accuracy"]
+    page = " ".join((ROOT / "docs" / "benchmark.md").read_text().split())
+    shown = {name: f"{value['accuracy'] - 1e-6:.2f}"[1:] for name, value in found.items()}
+    assert f"in {shown['real']} of the real pictures, in {shown['autoencoder']} of them after the autoencoder" in page
+    assert all(f"{shown[name]} (`{name}`)" in page for name in KINDS)
 
 
 def test_the_front_page_is_one_screen():
