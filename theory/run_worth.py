@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from aria import partitioners
+from aria.regular import LOG, is_there, own, read_text, regular
 from theory.assumptions import Array
 from theory.log import Log, LogError, VisitTable
 from theory.worth_estimate import Worth, estimate
@@ -22,15 +23,15 @@ def of_run(path: Path, *, exponent: float | None = None, transfer: float | None 
 
     The losses and the partition are those in the folder, if it has them.
     """
-    log = path / DISCREPANCIES if path.is_dir() else path
-    notes = []
+    log = own(path, DISCREPANCIES) if path.is_dir() else regular(path)
+    folder, notes = log.parent, []
     mass = losses = None
-    if (file := log.parent / PARTITION).is_file():
-        mass = partitioners.load(file).mass.numpy()
+    if is_there(folder / PARTITION):
+        mass = partitioners.load(own(folder, PARTITION)).mass.numpy()
     else:
         notes.append("without a partition beside the log, all regions count the same")
-    if (file := log.parent / LOSSES).is_file():
-        losses = _losses(file)
+    if is_there(folder / LOSSES):
+        losses = _losses(own(folder, LOSSES))
     parts = list(Log(log).visits())
     visits = VisitTable(*(np.concatenate(columns) for columns in zip(*parts)))
     if mass is not None and int(visits.region.max()) >= len(mass):
@@ -44,7 +45,7 @@ def of_run(path: Path, *, exponent: float | None = None, transfer: float | None 
 def _losses(file: Path) -> tuple[Array, Array]:
     """Steps and sums of the loss terms; an incomplete last line, which was being written, is left out."""
     steps, values = [], []
-    *lines, last = file.read_text(encoding="utf-8").split("\n")
+    *lines, last = read_text(file, most=LOG).split("\n")
     for number, line in enumerate([*lines, last] if last else lines, 1):
         try:
             row = json.loads(line)

@@ -68,7 +68,7 @@ def theory_page(folder: Path) -> Path:
     return page
 
 
-PAGES = {"aria bench": (bench_page, 3), "aria report": (run_page, 14), "aria-sim report": (theory_page, 12)}
+PAGES = {"aria bench": (bench_page, 3), "aria report": (run_page, 14), "aria-sim report": (theory_page, 13)}
 """The function that makes each page, and how many drawings and images it has."""
 
 

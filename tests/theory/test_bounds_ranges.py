@@ -120,6 +120,8 @@ GOOD = dict(
     mass=[0.5, 0.5], allocation=[0.5, 0.5], values=[1.0, 2.0], magnitude=[1.0, 2.0], error=0.1, floor=0.1,
     first=[0.5, 0.5], second=[0.5, 0.5], change=0.1, first_total=1.0, second_total=1.0, temperature=1.0, start=0.0,
     utility_ranges=[1.0], shifts=[0.1], mse=[0.1, 0.1], total=1.0, utility=[0.0, 1.0], observations=[0.0, 1.0, 2.0],
+    discrepancy=[1.0, 2.0], exponent=0.5, transfer=0.5, power=1.0, spent=[0.5, 0.5], spread=0.5, gate=0.5, gap=1.0,
+    single=[1.0, 2.0], groups=[0, 1], adaptive_gain=0.1,
     block=1, initial_square=1.0, final_square=0.0, final=0.0, mean_step=0.0, largest_weight=0.5, base=[0.5, 0.5],
     certificate=bounds.ema_profile(0.5), profile=bounds.ema_profile(0.5),
 )  # fmt: skip
@@ -173,7 +175,7 @@ def test_what_is_no_number_is_named(function, name, bad):
 
 NEGATIVE_IS_FINE = {
     "jump", "level", "levels", "drifts", "noises", "noise", "sensitivity", "values", "utility", "observations",
-    "amplitude", "final", "mean_step", "initial",
+    "amplitude", "final", "mean_step", "initial", "adaptive_gain",
 }  # fmt: skip
 
 

@@ -13,7 +13,9 @@ from theory import bounds, limits
 from theory.bounds import _numerics, linear, radius
 
 DEFAULTS = {
-    "adaptive": True, "against": "linear", "base": None, "batch": 1, "block": None, "effort": math.inf, "exact": True,
+    "adaptive": True, "against": "linear", "allocation": None,
+    "base": None, "batch": 1, "block": None, "effort": math.inf, "exact": True,
+    "exponent": 0.5, "power": 1.0, "transfer": 0.0,
     "final": 0.0, "final_square": 0.0, "first": 0, "floor": 0.0, "forget": 0.0, "initial": 0.0, "initial_square": 0.0,
     "largest_weight": None, "mean_step": 0.0, "order": 1, "prior": "best", "regions": 1, "start": 0.0,
     "steps": math.inf, "times": 1, "visit_rate": 1.0, "when": "now",

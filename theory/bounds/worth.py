@@ -47,21 +47,21 @@ def best_effort(
 def effort_left(
     mass: Values,
     discrepancy: Values,
-    effort: Values,
+    spent: Values,
     exponent: Values = 0.5,
     allocation: Values | None = None,
     transfer: Values = 0.0,
 ) -> Number:
-    r"""What is left if the same total effort is spent as ``effort`` q instead, over what was left (T25):
+    r"""What is left if the same total effort is spent as ``spent`` q says instead, over what was left (T25):
     :math:`\sum_k m_kL^0_k(n_k/n^0_k)^{-\alpha_k} \big/ \sum_k m_kL^0_k`.
 
     inf where a region that matters gets nothing.
 
-    >>> round(effort_left([0.5, 0.5], [1.0, 8.0], effort=[0.2, 0.8]), 4)
+    >>> round(effort_left([0.5, 0.5], [1.0, 8.0], spent=[0.2, 0.8]), 4)
     0.8784
     """
     m, level, a, start, tau = _checked(mass, discrepancy, exponent, allocation, transfer)
-    n = (1 - tau) * assumptions.distribution("effort", effort) + tau * m
+    n = (1 - tau) * assumptions.distribution("spent", spent) + tau * m
     return plain(_left(m, level, a, start, n))
 
 
@@ -160,15 +160,15 @@ def gate_loss(gate: Values, exponent: Values = 0.5) -> Number:
     return plain(np.expm1(-a * np.log1p(-g)))
 
 
-def gated_gain(gate: Values, gain: Values) -> Number:
-    r"""The least that the gated rule gains if the adaptive rule alone gains ``gain``, as a share of J (T25): γ·gain.
+def gated_gain(gate: Values, adaptive_gain: Values) -> Number:
+    r"""The least that the gated rule gains (T25): γ times ``adaptive_gain``, what the adaptive rule gains alone.
 
-    What is left is convex in the effort. A loss, ``gain`` below 0, is at most that share of it as well.
+    What is left is convex in the effort. A loss, below 0, is at most that share of it as well.
 
     >>> gated_gain(0.5, 0.2)
     0.1
     """
-    return plain(assumptions.closed_unit("gate", gate) * assumptions.finite("gain", gain))
+    return plain(assumptions.closed_unit("gate", gate) * assumptions.finite("adaptive_gain", adaptive_gain))
 
 
 def merged(mass: Values, discrepancy: Values, groups: Values) -> tuple[Array, Array]:
