@@ -21,6 +21,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from aria.bench.result import machine
 from aria.distill.data import cache
 from aria.distill.data.latents import IMAGES
 from aria.distill.models import denoisers
-from aria.distill.models.denoisers import Condition
+from aria.distill.models.denoisers import Condition, Denoiser
 from aria.distill.models.pipelines import component_of, open_model, open_pipeline
 from aria.distill.models.schedule import NoiseSchedule
 from aria.distill.runs.run import run
@@ -62,8 +63,20 @@ class World:
     steps: int
     guidance: float
 
+    @cached_property
+    def denoiser(self) -> Denoiser:
+        return denoisers.of(self.pipeline)
+
+    @cached_property
+    def teacher(self) -> Any:
+        return self.denoiser.model_of(self.pipeline)
+
+    @cached_property
+    def schedule(self) -> NoiseSchedule:
+        return NoiseSchedule.of(self.pipeline.scheduler)
+
     def rows(self, index: Tensor | None, count: int) -> Condition:
-        """The conditions of these captions, or the null condition so many times."""
+        """(count, …) the conditions of these captions, or the null condition in every row."""
         if index is None:
             return {name: value.expand(count, *value.shape[1:]) for name, value in self.null.items()}
         return {name: value[index] for name, value in self.conditions.items()}
@@ -83,7 +96,7 @@ def measure(world: World, student: Any, batches: int, seed: int) -> dict[str, An
         index = torch.randint(len(next(iter(world.conditions.values()))), (BATCH,), generator=generator)
         noise = torch.randn(BATCH, *world.images.shape[1:], generator=generator)
         with torch.no_grad():
-            wanted = _sampled(world, world_model(world), noise, index)
+            wanted = _sampled(world, world.teacher, noise, index)
         loss = (_sampled(world, student, noise, index) - wanted).pow(2).mean()
         gap, target = gap + loss.item() / batches, target + gradient(loss) / batches
     found: dict[str, Any] = {"gap": gap, "influence": {}, "loss": {}}
@@ -103,29 +116,24 @@ def measure(world: World, student: Any, batches: int, seed: int) -> dict[str, An
     return found
 
 
-def world_model(world: World) -> Any:
-    """The teacher's denoiser."""
-    return denoisers.of(world.pipeline).model_of(world.pipeline)
-
-
 def _sampled(world: World, model: Any, noise: Tensor, index: Tensor) -> Tensor:
     """(B, …) latents made by ``model`` with guidance; gradients flow through all steps."""
-    denoiser, scheduler = denoisers.of(world.pipeline), world.pipeline.scheduler
+    scheduler = world.pipeline.scheduler
     scheduler = type(scheduler).from_config(scheduler.config)
     scheduler.set_timesteps(world.steps)
     condition, null = world.rows(index, BATCH), world.rows(None, BATCH)
     latents = noise
     for time in scheduler.timesteps:
         times = time.expand(BATCH)
-        told, untold = (denoiser(model, latents, times, which) for which in (condition, null))
-        output = untold + world.guidance * (told - untold)
+        conditional, unconditional = (world.denoiser(model, latents, times, which) for which in (condition, null))
+        output = unconditional + world.guidance * (conditional - unconditional)
         latents = scheduler.step(output, time, latents, return_dict=False)[0]
     return latents
 
 
 def _row_loss(world: World, student: Any, source: str, band: int, generator: torch.Generator) -> Tensor:
     """The mean loss of a batch of one source at noise levels of one band."""
-    denoiser, schedule = denoisers.of(world.pipeline), NoiseSchedule.of(world.pipeline.scheduler)
+    schedule = world.schedule
     image = torch.randint(len(world.images), (BATCH,), generator=generator)
     drawn = torch.randint(len(next(iter(world.conditions.values()))), (BATCH,), generator=generator)
     width = len(schedule) // BANDS
@@ -135,8 +143,8 @@ def _row_loss(world: World, student: Any, source: str, band: int, generator: tor
     time = level if schedule.time is None else schedule.time[level]
     condition = world.rows(world.own[image] if source == "paired" else drawn, BATCH)
     with torch.no_grad():
-        wanted = denoiser(world_model(world), noisy, time, condition)
-    return (denoiser(student, noisy, time, condition) - wanted).pow(2).mean()
+        wanted = world.denoiser(world.teacher, noisy, time, condition)
+    return (world.denoiser(student, noisy, time, condition) - wanted).pow(2).mean()
 
 
 def world_of(task: OnDisk, folder: Path) -> World:
@@ -145,8 +153,8 @@ def world_of(task: OnDisk, folder: Path) -> World:
     task.prepare(place, silent, "cpu")
     settings = task.settings(place)
     pipeline = open_pipeline(place / "teacher")
-    source = {"data": Path(settings["train_data_dir"]), "num_images": 0}
-    cache.fill(folder / "cache", pipeline, prompts=Path(settings["prompts"]), bar=silent, **source)
+    prompts, data = Path(settings["prompts"]), Path(settings["train_data_dir"])
+    cache.fill(folder / "cache", pipeline, prompts=prompts, bar=silent, num_images=0, data=data)
     conditions, images = cache.opened(folder / "cache", resolution=None, pipeline=pipeline, source=IMAGES)
     everything, own = images.gather(torch.arange(len(images)))
     known = conditions.gather(torch.arange(len(conditions)))
@@ -154,14 +162,14 @@ def world_of(task: OnDisk, folder: Path) -> World:
     return World(pipeline, known, conditions.null(1), everything.float(), own, *how)
 
 
-def trained(task: OnDisk, replacement: str, steps: int, seed: int, folder: Path) -> Any:
-    """A student after so many steps of the engine, with captions replaced at random."""
+def trained(world: World, task: OnDisk, replacement: str, steps: int, seed: int, folder: Path) -> Any:
+    """A student after ``steps`` steps of the engine, with captions replaced at random."""
     own = {"max_train_steps": steps, "seed": seed, "replacement": replacement, "allocator": "pool", "on_policy": 0.0}
     with tempfile.TemporaryDirectory(dir=folder) as output:
         places = {"output_dir": output, "cache_dir": str(folder / "cache")}
         config = Config().with_values(task.settings(folder / "task") | own | places)
         run(config, bar=bar, quiet=True)
-        student = open_model(Path(output) / component_of(open_pipeline(folder / "task" / "teacher")))
+        student = open_model(Path(output) / component_of(world.pipeline))
     return student.eval()
 
 
@@ -183,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(place)
         world = world_of(task, folder)
         for replacement in options.replacement or REPLACEMENTS:
-            student = trained(task, replacement, options.steps, options.seed, folder)
+            student = trained(world, task, replacement, options.steps, options.seed, folder)
             found[replacement] = measure(world, student, options.batches, options.seed)
             print(f"{replacement}: gap {found[replacement]['gap']:.4f}, share {found[replacement]['share']:.2f}")
     typed = f"python -m benchmarks.influence --task {registry.spec(task)!r} --steps {options.steps}"

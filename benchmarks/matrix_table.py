@@ -38,7 +38,7 @@ def by_row(found: Mapping[str, Mapping[str, Any]]) -> str:
         tracked = next(line for line in tracking if line["arm"] == "aria")[f"gap.{TARGET}"]
         cells = [_change(beside[arm]["changes"][TARGET]) for arm in ARMS]
         cells += [_change(over[STATIC]["rows"][label]["aria"]["changes"][TARGET]), _change(tracked)]
-        cells += [_worth(row["worth"]), row["static"]["name"]]
+        cells += [summary.worth_text(row["worth"]), row["static"]["name"]]
         lines.append(_line([label, *cells]))
     return "\n".join(lines)
 
@@ -66,10 +66,6 @@ def _change(found: Mapping[str, Any]) -> str:
 def _over(cell: Mapping[str, Any]) -> str:
     counts = f"{cell['better']}/{cell['equal']}/{cell['worse']}"
     return f"{table.signed(cell['median'])} ({counts})".replace("-", "−")
-
-
-def _worth(worth: Mapping[str, float] | None) -> str:
-    return "–" if worth is None else f"{worth['value']:.1f} [{worth['low']:.1f}, {worth['high']:.1f}]"
 
 
 def main() -> int:

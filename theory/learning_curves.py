@@ -18,6 +18,14 @@ RATE, NOISE = 0.2, 0.3
 """Rate of the tracker, and relative standard deviation of one observation."""
 
 
+def log_normal(count: int, spread: float) -> Array:
+    """(count,) quantiles of a log-normal distribution, whose logarithms have the standard deviation ``spread``."""
+    from scipy.special import ndtri
+
+    logs = ndtri((np.arange(count) + 0.5) / count)
+    return np.asarray(np.exp(spread * logs / logs.std()))
+
+
 @dataclass(frozen=True)
 class LearningCurves:
     """Regions whose discrepancy is L = c·n^(−α) at effort n, of which a share τ teaches all regions alike."""

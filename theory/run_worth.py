@@ -11,11 +11,13 @@ from aria import partitioners
 from aria.regular import LOG, is_there, own, read_text, regular
 from theory.assumptions import Array
 from theory.log import Log, LogError, VisitTable
-from theory.worth_estimate import Worth, estimate
+from theory.worth_estimate import NotEnough, Worth, estimate
 
 DISCREPANCIES, LOSSES, PARTITION = "discrepancies.jsonl", "losses.jsonl", "partition.safetensors"
 NO_LOSS = ("step", "lr", "steps_per_second")
 """Entries of a line of losses that are no term of the loss."""
+UNKNOWN = (NotEnough, LogError, FileNotFoundError)
+"""What :func:`of_run` raises if the log does not tell, or is not there."""
 
 
 def of_run(path: Path, *, exponent: float | None = None, transfer: float | None = None) -> tuple[Worth, list[str]]:

@@ -67,6 +67,11 @@ class Worth(NamedTuple):
     """What the run's own allocation has gained, if the fitted curves hold."""
 
     @property
+    def ranges(self) -> dict[str, Range]:
+        """All estimates by name."""
+        return {name: value for name, value in zip(self._fields, self) if isinstance(value, Range)}
+
+    @property
     def sentence(self) -> str:
         """One line.
 
@@ -213,7 +218,7 @@ def _own_decline(visits: VisitTable) -> Slope:
 def _gain(
     share: Array, times: Array, halves: Halves, exponent: float, transfer: float
 ) -> tuple[float, float, float]:
-    """Spread, gain and what was gained so far, with each region counted so many ``times``."""
+    """Spread, gain and what was gained so far, with each region counted ``times`` times."""
     there = times > 0
     m = (share * times)[there] / (share * times).sum()
     logs, noise = np.log(halves.late[there]), halves.noise_late[there]

@@ -165,16 +165,14 @@ class Exam:
 
 def _worth(output: Path) -> dict[str, Any]:
     """What allocating over the run's regions can gain, or why its log does not tell."""
-    from theory.log import LogError
-    from theory.run_worth import of_run
-    from theory.worth_estimate import NotEnough
+    from theory.run_worth import UNKNOWN, of_run
 
     try:
         worth, _ = of_run(output)
-    except (NotEnough, LogError, FileNotFoundError) as error:
+    except UNKNOWN as error:
         return {"unknown": str(error)}
-    ranges = ("spread", "exponent", "transfer", "gain", "so_far")
-    return {"regions": worth.regions, "seen": worth.seen, **{name: getattr(worth, name)._asdict() for name in ranges}}
+    ranges = {name: value._asdict() for name, value in worth.ranges.items()}
+    return {"regions": worth.regions, "seen": worth.seen, **ranges}
 
 
 def _link(source: Path, target: Path) -> None:

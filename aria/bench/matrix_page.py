@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aria import html
-from aria.bench import table
+from aria.bench import summary, table
 from aria.bench.static_search import TARGET
 from aria.bench.words import of_group
 
@@ -42,7 +42,7 @@ def page(result: Mapping[str, Any]) -> html.Html:
     }
     parts = [part for baseline in found for part in _against(baseline, found[baseline])]
     mixes = [
-        {"row": label, "mix": row["static"]["name"], "regions can gain": _gain(row["worth"])}
+        {"row": label, "mix": row["static"]["name"], "regions can gain": summary.worth_text(row["worth"])}
         for label, row in result["rows"].items()
     ]
     return html.page(
@@ -63,10 +63,6 @@ def _against(baseline: str, found: Mapping[str, Any]) -> Iterator[html.Html]:
     values = {"baseline": baseline}
     yield html.section(f"Beside {name}, over all rows", html.tag("p", OVER.format(**values)), html.table(over))
     yield html.section(f"Beside {name}, row by row", html.tag("p", ROWS.format(**values)), _rows(found["rows"]))
-
-
-def _gain(worth: Mapping[str, float] | None) -> str:
-    return "–" if worth is None else f"{worth['value']:.1f} [{worth['low']:.1f}, {worth['high']:.1f}]"
 
 
 def _over(cell: Mapping[str, Any]) -> dict[str, object]:

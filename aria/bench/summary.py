@@ -102,6 +102,15 @@ def text(found: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def worth_text(worth: Mapping[str, float] | None) -> str:
+    """What regions can gain, in %, with its interval.
+
+    >>> worth_text({"value": 2.4, "low": 1.2, "high": 3.1}), worth_text(None)
+    ('2.4 [1.2, 3.1]', '–')
+    """
+    return "–" if worth is None else f"{worth['value']:.1f} [{worth['low']:.1f}, {worth['high']:.1f}]"
+
+
 def _cell(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "–"

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 pytest.importorskip("diffusers")
-from aria.distill.models import denoisers
 from aria.tasks import presets
 from benchmarks import influence
 
@@ -26,19 +25,18 @@ def world(tmp_path_factory):
 def test_pictures_are_those_of_the_pipeline(world):
     index, noise = torch.arange(influence.BATCH), torch.randn(influence.BATCH, *world.images.shape[1:])
     with torch.no_grad():
-        made = influence._sampled(world, influence.world_model(world), noise, index)
+        made = influence._sampled(world, world.teacher, noise, index)
     how = {"steps": world.steps, "guidance": world.guidance}
-    denoiser = denoisers.of(world.pipeline)
-    wanted = denoiser.generate(world.pipeline, world.rows(index, len(index)), world.null, noise, **how)
+    wanted = world.denoiser.generate(world.pipeline, world.rows(index, len(index)), world.null, noise, **how)
     assert torch.allclose(made, wanted, atol=1e-4)
 
 
 def test_influence_is_how_fast_the_gap_falls(world, monkeypatch):
     """With one source and one band: a small step down the gradient of its loss, on the same random numbers."""
     monkeypatch.setattr(influence, "BANDS", 1)
-    student = influence.world_model(world)
+    student = world.teacher
     student = type(student).from_config(student.config)
-    student.load_state_dict(influence.world_model(world).state_dict())
+    student.load_state_dict(world.teacher.state_dict())
     with torch.no_grad():
         for parameter in student.parameters():
             parameter.add_(0.02 * parameter.std().nan_to_num() * torch.randn_like(parameter))

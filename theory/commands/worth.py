@@ -68,23 +68,25 @@ Answer = tuple[list[dict[str, object]], str, list[str]]
 
 def _given(spread: float | None, exponent: float | None, transfer: float | None) -> Answer:
     import numpy as np
-    from scipy.special import ndtri
 
     from theory import assumptions, bounds
+    from theory.learning_curves import log_normal
 
     a, tau = 0.5 if exponent is None else exponent, transfer or 0.0
     sigma = float(assumptions.non_negative("spread", spread))
     mass = np.full(QUANTILES, 1 / QUANTILES)
-    logs = ndtri((np.arange(QUANTILES) + 0.5) / QUANTILES)
-    level = np.exp(sigma * logs / logs.std())
-    gain = float(bounds.worth(mass, level, a, transfer=tau) if tau else bounds.worth_of_spread(sigma, a))
-    settled = bounds.settled_effort(mass, level, a, transfer=tau)
-    proportional = 1 - float(bounds.effort_left(mass, level, settled, a, transfer=tau))
+    level = log_normal(QUANTILES, sigma)
+    if tau:
+        gain = float(bounds.worth(mass, level, a, transfer=tau))
+        settled = bounds.settled_effort(mass, level, a, transfer=tau)
+        proportional = 1 - float(bounds.effort_left(mass, level, settled, a, transfer=tau))
+    else:  # the rule then settles at the best effort
+        gain = proportional = float(bounds.worth_of_spread(sigma, a))
     rows = [
         {"quantity": name, "value": value}
         for name, value in (
             ("spread", sigma), ("exponent", a), ("transfer", tau), ("gain", 100 * gain),
-            ("proportional", 100 * (proportional if tau else gain)),
+            ("proportional", 100 * proportional),
         )
     ]  # fmt: skip
     return rows, f"regions with this spread can gain at most {100 * gain:.2g} %", []
@@ -104,7 +106,7 @@ def _rows(worth: Worth) -> list[dict[str, object]]:
     return [
         {
             "quantity": name.replace("_", " "),
-            **{end: float(x) * (100 if name in percent else 1) for end, x in getattr(worth, name)._asdict().items()},
+            **{end: float(x) * (100 if name in percent else 1) for end, x in value._asdict().items()},
         }
-        for name in ("spread", "exponent", "transfer", "gain", "so_far")
+        for name, value in worth.ranges.items()
     ]

@@ -11,7 +11,7 @@ from aria import plots
 from aria.allocators import Proportional
 from theory import bounds
 from theory.figures.base import ALARM, Picture, Rows, column, replicas
-from theory.learning_curves import LearningCurves
+from theory.learning_curves import LearningCurves, log_normal
 from theory.verdict import mean_interval
 
 if TYPE_CHECKING:
@@ -26,12 +26,9 @@ TRANSFERS = (0.0, 0.9)
 
 def measure(seed: int, size: float) -> Rows:
     """Gains over equal shares in % for exponent .5, without transfer and with nine tenths of it."""
-    from scipy.special import ndtri
-
-    logs = ndtri((np.arange(REGIONS) + 0.5) / REGIONS)
     mass, rows = np.full(REGIONS, 1 / REGIONS), []
     for spread in SPREADS:
-        hard = tuple(float(x) for x in np.exp(spread * logs / logs.std()))
+        hard = tuple(float(x) for x in log_normal(REGIONS, spread))
         row = {"spread": spread}
         for transfer in TRANSFERS:
             world = LearningCurves((1,) * REGIONS, hard, transfer=transfer, batch=256, steps=STEPS)

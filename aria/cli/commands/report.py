@@ -43,12 +43,10 @@ def command(run: Path, output: Path, spec: str | None) -> None:
 
 def _worth(run: Path) -> str:
     """What ``aria-sim worth --from-log`` says, or why it cannot say it."""
-    from theory.log import LogError
-    from theory.run_worth import of_run
-    from theory.worth_estimate import NotEnough
+    from theory.run_worth import UNKNOWN, of_run
 
     try:
         worth, notes = of_run(run)
-    except (NotEnough, LogError, FileNotFoundError) as error:
+    except UNKNOWN as error:
         return f"not known: {error}"
     return "; ".join([worth.sentence, *notes])

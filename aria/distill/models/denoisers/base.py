@@ -165,6 +165,19 @@ def mean_of_tokens(condition: Condition) -> Tensor:
     return (condition["prompt_embeds"].float() * mask).sum(1) / mask.sum(1)
 
 
+def with_mask(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
+    """The inputs of a pipeline that takes tokens and their mask, and images of their own size."""
+    return {
+        "prompt_embeds": condition["prompt_embeds"],
+        "prompt_attention_mask": condition["mask"],
+        "negative_prompt": None,
+        "negative_prompt_embeds": null["prompt_embeds"],
+        "negative_prompt_attention_mask": null["mask"],
+        "latents": noise,
+        "use_resolution_binning": False,
+    }
+
+
 def with_pooled(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
     """The inputs of a pipeline that takes tokens and a pooled embedding."""
     return {

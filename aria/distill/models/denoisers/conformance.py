@@ -101,10 +101,15 @@ class _Check:
         return self.denoiser.encode(self.pipeline, self.texts, self.device)
 
     @functools.cached_property
+    def null_row(self) -> Condition:
+        """(1, …) of no text."""
+        return self.denoiser.null(self.pipeline, self.device)
+
+    @functools.cached_property
     def null(self) -> Condition:
         """One row for each text."""
-        null, rows = self.denoiser.null(self.pipeline, self.device), len(self.texts)
-        return {name: value.expand(rows, *value.shape[1:]) for name, value in null.items()}
+        rows = len(self.texts)
+        return {name: value.expand(rows, *value.shape[1:]) for name, value in self.null_row.items()}
 
     @functools.cached_property
     def noise(self) -> Tensor:
@@ -130,7 +135,7 @@ class _Check:
 
     def conditions(self) -> None:
         """One row per text, whatever other texts are in the batch; the same tensors for no text; and features."""
-        null, rows = self.denoiser.null(self.pipeline, self.device), len(self.texts)
+        null, rows = self.null_row, len(self.texts)
         for name, value in self.condition.items():
             self.require(len(value) == rows, f"encode must return one row per text, {rows}, got {len(value)} of {name}")
         self.require(null.keys() == self.condition.keys(),
@@ -201,9 +206,8 @@ class _Check:
         torch.manual_seed(self.seed)
         with self.listening(_Trace()) as trace:
             made = self.denoiser.generate(
-                self.pipeline, self.condition, self.denoiser.null(self.pipeline, self.device), self.noise,
-                steps=STEPS, guidance=SCALE,
-            )  # fmt: skip
+                self.pipeline, self.condition, self.null_row, self.noise, steps=STEPS, guidance=SCALE
+            )
         self.require(_equal(made, self.loop(trace, SCALE).latents[-1]), "generate returns other latents than the loop")
         if "prompt" not in inspect.signature(self.pipeline.__call__).parameters:
             return  # its conditions are no texts that it encodes

@@ -26,7 +26,7 @@ class Flux(Denoiser):
     positions of the patches, which the model takes as well, are those of H and W, which a packed latent does not hold.
 
     A model with ``guidance_embeds`` (FLUX.1-dev) takes the guidance scale as an input; one without (FLUX.1-schnell) is
-    not guided. The pipeline guides neither by a null condition unless it is told to, by ``true_cfg_scale``; that is
+    not guided. By default the pipeline uses no null condition with either; ``true_cfg_scale`` turns it on, and it is
     then, as here, the encoding of the empty text.
     """
 

@@ -9,7 +9,7 @@ import torch
 from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens, with_mask
 from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
 
@@ -55,15 +55,7 @@ class PixArt(Denoiser):
         return mean_of_tokens(condition)
 
     def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return {
-            "prompt_embeds": condition["prompt_embeds"],
-            "prompt_attention_mask": condition["mask"],
-            "negative_prompt": None,
-            "negative_prompt_embeds": null["prompt_embeds"],
-            "negative_prompt_attention_mask": null["mask"],
-            "latents": noise,
-            "use_resolution_binning": False,
-        }
+        return with_mask(condition, null, noise)
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """As many tokens as the pipeline takes by default: 120 of PixArt-α, 300 of PixArt-Σ."""

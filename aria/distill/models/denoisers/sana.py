@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens, with_mask
 
 
 class Sana(Denoiser):
@@ -48,15 +48,7 @@ class Sana(Denoiser):
         return mean_of_tokens(condition)
 
     def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return {
-            "prompt_embeds": condition["prompt_embeds"],
-            "prompt_attention_mask": condition["mask"],
-            "negative_prompt": None,
-            "negative_prompt_embeds": null["prompt_embeds"],
-            "negative_prompt_attention_mask": null["mask"],
-            "latents": noise,
-            "use_resolution_binning": False,
-        }
+        return with_mask(condition, null, noise)
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """One less than the pipeline keeps: the last token of the instruction takes a place."""

@@ -52,8 +52,8 @@ class Family:
         return student
 
     def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
-        """``config`` with so many heads, so wide each; where cross-attention has other heads, of these the same share,
-        a tie rounded up. Of every axis of rotary positions it is the share that a head keeps."""
+        """``config`` with ``heads`` heads of ``head_width`` each. Cross-attention's own heads, where it has any, are
+        reduced by the same factor, a tie rounded up; every axis of rotary positions by the factor of a head's width."""
         width = heads * head_width
         student = {**config, "num_attention_heads": heads, "attention_head_dim": head_width}
         if axes := config.get("axes_dims_rope"):
