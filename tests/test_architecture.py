@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 BASE = {
     "aria.interfaces", "aria.pool", "aria.checks", "aria.statistics", "aria.files", "aria.fields", "aria.regular",
-    "aria.tensor_files",
+    "aria.tensor_files", "aria.run_log",
 }  # fmt: skip
 PARTS = {"aria.partitioners", "aria.trackers", "aria.allocators"}
 FRAMEWORK = BASE | PARTS | {"aria.specs", "aria.registry", "aria.samplers"}
@@ -41,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "aria.integrity": {"aria.files"},
     "aria.tensor_files": {"aria.files", "aria.fields"},
     "aria.regular": set(),
+    "aria.run_log": {"aria.files", "aria.fields", "aria.regular"},
     "aria.significance": set(),
     "aria.text": set(),
     "aria.threads": set(),

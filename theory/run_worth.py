@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
-from aria import partitioners
-from aria.regular import LOG, is_there, own, read_text, regular
+from aria import partitioners, run_log
+from aria.regular import is_there, own, regular
+from aria.run_log import DISCREPANCIES, LOSSES, PARTITION
 from theory.assumptions import Array
 from theory.log import Log, LogError, VisitTable
 from theory.worth_estimate import NotEnough, Worth, estimate
 
-DISCREPANCIES, LOSSES, PARTITION = "discrepancies.jsonl", "losses.jsonl", "partition.safetensors"
-NO_LOSS = ("step", "lr", "steps_per_second")
-"""Entries of a line of losses that are no term of the loss."""
 UNKNOWN = (NotEnough, LogError, FileNotFoundError)
 """What :func:`of_run` raises if the log does not tell, or is not there."""
 
@@ -45,16 +42,7 @@ def of_run(path: Path, *, exponent: float | None = None, transfer: float | None 
 
 
 def _losses(file: Path) -> tuple[Array, Array]:
-    """Steps and sums of the loss terms; an incomplete last line, which was being written, is left out."""
-    steps, values = [], []
-    *lines, last = read_text(file, most=LOG).split("\n")
-    for number, line in enumerate([*lines, last] if last else lines, 1):
-        try:
-            row = json.loads(line)
-            terms = [float(value) for name, value in row.items() if name not in NO_LOSS]
-            steps.append(float(row["step"]))
-            values.append(sum(terms))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            if number <= len(lines):
-                raise LogError(f"{file.name} line {number} is not a line of losses") from None
-    return np.array(steps), np.array(values)
+    """Steps and sums of the loss terms."""
+    rows = run_log.read_losses(file)
+    terms = run_log.terms(rows)
+    return np.array([row["step"] for row in rows]), np.array([sum(row[term] for term in terms) for row in rows])

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aria import files, html
+from aria import files, html, run_log
 from aria.bench.arms import STANDARD, Arm
 from aria.bench.experiment import Experiment
 from aria.bench.process_runner import CellFailed, ProcessRunner
@@ -23,9 +23,8 @@ from aria.distill.evaluation import evaluation_page
 from aria.distill.evaluation.evaluate import Evaluation, evaluate
 from aria.distill.evaluation.report import Record
 from aria.distill.evaluation.report.page import allocation
-from aria.distill.runs.callbacks import lines
-from aria.distill.runs.callbacks.log import LOSSES
 from aria.progress import Bar, silent
+from aria.run_log import LOSSES
 from aria.tasks import Emoji
 from aria.tasks.emoji.split import WITHHELD
 
@@ -101,7 +100,7 @@ def _check(processes: Mapping[str, subprocess.Popen[bytes]], out: Path) -> None:
 
 def _steps(run: Path) -> int:
     """The number of steps that a run has logged."""
-    rows = lines.read(run / LOSSES, {})
+    rows = run_log.read(run / LOSSES, {})
     return int(rows[-1]["step"]) if rows else 0
 
 

@@ -132,7 +132,7 @@ def folder(tmp_path_factory):
     rows, losses, _ = rows_of_run("proportional", 0.7, 4)
     place = tmp_path_factory.mktemp("run")
     (place / "discrepancies.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = [{"step": step + 1, "output": loss, "lr": 1.0} for step, loss in enumerate(losses)]
+    lines = [{"step": step + 1, "output": loss, "lr": 1.0, "steps_per_second": 1.0} for step, loss in enumerate(losses)]
     (place / "losses.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 401, "out')
     partitioners.save(partition(), place / "partition.safetensors")
     return place
@@ -184,7 +184,7 @@ def test_damaged_files_get_one_line(folder, tmp_path):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     text = (tmp_path / "losses.jsonl").read_text()
     (tmp_path / "losses.jsonl").write_text(text.replace('"output"', "output", 1))
-    assert "losses.jsonl line 1 is not a line of losses" in run("--from-log", tmp_path).output
+    assert "losses.jsonl, line 1: no JSON" in run("--from-log", tmp_path).output
     (tmp_path / "losses.jsonl").write_text(text)
     line = json.dumps({"step": 700, "region": REGIONS, "n": 1, "mean": 1.0, "square": 1.0})
     with (tmp_path / "discrepancies.jsonl").open("a") as file:

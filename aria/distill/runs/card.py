@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aria.distill.runs.callbacks import lines
+from aria import run_log
 from aria.distill.runs.callbacks.grids import VALIDATION
-from aria.distill.runs.callbacks.log import LOSSES
 from aria.distill.runs.plan import RunPlan
 from aria.distill.runs.summary import count
 from aria.distill.settings.config import Config, settings
+from aria.run_log import LOSSES
 from aria.text import markdown, shown
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def _named(path: str) -> str:
 
 
 def _measured(output: Path) -> list[str]:
-    rows = lines.read_losses(output / LOSSES)
+    rows = run_log.read_losses(output / LOSSES)
     if not rows:
         return []
-    names = lines.terms(rows)
+    names = run_log.terms(rows)
     table = ["## Training losses", "", f"| step | {' | '.join(map(markdown, names))} |", f"|---|{'---|' * len(names)}"]
     shown = [rows[0], rows[-1]] if len(rows) > 1 else rows
     table += [f"| {row['step']} | {' | '.join(f'{row[name]:.4g}' for name in names)} |" for row in shown]
@@ -77,7 +77,7 @@ def _measured(output: Path) -> list[str]:
 
 
 def _validated(output: Path) -> list[str]:
-    rows = lines.read(output / VALIDATION, lines.GAP)
+    rows = run_log.read(output / VALIDATION, run_log.GAP)
     if not rows:
         return []
     text = "Mean squared difference between the final latents of teacher and student, from the same noise and prompts."

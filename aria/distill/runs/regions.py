@@ -14,8 +14,9 @@ from aria.fields import check as check_fields
 from aria.partitioners.fitted import Fitted
 from aria.pool import Pool
 from aria.regular import read_object
+from aria.run_log import PARTITION
 
-FILE, PROMPTS = "partition.safetensors", "partition.json"
+FILE, PROMPTS = PARTITION, "partition.json"
 """The regions in the folder of a run, and the digest of the prompts that they divide."""
 PER_REGION, MOST = 8, 256
 """``auto`` is k-means with one region for every ``PER_REGION`` conditions, and at most ``MOST`` regions."""

@@ -13,7 +13,7 @@ import numpy as np
 from aria import html
 from aria.distill.evaluation.report import figures
 from aria.distill.evaluation.report.record import Array, Record, Region, Seen
-from aria.distill.runs.callbacks.log import LOSSES
+from aria.run_log import LOSSES
 
 GRIDS, ROWS, MOST = 6, 40, 10_000
 """Validation grids to embed, regions to list before the rest is folded away, and regions to list at all."""

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aria import fields
+from aria import fields, run_log
 from aria.distill.data.encode import PROMPTS
 from aria.distill.runs import regions
-from aria.distill.runs.callbacks import lines
 from aria.distill.runs.callbacks.grids import FOLDER, VALIDATION
-from aria.distill.runs.callbacks.log import DISCREPANCIES, LOSSES
 from aria.fields import NUMBER, POSITIVE, TEXT, WHOLE, Field, each, record
 from aria.partitioners import Fitted, describe, load
 from aria.pool import Pool
 from aria.regular import is_there, own, read_bytes, read_object, regular
+from aria.run_log import DISCREPANCIES, LOSSES
 from aria.text import shown
 
 Array = NDArray[np.float64]
@@ -115,8 +114,8 @@ class Record:
         fields.check(f"{path} does not hold the settings of a run", self.settings, COUNTS | {"cache_dir": CACHE},
                      optional={*COUNTS, "cache_dir"})  # fmt: skip
         losses, validation = self._own(LOSSES), self._own(VALIDATION)
-        self.losses = lines.read_losses(losses) if losses else []
-        self.validation = lines.read(validation, lines.GAP) if validation else []
+        self.losses = run_log.read_losses(losses) if losses else []
+        self.validation = run_log.read(validation, run_log.GAP) if validation else []
 
     def _own(self, *names: str) -> Path | None:
         """The path of a file in the run's folder, if it is there; a link or a device in its place is refused."""
@@ -147,7 +146,7 @@ class Record:
     @property
     def terms(self) -> list[str]:
         """The terms of the loss."""
-        return lines.terms(self.losses)
+        return run_log.terms(self.losses)
 
     @property
     def step(self) -> int:
@@ -233,7 +232,7 @@ class Record:
     def seen(self, intervals: int = 120) -> Seen | None:
         """The log of the regions in at most ``intervals`` intervals, None if it is empty."""
         path = self._own(DISCREPANCIES)
-        rows = lines.read(path, lines.REGION) if path else []
+        rows = run_log.read(path, run_log.REGION) if path else []
         if not rows or self.partition is None:
             return None
         intervals = max(1, min(intervals, CELLS // self.partition.num_regions))

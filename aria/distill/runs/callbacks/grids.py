@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aria import checks
+from aria import checks, run_log
 from aria.distill.engine.distiller import Callback, Distiller
 from aria.distill.evaluation import grids
 from aria.distill.evaluation.gap import gap_record
 from aria.distill.models import denoisers
-from aria.distill.runs.callbacks import lines
 from aria.distill.teachers.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -66,7 +65,7 @@ class Grids(Callback):
             self._noise = noise.to(distiller.device)
             self._encoded = grids.encoded(self.pipeline, self.denoiser, self.prompts)
             (self.output / FOLDER).mkdir(parents=True, exist_ok=True)
-            lines.drop_after(self.output / VALIDATION, distiller.step_count)
+            run_log.drop_after(self.output / VALIDATION, distiller.step_count)
             for path in (self.output / FOLDER).glob("step-*.png"):
                 if path.stem > _name(distiller.step_count):
                     path.unlink()
@@ -96,7 +95,7 @@ class Grids(Callback):
         page = grids.grid(self.prompts, [("teacher", teacher), ("student", images)])
         grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
         record = {"step": distiller.step_count, **gap_record(self.prompts, latents, made)}
-        lines.append(self.output / VALIDATION, [record])
+        run_log.append(self.output / VALIDATION, [record])
         if self.trackers:
             _track(distiller, record["gap"], page)
 

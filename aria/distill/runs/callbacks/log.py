@@ -6,12 +6,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from aria import checks
+from aria import checks, run_log
 from aria.distill.engine.distiller import Callback, Distiller
-from aria.distill.runs.callbacks import lines
 from aria.progress import bar, silent
-
-LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
+from aria.run_log import DISCREPANCIES, LOSSES
 
 
 class Log(Callback):
@@ -36,7 +34,7 @@ class Log(Callback):
         main = distiller.accelerator.is_main_process
         if main:
             for name in (LOSSES, DISCREPANCIES):
-                lines.drop_after(self.output / name, distiller.step_count)
+                run_log.drop_after(self.output / name, distiller.step_count)
         self._progress = bar("steps", hidden=self.quiet or not main)
         self._progress(distiller.step_count, distiller.steps)
 
@@ -68,7 +66,7 @@ class Log(Callback):
         row = {"step": distiller.step_count, **losses, "lr": distiller.learning_rate.get_last_lr()[0]}
         self._progress.show(**{name: f"{value:.4g}" for name, value in losses.items()})
         if distiller.accelerator.is_main_process:
-            lines.append(self.output / LOSSES, [{**row, "steps_per_second": round(rate, 4)}])
+            run_log.append(self.output / LOSSES, [{**row, "steps_per_second": round(rate, 4)}])
         if self.trackers:
             values = {f"train/{name}": value for name, value in row.items() if name != "step"}
             distiller.accelerator.log(values, step=distiller.step_count)
@@ -81,7 +79,7 @@ class Log(Callback):
         probs, update = distiller.sampler.probs().cpu(), distiller.sampler.updates
         distiller.tally.clear_regions(distiller.step_count)
         if distiller.accelerator.is_main_process:
-            lines.append(self.output / DISCREPANCIES, _rows(distiller.step_count, update, sums, probs))
+            run_log.append(self.output / DISCREPANCIES, _rows(distiller.step_count, update, sums, probs))
 
 
 def _rows(step: int, update: int, sums: dict[str, Any], probs: Any) -> list[dict[str, Any]]:

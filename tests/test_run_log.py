@@ -8,14 +8,14 @@ import re
 
 import pytest
 
-from aria.distill.runs.callbacks import lines
+from aria import run_log
 
 ROWS = [b'{"step": %d, "output": 1.0}\n' % step for step in (1, 2, 2, 3)]
 
 
 def dropped(path, content, step=2):
     path.write_bytes(content)
-    lines.drop_after(path, step)
+    run_log.drop_after(path, step)
     return path.read_bytes()
 
 
@@ -26,7 +26,7 @@ def test_rows_after_the_step_and_an_incomplete_line_go(tmp_path):
     assert dropped(path, b"".join(ROWS), step=0) == dropped(path, b"no log\n", step=0) == dropped(path, b"") == b""
     assert list(tmp_path.iterdir()) == [path]
     path.unlink()
-    lines.drop_after(path, 2)
+    run_log.drop_after(path, 2)
     assert not path.exists()
 
 
@@ -59,5 +59,5 @@ def test_what_is_no_file_is_refused(tmp_path):
     for make, kind in ((lambda: os.mkfifo(path), "pipe"), (path.mkdir, "folder")):
         make()
         with pytest.raises(ValueError, match=f"losses.jsonl is a {kind}, not a file"):
-            lines.drop_after(path, 2)
+            run_log.drop_after(path, 2)
         path.rmdir() if path.is_dir() else path.unlink()

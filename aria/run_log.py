@@ -1,4 +1,4 @@
-"""Logs in JSON lines: appended to during a run, truncated when it is resumed, read by reports."""
+"""The logs of a run, in JSON lines: appended to during the run, truncated when it is resumed, read by reports."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from aria import files
 from aria.fields import AMOUNT, NUMBER, POSITIVE, PROBABILITY, TEXT, WHOLE, Field, check, each, record
 from aria.regular import LOG, is_there, read_bytes, regular
 
+LOSSES, DISCREPANCIES = "losses.jsonl", "discrepancies.jsonl"
+"""Names of the logs in a run's folder: the terms of the loss, and what was observed of each region."""
+PARTITION = "partition.safetensors"
+"""Name of the file beside them with the regions that the second numbers."""
 STEP = {"step": WHOLE}
 REGION = {"region": WHOLE, "n": POSITIVE, "mean": NUMBER, "q": PROBABILITY}
 """The fields of a line of the log of regions that reports need."""
