@@ -77,3 +77,9 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def flux_schnell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Flux teacher without guidance, as FLUX.1-schnell is."""
     return _made(tmp_path_factory, "flux-schnell", kind="schnell")
+
+
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen-Image teacher, guided by a negative prompt in outputs of unchanged length."""
+    return _made(tmp_path_factory, "qwen")

@@ -11,6 +11,7 @@ import torch
 from diffusers import (
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLQwenImage,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -21,6 +22,8 @@ from diffusers import (
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     SanaPipeline,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
@@ -38,6 +41,9 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -197,6 +203,38 @@ def gemma(width: int) -> Gemma2Model:
     )
 
 
+def qwen_tokenizer() -> Qwen2Tokenizer:
+    """A Qwen tokenizer that spells, but for the words of Qwen-Image's template: one token each, as published."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    letters = ["<|endoftext|>", *bytes_to_unicode().values()]
+    made = Qwen2Tokenizer(vocab={letter: place for place, letter in enumerate(letters)}, merges=[])
+    words = ("the", "image", "by", "detailing", "color", "shape", "size", "texture", "quantity", "text", "spatial",
+             "relationships", "of", "objects", "and", "background")  # fmt: skip
+    made.add_tokens(["<|im_start|>", "<|im_end|>"], special_tokens=True)
+    made.add_tokens(["system", "user", "assistant", "Describe", *(f" {word}" for word in words)])
+    made.model_max_length = 131072
+    return made
+
+
+def qwen_vl(width: int) -> Qwen2_5_VLForConditionalGeneration:
+    """Qwen2.5-VL, which sees no image here."""
+    config = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 16}
+    config |= {"vocab_size": 300, "bos_token_id": None, "eos_token_id": None}
+    rotary = {"rope_type": "default", "mrope_section": [1, 1, width // 4 - 2], "rope_theta": 1e6}
+    text = {"hidden_size": width, "rope_parameters": rotary, **config}
+    vision = {"depth": 1, "hidden_size": 8, "num_heads": 2, "intermediate_size": 8, "out_hidden_size": width}
+    return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
+
+
+def qwen_vae() -> AutoencoderKLQwenImage:
+    """The stages of Qwen-Image's autoencoder, whose latents are normalised channel by channel."""
+    return AutoencoderKLQwenImage(
+        base_dim=4, z_dim=4, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[False],
+        latents_mean=[-0.75, 0.25, 0.5, -0.125], latents_std=[2.0, 1.5, 0.75, 1.25],
+    )  # fmt: skip
+
+
 def deep_vae() -> AutoencoderDC:
     """The stages of Sana's autoencoder, of residuals and of attention, one each."""
     sides: dict[str, Any] = {}
@@ -258,6 +296,15 @@ def flux(**changes: object) -> FluxTransformer2DModel:
         "joint_attention_dim": 20, "pooled_projection_dim": 8, "axes_dims_rope": (4, 2, 2), "guidance_embeds": True,
     }  # fmt: skip
     return shaken(FluxTransformer2DModel(**(config | changes)))
+
+
+def qwen(**changes: object) -> QwenImageTransformer2DModel:
+    """The blocks of Qwen-Image, very narrow."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 4, "in_channels": 16, "out_channels": 4,
+        "joint_attention_dim": 16, "axes_dims_rope": (4, 2, 2),
+    }  # fmt: skip
+    return shaken(QwenImageTransformer2DModel(**(config | changes)))
 
 
 def save_dit(folder: Path, seed: int = 0) -> Path:
@@ -329,6 +376,21 @@ def save_flux(folder: Path, kind: str = "dev", seed: int = 0, **changes: object)
         transformer=flux(**{"guidance_embeds": dev} | changes),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0 if dev else 1.0, use_dynamic_shifting=dev),
         vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_qwen(folder: Path, seed: int = 0, **changes: object) -> Path:
+    """A Qwen-Image pipeline, with changes of its transformer; images are of any size, as Flux's."""
+    torch.manual_seed(seed)
+    shifted = {"use_dynamic_shifting": True, "base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192}
+    pipeline = QwenImagePipeline(
+        text_encoder=qwen_vl(16),
+        tokenizer=qwen_tokenizer(),
+        transformer=qwen(**changes),
+        scheduler=FlowMatchEulerDiscreteScheduler(**shifted, shift_terminal=0.02, time_shift_type="exponential"),
+        vae=qwen_vae(),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import shift_of
+from aria.distill.models.denoisers.base import digest, shift_of
 
 VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
 
@@ -46,9 +46,13 @@ def model(pipeline: Any, module: nn.Module, dtype: torch.dtype) -> dict[str, str
     }
 
 
-def vae(pipeline: Any) -> dict[str, float]:
-    """How latents are scaled: ``(latent - shift_factor) * scaling_factor`` is what the denoiser sees."""
-    return {"scaling_factor": float(pipeline.vae.config.scaling_factor), "shift_factor": shift_of(pipeline.vae)}
+def vae(pipeline: Any) -> dict[str, float | str]:
+    """How latents are scaled: ``(latent - shift_factor) * scaling_factor`` is what the denoiser sees, or channel by
+    channel ``(latent - latents_mean) / latents_std``."""
+    config = pipeline.vae.config
+    if "scaling_factor" in config:
+        return {"scaling_factor": float(config.scaling_factor), "shift_factor": shift_of(pipeline.vae)}
+    return {name: " ".join(map(str, config[name])) for name in ("latents_mean", "latents_std")}
 
 
 def weights(module: nn.Module, dtype: torch.dtype) -> str:
@@ -61,7 +65,7 @@ def weights(module: nn.Module, dtype: torch.dtype) -> str:
     state = sorted(module.state_dict().items())
     with ThreadPoolExecutor() as pool:
         hashes = pool.map(hashed, [weight for _, weight in state])
-    return _digest("\n".join(f"{name} {tuple(weight.shape)} {one}" for (name, weight), one in zip(state, hashes)))
+    return digest("\n".join(f"{name} {tuple(weight.shape)} {one}" for (name, weight), one in zip(state, hashes)))
 
 
 def _config(part: Any) -> str:
@@ -71,7 +75,7 @@ def _config(part: Any) -> str:
     else:
         usual = {name: p.default for name, p in inspect.signature(type(part).__init__).parameters.items()}
         config = {key: value for key, value in part.config.items() if _text(value) != _text(usual.get(key))}
-    return _digest(_text({key: value for key, value in config.items() if key not in VOLATILE and key[0] != "_"}))
+    return digest(_text({key: value for key, value in config.items() if key not in VOLATILE and key[0] != "_"}))
 
 
 def _text(value: Any) -> str:
@@ -86,8 +90,4 @@ def _tokenizer(tokenizer: Any) -> str:
         rules.pop("padding", None), rules.pop("truncation", None)
     else:
         rules = {"vocabulary": tokenizer.get_vocab()}
-    return _digest(_text([rules, tokenizer.special_tokens_map]))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return digest(_text([rules, tokenizer.special_tokens_map]))

@@ -3,8 +3,8 @@ r"""Guidance distillation: the student takes the guidance scale as an input and 
 .. math:: \hat f(x_t, t, c, w) = f_T(x_t, t, \varnothing) + w\,\bigl(f_T(x_t, t, c) - f_T(x_t, t, \varnothing)\bigr)
 
 with :math:`w` uniform in the run's range (C. Meng et al., "On distillation of guided diffusion models", CVPR 2023).
-Guidance is affine in the outputs, so it does not matter which prediction type is guided. Under the null condition the
-output does not depend on :math:`w`.
+This is affine in the outputs, so it does not matter which prediction type is guided; a family whose pipelines combine
+the two outputs otherwise does so here as well. Under the null condition the output does not depend on :math:`w`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill.models.denoisers import Condition, Evaluate
-from aria.distill.models.denoisers.guidance import GUIDANCE, is_open
+from aria.distill.models.denoisers.guidance import GUIDANCE, Guide, classifier_free, is_open
 from aria.distill.teachers.teacher import Teacher
 
 
@@ -26,6 +26,8 @@ class Guided:
     evaluate: Evaluate
     null: Condition
     """(1, …) the null condition."""
+    guide: Guide = classifier_free
+    """How the two outputs are combined."""
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """(B, …) guided outputs, in float32 because guidance amplifies rounding errors."""
@@ -36,8 +38,7 @@ class Guided:
         }
         output = self.evaluate(model, torch.cat([noisy, noisy]), torch.cat([timestep, timestep]), both)
         without, conditioned = output.float().chunk(2)
-        scale = condition[GUIDANCE].float().view(-1, *(1,) * (noisy.ndim - 1))
-        return without + scale * (conditioned - without)
+        return self.guide(without, conditioned, condition[GUIDANCE].float())
 
 
 def guided(teacher: Teacher, null: Condition) -> Teacher:
@@ -47,4 +48,4 @@ def guided(teacher: Teacher, null: Condition) -> Teacher:
     """
     if is_open(teacher.model):
         return replace(teacher, plain=False)
-    return replace(teacher, evaluate=Guided(teacher.evaluate or teacher.denoiser, null), plain=False)
+    return replace(teacher, evaluate=Guided(teacher.evaluate or teacher.denoiser, null, teacher.guide), plain=False)

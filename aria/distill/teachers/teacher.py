@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aria import checks
 from aria.distill.models import denoisers
 from aria.distill.models.denoisers import Evaluate
+from aria.distill.models.denoisers.guidance import Guide, classifier_free
 from aria.distill.models.pipelines import component_of
 from aria.distill.models.schedule import NoiseSchedule, Timed, prediction_of
 from aria.distill.objectives import Objective
@@ -37,6 +38,8 @@ class Teacher:
     plain: bool = True
     """Whether an output is one forward pass at one timestep, so that features and the true noise are comparable too;
     features also are where it is guided by an input, and ``evaluate`` is None."""
+    guide: Guide = classifier_free
+    """How outputs with and without the condition are combined where it is guided by the null condition."""
     terms: tuple[Objective, ...] = ()
     """Terms of the loss that the model's family always adds if the teacher is plain."""
 
@@ -50,4 +53,5 @@ class Teacher:
         schedule, prediction = NoiseSchedule.of(pipeline.scheduler), prediction_of(pipeline.scheduler)
         model = getattr(pipeline, component)
         evaluate: Evaluate = denoiser if schedule.time is None else Timed(denoiser, schedule.time)
-        return cls(model, evaluate, schedule, prediction, component, terms=denoiser.terms(model))
+        terms = denoiser.terms(model)
+        return cls(model, evaluate, schedule, prediction, component, guide=denoiser.guide, terms=terms)

@@ -9,6 +9,8 @@ import torch
 from diffusers import EulerAncestralDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 
 from aria.distill.models import denoisers
+from aria.distill.models.denoisers import guidance
+from aria.distill.models.denoisers.packing import Packed
 from aria.distill.models.pipelines import open_pipeline
 from aria.testing import check_denoiser
 from tests.distill import pipelines
@@ -18,6 +20,7 @@ FOLDERS = {
     "StableDiffusionXLPipeline": "sdxl_folder",
     "StableDiffusion3Pipeline": "sd3_folder",
     "FluxPipeline": "flux_folder",
+    "QwenImagePipeline": "qwen_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
@@ -36,8 +39,8 @@ def opened(name, request):
 
 
 def small(pipeline):
-    """Flux's pipeline has a size of its own, whatever its model."""
-    if type(pipeline).__name__ == "FluxPipeline":
+    """Pipelines with packed latents have a size of their own, whatever their model."""
+    if isinstance(denoisers.of(pipeline), Packed):
         pipeline.default_sample_size = pipelines.SIDE
     return pipeline
 
@@ -85,20 +88,22 @@ def test_kinds_of_sana(changes, tmp_path):
     check_denoiser(denoisers.Sana(), open_pipeline(pipelines.save_sana(tmp_path / "sana", **changes)))
 
 
-class Wide(denoisers.Flux):
+class Wide(Packed):
     def latent_shape(self, pipeline, resolution=None):
         return 4, 4, 8
 
 
-class Tall(denoisers.Flux):
+class Tall(Packed):
     def latent_shape(self, pipeline, resolution=None):
         return 4, 12, 4
 
 
-@pytest.mark.parametrize("adapter", [denoisers.Flux, Wide, Tall])
-@pytest.mark.parametrize("kind", ["flux_folder", "flux_schnell_folder"])
-def test_kinds_and_shapes_of_flux(kind, adapter, request):
-    check_denoiser(adapter(), small(open_pipeline(request.getfixturevalue(kind))))
+@pytest.mark.parametrize("shape", [Packed, Wide, Tall])
+@pytest.mark.parametrize("kind", ["flux_folder", "flux_schnell_folder", "qwen_folder"])
+def test_kinds_and_shapes_of_packed_latents(kind, shape, request):
+    pipeline = small(open_pipeline(request.getfixturevalue(kind)))
+    family = type(denoisers.of(pipeline))
+    check_denoiser(type(family.__name__, (family,), {"latent_shape": shape.latent_shape})(), pipeline)
 
 
 def test_a_scheduler_that_scales_its_inputs_and_draws_noise(sd_folder):
@@ -176,7 +181,7 @@ def test_another_null_condition_is_found_in_every_family(family, name, request):
     if family is denoisers.StableDiffusionXL:  # it is zeros there
         pipeline.register_to_config(force_zeros_for_empty_prompt=False)
     sentence = fault(broken(family, "zeros"), pipeline, family)
-    wanted = "null and inputs are not what" if family is denoisers.DiT else "null is not the condition that"
+    wanted = "null, inputs and guide are not what" if family is denoisers.DiT else "null is not the condition that"
     assert f"{wanted} the pipeline guides with: latents after step 1 of 3 differ" in sentence
 
 
@@ -216,7 +221,7 @@ def test_what_is_special_about_sana_is_checked(adapter, sentence, tmp_path):
     assert sentence in fault(adapter(), pipeline, denoisers.Sana)
 
 
-class Transposed(Wide):
+class Transposed(Wide, denoisers.Flux):
     def __call__(self, model, noisy, timestep, condition):
         def forward(**inputs):
             return model(**inputs | {"img_ids": inputs["img_ids"][:, [0, 2, 1]]})
@@ -253,12 +258,86 @@ class GuidedTwice(denoisers.Flux):
         (OfOneScale, "flux_folder", "__call__ passes the model another guidance than the pipeline"),
         (InAnotherOrder, "flux_folder", "__call__ passes the model another hidden_states than the pipeline"),
         (WithFewerTokens, "flux_folder", "encode returns other conditions than the pipeline's own"),
-        (GuidedTwice, "flux_schnell_folder", "at guidance 3, null and inputs are not what the pipeline guides with"),
+        (GuidedTwice, "flux_schnell_folder", "at guidance 3, null, inputs and guide are not what the pipeline"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_what_is_special_about_flux_is_checked(adapter, kind, sentence, request):
     assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue(kind))), denoisers.Flux)
+
+
+class OfPlainGuidance(denoisers.QwenImage):
+    def guide(self, without, conditioned, scale):
+        return guidance.classifier_free(without, conditioned, scale)
+
+
+class RescaledAsAWhole(denoisers.QwenImage):
+    def guide(self, without, conditioned, scale):
+        guided = guidance.classifier_free(without, conditioned, scale)
+        length, wanted = (output.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for output in (guided, conditioned))
+        return guided * wanted / length
+
+
+class WithoutTemplate(denoisers.QwenImage):
+    def encode(self, pipeline, given, device):
+        pipeline = copy.copy(pipeline)
+        pipeline.prompt_template_encode, pipeline.prompt_template_encode_start_idx = "{}", 0
+        return super().encode(pipeline, given, device)
+
+
+class WithTheWholeTemplate(denoisers.QwenImage):
+    def encode(self, pipeline, given, device):
+        pipeline = copy.copy(pipeline)
+        pipeline.prompt_template_encode_start_idx = 0
+        return super().encode(pipeline, given, device)
+
+
+class WithPadding(denoisers.QwenImage):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep, condition | {"mask": torch.ones_like(condition["mask"])})
+
+
+class OfTheEmptyText(denoisers.QwenImage):
+    def null(self, pipeline, device):
+        return self.encode(pipeline, [""], device)
+
+
+class OnItsSide(Wide, denoisers.QwenImage):
+    def __call__(self, model, noisy, timestep, condition):
+        def forward(**inputs):
+            return model(**inputs | {"img_shapes": [[(1, 4, 2)]] * len(noisy)})
+
+        return super().__call__(forward, noisy, timestep, condition)
+
+
+class AlikeInAllChannels(denoisers.QwenImage):
+    def decode(self, pipeline, latents):
+        return super().decode(pipeline, latents - self.apart(pipeline))
+
+    def encode_images(self, pipeline, pixels, generator=None):
+        return super().encode_images(pipeline, pixels, generator) + self.apart(pipeline)
+
+    def apart(self, pipeline):
+        config = pipeline.vae.config
+        return (torch.tensor(config.latents_mean) / torch.tensor(config.latents_std)).view(-1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (OfPlainGuidance, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+        (RescaledAsAWhole, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+        (WithoutTemplate, "encode returns other conditions than the pipeline's own"),
+        (WithTheWholeTemplate, "encode returns other conditions than the pipeline's own"),
+        (WithPadding, "__call__ passes the model another encoder_hidden_states_mask than the pipeline"),
+        (OfTheEmptyText, "null is not the condition that the pipeline guides with"),
+        (OnItsSide, "__call__ passes the model another img_shapes than the pipeline"),
+        (AlikeInAllChannels, "decode returns other images than the pipeline"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_qwen_image_is_checked(adapter, sentence, request):
+    assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue("qwen_folder"))), None)
 
 
 @pytest.mark.parametrize(

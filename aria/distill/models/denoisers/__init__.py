@@ -10,12 +10,22 @@ from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.flux import Flux
 from aria.distill.models.denoisers.pixart import PixArt
+from aria.distill.models.denoisers.qwen_image import QwenImage
 from aria.distill.models.denoisers.sana import Sana
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.denoisers.stable_diffusion_3 import StableDiffusion3
 from aria.distill.models.denoisers.stable_diffusion_xl import StableDiffusionXL
 
-FAMILIES: tuple[type[Denoiser], ...] = (StableDiffusion, StableDiffusionXL, StableDiffusion3, Flux, PixArt, Sana, DiT)
+FAMILIES: tuple[type[Denoiser], ...] = (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusion3,
+    Flux,
+    QwenImage,
+    PixArt,
+    Sana,
+    DiT,
+)
 
 
 def of(pipeline: Any) -> Denoiser:
@@ -36,6 +46,7 @@ __all__ = [
     "Evaluate",
     "Flux",
     "PixArt",
+    "QwenImage",
     "Sana",
     "StableDiffusion",
     "StableDiffusion3",

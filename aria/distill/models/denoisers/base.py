@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -9,10 +11,15 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from aria.distill.models.denoisers import guidance as scales
 from aria.distill.objectives.base import Objective
 
 Condition = dict[str, Tensor]
 """The conditioning inputs of a denoiser by name: tensors with one row per sample."""
+
+
+LEVELS = 1000
+"""What pipelines that pass their models a noise level from 0 to 1 divide timesteps by."""
 
 
 class TokenLimit(NamedTuple):
@@ -40,6 +47,11 @@ class Denoiser(ABC):
     """Whether its models can take the guidance scale as an input, and its pipelines then pass it."""
     guides: ClassVar[bool] = True
     """Whether its pipelines guide a model without that input, by the null condition; else they ignore the scale."""
+    scale_argument: ClassVar[str] = "guidance_scale"
+    """What its pipelines call the guidance scale."""
+    negative_prompt: ClassVar[str | None] = None
+    """The text that stands for no text where its pipelines guide only if they are given one; None if they guide
+    anyway."""
 
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
@@ -63,6 +75,10 @@ class Denoiser(ABC):
     @abstractmethod
     def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
         """Keyword arguments of the pipeline's call for these conditions, the null condition and the starting noise."""
+
+    def guide(self, without: Tensor, conditioned: Tensor, scale: Tensor) -> Tensor:
+        """(B, …) guided outputs, from those under the null condition and under the sample's own, at ``(B,)`` scales."""
+        return scales.classifier_free(without, conditioned, scale)
 
     def columns(self, pipeline: Any, texts: Sequence[str]) -> dict[str, list[str]]:
         """Columns of the pool that the family derives from each text."""
@@ -92,8 +108,9 @@ class Denoiser(ABC):
         condition = {name: _beside(value, noise) for name, value in condition.items()}
         inputs = self.inputs(pipeline, condition, null, noise)
         with torch.no_grad():
+            scale = {self.scale_argument: guidance}
             latents: Tensor = pipeline(
-                **inputs, num_inference_steps=steps, guidance_scale=guidance, output_type="latent", return_dict=False
+                **inputs, **scale, num_inference_steps=steps, output_type="latent", return_dict=False
             )[0]
         return self.unpack(latents, noise)
 
@@ -104,7 +121,8 @@ class Denoiser(ABC):
     def decode(self, pipeline: Any, latents: Tensor) -> Tensor:
         """(N, 3, H, W) images in [0, 1]."""
         vae = pipeline.vae
-        latents = latents / vae.config.scaling_factor + shift_of(vae)
+        shift, factor = scaling_of(vae, latents)
+        latents = latents / factor + shift
         with torch.no_grad():
             pixels: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
@@ -116,8 +134,8 @@ class Denoiser(ABC):
         vae = pipeline.vae
         with torch.no_grad():
             sampled: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator)
-        scaled: Tensor = (sampled - shift_of(vae)) * vae.config.scaling_factor
-        return scaled
+        shift, factor = scaling_of(vae, sampled)
+        return (sampled - shift) * factor
 
     def side_in_condition(self, pipeline: Any) -> int | None:
         """The image size that is part of every condition, in pixels a side, and that images then must have; None in
@@ -159,10 +177,33 @@ def shift_of(vae: Any) -> float:
     return float(vae.config.get("shift_factor") or 0.0)
 
 
+def scaling_of(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
+    """What is subtracted from an autoencoder's latents, and what they are then multiplied by: one number each, or one
+    for each channel, with which ``latents`` (N, C, …) then have mean 0 and standard deviation 1."""
+    config = vae.config
+    if "scaling_factor" in config:
+        return shift_of(vae), float(config.scaling_factor)
+    shape = (-1,) + (1,) * (latents.ndim - 2)
+    mean, std = (latents.new_tensor(values).view(shape) for values in (config.latents_mean, config.latents_std))
+    return mean, 1 / std
+
+
+def default_of(function: Any, argument: str) -> Any:
+    """What a pipeline's function takes for ``argument`` if it is given none."""
+    return inspect.signature(function).parameters[argument].default
+
+
+def digest(text: str) -> str:
+    """A short hash of ``text``."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def mean_of_tokens(condition: Condition) -> Tensor:
-    """(N, D) float32, the mean of ``prompt_embeds`` over the tokens that ``mask`` says there are."""
-    mask = condition["mask"].float()[..., None]
-    return (condition["prompt_embeds"].float() * mask).sum(1) / mask.sum(1)
+    """(N, D) float32, the mean of ``prompt_embeds`` over the tokens that ``mask`` says there are; without a mask, over those
+    that are not zeros."""
+    tokens = condition["prompt_embeds"].float()
+    mask = condition.get("mask", tokens.any(-1)).float()[..., None]
+    return (tokens * mask).sum(1) / mask.sum(1)
 
 
 def with_mask(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:

@@ -162,16 +162,20 @@ class _Check:
         wanted = (len(self.texts), 3, *side)
         self.require(pixels.shape == wanted, f"decode must return images of {wanted}, got {tuple(pixels.shape)}")
         self.require(bool(((pixels >= 0) & (pixels <= 1)).all()), "decode returns images that are not in [0, 1]")
-        latents = self.denoiser.encode_images(self.pipeline, 2 * pixels - 1, self.generator())
+        vae = self.pipeline.vae
+        with _calls(vae, "encode") as encodings:
+            latents = self.denoiser.encode_images(self.pipeline, 2 * pixels - 1, self.generator())
         wanted = tuple(self.noise.shape)
         self.require(latents.shape == wanted, f"encode_images must return {wanted}, as latent_shape says, "
                      f"got {tuple(latents.shape)}")  # fmt: skip
         self.require(bool(latents.isfinite().all()), "encode_images returns latents that are not finite")
-        again, vae = self.denoiser.decode(self.pipeline, latents), self.pipeline.vae
-        encoded = vae.encode(2 * pixels - 1)
-        drawn = encoded.latent if hasattr(encoded, "latent") else encoded.latent_dist.sample(self.generator())
-        wanted_again = (vae.decode(drawn, return_dict=False)[0] / 2 + 0.5).clamp(0, 1)
-        self.require(_equal(again, wanted_again), "decode does not undo how encode_images scales latents")
+        with _calls(vae, "decode") as decodings:
+            self.denoiser.decode(self.pipeline, latents)
+        self.require(len(encodings) == len(decodings) == 1,
+                     "encode_images and decode must call the pipeline's autoencoder once each")  # fmt: skip
+        encoded, decoded = encodings[0][1][0], decodings[0][0]
+        drawn = encoded if isinstance(encoded, Tensor) else encoded.sample(self.generator())
+        self.require(_equal(decoded, drawn), "decode does not undo how encode_images scales latents")
 
     def rows(self) -> None:
         """A row's output depends on its own latents, timestep and condition."""
@@ -198,8 +202,8 @@ class _Check:
             trace = self.pipelines_own(scale)
             self.require(len(trace.latents) > 0, "the pipeline's scheduler is never asked for a step")
             found = self.loop(trace, scale)
-            self.compare(found, trace, self.cause(found, trace) if scale == 1 else
-                         f"at guidance {scale:g}, null and inputs are not what the pipeline guides with")  # fmt: skip
+            guided = f"at guidance {scale:g}, null, inputs and guide are not what the pipeline guides with"
+            self.compare(found, trace, guided if scale > 1 else self.cause(found, trace))
             images = self.denoiser.decode(self.pipeline, trace.latents[-1])
             assert trace.images is not None
             self.require(_equal(images, trace.images), "decode returns other images than the pipeline")
@@ -235,10 +239,13 @@ class _Check:
         inputs = self.inputs
         if encodes:  # whatever stands for a prompt has that in its name
             inputs = {name: value for name, value in inputs.items() if "prompt" not in name} | {"prompt": self.texts}
+            if self.denoiser.negative_prompt is not None:
+                inputs["negative_prompt"] = [self.denoiser.negative_prompt] * len(self.texts)
         torch.manual_seed(self.seed)
         with self.listening(_Trace()) as trace:
+            guidance = {self.denoiser.scale_argument: scale}
             images = self.pipeline(
-                **inputs, num_inference_steps=STEPS, guidance_scale=scale, output_type="np", return_dict=False
+                **inputs, **guidance, num_inference_steps=STEPS, output_type="np", return_dict=False
             )[0]
         trace.images = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
         return trace
@@ -256,7 +263,7 @@ class _Check:
                 output = self.evaluate(shown, times, self.at(scale))
             if scale > 1 and self.denoiser.guides and not self.embeds_guidance:
                 without = self.evaluate(shown, times, self.null)
-                output = without + scale * (output - without)
+                output = self.denoiser.guide(without, output, torch.full((len(output),), scale, device=self.device))
             latents = scheduler.step(output, timestep, latents)[0]
             found.latents.append(latents)
         return found
@@ -305,12 +312,34 @@ class _Check:
             del scheduler.step
 
 
+@contextmanager
+def _calls(owner: Any, name: str) -> Iterator[list[tuple[Any, Any]]]:
+    """The first argument and the result of every call of a method."""
+    method, found = getattr(owner, name), []
+
+    @functools.wraps(method)
+    def calling(first: Any, *args: Any, **kwargs: Any) -> Any:
+        result = method(first, *args, **kwargs)
+        found.append((first, result))
+        return result
+
+    setattr(owner, name, calling)
+    try:
+        yield found
+    finally:
+        delattr(owner, name)
+
+
 def _named(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors among a call's arguments, by name."""
+    """The tensors among a call's arguments, and lists of numbers, by name."""
     found: dict[str, Tensor] = {}
     for name, value in inspect.signature(module.forward).bind(*args, **kwargs).arguments.items():
         inner = {f"{name}[{key!r}]": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-        found |= {key: part.detach().clone() for key, part in inner.items() if isinstance(part, Tensor)}
+        for key, part in inner.items():
+            if isinstance(part, list) and not any(isinstance(one, Tensor) for one in part):
+                part = torch.tensor(part)
+            if isinstance(part, Tensor):
+                found[key] = part.detach().clone()
     return found
 
 

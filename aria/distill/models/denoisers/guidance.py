@@ -8,6 +8,7 @@ transformer of Flux with ``guidance_embeds`` is handed the scale itself, which i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +16,20 @@ from torch import Tensor, nn
 
 GUIDANCE = "guidance"
 """What the scale is called in a condition, and as a coordinate that partitions draw."""
+Guide = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(outputs under the null condition, outputs under the samples' own, ``(B,)`` scales) → guided outputs."""
 WIDTH = 256
 """Of the embedding, where a model is opened to it; what latent consistency models have."""
+
+
+def classifier_free(without: Tensor, conditioned: Tensor, scale: Tensor) -> Tensor:
+    """(B, …) outputs guided by ``(B,)`` scales, from those under the null condition and under the sample's own."""
+    return without + scale.view(-1, *(1,) * (without.ndim - 1)) * (conditioned - without)
+
+
+def of_length(guided: Tensor, conditioned: Tensor) -> Tensor:
+    """``guided`` with the norm of ``conditioned`` along the last axis, as some pipelines rescale what they guide."""
+    return guided * (conditioned.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
 
 
 def embedding(scale: Tensor, width: int) -> Tensor:

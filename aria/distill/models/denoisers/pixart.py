@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import torch
 from diffusers.utils import is_bs4_available, is_ftfy_available
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens, with_mask
+from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, default_of, mean_of_tokens, with_mask
 from aria.distill.models.denoisers.variance import learned
 from aria.distill.objectives.base import Objective
 
@@ -59,7 +58,7 @@ class PixArt(Denoiser):
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """As many tokens as the pipeline takes by default: 120 of PixArt-α, 300 of PixArt-Σ."""
-        tokens = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
+        tokens = default_of(pipeline.encode_prompt, "max_sequence_length")
         return TokenLimit(pipeline.tokenizer, int(tokens))
 
     def terms(self, model: Any) -> tuple[Objective, ...]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import Condition, Denoiser, TokenLimit, mean_of_tokens, with_mask
+from aria.distill.models.denoisers.base import (
+    Condition,
+    Denoiser,
+    TokenLimit,
+    default_of,
+    digest,
+    mean_of_tokens,
+    with_mask,
+)
 
 
 class Sana(Denoiser):
@@ -52,11 +58,10 @@ class Sana(Denoiser):
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """One less than the pipeline keeps: the last token of the instruction takes a place."""
-        kept = inspect.signature(pipeline.encode_prompt).parameters["max_sequence_length"].default
-        return TokenLimit(pipeline.tokenizer, int(kept) - 1)
+        return TokenLimit(pipeline.tokenizer, int(default_of(pipeline.encode_prompt, "max_sequence_length")) - 1)
 
     def depends_on(self, pipeline: Any) -> dict[str, str]:
-        return {"instruction": hashlib.sha256("\n".join(_instruction(pipeline)).encode()).hexdigest()[:16]}
+        return {"instruction": digest("\n".join(_instruction(pipeline)))}
 
     def encode_images(
         self, pipeline: Any, pixels: Tensor, generator: torch.Generator | list[torch.Generator] | None = None
@@ -73,5 +78,5 @@ class Sana(Denoiser):
 
 def _instruction(pipeline: Any) -> list[str]:
     """What the pipeline, left to itself, puts before every prompt."""
-    lines: list[str] = inspect.signature(pipeline.__call__).parameters["complex_human_instruction"].default
+    lines: list[str] = default_of(pipeline.__call__, "complex_human_instruction")
     return lines

@@ -14,8 +14,9 @@ from aria.distill.data.memory import EncodingsInMemory
 from aria.distill.engine.on_policy import OnPolicy
 from aria.distill.evaluation import grids
 from aria.distill.models import denoisers
-from aria.distill.models.denoisers.flux import pack, places
+from aria.distill.models.denoisers.flux import places
 from aria.distill.models.denoisers.guidance import GUIDANCE, is_open, take_guidance
+from aria.distill.models.denoisers.packing import pack
 from aria.distill.models.pipelines import open_pipeline
 from aria.distill.objectives import Feature
 from aria.distill.teachers.guidance import guided
