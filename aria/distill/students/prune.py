@@ -94,7 +94,7 @@ def _transformer(
     plan = plan_transformer(family, config, **given)
     sizes = {"teacher": transformer_size(family, config), "student": transformer_size(family, plan.config)}
     student, inheritance = build_student(plan, model, init=init, seed=seed)
-    width = {name: plan.config[name] for name in ("num_attention_heads", "attention_head_dim")}
+    width = dict(zip(("num_attention_heads", "attention_head_dim"), family.heads(plan.config), strict=True))
     blocks = {"kept": list(plan.blocks.blocks)}
     if plan.blocks.singles:
         blocks["kept_single"] = list(plan.blocks.singles)

@@ -24,6 +24,7 @@ LONG = "an axolotl in a jar, "
         ("pixart_sigma_folder", 300),
         ("sana_folder", 299),
         ("flux_folder", 512),
+        ("qwen_folder", 512),
         ("sd3_folder", 256),
     ],
 )
@@ -48,9 +49,9 @@ def test_classes_are_never_cut(dit_folder):
     assert denoisers.of(pipeline).token_limit(pipeline) is None and not are_cut(["0", "207"], None).any()
 
 
-@pytest.mark.parametrize("teacher", ["sd_folder", "sdxl_folder", "pixart_folder", "sd3_folder", "flux_folder"])
+@pytest.mark.parametrize("teacher", ["sd", "sdxl", "pixart", "sd3", "flux", "qwen"])
 def test_a_cache_warns_once(teacher, request, tmp_path, caplog):
-    pipeline = open_pipeline(request.getfixturevalue(teacher))
+    pipeline = open_pipeline(request.getfixturevalue(f"{teacher}_folder"))
     texts = ["a cat", LONG * 30, "a dog", LONG * 31, "a cat", LONG * 30]
     (tmp_path / "prompts.txt").write_text("\n".join(texts))
 

@@ -8,6 +8,7 @@ from diffusers import (
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
+    QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
 )
@@ -53,6 +54,7 @@ TRANSFORMERS = {
     "flux-dev": (FluxTransformer2DModel, transformers.FLUX_DEV),
     "flux-schnell": (FluxTransformer2DModel, transformers.FLUX_SCHNELL),
     "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
+    "qwen-image": (QwenImageTransformer2DModel, transformers.QWEN_IMAGE),
     "sana": (SanaTransformer2DModel, transformers.SANA_1600M),
     "sana-600m": (SanaTransformer2DModel, transformers.SANA_600M),
     "sd3": (SD3Transformer2DModel, transformers.SD3_MEDIUM),
@@ -69,11 +71,12 @@ def counted(kind, **kwargs):
 
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
-    # (Sana), 11.9 billion (FLUX.1)
+    # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
     assert [round(counted(kind) / 1e9, 1) for kind in ("flux-dev", "flux-schnell")] == [11.9, 11.9]
+    assert round(counted("qwen-image") / 1e9, 1) == 20.4
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
     # class embeddings of its own, which in DiT are one
     embeddings = 1001 * 1152 + (256 + 1) * 1152 + (1152 + 1) * 1152
@@ -96,6 +99,10 @@ def test_transformers():
         ("flux-dev", {"width": 0.75}, 6698.3),
         ("flux-dev", {"attention_head_dim": 64}, 2980.4),
         ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
+        ("qwen-image", {"preset": "half"}, 10235.5),
+        ("qwen-image", {"preset": "quarter"}, 5138.0),
+        ("qwen-image", {"width": 0.5}, 5112.1),
+        ("qwen-image", {"attention_head_dim": 64}, 5112.0),
         ("sana", {"preset": "half"}, 825.3),
         ("sana", {"preset": "third"}, 591.5),
         ("sana", {"width": 0.75}, 919.2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import pytest
 import torch
@@ -41,17 +42,17 @@ def config(kind):
     return full(*ALL[kind])
 
 
-def is_flux(kind):
-    return kind.startswith("flux")
+def has_singles(kind):
+    return family(kind).single_layers in config(kind)
 
 
 def kept(kind):
-    return {"blocks": KEPT} | ({"single_blocks": SINGLES} if is_flux(kind) else {})
+    return {"blocks": KEPT} | ({"single_blocks": SINGLES} if has_singles(kind) else {})
 
 
 def half(kind):
     """Settings that halve the width of the heads."""
-    return {"attention_head_dim": config(kind)["attention_head_dim"] // 2}
+    return {"attention_head_dim": family(kind).heads(config(kind))[1] // 2}
 
 
 def planned(kind, **kwargs):
@@ -61,20 +62,20 @@ def planned(kind, **kwargs):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     teacher = small(kind)
-    plan = planned(kind, **kept(kind))
+    plan, blocks = planned(kind, **kept(kind)), family(kind).blocks
     student, inheritance = build_student(plan, teacher)
     kwargs = inputs(kind, plan.config)
     with torch.no_grad():
         output = student.eval()(**kwargs).sample
-        teacher.transformer_blocks = nn.ModuleList(teacher.transformer_blocks[block] for block in KEPT)
-        if is_flux(kind):
-            teacher.single_transformer_blocks = nn.ModuleList(teacher.single_transformer_blocks[i] for i in SINGLES)
+        for name, stay in ((blocks, KEPT), (family(kind).singles, SINGLES)):
+            if hasattr(teacher, name):
+                setattr(teacher, name, nn.ModuleList(getattr(teacher, name)[block] for block in stay))
         expected = teacher(**kwargs).sample
     assert torch.equal(output, expected)
     counts = inheritance.counts()
     assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
-    gone = {("transformer_blocks", "2"), ("transformer_blocks", "3")}
-    gone |= {("single_transformer_blocks", place) for place in "0246" if is_flux(kind)}
+    gone = {(blocks, "2"), (blocks, "3")}
+    gone |= {(family(kind).singles, place) for place in "0246" if has_singles(kind)}
     assert {tuple(name.split(".")[:2]) for name in inheritance.unused} == gone
 
 
@@ -96,16 +97,17 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, what):
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["dit", "flux", "pixart-sized", "sana-1.5", "sd3.5"])
+@pytest.mark.parametrize("kind", ["dit", "flux", "pixart-sized", "qwen", "sana-1.5", "sd3.5"])
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
     plan = planned(kind, blocks=[0, 4], **({"width": 0.5} if what == "heads" else half(kind)))
-    wide, narrow = (c["num_attention_heads"] * c["attention_head_dim"] for c in (config(kind), plan.config))
+    all_heads, left_heads = (family(kind).heads(made) for made in (config(kind), plan.config))
+    wide, narrow = math.prod(all_heads), math.prod(left_heads)
     kept = Run(wide, narrow).index()
-    heads = torch.arange(plan.config["num_attention_heads"])[:, None] * config(kind)["attention_head_dim"]
-    of_head = Run(config(kind)["attention_head_dim"], plan.config["attention_head_dim"]).index()
-    if is_flux(kind) and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
+    heads = torch.arange(left_heads[0])[:, None] * all_heads[1]
+    of_head = Run(all_heads[1], left_heads[1]).index()
+    if family(kind).axes in plan.config and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
         of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
     of_heads = (heads + of_head).flatten()
     of_cross = torch.arange(16)  # in Sana, the first of two heads of 16
@@ -138,7 +140,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
                 parts = left.view(-1, narrow) - wide * torch.arange(len(left) // narrow)[:, None]
                 assert torch.equal(parts, kept.expand(len(parts), -1)), name
                 seen.add("inner")
-    assert seen == {"heads", "inner"} | ({"both"} if is_flux(kind) else set())
+    assert seen == {"heads", "inner"} | ({"both"} if kind == "flux" else set())
 
 
 def test_kept_heads_do_what_they_did():
@@ -152,6 +154,15 @@ def test_kept_heads_do_what_they_did():
     with torch.no_grad():
         wide_attention.to_out[0].weight[:, 16:] = 0.0  # the heads that are gone
         torch.testing.assert_close(narrow_attention(narrow), wide_attention(wide)[..., kept], rtol=1e-5, atol=1e-5)
+
+
+def test_narrower_heads_of_qwen_image_keep_the_frequencies_of_rotary_positions():
+    plan, teacher = planned("qwen", attention_head_dim=8), small("qwen")
+    student, _ = build_student(plan, teacher)
+    turned = ([[(1, 3, 5)]], torch.device("cpu"), 7)
+    pairs = torch.tensor([0, 2, 4, 6])  # of complex numbers
+    for narrow, wide in zip(student.pos_embed(*turned), teacher.pos_embed(*turned), strict=True):
+        torch.testing.assert_close(narrow, wide[:, pairs])
 
 
 def test_narrower_heads_keep_the_frequencies_of_rotary_positions():
@@ -186,12 +197,12 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     teacher, plan = small(kind), planned(kind, **kept(kind))
     student, _ = build_student(plan, teacher)
     numbers = [pair[0].split(".")[1] for pair in plan.feature_pairs]
-    assert numbers == ["0", "1", "4"] + (["1", "3", "5"] if is_flux(kind) else [])
+    assert numbers == ["0", "1", "4"] + (["1", "3", "5"] if has_singles(kind) else [])
     kwargs = inputs(kind, plan.config)
     teachers, students = ([name for name, _ in plan.feature_pairs], [name for _, name in plan.feature_pairs])
     with torch.no_grad(), taps.taps(teacher, teachers) as wide, taps.taps(student, students) as narrow:
         teacher(**kwargs), student(**kwargs)
-    inner = plan.config["num_attention_heads"] * plan.config["attention_head_dim"]
+    inner = math.prod(family(kind).heads(plan.config))
     for name in teachers:  # a block with a single stream has text and image in it
         assert wide[name].shape == (2, 4 * 4 + (7 if name.startswith("single") else 0), inner)
     assert torch.equal(wide[teachers[0]], narrow[students[0]])

@@ -10,6 +10,7 @@ from diffusers import (
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
+    QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
 )
@@ -32,6 +33,8 @@ SANA_600M = SANA_1600M | {"num_attention_heads": 36, "num_layers": 28, "num_cros
 FLUX_DEV = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 19, "num_single_layers": 38,
             "in_channels": 64, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
             "axes_dims_rope": [16, 56, 56]}  # fmt: skip
+QWEN_IMAGE = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 60, "in_channels": 64,
+              "out_channels": 16, "joint_attention_dim": 3584, "axes_dims_rope": [16, 56, 56]}  # fmt: skip
 FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
@@ -50,6 +53,10 @@ SMALL_FLUX = FLUX_DEV | {
     "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "num_single_layers": 7, "in_channels": 16,
     "joint_attention_dim": 20, "pooled_projection_dim": 12, "axes_dims_rope": [4, 4, 8],
 }  # fmt: skip
+SMALL_QWEN = QWEN_IMAGE | {
+    "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "in_channels": 16, "out_channels": 4,
+    "joint_attention_dim": 20, "axes_dims_rope": [4, 4, 8],
+}  # fmt: skip
 SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
@@ -58,6 +65,7 @@ ALL = {
     "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),
     "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
     "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
+    "qwen": (QwenImageTransformer2DModel, SMALL_QWEN),
     "sana": (SanaTransformer2DModel, SMALL_SANA),
     "sana-1.5": (SanaTransformer2DModel, SMALL_SANA15),
     "sd3": (SD3Transformer2DModel, SMALL_SD3),
@@ -96,8 +104,8 @@ def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: filled(inner) for name, inner in value.items()}
-        if value is None:
-            return None
+        if not isinstance(value, torch.Tensor):
+            return value
         if not value.is_floating_point():
             return torch.tensor([3, 5])[:batch]
         return torch.randn(value.shape, generator=generator)

@@ -10,7 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from aria.distill.models.denoisers import DiT, Flux, PixArt, Sana, StableDiffusion, StableDiffusion3, StableDiffusionXL
+from aria.distill.models.denoisers import (
+    DiT,
+    Flux,
+    PixArt,
+    QwenImage,
+    Sana,
+    StableDiffusion,
+    StableDiffusion3,
+    StableDiffusionXL,
+)
 from aria.distill.models.pipelines import component_of, open_model, open_pipeline
 from aria.distill.students import prune
 from aria.distill.teachers.teacher import Teacher
@@ -76,6 +85,7 @@ def test_refusals(sd_folder, tmp_path):
         ("dit_folder", DiT, ["proj_out_2"]),
         ("flux_folder", Flux, []),
         ("pixart_folder", PixArt, ["proj_out"]),
+        ("qwen_folder", QwenImage, []),
         ("sana_folder", Sana, []),
         ("sd3_folder", StableDiffusion3, []),
     ],
@@ -83,7 +93,7 @@ def test_refusals(sd_folder, tmp_path):
 def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
-    flows = adapter in (Flux, Sana, StableDiffusion3)
+    flows = adapter in (Flux, QwenImage, Sana, StableDiffusion3)
     assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
     assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")

@@ -199,8 +199,8 @@ def digest(text: str) -> str:
 
 
 def mean_of_tokens(condition: Condition) -> Tensor:
-    """(N, D) float32, the mean of ``prompt_embeds`` over the tokens that ``mask`` says there are; without a mask, over those
-    that are not zeros."""
+    """(N, D) float32, the mean of ``prompt_embeds`` over the tokens that ``mask`` says there are; without a mask, over
+    those that are not zeros."""
     tokens = condition["prompt_embeds"].float()
     mask = condition.get("mask", tokens.any(-1)).float()[..., None]
     return (tokens * mask).sum(1) / mask.sum(1)

@@ -29,7 +29,8 @@ def classifier_free(without: Tensor, conditioned: Tensor, scale: Tensor) -> Tens
 
 def of_length(guided: Tensor, conditioned: Tensor) -> Tensor:
     """``guided`` with the norm of ``conditioned`` along the last axis, as some pipelines rescale what they guide."""
-    return guided * (conditioned.norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
+    length, wanted = (torch.linalg.vector_norm(output, dim=-1, keepdim=True) for output in (guided, conditioned))
+    return guided * (wanted / length)
 
 
 def embedding(scale: Tensor, width: int) -> Tensor:

@@ -16,7 +16,6 @@ from aria.distill.students.transformer.family import Family
 
 PRESETS = {"half": Fraction(1, 2), "third": Fraction(1, 3), "quarter": Fraction(1, 4)}
 """The share of the blocks that stays."""
-BLOCK = re.compile(r"^(single_)?transformer_blocks\.(\d+)(?=\.|$)")
 
 
 @dataclass(frozen=True)
@@ -26,22 +25,21 @@ class Kept:
     family: Family
     blocks: tuple[int, ...]
     singles: tuple[int, ...] = ()
-    """Those of the list ``single_transformer_blocks``."""
+    """Those of the list of blocks with one stream."""
 
     def source(self, name: str) -> str:
         """The teacher's name of the student's module or tensor ``name``."""
-
-        def of(match: re.Match[str]) -> str:
-            kept = self.singles if match[1] else self.blocks
-            return f"{match[1] or ''}transformer_blocks.{kept[int(match[2])]}"
-
-        return BLOCK.sub(of, name)
+        lists = {self.family.blocks: self.blocks, self.family.singles: self.singles}
+        found = re.match(r"(\w+)\.(\d+)(?=\.|$)", name)
+        if found is None or found[1] not in lists:
+            return name
+        return f"{found[1]}.{lists[found[1]][int(found[2])]}{name[found.end() :]}"
 
     def feature_pairs(self) -> list[tuple[str, str]]:
         """Layers of teacher and student whose outputs correspond, one of each block that stays."""
-        tail = f".{self.family.tap}" if self.family.tap else ""
-        names = [f"transformer_blocks.{place}{tail}" for place in range(len(self.blocks))]
-        names += [f"single_transformer_blocks.{place}.{self.family.single_tap}" for place in range(len(self.singles))]
+        family = self.family
+        lists = ((family.blocks, self.blocks, family.tap), (family.singles, self.singles, family.single_tap))
+        names = [f"{blocks}.{place}.{tap}".rstrip(".") for blocks, kept, tap in lists for place in range(len(kept))]
         return [(self.source(name), name) for name in names]
 
 
@@ -66,10 +64,10 @@ def read_blocks(
     model = family.model.__name__
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"there is no preset {preset!r} for a transformer; there are {', '.join(PRESETS)}")
-    kept = _read("blocks", config["num_layers"], preset, blocks, model)
-    if family.stays is not None and (must := range(config["num_layers"])[family.stays]) not in kept:
+    kept = _read("blocks", config[family.layers], preset, blocks, model)
+    if family.stays is not None and (must := range(config[family.layers])[family.stays]) not in kept:
         raise ValueError(f"blocks must hold {must}, got {list(kept)}: {family.why}")
-    singles = config.get("num_single_layers", 0)
+    singles = config.get(family.single_layers, 0)
     if singles:
         return Kept(family, kept, _read("single_blocks", singles, preset, single_blocks, model))
     if single_blocks is not None:

@@ -1,8 +1,7 @@
 """The transformers that students can be made from, and what differs between them.
 
-All are a list ``transformer_blocks`` between an embedding of patches and a last layer, as wide everywhere: the *inner
-width*, heads times the width of a head. In Flux a list ``single_transformer_blocks`` follows, whose blocks have one
-stream for text and image.
+All are a list of blocks between an embedding of patches and a last layer, as wide everywhere: the *inner width*, heads
+times the width of a head. In Flux and AuraFlow a second list follows, whose blocks have one stream for text and image.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from diffusers import (
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
+    QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
 )
@@ -41,28 +41,50 @@ class Family:
     """What is compared of a block with one stream, where there are any."""
     side: int | None = None
     """Latents a side, for counting multiply-adds, of models whose config does not say."""
+    blocks: str = "transformer_blocks"
+    """What the model calls the list of its blocks."""
+    layers: str = "num_layers"
+    """The setting with their number."""
+    singles: str = "single_transformer_blocks"
+    """What it calls the list of those with one stream."""
+    single_layers: str = "num_single_layers"
+    """The setting with their number."""
+    axes: str = "axes_dims_rope"
+    """The setting with the entries of a head for each axis, where positions are rotary."""
+    learned: bool = False
+    """Whether positions are learned."""
 
     def shallower(self, config: Config, kept: tuple[int, ...], singles: tuple[int, ...] = ()) -> dict[str, Any]:
         """``config`` with the blocks ``kept`` and ``singles`` only, including its settings of particular blocks."""
-        student = {**config, "num_layers": len(kept)}
-        if "num_single_layers" in config:
-            student["num_single_layers"] = len(singles)
+        student = {**config, self.layers: len(kept)}
+        if self.single_layers in config:
+            student[self.single_layers] = len(singles)
         if dual := config.get("dual_attention_layers"):
             student["dual_attention_layers"] = [place for place, block in enumerate(kept) if block in dual]
         return student
 
     def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
         """``config`` with ``heads`` heads of ``head_width`` each. Cross-attention's own heads, where it has any, are
-        reduced by the same factor, a tie rounded up; every axis of rotary positions by the factor of a head's width."""
-        width = heads * head_width
-        student = {**config, "num_attention_heads": heads, "attention_head_dim": head_width}
-        if axes := config.get("axes_dims_rope"):
-            student["axes_dims_rope"] = [axis * head_width // config["attention_head_dim"] for axis in axes]
+        reduced by the same factor, a tie rounded up, and those of keys and values, where they are fewer, by exactly
+        that factor; every axis of rotary positions by the factor of a head's width."""
+        width, (all_heads, whole) = heads * head_width, self.heads(config)
+        student = {**config, "num_attention_heads": heads}
+        if "attention_head_dim" in config:
+            student["attention_head_dim"] = head_width
+        if axes := config.get(self.axes):
+            student[self.axes] = [axis * head_width // whole for axis in axes]
+        if shared := config.get("num_kv_heads"):
+            student["num_kv_heads"] = shared * heads // all_heads
         student |= dict.fromkeys(self.following(config), width)
         if cross := config.get("num_cross_attention_heads"):
-            wide = config["num_attention_heads"] * config["attention_head_dim"]
+            wide = all_heads * whole
             student["num_cross_attention_heads"] = max(1, (2 * cross * width + wide) // (2 * wide))
         return student
+
+    def heads(self, config: Config) -> tuple[int, int]:
+        """The number of heads, and the width of each."""
+        heads = int(config["num_attention_heads"])
+        return heads, int(config.get("attention_head_dim") or config["hidden_size"] // heads)
 
     def following(self, config: Config) -> tuple[str, ...]:
         """The settings that have to be the inner width: where captions are not projected to it, none."""
@@ -71,16 +93,23 @@ class Family:
     def head_unit(self, config: Config) -> int:
         """What the width of a head must be a multiple of: rotary positions turn pairs of its entries, so that of each
         axis a whole number of pairs has to stay."""
-        axes = config.get("axes_dims_rope")
-        return int(config["attention_head_dim"]) // math.gcd(*(axis // 2 for axis in axes)) if axes else 1
+        axes = config.get(self.axes)
+        return self.heads(config)[1] // math.gcd(*(axis // 2 for axis in axes)) if axes else 1
+
+    def heads_unit(self, config: Config, head_width: int) -> int:
+        """What the number of heads of ``head_width`` must be a multiple of: together they are as wide as they can be,
+        and as many share the keys and values of one."""
+        heads, unit = int(config["num_attention_heads"]), self.unit(config)
+        sharing = heads // math.gcd(heads, config.get("num_kv_heads") or heads)
+        return math.lcm(unit // math.gcd(unit, head_width), sharing)
 
     def unit(self, config: Config) -> int:
         """What the inner width must be a multiple of.
 
-        Positions are sines and cosines of two axes, unless they are rotary. The embedding of an image's size, in models
-        that take it, has three parts.
+        Positions are sines and cosines of two axes, unless they are rotary or learned. The embedding of an image's
+        size, in models that take it, has three parts.
         """
-        if config.get("axes_dims_rope"):
+        if self.learned or config.get(self.axes):
             return 1
         sized = config.get("use_additional_conditions")
         if sized is None:
@@ -110,6 +139,12 @@ FAMILIES = (
         tokens=512,
         tap="norm2",  # as above
         single_tap="norm.norm",  # the stream in front of the block, which returns text and image
+        side=128,
+    ),
+    Family(
+        QwenImageTransformer2DModel,
+        tokens=512,
+        tap="img_norm2",  # as above
         side=128,
     ),
 )

@@ -29,7 +29,7 @@ def transformer_inputs(
     """Arguments for one forward pass, all zero, on the default device."""
     side, tokens = side or family.side or config["sample_size"], family.tokens if tokens is None else tokens
     if "axes_dims_rope" in config:
-        return _flux_inputs(config, side // 2 * (side // 2), tokens, batch)
+        return _packed_inputs(config, side // 2, tokens, batch)
     inputs: dict[str, Any] = {
         "hidden_states": torch.zeros(batch, config["in_channels"], side, side),
         "timestep": torch.zeros(batch, dtype=torch.long),
@@ -48,14 +48,19 @@ def transformer_inputs(
     return inputs
 
 
-def _flux_inputs(config: Config, patches: int, tokens: int, batch: int) -> dict[str, Any]:
-    """Of Flux, whose latents are packed."""
-    scale = {"guidance": torch.ones(batch)} if config["guidance_embeds"] else {}
-    return scale | {
-        "hidden_states": torch.zeros(batch, patches, config["in_channels"]),
+def _packed_inputs(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:
+    """Of Flux and Qwen-Image, whose latents are packed."""
+    inputs: dict[str, Any] = {
+        "hidden_states": torch.zeros(batch, side * side, config["in_channels"]),
         "encoder_hidden_states": torch.zeros(batch, tokens, config["joint_attention_dim"]),
-        "pooled_projections": torch.zeros(batch, config["pooled_projection_dim"]),
         "timestep": torch.zeros(batch),
-        "img_ids": torch.zeros(patches, 3),
+    }
+    if "pooled_projection_dim" not in config:
+        return inputs | {"img_shapes": [[(1, side, side)]] * batch}
+    if config["guidance_embeds"]:
+        inputs["guidance"] = torch.ones(batch)
+    return inputs | {
+        "pooled_projections": torch.zeros(batch, config["pooled_projection_dim"]),
+        "img_ids": torch.zeros(side * side, 3),
         "txt_ids": torch.zeros(tokens, 3),
     }

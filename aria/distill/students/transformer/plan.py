@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from aria.distill.students.config import Config
 from aria.distill.students.plan import Plan
@@ -33,4 +34,4 @@ def plan_transformer(
     wide = family.shallower(teacher, kept.blocks, kept.singles)
     heads = num_attention_heads if width is None else scaled(family, wide, width)
     config = with_widths(family, wide, heads, attention_head_dim)
-    return Plan(family.model, config, wide, kept, TransformerSlicer.between)
+    return Plan(family.model, config, wide, kept, partial(TransformerSlicer.between, family))

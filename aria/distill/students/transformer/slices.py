@@ -14,15 +14,19 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from aria.distill.students.axis import Run
 from aria.distill.students.config import Config
+from aria.distill.students.transformer.family import Family
 
 INTO = re.compile(r"\.(?:to_[qkv]|add_[qkv]_proj)\.(?:weight|bias)$")
 """Axis 0 of these are the heads."""
+SHARED = re.compile(r"\.to_[kv]\.(?:weight|bias)$")
+"""The heads of these may be fewer."""
 NORM = re.compile(r"\.norm_(?:added_)?[qk]\.weight$")
 """Axis 0 of these is one head, or all of them."""
 OUT = re.compile(r"\.(?:to_out\.0|to_add_out)\.weight$")
@@ -43,20 +47,26 @@ class TransformerSlicer:
     """The heads of cross-attention, wide and narrow, where they are others."""
     axes: tuple[Sequence[int], Sequence[int]] | None = None
     """Entries of a head for each axis of rotary positions, wide and narrow."""
+    shared: tuple[int, int] | None = None
+    """How many heads of keys and values there are, wide and narrow, where they are fewer."""
 
     @classmethod
-    def between(cls, wide: Config, narrow: Config) -> TransformerSlicer:
+    def between(cls, family: Family, wide: Config, narrow: Config) -> TransformerSlicer:
         """For two configs that differ only in their widths."""
-        own = [(config["num_attention_heads"], config["attention_head_dim"]) for config in (wide, narrow)]
-        if not wide.get("num_cross_attention_heads"):
-            axes = (wide["axes_dims_rope"], narrow["axes_dims_rope"]) if wide.get("axes_dims_rope") else None
-            return cls(own[0], own[1], axes=axes)
-        cross = [(config["num_cross_attention_heads"], config["cross_attention_head_dim"]) for config in (wide, narrow)]
-        return cls(own[0], own[1], (cross[0], cross[1]))
+
+        def both(setting: str) -> tuple[Any, Any] | None:
+            return (wide[setting], narrow[setting]) if wide.get(setting) else None
+
+        cross = both("num_cross_attention_heads")
+        if cross is not None:
+            cross = ((cross[0], wide["cross_attention_head_dim"]), (cross[1], narrow["cross_attention_head_dim"]))
+        return cls(family.heads(wide), family.heads(narrow), cross, both(family.axes), both("num_kv_heads"))
 
     def __call__(self, name: str, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """The part of ``tensor`` that becomes the student's tensor ``name`` of ``shape``."""
         wide, narrow = self.cross if self.cross and ".attn2." in name else (self.wide, self.narrow)
+        if self.shared and SHARED.search(name):
+            wide, narrow = (self.shared[0], wide[1]), (self.shared[1], narrow[1])
         head = Run(wide[1], narrow[1]).index() if self.axes is None else kept_pairs(*self.axes)
         heads = kept_heads(wide, narrow, head)
         norm, whole = NORM.search(name), math.prod(wide)
