@@ -83,3 +83,9 @@ def flux_schnell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen-Image teacher, guided by a negative prompt in outputs of unchanged length."""
     return _made(tmp_path_factory, "qwen")
+
+
+@pytest.fixture(scope="session")
+def aura_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An AuraFlow teacher, which matches flows."""
+    return _made(tmp_path_factory, "aura")

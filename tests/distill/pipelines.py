@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AuraFlowPipeline,
+    AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
     AutoencoderKLQwenImage,
@@ -47,6 +49,8 @@ from transformers import (
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 SIDE = 8
@@ -189,6 +193,11 @@ def t5_encoder(width: int) -> T5EncoderModel:
     return T5EncoderModel(T5Config(vocab_size=4 + len(T5_LETTERS), **config))
 
 
+def umt5_encoder(width: int) -> UMT5EncoderModel:
+    config = {"d_model": width, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+    return UMT5EncoderModel(UMT5Config(vocab_size=4 + len(T5_LETTERS), **config))
+
+
 def gemma_tokenizer() -> GemmaTokenizer:
     """A Gemma tokenizer that spells: one token per printable character, behind one for the beginning."""
     words = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "\u2581", *T5_LETTERS]
@@ -307,6 +316,15 @@ def qwen(**changes: object) -> QwenImageTransformer2DModel:
     return shaken(QwenImageTransformer2DModel(**(config | changes)))
 
 
+def aura(**changes: object) -> AuraFlowTransformer2DModel:
+    """The blocks of AuraFlow, very narrow."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 4, "num_mmdit_layers": 2, "num_single_dit_layers": 3,
+        "sample_size": SIDE, "joint_attention_dim": 12, "caption_projection_dim": 8, "pos_embed_max_size": 64,
+    }  # fmt: skip
+    return shaken(AuraFlowTransformer2DModel(**(config | changes)))
+
+
 def save_dit(folder: Path, seed: int = 0) -> Path:
     """A DiT pipeline, whose conditions are classes."""
     torch.manual_seed(seed)
@@ -393,4 +411,13 @@ def save_qwen(folder: Path, seed: int = 0, **changes: object) -> Path:
         vae=qwen_vae(),
     )
     pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_aura(folder: Path, seed: int = 0) -> Path:
+    """An AuraFlow pipeline."""
+    torch.manual_seed(seed)
+    parts: dict[str, Any] = {"tokenizer": t5_tokenizer(), "text_encoder": umt5_encoder(12), "vae": vae()}
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
+    AuraFlowPipeline(**parts, transformer=aura(), scheduler=scheduler).save_pretrained(folder)
     return folder

@@ -25,12 +25,13 @@ from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
 pytestmark = pytest.mark.slow
-KINDS = ("dit", "flux", "flux_schnell", "pixart", "pixart_sigma", "qwen", "sana", "sd3")
-FLOWS = ("flux", "flux_schnell", "qwen", "sana", "sd3")
+KINDS = ("aura", "dit", "flux", "flux_schnell", "pixart", "pixart_sigma", "qwen", "sana", "sd3")
+FLOWS = ("aura", "flux", "flux_schnell", "qwen", "sana", "sd3")
 SIZED = dict.fromkeys(("flux", "flux_schnell", "qwen"), ("--resolution", 16))
 """Of pipelines whose own size is that of published models."""
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SMALLER = {
+    "aura": ["--blocks", "1", "--single_blocks", "0,2", "--width", "0.5"],
     "dit": ["--preset", "half", "--num_attention_heads", "1"],
     "flux": ["--blocks", "1", "--single_blocks", "0,3", "--width", "0.5"],
     "flux_schnell": ["--preset", "half"],
@@ -41,6 +42,7 @@ SMALLER = {
     "sd3": ["--blocks", "0,3", "--attention_head_dim", "2"],
 }
 RUN = {
+    "aura": {"partitioner": "kmeans(3)", "weighting": "min_snr", "correction": "importance"},
     "dit": {"partitioner": 'labels("label")', "objective": "output", "low_rank": 2},
     "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16,
              "objective": ("output", "feature")},
@@ -146,7 +148,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
         more = {"use_resolution_binning": False} if "pixart" in kind else {}
         if kind == "sana":  # whose own sizes are those of published models
             more = {"use_resolution_binning": False, "height": 32, "width": 32}
-        if kind in SIZED:
+        if kind in SIZED or kind == "aura":
             more = {"height": 16, "width": 32}
         images = pipeline("a cat", num_inference_steps=2, output_type="np", **more).images
         assert images.shape == (1, more.get("height", 16), more.get("width", 16), 3)

@@ -24,8 +24,8 @@ from aria.regular import read_text
               help="A JSON or YAML file that lists the blocks of a UNet to keep.")  # fmt: skip
 @click.option("--blocks", metavar="N,N,…", help="Blocks of a transformer to keep, counted from 0.")
 @click.option("--single_blocks", metavar="N,N,…",
-              help="Single-stream blocks of a Flux transformer to keep, counted from 0; --blocks are then its "
-                   "double-stream blocks.")  # fmt: skip
+              help="Single-stream blocks of a Flux or AuraFlow transformer to keep, counted from 0; --blocks are then "
+                   "its double-stream blocks.")  # fmt: skip
 @click.option("--width", type=float, metavar="FACTOR",
               help="Factor by which the width of every stage of a UNet, or the number of heads of a transformer, is "
                    "multiplied, such as 0.75.")  # fmt: skip

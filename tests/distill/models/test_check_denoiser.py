@@ -21,6 +21,7 @@ FOLDERS = {
     "StableDiffusion3Pipeline": "sd3_folder",
     "FluxPipeline": "flux_folder",
     "QwenImagePipeline": "qwen_folder",
+    "AuraFlowPipeline": "aura_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
@@ -264,6 +265,36 @@ class GuidedTwice(denoisers.Flux):
 )
 def test_what_is_special_about_flux_is_checked(adapter, kind, sentence, request):
     assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue(kind))), denoisers.Flux)
+
+
+class OfTimesteps(denoisers.AuraFlow):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, 1000 * timestep, condition)
+
+
+class WithStatesOfPadding(denoisers.AuraFlow):
+    def encode(self, pipeline, given, device):
+        cut = {"padding": "max_length", "max_length": 256, "truncation": True, "return_tensors": "pt"}
+        return {"prompt_embeds": pipeline.text_encoder(**pipeline.tokenizer(given, **cut))[0]}
+
+
+class OfFewerTokens(denoisers.AuraFlow):
+    def encode(self, pipeline, given, device):
+        condition = super().encode(pipeline, given, device)
+        return {"prompt_embeds": condition["prompt_embeds"][:, :64]}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (OfTimesteps, "__call__ passes the model another timestep than the pipeline"),
+        (WithStatesOfPadding, "encode returns other conditions than the pipeline's own"),
+        (OfFewerTokens, "encode returns other conditions than the pipeline's own"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_auraflow_is_checked(adapter, sentence, request):
+    assert sentence in fault(adapter(), open_pipeline(request.getfixturevalue("aura_folder")), None)
 
 
 class OfPlainGuidance(denoisers.QwenImage):

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
@@ -35,6 +36,9 @@ FLUX_DEV = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 
             "axes_dims_rope": [16, 56, 56]}  # fmt: skip
 QWEN_IMAGE = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 60, "in_channels": 64,
               "out_channels": 16, "joint_attention_dim": 3584, "axes_dims_rope": [16, 56, 56]}  # fmt: skip
+AURA_FLOW = {"num_attention_heads": 12, "attention_head_dim": 256, "num_mmdit_layers": 4, "num_single_dit_layers": 32,
+             "sample_size": 64, "joint_attention_dim": 2048, "caption_projection_dim": 3072,
+             "pos_embed_max_size": 1024}  # fmt: skip
 FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
@@ -57,9 +61,14 @@ SMALL_QWEN = QWEN_IMAGE | {
     "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "in_channels": 16, "out_channels": 4,
     "joint_attention_dim": 20, "axes_dims_rope": [4, 4, 8],
 }  # fmt: skip
+SMALL_AURA = AURA_FLOW | {
+    "num_attention_heads": 4, "attention_head_dim": 8, "num_mmdit_layers": 5, "num_single_dit_layers": 7,
+    "sample_size": 8, "joint_attention_dim": 20, "caption_projection_dim": 32, "pos_embed_max_size": 36,
+}  # fmt: skip
 SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
+    "aura": (AuraFlowTransformer2DModel, SMALL_AURA),
     "dit": (DiTTransformer2DModel, SMALL_DIT),
     "flux": (FluxTransformer2DModel, SMALL_FLUX),
     "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aria.distill.models.denoisers import (
+    AuraFlow,
     DiT,
     Flux,
     PixArt,
@@ -85,6 +86,7 @@ def test_refusals(sd_folder, tmp_path):
         ("dit_folder", DiT, ["proj_out_2"]),
         ("flux_folder", Flux, []),
         ("pixart_folder", PixArt, ["proj_out"]),
+        ("aura_folder", AuraFlow, []),
         ("qwen_folder", QwenImage, []),
         ("sana_folder", Sana, []),
         ("sd3_folder", StableDiffusion3, []),
@@ -93,7 +95,7 @@ def test_refusals(sd_folder, tmp_path):
 def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
-    flows = adapter in (Flux, QwenImage, Sana, StableDiffusion3)
+    flows = adapter in (AuraFlow, Flux, QwenImage, Sana, StableDiffusion3)
     assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
     assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")

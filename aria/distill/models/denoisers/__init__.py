@@ -6,6 +6,7 @@ with its pipeline.
 
 from typing import Any
 
+from aria.distill.models.denoisers.aura_flow import AuraFlow
 from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.flux import Flux
@@ -22,6 +23,7 @@ FAMILIES: tuple[type[Denoiser], ...] = (
     StableDiffusion3,
     Flux,
     QwenImage,
+    AuraFlow,
     PixArt,
     Sana,
     DiT,
@@ -40,6 +42,7 @@ def of(pipeline: Any) -> Denoiser:
 
 __all__ = [
     "FAMILIES",
+    "AuraFlow",
     "Condition",
     "Denoiser",
     "DiT",

@@ -29,7 +29,7 @@ def classifier_free(without: Tensor, conditioned: Tensor, scale: Tensor) -> Tens
 
 def of_length(guided: Tensor, conditioned: Tensor) -> Tensor:
     """``guided`` with the norm of ``conditioned`` along the last axis, as some pipelines rescale what they guide."""
-    length, wanted = (torch.linalg.vector_norm(output, dim=-1, keepdim=True) for output in (guided, conditioned))
+    length, wanted = (output.square().sum(-1, keepdim=True).sqrt() for output in (guided, conditioned))
     return guided * (wanted / length)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusers import (
+    AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
     PixArtTransformer2DModel,
@@ -146,6 +147,16 @@ FAMILIES = (
         tokens=512,
         tap="img_norm2",  # as above
         side=128,
+    ),
+    Family(
+        AuraFlowTransformer2DModel,
+        tokens=256,
+        follows=("caption_projection_dim",),
+        tap="norm2",  # as above
+        blocks="joint_transformer_blocks",
+        layers="num_mmdit_layers",
+        single_layers="num_single_dit_layers",
+        learned=True,
     ),
 )
 

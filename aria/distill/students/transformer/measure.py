@@ -36,7 +36,8 @@ def transformer_inputs(
     }
     if "joint_attention_dim" in config:
         inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, config["joint_attention_dim"])
-        inputs["pooled_projections"] = torch.zeros(batch, config["pooled_projection_dim"])
+        if "pooled_projection_dim" in config:
+            inputs["pooled_projections"] = torch.zeros(batch, config["pooled_projection_dim"])
     elif "caption_channels" in config:
         width = config["caption_channels"] or config["cross_attention_dim"]
         inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, width)
