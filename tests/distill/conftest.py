@@ -89,3 +89,9 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def aura_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AuraFlow teacher, which matches flows."""
     return _made(tmp_path_factory, "aura")
+
+
+@pytest.fixture(scope="session")
+def lumina_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Lumina-Image 2.0 teacher, whose time runs the other way."""
+    return _made(tmp_path_factory, "lumina")

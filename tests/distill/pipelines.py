@@ -21,6 +21,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    Lumina2Pipeline,
+    Lumina2Transformer2DModel,
     PixArtAlphaPipeline,
     PixArtSigmaPipeline,
     PixArtTransformer2DModel,
@@ -325,6 +327,15 @@ def aura(**changes: object) -> AuraFlowTransformer2DModel:
     return shaken(AuraFlowTransformer2DModel(**(config | changes)))
 
 
+def lumina(**changes: object) -> Lumina2Transformer2DModel:
+    """The blocks of Lumina-Image 2.0, very narrow, in which two heads share keys and values."""
+    config: dict[str, object] = {
+        "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 32, "num_layers": 4, "num_refiner_layers": 1,
+        "sample_size": SIDE, "in_channels": 4, "cap_feat_dim": 12, "multiple_of": 8, "axes_dim_rope": (4, 2, 2),
+    }  # fmt: skip
+    return shaken(Lumina2Transformer2DModel(**(config | changes)))
+
+
 def save_dit(folder: Path, seed: int = 0) -> Path:
     """A DiT pipeline, whose conditions are classes."""
     torch.manual_seed(seed)
@@ -420,4 +431,18 @@ def save_aura(folder: Path, seed: int = 0) -> Path:
     parts: dict[str, Any] = {"tokenizer": t5_tokenizer(), "text_encoder": umt5_encoder(12), "vae": vae()}
     scheduler = FlowMatchEulerDiscreteScheduler(shift=1.73)
     AuraFlowPipeline(**parts, transformer=aura(), scheduler=scheduler).save_pretrained(folder)
+    return folder
+
+
+def save_lumina(folder: Path, seed: int = 0) -> Path:
+    """A Lumina-Image 2.0 pipeline."""
+    torch.manual_seed(seed)
+    pipeline = Lumina2Pipeline(
+        tokenizer=gemma_tokenizer(),
+        text_encoder=gemma(12),
+        vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
+        transformer=lumina(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+    )
+    pipeline.save_pretrained(folder)
     return folder

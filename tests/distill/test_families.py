@@ -25,8 +25,8 @@ from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
 pytestmark = pytest.mark.slow
-KINDS = ("aura", "dit", "flux", "flux_schnell", "pixart", "pixart_sigma", "qwen", "sana", "sd3")
-FLOWS = ("aura", "flux", "flux_schnell", "qwen", "sana", "sd3")
+KINDS = ("aura", "dit", "flux", "flux_schnell", "lumina", "pixart", "pixart_sigma", "qwen", "sana", "sd3")
+FLOWS = ("aura", "flux", "flux_schnell", "lumina", "qwen", "sana", "sd3")
 SIZED = dict.fromkeys(("flux", "flux_schnell", "qwen"), ("--resolution", 16))
 """Of pipelines whose own size is that of published models."""
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
@@ -35,6 +35,7 @@ SMALLER = {
     "dit": ["--preset", "half", "--num_attention_heads", "1"],
     "flux": ["--blocks", "1", "--single_blocks", "0,3", "--width", "0.5"],
     "flux_schnell": ["--preset", "half"],
+    "lumina": ["--blocks", "0,2,3", "--num_attention_heads", "2"],
     "pixart": ["--preset", "half", "--width", "0.5"],
     "pixart_sigma": ["--blocks", "0,1,3"],
     "qwen": ["--blocks", "0,1,3", "--width", "0.5"],
@@ -47,6 +48,7 @@ RUN = {
     "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16,
              "objective": ("output", "feature")},
     "flux_schnell": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "resolution": 16},
+    "lumina": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "on_policy": 0.5},
     "pixart": {"partitioner": "kmeans(3)", "student_prediction": "v_prediction", "correction": "importance"},
     "pixart_sigma": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "weighting": "min_snr"},
     "qwen": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "on_policy": 0.5, "resolution": 16},
@@ -139,7 +141,7 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     pipeline = DiffusionPipeline.from_pretrained(one)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.transformer.num_parameters() == open_model(student).num_parameters()
-    if kind not in ("flux", "flux_schnell"):  # whose output is packed
+    if kind not in ("flux", "flux_schnell", "lumina"):  # whose output is packed, or as the input
         assert pipeline.transformer.config.out_channels == (4 if kind in FLOWS else 8)
     if kind == "dit":
         images = pipeline(pipeline.get_label_ids(["goldfish"]), num_inference_steps=2, output_type="np").images

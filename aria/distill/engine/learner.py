@@ -146,7 +146,7 @@ def freeze(model: nn.Module) -> nn.Module:
 _SAME = (
     "sample_size", "in_channels", "out_channels", "cross_attention_dim", "encoder_hid_dim", "class_embed_type",
     "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
-    "caption_channels", "joint_attention_dim", "pooled_projection_dim", "num_embeds_ada_norm",
+    "caption_channels", "joint_attention_dim", "pooled_projection_dim", "cap_feat_dim", "num_embeds_ada_norm",
 )  # fmt: skip
 """Keys of a model's configuration that determine the shapes of its latents and conditions."""
 

@@ -42,6 +42,9 @@ def measured(model: type[Any], config: Config, inputs: Callable[[], dict[str, An
     """The size of the model that ``config`` describes, built without weights and called once with ``inputs()``."""
     with torch.device("meta"):
         built, arguments = model.from_config(dict(config)).eval(), inputs()
+    for module in built.modules():
+        if isinstance(module, Attention):
+            module.register_forward_pre_hook(_without_values, with_kwargs=True)
     parameters = sum(parameter.numel() for parameter in built.parameters())
     return Size(parameters, count_macs(built, attention=attention, **arguments))
 
@@ -84,6 +87,11 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
         for hook in hooks:
             hook.remove()
     return total
+
+
+def _without_values(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """An attention's arguments on the meta device; a mask is not, where the model reads how long texts are."""
+    return args, {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in kwargs.items()}
 
 
 def _positions(states: Tensor) -> int:

@@ -26,6 +26,7 @@ LONG = "an axolotl in a jar, "
         ("flux_folder", 512),
         ("qwen_folder", 512),
         ("aura_folder", 256),
+        ("lumina_folder", 92),
         ("sd3_folder", 256),
     ],
 )
@@ -50,7 +51,7 @@ def test_classes_are_never_cut(dit_folder):
     assert denoisers.of(pipeline).token_limit(pipeline) is None and not are_cut(["0", "207"], None).any()
 
 
-@pytest.mark.parametrize("teacher", ["sd", "sdxl", "pixart", "sd3", "flux", "qwen", "aura"])
+@pytest.mark.parametrize("teacher", ["sd", "sdxl", "pixart", "sd3", "flux", "qwen", "aura", "lumina"])
 def test_a_cache_warns_once(teacher, request, tmp_path, caplog):
     pipeline = open_pipeline(request.getfixturevalue(f"{teacher}_folder"))
     texts = ["a cat", LONG * 30, "a dog", LONG * 31, "a cat", LONG * 30]

@@ -22,6 +22,7 @@ FOLDERS = {
     "FluxPipeline": "flux_folder",
     "QwenImagePipeline": "qwen_folder",
     "AuraFlowPipeline": "aura_folder",
+    "Lumina2Pipeline": "lumina_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
@@ -295,6 +296,54 @@ class OfFewerTokens(denoisers.AuraFlow):
 )
 def test_what_is_special_about_auraflow_is_checked(adapter, sentence, request):
     assert sentence in fault(adapter(), open_pipeline(request.getfixturevalue("aura_folder")), None)
+
+
+class OfTheOtherTime(denoisers.Lumina2):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, 1000 - timestep, condition)
+
+
+class OfTheOtherFlow(denoisers.Lumina2):
+    def __call__(self, model, noisy, timestep, condition):
+        return -super().__call__(model, noisy, timestep, condition)
+
+
+class OfPlainlyGuidedFlow(denoisers.Lumina2):
+    def guide(self, without, conditioned, scale):
+        return guidance.classifier_free(without, conditioned, scale)
+
+
+class OfNullWithSystemPrompt(denoisers.Lumina2):
+    def null(self, pipeline, device):
+        return self.encode(pipeline, [""], device)
+
+
+class WithoutSystemPrompt(denoisers.Lumina2):
+    def encode(self, pipeline, given, device):
+        pipeline = copy.copy(pipeline)
+        pipeline.system_prompt = ""
+        return super().encode(pipeline, given, device)
+
+
+class WithStatesOfAllTokens(denoisers.Lumina2):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep, condition | {"mask": torch.ones_like(condition["mask"])})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (OfTheOtherTime, "__call__ passes the model another timestep than the pipeline"),
+        (OfTheOtherFlow, "passes the model what the pipeline does, and returns something else than its output"),
+        (OfPlainlyGuidedFlow, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+        (OfNullWithSystemPrompt, "null is not the condition that the pipeline guides with"),
+        (WithoutSystemPrompt, "encode returns other conditions than the pipeline's own"),
+        (WithStatesOfAllTokens, "__call__ passes the model another encoder_attention_mask than the pipeline"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_lumina_is_checked(adapter, sentence, request):
+    assert sentence in fault(adapter(), open_pipeline(request.getfixturevalue("lumina_folder")), None)
 
 
 class OfPlainGuidance(denoisers.QwenImage):

@@ -8,6 +8,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
@@ -55,6 +56,7 @@ TRANSFORMERS = {
     "dit": (DiTTransformer2DModel, transformers.DIT_XL),
     "flux-dev": (FluxTransformer2DModel, transformers.FLUX_DEV),
     "flux-schnell": (FluxTransformer2DModel, transformers.FLUX_SCHNELL),
+    "lumina2": (Lumina2Transformer2DModel, transformers.LUMINA2),
     "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
     "qwen-image": (QwenImageTransformer2DModel, transformers.QWEN_IMAGE),
     "sana": (SanaTransformer2DModel, transformers.SANA_1600M),
@@ -73,13 +75,14 @@ def counted(kind, **kwargs):
 
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
-    # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow)
+    # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow),
+    # 2.6 billion (Lumina-Image 2.0)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
     assert [round(counted(kind) / 1e9, 1) for kind in ("flux-dev", "flux-schnell")] == [11.9, 11.9]
     assert round(counted("qwen-image") / 1e9, 1) == 20.4
-    assert round(counted("aura-flow") / 1e9, 1) == 6.8
+    assert [round(counted(kind) / 1e9, 1) for kind in ("aura-flow", "lumina2")] == [6.8, 2.6]
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
     # class embeddings of its own, which in DiT are one
     embeddings = 1001 * 1152 + (256 + 1) * 1152 + (1152 + 1) * 1152
@@ -104,6 +107,9 @@ def test_transformers():
         ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
         ("aura-flow", {"preset": "half"}, 3436.1),
         ("aura-flow", {"width": 0.75}, 3845.8),
+        ("lumina2", {"preset": "half"}, 1474.7),
+        ("lumina2", {"width": 0.75}, 1519.7),
+        ("lumina2", {"attention_head_dim": 48}, 721.6),
         ("qwen-image", {"preset": "half"}, 10235.5),
         ("qwen-image", {"preset": "quarter"}, 5138.0),
         ("qwen-image", {"width": 0.5}, 5112.1),

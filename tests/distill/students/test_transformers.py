@@ -97,7 +97,7 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, what):
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "pixart-sized", "qwen", "sana-1.5", "sd3.5"])
+@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5"])
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
@@ -110,6 +110,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     if family(kind).axes in plan.config and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
         of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
     of_heads = (heads + of_head).flatten()
+    of_shared = of_heads[: len(of_heads) // 2]  # in Lumina, two heads share their keys and values
     of_cross = torch.arange(16)  # in Sana, the first of two heads of 16
     seen = set()
     for axis in (0, 1):
@@ -127,7 +128,10 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
             left = tensor.movedim(axis, 0).flatten(1)[:, 0].long() if tensor.ndim > 1 else tensor.long()
             into = any(f".{part}." in name for part in INTO_HEADS)
             if (into and axis == 0) or (axis == 1 and (".to_out.0." in name or ".to_add_out." in name)):
-                assert torch.equal(left, of_cross if "sana" in kind and ".attn2." in name else of_heads), name
+                wanted = of_cross if "sana" in kind and ".attn2." in name else of_heads
+                if kind == "lumina" and (".to_k." in name or ".to_v." in name):
+                    wanted = of_shared
+                assert torch.equal(left, wanted), name
                 seen.add("heads")
             elif axis == 1 and name.startswith("single_") and ".proj_out." in name:  # heads, and a feed-forward layer
                 behind = wide + Run(4 * wide, 4 * narrow).index()
@@ -154,6 +158,15 @@ def test_kept_heads_do_what_they_did():
     with torch.no_grad():
         wide_attention.to_out[0].weight[:, 16:] = 0.0  # the heads that are gone
         torch.testing.assert_close(narrow_attention(narrow), wide_attention(wide)[..., kept], rtol=1e-5, atol=1e-5)
+
+
+def test_heads_that_share_keys_and_values_stay_together():
+    plan = planned("lumina", width=0.5)
+    names = ("num_attention_heads", "num_kv_heads", "hidden_size", "axes_dim_rope")
+    assert [plan.config[name] for name in names] == [2, 1, 32, [4, 4, 8]]
+    narrow = planned("lumina", attention_head_dim=8)
+    assert [narrow.config[name] for name in names] == [4, 2, 32, [2, 2, 4]]
+    assert "attention_head_dim" not in narrow.config, "its model takes no such setting"
 
 
 def test_narrower_heads_of_qwen_image_keep_the_frequencies_of_rotary_positions():
@@ -205,7 +218,8 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     inner = math.prod(family(kind).heads(plan.config))
     text = 7 + (8 if kind == "aura" else 0)  # and tokens of AuraFlow's own
     for name in teachers:  # a block with a single stream has text and image in it
-        assert wide[name].shape == (2, 4 * 4 + (text if name.startswith("single") else 0), inner)
+        both = name.startswith(("single_transformer_blocks", "layers"))
+        assert wide[name].shape == (2, 4 * 4 + (text if both else 0), inner)
     assert torch.equal(wide[teachers[0]], narrow[students[0]])
     assert not any(torch.equal(wide[teachers[i]], narrow[students[i]]) for i in range(2, len(teachers)))
 
@@ -250,6 +264,7 @@ def test_second_attentions_go_with_their_blocks():
         ("pixart", {"single_blocks": [0]}, "single_blocks is for transformers with single_transformer_blocks; this"),
         ("flux", {"single_blocks": [7]}, "single_blocks must be ascending numbers from 0 to 6, at least one, got"),
         ("flux", {"preset": "half", "single_blocks": [0]}, "give preset or single_blocks, not both"),
+        ("lumina", {"num_attention_heads": 3}, "num_attention_heads must be a multiple of 2 for heads of 16, got 3"),
         ("flux", {"attention_head_dim": 12}, r"multiple of 8 for rotary positions of \[4, 4, 8\] entries, got 12"),
         ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
     ],

@@ -10,6 +10,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
@@ -39,6 +40,9 @@ QWEN_IMAGE = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers"
 AURA_FLOW = {"num_attention_heads": 12, "attention_head_dim": 256, "num_mmdit_layers": 4, "num_single_dit_layers": 32,
              "sample_size": 64, "joint_attention_dim": 2048, "caption_projection_dim": 3072,
              "pos_embed_max_size": 1024}  # fmt: skip
+LUMINA2 = {"num_attention_heads": 24, "num_kv_heads": 8, "hidden_size": 2304, "num_layers": 26, "num_refiner_layers": 2,
+           "sample_size": 128, "in_channels": 16, "cap_feat_dim": 2304, "multiple_of": 256,
+           "axes_dim_rope": [32, 32, 32]}  # fmt: skip
 FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
@@ -65,6 +69,10 @@ SMALL_AURA = AURA_FLOW | {
     "num_attention_heads": 4, "attention_head_dim": 8, "num_mmdit_layers": 5, "num_single_dit_layers": 7,
     "sample_size": 8, "joint_attention_dim": 20, "caption_projection_dim": 32, "pos_embed_max_size": 36,
 }  # fmt: skip
+SMALL_LUMINA = LUMINA2 | {
+    "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 64, "num_layers": 5, "num_refiner_layers": 1,
+    "sample_size": 8, "in_channels": 4, "cap_feat_dim": 20, "multiple_of": 8, "axes_dim_rope": [4, 4, 8],
+}  # fmt: skip
 SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
@@ -72,6 +80,7 @@ ALL = {
     "dit": (DiTTransformer2DModel, SMALL_DIT),
     "flux": (FluxTransformer2DModel, SMALL_FLUX),
     "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),
+    "lumina": (Lumina2Transformer2DModel, SMALL_LUMINA),
     "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
     "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
     "qwen": (QwenImageTransformer2DModel, SMALL_QWEN),
@@ -113,7 +122,7 @@ def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: filled(inner) for name, inner in value.items()}
-        if not isinstance(value, torch.Tensor):
+        if not isinstance(value, torch.Tensor) or (value.dtype == torch.long and value.ndim > 1):  # a mask
             return value
         if not value.is_floating_point():
             return torch.tensor([3, 5])[:batch]

@@ -14,6 +14,7 @@ from aria.distill.models.denoisers import (
     AuraFlow,
     DiT,
     Flux,
+    Lumina2,
     PixArt,
     QwenImage,
     Sana,
@@ -87,6 +88,7 @@ def test_refusals(sd_folder, tmp_path):
         ("flux_folder", Flux, []),
         ("pixart_folder", PixArt, ["proj_out"]),
         ("aura_folder", AuraFlow, []),
+        ("lumina_folder", Lumina2, []),
         ("qwen_folder", QwenImage, []),
         ("sana_folder", Sana, []),
         ("sd3_folder", StableDiffusion3, []),
@@ -95,7 +97,7 @@ def test_refusals(sd_folder, tmp_path):
 def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
-    flows = adapter in (AuraFlow, Flux, QwenImage, Sana, StableDiffusion3)
+    flows = adapter in (AuraFlow, Flux, Lumina2, QwenImage, Sana, StableDiffusion3)
     assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
     assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")

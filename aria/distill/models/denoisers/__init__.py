@@ -10,6 +10,7 @@ from aria.distill.models.denoisers.aura_flow import AuraFlow
 from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.flux import Flux
+from aria.distill.models.denoisers.lumina2 import Lumina2
 from aria.distill.models.denoisers.pixart import PixArt
 from aria.distill.models.denoisers.qwen_image import QwenImage
 from aria.distill.models.denoisers.sana import Sana
@@ -24,6 +25,7 @@ FAMILIES: tuple[type[Denoiser], ...] = (
     Flux,
     QwenImage,
     AuraFlow,
+    Lumina2,
     PixArt,
     Sana,
     DiT,
@@ -48,6 +50,7 @@ __all__ = [
     "DiT",
     "Evaluate",
     "Flux",
+    "Lumina2",
     "PixArt",
     "QwenImage",
     "Sana",

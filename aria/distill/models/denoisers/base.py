@@ -207,7 +207,7 @@ def mean_of_tokens(condition: Condition) -> Tensor:
 
 
 def with_mask(condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-    """The inputs of a pipeline that takes tokens and their mask, and images of their own size."""
+    """The inputs of a pipeline that takes tokens and their mask."""
     return {
         "prompt_embeds": condition["prompt_embeds"],
         "prompt_attention_mask": condition["mask"],
@@ -215,7 +215,6 @@ def with_mask(condition: Condition, null: Condition, noise: Tensor) -> dict[str,
         "negative_prompt_embeds": null["prompt_embeds"],
         "negative_prompt_attention_mask": null["mask"],
         "latents": noise,
-        "use_resolution_binning": False,
     }
 
 

@@ -54,7 +54,7 @@ class PixArt(Denoiser):
         return mean_of_tokens(condition)
 
     def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return with_mask(condition, null, noise)
+        return with_mask(condition, null, noise) | {"use_resolution_binning": False}
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """As many tokens as the pipeline takes by default: 120 of PixArt-α, 300 of PixArt-Σ."""

@@ -18,8 +18,8 @@ class QwenImage(Packed):
 
     The pipeline puts every prompt into a template, and leaves the tokens in front of the prompt out of its embeddings.
     They are padded here to as many as it takes by default; it pads only to the longest in a batch, and the model does
-    not see padding. It guides only if it is given a negative prompt, for which a space is published; a guided output is
-    then rescaled, patch by patch, to the length of the output under the sample's own condition.
+    not see padding. It guides only if it is given a negative prompt, for which its documentation suggests a space; a
+    guided output is then rescaled, patch by patch, to the length of the output under the sample's own condition.
 
     The autoencoder is one of videos, of which an image is one frame.
     """

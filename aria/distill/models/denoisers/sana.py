@@ -54,7 +54,7 @@ class Sana(Denoiser):
         return mean_of_tokens(condition)
 
     def inputs(self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor) -> dict[str, Any]:
-        return with_mask(condition, null, noise)
+        return with_mask(condition, null, noise) | {"use_resolution_binning": False}
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         """One less than the pipeline keeps: the last token of the instruction takes a place."""

@@ -14,6 +14,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
@@ -157,6 +158,13 @@ FAMILIES = (
         layers="num_mmdit_layers",
         single_layers="num_single_dit_layers",
         learned=True,
+    ),
+    Family(
+        Lumina2Transformer2DModel,
+        tokens=256,
+        follows=("hidden_size",),
+        blocks="layers",
+        axes="axes_dim_rope",
     ),
 )
 

@@ -38,6 +38,9 @@ def transformer_inputs(
         inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, config["joint_attention_dim"])
         if "pooled_projection_dim" in config:
             inputs["pooled_projections"] = torch.zeros(batch, config["pooled_projection_dim"])
+    elif "cap_feat_dim" in config:
+        inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, config["cap_feat_dim"])
+        inputs["encoder_attention_mask"] = torch.ones(batch, tokens, dtype=torch.long, device="cpu")  # it is read
     elif "caption_channels" in config:
         width = config["caption_channels"] or config["cross_attention_dim"]
         inputs["encoder_hidden_states"] = torch.zeros(batch, tokens, width)
