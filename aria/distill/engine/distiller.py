@@ -133,6 +133,8 @@ class Distiller:
         model = freeze(teacher.model).to(self.device)
         half = HALF.get(str(self.accelerator.mixed_precision))
         self.teacher = Learner(teacher.evaluate or self.denoiser, model.to(half) if half else model, theirs)
+        for module in teacher.idle(self.student):
+            module.requires_grad_(False)
         learner = Learner(self.denoiser, self.student.to(self.device), ours, convert=convert)
         teacher_features, student_features = self._features(self.teacher), self._features(learner)
         with torch.random.fork_rng(devices=[]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,11 @@ from aria.distill.models.pipelines import component_of
 from aria.distill.models.schedule import NoiseSchedule, Timed, prediction_of
 from aria.distill.objectives import Objective
 from aria.distill.settings.choices import PREDICTIONS
+
+
+def nothing(model: Any) -> tuple[nn.Module, ...]:
+    """No module of ``model``."""
+    return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +46,8 @@ class Teacher:
     features also are where it is guided by an input, and ``evaluate`` is None."""
     guide: Guide = classifier_free
     """How outputs with and without the condition are combined where it is guided by the null condition."""
+    idle: Callable[[Any], tuple[nn.Module, ...]] = nothing
+    """Modules of a student on which its output does not depend."""
     terms: tuple[Objective, ...] = ()
     """Terms of the loss that the model's family always adds if the teacher is plain."""
 
@@ -53,5 +61,5 @@ class Teacher:
         schedule, prediction = NoiseSchedule.of(pipeline.scheduler), prediction_of(pipeline.scheduler)
         model = getattr(pipeline, component)
         evaluate: Evaluate = denoiser if schedule.time is None else Timed(denoiser, schedule.time)
-        terms = denoiser.terms(model)
-        return cls(model, evaluate, schedule, prediction, component, guide=denoiser.guide, terms=terms)
+        own: dict[str, Any] = {"guide": denoiser.guide, "idle": denoiser.idle, "terms": denoiser.terms(model)}
+        return cls(model, evaluate, schedule, prediction, component, **own)

@@ -402,9 +402,21 @@ class AlikeInAllChannels(denoisers.QwenImage):
         return (torch.tensor(config.latents_mean) / torch.tensor(config.latents_std)).view(-1, 1, 1)
 
 
+class AllActive(denoisers.QwenImage):
+    def idle(self, model):
+        return ()
+
+
+class TooIdle(denoisers.QwenImage):
+    def idle(self, model):
+        return (model.transformer_blocks[-1],)
+
+
 @pytest.mark.parametrize(
     ("adapter", "sentence"),
     [
+        (AllActive, "does not depend on transformer_blocks.3.attn.to_add_out.bias, which is not in an idle module"),
+        (TooIdle, "output depends on transformer_blocks.3.attn.add_k_proj.bias, which is in an idle module"),
         (OfPlainGuidance, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
         (RescaledAsAWhole, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
         (WithoutTemplate, "encode returns other conditions than the pipeline's own"),

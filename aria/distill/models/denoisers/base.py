@@ -99,6 +99,11 @@ class Denoiser(ABC):
         """Terms of the loss that a student of ``model`` needs whatever else it is trained with."""
         return ()
 
+    def idle(self, model: Any) -> tuple[nn.Module, ...]:
+        """Modules of ``model`` on which its output does not depend. They are not trained: ranks wait for the gradients
+        of all weights that are."""
+        return ()
+
     def generate(
         self, pipeline: Any, condition: Condition, null: Condition, noise: Tensor, *, steps: int, guidance: float
     ) -> Tensor:

@@ -48,6 +48,7 @@ def check_denoiser(denoiser: Denoiser, pipeline: Any, texts: Sequence[str] = TEX
         check.conditions()
         check.latents()
         check.rows()
+        check.weights()
         check.generations()
 
 
@@ -195,6 +196,21 @@ class _Check:
         swapped = self.evaluate(same, time, {name: value.flip(0) for name, value in condition.items()})
         self.require(_equal(swapped, outputs.flip(0)), "__call__ does not permute outputs as conditions are permuted")
         self.require(not _equal(outputs[1:], outputs[:-1]), "__call__ returns the same output under other conditions")
+
+    @torch.enable_grad()
+    def weights(self) -> None:
+        """The output depends on all weights but those of ``idle`` modules, and on none of these."""
+        model = copy.deepcopy(self.model).requires_grad_(True)
+        parameters = dict(model.named_parameters())
+        times = torch.full((len(self.texts),), 500.0, device=self.device)
+        output = self.denoiser(model, self.noise, times, self.at(1.0))
+        gradients = torch.autograd.grad(output.sum(), list(parameters.values()), allow_unused=True)
+        without = {name for name, gradient in zip(parameters, gradients, strict=True) if gradient is None}
+        idle = {id(value) for module in self.denoiser.idle(model) for value in module.parameters()}
+        declared = {name for name, value in parameters.items() if id(value) in idle}
+        for names, what in ((without - declared, "does not depend on {}, which is not in an idle module"),
+                            (declared - without, "depends on {}, which is in an idle module")):  # fmt: skip
+            self.require(not names, f"the model's output {what.format(min(names, default=''))}")
 
     def generations(self) -> None:
         """Latents are the pipeline's, whose conditions are first those of the adapter and then its own."""

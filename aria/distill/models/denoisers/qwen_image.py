@@ -68,6 +68,11 @@ class QwenImage(Packed):
             **self.packed_inputs(pipeline, noise),
         }
 
+    def idle(self, model: Any) -> tuple[nn.Module, ...]:
+        """What the last block makes of its text."""
+        last = model.transformer_blocks[-1]
+        return last.txt_mlp, last.attn.to_add_out
+
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         return TokenLimit(pipeline.tokenizer, _tokens(pipeline))
 
