@@ -22,6 +22,7 @@ from aria.distill.engine.state import Part, TrainState, check_structure
 from aria.distill.engine.tally import Tally
 from aria.distill.engine.weights import Weights
 from aria.distill.models.denoisers import Evaluate, keep_labels
+from aria.distill.models.precision import cast, dtype_of
 from aria.distill.objectives import Inputs, ModelOutput, Objective
 from aria.distill.teachers.teacher import Teacher
 from aria.interfaces import Certificate
@@ -132,7 +133,7 @@ class Distiller:
         convert = None if same else (self.schedule, self.student_prediction, self.prediction)
         model = freeze(teacher.model).to(self.device)
         half = HALF.get(str(self.accelerator.mixed_precision))
-        self.teacher = Learner(teacher.evaluate or self.denoiser, model.to(half) if half else model, theirs)
+        self.teacher = Learner(teacher.evaluate or self.denoiser, cast(model, half) if half else model, theirs)
         for module in teacher.idle(self.student):
             module.requires_grad_(False)
         learner = Learner(self.denoiser, self.student.to(self.device), ours, convert=convert)
@@ -147,7 +148,7 @@ class Distiller:
     def _features(self, learner: Learner) -> tuple[Tensor, ...]:
         """The tapped features of one sample; latents and conditions that do not fit the model are refused."""
         clean, _ = self.source.images.gather(torch.zeros(1, dtype=torch.long))
-        noisy = clean.to(self.device, next(learner.model.parameters()).dtype)
+        noisy = clean.to(self.device, dtype_of(learner.model))
         condition = {name: value.to(self.device) for name, value in self.source.probe().items()}
         timestep = torch.zeros(1, dtype=torch.long, device=self.device)
         timestep = timestep if self.source.timesteps is None else self.source.timesteps[:1]

@@ -60,7 +60,8 @@ def projections(
 
 
 def _projection(student: Tensor, teacher: Tensor, name: tuple[str, str]) -> nn.Module:
-    channel = 1 if student.ndim == 4 else -1
+    convolution = {4: nn.Conv2d, 5: nn.Conv3d}.get(student.ndim)
+    channel = -1 if convolution is None else 1
     if student.ndim != teacher.ndim or _rest(student, channel) != _rest(teacher, channel):
         raise ValueError(
             f"the teacher's {name[0]!r} gives features of shape {tuple(teacher.shape[1:])}, "
@@ -69,7 +70,7 @@ def _projection(student: Tensor, teacher: Tensor, name: tuple[str, str]) -> nn.M
     width, wanted = student.shape[channel], teacher.shape[channel]
     if width == wanted:
         return nn.Identity()
-    return nn.Conv2d(width, wanted, 1) if channel == 1 else nn.Linear(width, wanted)
+    return nn.Linear(width, wanted) if convolution is None else convolution(width, wanted, 1)
 
 
 def _rest(feature: Tensor, channel: int) -> list[int]:
@@ -146,7 +147,8 @@ def freeze(model: nn.Module) -> nn.Module:
 _SAME = (
     "sample_size", "in_channels", "out_channels", "cross_attention_dim", "encoder_hid_dim", "class_embed_type",
     "num_class_embeds", "addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim",
-    "caption_channels", "joint_attention_dim", "pooled_projection_dim", "cap_feat_dim", "num_embeds_ada_norm",
+    "caption_channels", "text_dim", "joint_attention_dim", "pooled_projection_dim", "cap_feat_dim",
+    "num_embeds_ada_norm",
 )  # fmt: skip
 """Keys of a model's configuration that determine the shapes of its latents and conditions."""
 

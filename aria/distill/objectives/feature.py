@@ -16,8 +16,9 @@ class Feature(Objective):
     r"""Feature distillation: :math:`\sum_l \|P_l h^S_l - h^T_l\|^2 / \|h^T_l\|^2` over pairs of layers ``l``.
 
     :math:`P_l` is a learned projection along the feature's own channel axis where the widths differ (a 1×1 convolution
-    for (B, C, H, W), a linear layer for (B, N, C)). With ``normalise=False`` the mean square is taken as it is, as in
-    BK-SDM (B.-K. Kim et al., ECCV 2024); deep layers, whose features are large, then outweigh all else.
+    for (B, C, H, W) and (B, C, F, H, W), a linear layer for (B, N, C)). With ``normalise=False`` the mean square is
+    taken as it is, as in BK-SDM (B.-K. Kim et al., ECCV 2024); deep layers, whose features are large, then outweigh all
+    else.
 
     >>> Feature(layers=[("down_blocks.0", "down_blocks.0")]).pairs(())
     (('down_blocks.0', 'down_blocks.0'),)

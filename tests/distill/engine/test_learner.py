@@ -79,6 +79,8 @@ def test_projections_are_where_widths_differ():
     made = projections(student, teacher, [("a", "b")] * 3)
     assert [type(layer) for layer in made] == [nn.Conv2d, nn.Identity, nn.Linear]
     assert [layer(x).shape for layer, x in zip(made, student, strict=True)] == [x.shape for x in teacher]
+    video = torch.zeros(1, 3, 2, 4, 4)
+    assert projections([video], [torch.zeros(1, 5, 2, 4, 4)], [("a", "b")])[0](video).shape == (1, 5, 2, 4, 4)
     for other in (torch.zeros(1, 3, 4, 4), torch.zeros(1, 7, 3)):
         with pytest.raises(ValueError, match="only their channels may differ"):
             projections(student[:1], [other], [("a", "b")])
