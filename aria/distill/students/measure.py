@@ -1,7 +1,7 @@
 r"""How large a model is: parameters, and multiply-adds of one forward pass.
 
-Counted without weights, by a forward pass on the meta device, for one sample of :math:`S \times S` latents and
-:math:`T` tokens of context:
+Counted without weights, by a forward pass on the meta device, for one sample of :math:`S \times S` latents, or of a
+video of the published size, and :math:`T` tokens of context:
 
 .. math::
     \text{linear: } |y| \, C_{in}, \qquad
@@ -25,6 +25,8 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import Attention, SanaLinearAttnProcessor2_0
 from diffusers.models.transformers.transformer_flux import FluxAttention
+from diffusers.models.transformers.transformer_ltx import LTXAttention
+from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 from aria.distill.students.config import Config
@@ -55,17 +57,18 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
 
     def layer(module: nn.Module, _: Any, output: Tensor) -> None:
         nonlocal total
-        assert isinstance(module, nn.Linear | nn.Conv2d)
+        assert isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d)
         total += output.numel() * module.weight[0].numel()  # weight: (C_out, C_in / g, k_h, k_w)
 
     def products(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal total
-        assert isinstance(module, Attention | FluxAttention)
+        assert isinstance(module, Attention | FluxAttention | LTXAttention | WanAttention)
         queries = args[0] if args else kwargs["hidden_states"]
         context = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
         positions = _positions(queries)
         keys = positions if context is None else _positions(context)
-        beside = module.added_kv_proj_dim is not None and not getattr(module, "only_cross_attention", False)
+        added = getattr(module, "added_kv_proj_dim", None) is not None
+        beside = added and not getattr(module, "only_cross_attention", False)
         if context is not None and beside:
             keys += positions  # this attention reads the context beside the image, not in its place
             if getattr(module, "add_q_proj", None) is not None:
@@ -76,9 +79,9 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
 
     hooks = []
     for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             hooks.append(module.register_forward_hook(layer))
-        elif attention and isinstance(module, Attention | FluxAttention):
+        elif attention and isinstance(module, Attention | FluxAttention | LTXAttention | WanAttention):
             hooks.append(module.register_forward_pre_hook(products, with_kwargs=True))
     try:
         with torch.no_grad():

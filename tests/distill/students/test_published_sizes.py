@@ -8,11 +8,13 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
+    WanTransformer3DModel,
 )
 
 from aria.distill.students import family_of, plan_student, plan_transformer, transformer_size
@@ -56,12 +58,16 @@ TRANSFORMERS = {
     "dit": (DiTTransformer2DModel, transformers.DIT_XL),
     "flux-dev": (FluxTransformer2DModel, transformers.FLUX_DEV),
     "flux-schnell": (FluxTransformer2DModel, transformers.FLUX_SCHNELL),
+    "ltx-2b": (LTXVideoTransformer3DModel, transformers.LTX_2B),
+    "ltx-13b": (LTXVideoTransformer3DModel, transformers.LTX_13B),
     "lumina2": (Lumina2Transformer2DModel, transformers.LUMINA2),
     "pixart": (PixArtTransformer2DModel, transformers.PIXART_XL),
     "qwen-image": (QwenImageTransformer2DModel, transformers.QWEN_IMAGE),
     "sana": (SanaTransformer2DModel, transformers.SANA_1600M),
     "sana-600m": (SanaTransformer2DModel, transformers.SANA_600M),
     "sd3": (SD3Transformer2DModel, transformers.SD3_MEDIUM),
+    "wan-1.3b": (WanTransformer3DModel, transformers.WAN_1300M),
+    "wan-14b": (WanTransformer3DModel, transformers.WAN_14B),
 }
 
 
@@ -75,12 +81,14 @@ def counted(kind, **kwargs):
 
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
-    # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow),
-    # 2.6 billion (Lumina-Image 2.0)
+    # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow), 2.6 billion (Lumina-Image 2.0),
+    # 1.3 and 14 billion (Wan 2.1, whose smaller one has 1.4), 2 and 13 billion (LTX-Video)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
     assert [round(counted(kind) / 1e9, 1) for kind in ("flux-dev", "flux-schnell")] == [11.9, 11.9]
+    assert [round(counted(kind) / 1e9, 2) for kind in ("wan-1.3b", "wan-14b")] == [1.42, 14.29]
+    assert [round(counted(kind) / 1e9, 2) for kind in ("ltx-2b", "ltx-13b")] == [1.92, 13.04]
     assert round(counted("qwen-image") / 1e9, 1) == 20.4
     assert [round(counted(kind) / 1e9, 1) for kind in ("aura-flow", "lumina2")] == [6.8, 2.6]
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
@@ -105,6 +113,9 @@ def test_transformers():
         ("flux-dev", {"width": 0.75}, 6698.3),
         ("flux-dev", {"attention_head_dim": 64}, 2980.4),
         ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
+        ("ltx-2b", {"preset": "half"}, 983.2),
+        ("ltx-2b", {"preset": "third"}, 647.4),
+        ("ltx-13b", {"preset": "half"}, 6597.9),
         ("aura-flow", {"preset": "half"}, 3436.1),
         ("aura-flow", {"width": 0.75}, 3845.8),
         ("lumina2", {"preset": "half"}, 1474.7),
@@ -121,6 +132,12 @@ def test_transformers():
         ("sd3", {"preset": "half"}, 1008.6),
         ("sd3", {"preset": "third"}, 668.6),
         ("sd3", {"width": 0.75}, 1143.0),
+        ("wan-1.3b", {"preset": "half"}, 722.4),
+        ("wan-1.3b", {"width": 0.5}, 356.8),
+        ("wan-14b", {"preset": "half"}, 7260.6),
+        ("wan-14b", {"preset": "third"}, 4800.8),
+        ("wan-14b", {"width": 0.75}, 8042.5),
+        ("wan-14b", {"width": 0.5}, 3579.1),
     ],
 )
 def test_students_of_transformers(kind, kwargs, expected):

@@ -29,10 +29,11 @@ from aria.distill.students import (
 from aria.distill.students.axis import Run
 from aria.distill.students.transformer.blocks import evenly
 
-from .transformers import ALL, family, full, inputs, small
+from .transformers import ALL, SMALL_WAN, WAN_1300M, family, full, inputs, small
 from .unets import TWO_STAGES, teacher_unet
 
 KINDS = tuple(ALL)
+NARROWER = tuple(kind for kind in KINDS if kind != "ltx")
 KEPT = (0, 1, 4)
 SINGLES = (1, 3, 5)
 INTO_HEADS = ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj")
@@ -79,7 +80,7 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     assert {tuple(name.split(".")[:2]) for name in inheritance.unused} == gone
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NARROWER)
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_a_narrower_student_works_and_is_all_inherited(kind, what):
     plan = planned(kind, preset="half", **({"width": 0.5} if what == "heads" else half(kind)))
@@ -97,7 +98,7 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, what):
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5"])
+@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5", "wan"])
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
@@ -109,6 +110,8 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     of_head = Run(all_heads[1], left_heads[1]).index()
     if family(kind).axes in plan.config and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
         of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
+    if kind == "wan" and what == "head-width":  # of each of three axes of 8
+        of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21])
     of_heads = (heads + of_head).flatten()
     of_shared = of_heads[: len(of_heads) // 2]  # in Lumina, two heads share their keys and values
     of_cross = torch.arange(16)  # in Sana, the first of two heads of 16
@@ -189,6 +192,36 @@ def test_narrower_heads_keep_the_frequencies_of_rotary_positions():
         torch.testing.assert_close(narrow, wide[:, pairs])
 
 
+def test_narrower_heads_keep_the_frequencies_of_time_height_and_width():
+    """The axes of positions in Wan follow from the width of a head."""
+    plan, teacher = planned("wan", attention_head_dim=12), small("wan")
+    student, _ = build_student(plan, teacher)
+    pairs = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21])
+    video = torch.zeros(1, 4, 3, 4, 6)
+    for narrow, wide in zip(student.rope(video), teacher.rope(video), strict=True):
+        torch.testing.assert_close(narrow, wide[..., pairs])
+
+
+@pytest.mark.parametrize("width", range(6, 130, 2))
+def test_axes_that_follow_from_the_width_of_a_head_are_the_models(width):
+    """And those of every narrower head that is allowed are narrower by the same factor."""
+    rope = family("wan").model(**SMALL_WAN | {"attention_head_dim": width, "num_layers": 1}).rope
+    axes = family("wan").axes_of(SMALL_WAN | {"attention_head_dim": width})
+    assert axes == (rope.t_dim, rope.h_dim, rope.w_dim)
+    unit = family("wan").head_unit(SMALL_WAN | {"attention_head_dim": width})
+    for narrower in range(unit, width, unit):
+        expected = [axis * narrower // width for axis in axes]
+        assert list(family("wan").axes_of(SMALL_WAN | {"attention_head_dim": narrower})) == expected
+        assert [axis * narrower % width for axis in axes] == [0, 0, 0]
+
+
+def test_the_feed_forward_layers_of_wan_are_narrower_by_the_same_factor():
+    assert planned("wan", width=0.5).config["ffn_dim"] == 100
+    assert planned("wan", num_attention_heads=3, attention_head_dim=12).config["ffn_dim"] == 75
+    student, _ = build_student(planned("wan", width=0.5), small("wan"))
+    assert student.blocks[0].ffn.net[0].proj.weight.shape == (100, 48)
+
+
 def test_the_share_of_a_preset_is_that_of_both_lists():
     plan = planned("flux", preset="half")
     assert (plan.blocks.blocks, plan.blocks.singles) == ((0, 4), (0, 2, 4, 6))
@@ -219,7 +252,8 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     text = 7 + (8 if kind == "aura" else 0)  # and tokens of AuraFlow's own
     for name in teachers:  # a block with a single stream has text and image in it
         both = name.startswith(("single_transformer_blocks", "layers"))
-        assert wide[name].shape == (2, 4 * 4 + (text if both else 0), inner)
+        places = {"ltx": 21 * 8 * 8, "wan": 21 * 4 * 4}.get(kind, 4 * 4)
+        assert wide[name].shape == (2, places + (text if both else 0), inner)
     assert torch.equal(wide[teachers[0]], narrow[students[0]])
     assert not any(torch.equal(wide[teachers[i]], narrow[students[i]]) for i in range(2, len(teachers)))
 
@@ -266,12 +300,20 @@ def test_second_attentions_go_with_their_blocks():
         ("flux", {"preset": "half", "single_blocks": [0]}, "give preset or single_blocks, not both"),
         ("lumina", {"num_attention_heads": 3}, "num_attention_heads must be a multiple of 2 for heads of 16, got 3"),
         ("flux", {"attention_head_dim": 12}, r"multiple of 8 for rotary positions of \[4, 4, 8\] entries, got 12"),
+        ("ltx", {"width": 0.5}, "blocks of a LTXVideoTransformer3DModel cannot be narrower: rotary positions turn"),
+        ("ltx", {"attention_head_dim": 4}, "blocks of a LTXVideoTransformer3DModel cannot be narrower: rotary"),
         ("pixart-sized", {"num_attention_heads": 2}, "must be a multiple of 3 for heads of 8, got 2"),
     ],
 )  # fmt: skip
 def test_impossible_students_are_refused(kind, kwargs, sentence):
     with pytest.raises(ValueError, match=sentence):
         planned(kind, **kwargs)
+
+
+def test_heads_of_published_wan_cannot_be_narrower():
+    teacher = full(family("wan").model, WAN_1300M)
+    with pytest.raises(ValueError, match=r"a multiple of 128 for rotary positions of \[44, 42, 42\] entries, got 64"):
+        plan_transformer(family("wan"), teacher, attention_head_dim=64)
 
 
 def test_a_size_in_three_parts_keeps_heads_by_threes():

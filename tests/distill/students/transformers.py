@@ -10,11 +10,13 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
+    WanTransformer3DModel,
 )
 
 from aria.distill.students import Family, family_of, transformer_inputs
@@ -35,6 +37,12 @@ SANA_600M = SANA_1600M | {"num_attention_heads": 36, "num_layers": 28, "num_cros
 FLUX_DEV = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 19, "num_single_layers": 38,
             "in_channels": 64, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
             "axes_dims_rope": [16, 56, 56]}  # fmt: skip
+WAN_14B = {"num_attention_heads": 40, "attention_head_dim": 128, "num_layers": 40, "ffn_dim": 13824, "in_channels": 16,
+           "out_channels": 16, "text_dim": 4096, "freq_dim": 256, "patch_size": [1, 2, 2]}  # fmt: skip
+WAN_1300M = WAN_14B | {"num_attention_heads": 12, "num_layers": 30, "ffn_dim": 8960}
+LTX_2B = {"num_attention_heads": 32, "attention_head_dim": 64, "num_layers": 28, "in_channels": 128,
+          "out_channels": 128, "cross_attention_dim": 2048, "caption_channels": 4096}  # fmt: skip
+LTX_13B = LTX_2B | {"attention_head_dim": 128, "num_layers": 48, "cross_attention_dim": 4096}
 QWEN_IMAGE = {"num_attention_heads": 24, "attention_head_dim": 128, "num_layers": 60, "in_channels": 64,
               "out_channels": 16, "joint_attention_dim": 3584, "axes_dims_rope": [16, 56, 56]}  # fmt: skip
 AURA_FLOW = {"num_attention_heads": 12, "attention_head_dim": 256, "num_mmdit_layers": 4, "num_single_dit_layers": 32,
@@ -61,6 +69,14 @@ SMALL_FLUX = FLUX_DEV | {
     "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "num_single_layers": 7, "in_channels": 16,
     "joint_attention_dim": 20, "pooled_projection_dim": 12, "axes_dims_rope": [4, 4, 8],
 }  # fmt: skip
+SMALL_WAN = WAN_14B | {
+    "num_attention_heads": 4, "attention_head_dim": 24, "num_layers": 5, "ffn_dim": 200, "in_channels": 4,
+    "out_channels": 4, "text_dim": 20, "freq_dim": 8,
+}  # fmt: skip
+SMALL_LTX = LTX_2B | {
+    "num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "in_channels": 4, "out_channels": 4,
+    "cross_attention_dim": 32, "caption_channels": 20,
+}  # fmt: skip
 SMALL_QWEN = QWEN_IMAGE | {
     "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "in_channels": 16, "out_channels": 4,
     "joint_attention_dim": 20, "axes_dims_rope": [4, 4, 8],
@@ -80,6 +96,7 @@ ALL = {
     "dit": (DiTTransformer2DModel, SMALL_DIT),
     "flux": (FluxTransformer2DModel, SMALL_FLUX),
     "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),
+    "ltx": (LTXVideoTransformer3DModel, SMALL_LTX),
     "lumina": (Lumina2Transformer2DModel, SMALL_LUMINA),
     "pixart": (PixArtTransformer2DModel, SMALL_PIXART),
     "pixart-sized": (PixArtTransformer2DModel, SIZED_PIXART),
@@ -88,6 +105,7 @@ ALL = {
     "sana-1.5": (SanaTransformer2DModel, SMALL_SANA15),
     "sd3": (SD3Transformer2DModel, SMALL_SD3),
     "sd3.5": (SD3Transformer2DModel, SMALL_SD35),
+    "wan": (WanTransformer3DModel, SMALL_WAN),
 }
 
 

@@ -7,6 +7,7 @@ times the width of a head. In Flux and AuraFlow a second list follows, whose blo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +15,13 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
     FluxTransformer2DModel,
+    LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
     PixArtTransformer2DModel,
     QwenImageTransformer2DModel,
     SanaTransformer2DModel,
     SD3Transformer2DModel,
+    WanTransformer3DModel,
 )
 
 from aria.distill.students.config import Config
@@ -55,6 +58,12 @@ class Family:
     """The setting with the entries of a head for each axis, where positions are rotary."""
     learned: bool = False
     """Whether positions are learned."""
+    rotary: Callable[[int], tuple[int, ...]] | None = None
+    """The same by the width of a head, where no setting says."""
+    video: tuple[int, int, int] | None = None
+    """Latents along time, height and width, for counting multiply-adds, of models of videos."""
+    whole: str = ""
+    """Why its blocks cannot be narrower, where they cannot."""
 
     def shallower(self, config: Config, kept: tuple[int, ...], singles: tuple[int, ...] = ()) -> dict[str, Any]:
         """``config`` with the blocks ``kept`` and ``singles`` only, including its settings of particular blocks."""
@@ -67,8 +76,9 @@ class Family:
 
     def narrower(self, config: Config, heads: int, head_width: int) -> dict[str, Any]:
         """``config`` with ``heads`` heads of ``head_width`` each. Cross-attention's own heads, where it has any, are
-        reduced by the same factor, a tie rounded up, and those of keys and values, where they are fewer, by exactly
-        that factor; every axis of rotary positions by the factor of a head's width."""
+        reduced by the same factor, a tie rounded up, as is a feed-forward layer with a width of its own, and those of
+        keys and values, where they are fewer, by exactly that factor; every axis of rotary positions by the factor of a
+        head's width."""
         width, (all_heads, whole) = heads * head_width, self.heads(config)
         student = {**config, "num_attention_heads": heads}
         if "attention_head_dim" in config:
@@ -78,10 +88,15 @@ class Family:
         if shared := config.get("num_kv_heads"):
             student["num_kv_heads"] = shared * heads // all_heads
         student |= dict.fromkeys(self.following(config), width)
-        if cross := config.get("num_cross_attention_heads"):
-            wide = all_heads * whole
-            student["num_cross_attention_heads"] = max(1, (2 * cross * width + wide) // (2 * wide))
+        wide = all_heads * whole
+        for name in ("num_cross_attention_heads", "ffn_dim"):
+            if size := config.get(name):
+                student[name] = max(1, (2 * size * width + wide) // (2 * wide))
         return student
+
+    def axes_of(self, config: Config) -> tuple[int, ...]:
+        """Entries of a head for each axis of rotary positions; none where positions are not rotary."""
+        return tuple(config.get(self.axes) or ()) if self.rotary is None else self.rotary(self.heads(config)[1])
 
     def heads(self, config: Config) -> tuple[int, int]:
         """The number of heads, and the width of each."""
@@ -95,7 +110,7 @@ class Family:
     def head_unit(self, config: Config) -> int:
         """What the width of a head must be a multiple of: rotary positions turn pairs of its entries, so that of each
         axis a whole number of pairs has to stay."""
-        axes = config.get(self.axes)
+        axes = self.axes_of(config)
         return self.heads(config)[1] // math.gcd(*(axis // 2 for axis in axes)) if axes else 1
 
     def heads_unit(self, config: Config, head_width: int) -> int:
@@ -111,12 +126,18 @@ class Family:
         Positions are sines and cosines of two axes, unless they are rotary or learned. The embedding of an image's
         size, in models that take it, has three parts.
         """
-        if self.learned or config.get(self.axes):
+        if self.learned or self.axes_of(config):
             return 1
         sized = config.get("use_additional_conditions")
         if sized is None:
             sized = self.model is PixArtTransformer2DModel and config["sample_size"] == 128
         return math.lcm(4, 3) if sized else 4
+
+
+def _of_video(head_width: int) -> tuple[int, int, int]:
+    """Of time, height and width: a third each, in whole pairs, and what is left to time."""
+    side = 2 * (head_width // 6)
+    return head_width - 2 * side, side, side
 
 
 FAMILIES = (
@@ -165,6 +186,19 @@ FAMILIES = (
         follows=("hidden_size",),
         blocks="layers",
         axes="axes_dim_rope",
+    ),
+    Family(
+        WanTransformer3DModel,
+        tokens=512,
+        video=(21, 60, 104),
+        blocks="blocks",
+        rotary=_of_video,
+    ),
+    Family(
+        LTXVideoTransformer3DModel,
+        tokens=128,
+        video=(21, 16, 22),
+        whole="rotary positions turn the entries of all heads as one, so that every head has frequencies of its own",
     ),
 )
 

@@ -27,7 +27,10 @@ def transformer_inputs(
     family: Family, config: Config, *, side: int | None = None, tokens: int | None = None, batch: int = 1
 ) -> dict[str, Any]:
     """Arguments for one forward pass, all zero, on the default device."""
-    side, tokens = side or family.side or config["sample_size"], family.tokens if tokens is None else tokens
+    tokens = family.tokens if tokens is None else tokens
+    if family.video is not None:
+        return _video_inputs(config, family.video if side is None else (family.video[0], side, side), tokens, batch)
+    side = side or family.side or config["sample_size"]
     if "axes_dims_rope" in config:
         return _packed_inputs(config, side // 2, tokens, batch)
     inputs: dict[str, Any] = {
@@ -50,6 +53,20 @@ def transformer_inputs(
     else:
         inputs["class_labels"] = torch.zeros(batch, dtype=torch.long)
     return inputs
+
+
+def _video_inputs(config: Config, latents: tuple[int, int, int], tokens: int, batch: int) -> dict[str, Any]:
+    """Of models of videos, which take latents as they are or, as LTX-Video does, packed."""
+    inputs: dict[str, Any] = {
+        "hidden_states": torch.zeros(batch, config["in_channels"], *latents),
+        "encoder_hidden_states": torch.zeros(batch, tokens, config.get("text_dim") or config["caption_channels"]),
+        "timestep": torch.zeros(batch, dtype=torch.long),
+    }
+    if "text_dim" in config:
+        return inputs
+    inputs["hidden_states"] = inputs["hidden_states"].flatten(2).transpose(1, 2)
+    sides = dict(zip(("num_frames", "height", "width"), latents, strict=True))
+    return inputs | sides | {"encoder_attention_mask": torch.ones(batch, tokens)}
 
 
 def _packed_inputs(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class TransformerSlicer:
         cross = both("num_cross_attention_heads")
         if cross is not None:
             cross = ((cross[0], wide["cross_attention_head_dim"]), (cross[1], narrow["cross_attention_head_dim"]))
-        return cls(family.heads(wide), family.heads(narrow), cross, both(family.axes), both("num_kv_heads"))
+        axes = (family.axes_of(wide), family.axes_of(narrow)) if family.axes_of(wide) else None
+        return cls(family.heads(wide), family.heads(narrow), cross, axes, both("num_kv_heads"))
 
     def __call__(self, name: str, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """The part of ``tensor`` that becomes the student's tensor ``name`` of ``shape``."""

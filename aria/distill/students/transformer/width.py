@@ -31,8 +31,10 @@ def with_widths(family: Family, config: Config, heads: int | None, head_width: i
         if value > most:
             raise ValueError(f"{name} must be at most the teacher's {most}, got {value}")
     heads, head_width = all_heads if heads is None else heads, whole if head_width is None else head_width
+    if family.whole and (heads, head_width) != (all_heads, whole):
+        raise ValueError(f"blocks of a {family.model.__name__} cannot be narrower: {family.whole}")
     if head_width % (step := family.head_unit(config)):
-        axes = list(config[family.axes])
+        axes = list(family.axes_of(config))
         raise ValueError(
             f"attention_head_dim must be a multiple of {step} for rotary positions of {axes} entries, got {head_width}"
         )
