@@ -120,9 +120,10 @@ def figure(panels: Sequence[str], caption: object, label: str) -> Html:
     return tag("figure", tag("figcaption", caption), shown)
 
 
-def image(png: bytes, caption: str) -> Html:
-    """A PNG under its caption, embedded in the page."""
-    source = f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+def image(data: bytes, caption: str) -> Html:
+    """A PNG or a WebP under its caption, embedded in the page."""
+    kind = "webp" if data[8:12] == b"WEBP" else "png"
+    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return tag("figure", tag("figcaption", caption), Html(f"<img{_shown({'src': source, 'alt': caption})}>"))
 
 

@@ -27,9 +27,11 @@ def check_objective(objective: Objective, seed: int = 0) -> None:
     check(objective, seed)
 
 
-def check_denoiser(denoiser: Denoiser, pipeline: Any, texts: Sequence[str] | None = None, seed: int = 0) -> None:
+def check_denoiser(
+    denoiser: Denoiser, pipeline: Any, texts: Sequence[str] | None = None, seed: int = 0, **size: int | None
+) -> None:
     """See :func:`aria.distill.models.denoisers.conformance.check_denoiser`; needs the extra ``distill``."""
     from aria.distill.models.denoisers.conformance import TEXTS
     from aria.distill.models.denoisers.conformance import check_denoiser as check
 
-    check(denoiser, pipeline, TEXTS if texts is None else texts, seed)
+    check(denoiser, pipeline, TEXTS if texts is None else texts, seed, **size)

@@ -115,7 +115,8 @@ class Exam:
         path = models.pretrained_model_name_or_path
         pipeline = open_pipeline(path, revision=models.revision, variant=models.variant).to(device)
         pipeline = self.plan.with_scheduler(pipeline)
-        how: dict[str, Any] = {"guidance": data.guidance_scale, "resolution": data.resolution, "seed": NOISE_SEED}
+        how: dict[str, Any] = {"guidance": data.guidance_scale, "seed": NOISE_SEED}
+        how |= {"resolution": data.resolution, "frames": data.num_frames}
         self.examiner = Examiner(pipeline, self.questions.prompts, **how)
         self.component = component_of(pipeline)
         self.every, self.steps = config.run.checkpointing_steps, config.training.max_train_steps

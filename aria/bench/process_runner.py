@@ -112,14 +112,14 @@ class ProcessRunner(Runner):
     def _outputs(self, place: Path) -> Path:
         """The file of the teacher's images, which depend on these settings alone."""
         settings = self.settings(self.experiment.arms[0], self.experiment.seeds[0], Path())
-        names = ("num_inference_steps", "guidance_scale", "resolution", "revision", "halve_from")
+        names = ("num_inference_steps", "guidance_scale", "resolution", "num_frames", "revision", "halve_from")
         return place / f"answers-{records.digest([settings.get(name) for name in names])}.safetensors"
 
     def _cache(self, place: Path, seed: int) -> Path:
         settings = self.settings(self.experiment.arms[0], seed, Path())
         names = (
-            "num_images", "num_inference_steps", "guidance_scale", "resolution", "caption_column", "revision",
-            "halve_from",
+            "num_images", "num_inference_steps", "guidance_scale", "resolution", "num_frames", "caption_column",
+            "revision", "halve_from",
         )  # fmt: skip
         return place / f"cache-{seed}-{records.digest([settings.get(name) for name in names])}"
 

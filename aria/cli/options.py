@@ -34,6 +34,10 @@ resolution = click.option(
     "--resolution", type=click.IntRange(1, 1 << 14),
     help="Width and height of the images in pixels; by default the teacher's own.",
 )  # fmt: skip
+num_frames = click.option(
+    "--num_frames", "frames", type=click.IntRange(1, 1 << 14), metavar="F",
+    help="Number of frames of the videos, for a teacher that makes videos; by default the pipeline's own.",
+)  # fmt: skip
 dtype = click.option(
     "--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
     help="Precision in which the models run.",

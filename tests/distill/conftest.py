@@ -95,3 +95,15 @@ def aura_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def lumina_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Lumina-Image 2.0 teacher, whose time runs the other way."""
     return _made(tmp_path_factory, "lumina")
+
+
+@pytest.fixture(scope="session")
+def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Wan teacher, which makes videos."""
+    return _made(tmp_path_factory, "wan")
+
+
+@pytest.fixture(scope="session")
+def ltx_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An LTX-Video teacher, which makes videos of packed latents."""
+    return _made(tmp_path_factory, "ltx")

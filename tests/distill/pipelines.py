@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
+    AutoencoderKLWan,
     DDIMScheduler,
     DiTPipeline,
     DiTTransformer2DModel,
@@ -21,6 +24,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     Lumina2Pipeline,
     Lumina2Transformer2DModel,
     PixArtAlphaPipeline,
@@ -35,6 +40,9 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
+    WanPipeline,
+    WanTransformer3DModel,
 )
 from torch import nn
 from transformers import (
@@ -255,6 +263,27 @@ def deep_vae() -> AutoencoderDC:
     return AutoencoderDC(latent_channels=4, attention_head_dim=4, scaling_factor=0.41407, **sides)
 
 
+def video_vae(**changes: object) -> AutoencoderKLWan:
+    """The stages of Wan's autoencoder: 4 pixels a side for each latent, and 4 frames after the first."""
+    config: dict[str, Any] = {
+        "base_dim": 4, "z_dim": 4, "dim_mult": [1, 1, 1], "num_res_blocks": 1, "temperal_downsample": [True, True],
+        "latents_mean": [-0.75, 0.1, 0.4, -0.2], "latents_std": [2.8, 1.4, 2.3, 0.8], "scale_factor_spatial": 4,
+    }  # fmt: skip
+    return AutoencoderKLWan(**(config | changes))
+
+
+def ltx_vae(**changes: object) -> AutoencoderKLLTXVideo:
+    """The stages of LTX-Video's autoencoder: 32 pixels a side for each latent, and 8 frames after the first."""
+    config: dict[str, Any] = {"latent_channels": 4, "patch_size": 4}
+    for side in ("", "decoder_"):
+        config |= {f"{side}block_out_channels": (8, 8, 8, 8), f"{side}layers_per_block": (1, 1, 1, 1, 1),
+                   f"{side}spatio_temporal_scaling": (True, True, True, False)}  # fmt: skip
+    made = AutoencoderKLLTXVideo(**(config | changes))
+    made.latents_mean.copy_(torch.tensor([-0.75, 0.1, 0.4, -0.2]))
+    made.latents_std.copy_(torch.tensor([2.8, 1.4, 2.3, 0.8]))
+    return made
+
+
 def shaken(model: nn.Module) -> nn.Module:
     """The model with all its parameters random, also those that begin as zeros."""
     with torch.no_grad():
@@ -307,6 +336,24 @@ def flux(**changes: object) -> FluxTransformer2DModel:
         "joint_attention_dim": 20, "pooled_projection_dim": 8, "axes_dims_rope": (4, 2, 2), "guidance_embeds": True,
     }  # fmt: skip
     return shaken(FluxTransformer2DModel(**(config | changes)))
+
+
+def wan(**changes: object) -> WanTransformer3DModel:
+    """The blocks of Wan, very narrow."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 12, "num_layers": 4, "in_channels": 4, "out_channels": 4,
+        "text_dim": 12, "freq_dim": 8, "ffn_dim": 40,
+    }  # fmt: skip
+    return shaken(WanTransformer3DModel(**(config | changes)))
+
+
+def ltx(**changes: object) -> LTXVideoTransformer3DModel:
+    """The blocks of LTX-Video, very narrow."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 4, "in_channels": 4, "out_channels": 4,
+        "cross_attention_dim": 16, "caption_channels": 12,
+    }  # fmt: skip
+    return shaken(LTXVideoTransformer3DModel(**(config | changes)))
 
 
 def qwen(**changes: object) -> QwenImageTransformer2DModel:
@@ -410,6 +457,27 @@ def save_flux(folder: Path, kind: str = "dev", seed: int = 0, **changes: object)
     return folder
 
 
+def save_wan(
+    folder: Path, autoencoder: Mapping[str, object] = MappingProxyType({}), seed: int = 0, scheduler: Any = None,
+    **changes: object,
+) -> Path:  # fmt: skip
+    """A Wan pipeline, with changes of its autoencoder and its transformer; the scheduler is the published one.
+
+    Videos are of any size and length, and by default as large and as long as those of published models.
+    """
+    torch.manual_seed(seed)
+    published = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+    pipeline = WanPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=umt5_encoder(12),
+        vae=video_vae(**autoencoder),
+        transformer=wan(**changes),
+        scheduler=scheduler or UniPCMultistepScheduler(**published),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
 def save_qwen(folder: Path, seed: int = 0, **changes: object) -> Path:
     """A Qwen-Image pipeline, with changes of its transformer; images are of any size, as Flux's."""
     torch.manual_seed(seed)
@@ -420,6 +488,23 @@ def save_qwen(folder: Path, seed: int = 0, **changes: object) -> Path:
         transformer=qwen(**changes),
         scheduler=FlowMatchEulerDiscreteScheduler(**shifted, shift_terminal=0.02, time_shift_type="exponential"),
         vae=qwen_vae(),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_ltx(
+    folder: Path, autoencoder: Mapping[str, object] = MappingProxyType({}), seed: int = 0, **changes: object
+) -> Path:
+    """An LTX-Video pipeline, with changes of its autoencoder and transformer; the scheduler is the published one."""
+    torch.manual_seed(seed)
+    dynamic = {"use_dynamic_shifting": True, "base_shift": 0.95, "max_shift": 2.05, "base_image_seq_len": 1024}
+    pipeline = LTXPipeline(
+        tokenizer=t5_tokenizer(),
+        text_encoder=t5_encoder(12),
+        vae=ltx_vae(**autoencoder),
+        transformer=ltx(**changes),
+        scheduler=FlowMatchEulerDiscreteScheduler(**dynamic, max_image_seq_len=4096, shift_terminal=0.1),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -30,6 +30,7 @@ from aria.progress import bar
               help="Folder of images to encode, with captions in metadata.jsonl or in a txt file beside each image; "
                    "captions that are not in the pool are added to it.")  # fmt: skip
 @options.resolution
+@options.num_frames
 @click.option("--dtype", default="fp16", show_default=True, type=click.Choice(["fp16", "bf16", "fp32"]),
               help="Precision in which encodings and latents are stored; on a GPU the teacher also runs in it.")
 @click.option("--batch_size", default=16, show_default=True, type=click.IntRange(1, 1 << 16),

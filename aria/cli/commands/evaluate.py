@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 @options.student_steps
 @options.guidance_scale
 @options.resolution
+@options.num_frames
 @options.dtype
 @options.noise_seed
 @click.option("--output_dir", default="evaluation", show_default=True, type=click.Path(path_type=Path), metavar="DIR",

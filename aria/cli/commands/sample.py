@@ -31,10 +31,12 @@ from aria.text import shown
 @options.student_steps
 @options.guidance_scale
 @options.resolution
+@options.num_frames
 @options.dtype
 @options.noise_seed
 @click.option("--output", default="samples.png", show_default=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="The PNG file to write: one row for each prompt, the teacher's image beside the student's.")
+              help="The PNG file to write: one row for each prompt, the teacher's image beside the student's. Of "
+                   "videos it has some frames; an animated WebP file of the same name has them all.")  # fmt: skip
 @options.as_json
 def command(prompt: tuple[str, ...], path: Path | None, column: str | None, count: int, output: Path, as_json: bool,
             **settings: Any) -> None:  # fmt: skip
@@ -60,6 +62,7 @@ def compare(
     student_steps: int | None,
     guidance: float,
     resolution: int | None,
+    frames: int | None,
     dtype: str,
     seed: int,
 ) -> dict[str, Any]:
@@ -80,7 +83,7 @@ def compare(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = open_model(student, dtype=stored).to(device).eval()
     pipeline = open_pipeline(teacher, dtype=stored).to(device)
-    examiner = Examiner(pipeline, prompts, guidance=guidance, seed=seed, resolution=resolution)
+    examiner = Examiner(pipeline, prompts, guidance=guidance, seed=seed, resolution=resolution, frames=frames)
     same_latents(examiner.teacher, model)
     scheduler = students.scheduler_of(Path(student), pipeline)
     own_steps: dict[str, Any] = {"steps": student_steps or steps, "scheduler": scheduler}
@@ -90,9 +93,11 @@ def compare(
             latents[name] = examiner.latents(one, progress=progress, **how)
         columns[name] = grids.pictures(pipeline, examiner.denoiser, latents[name])
     grids.write_png(grids.grid(prompts, list(columns.items())), output)
+    film = grids.write_film(prompts, list(columns.items()), output.with_suffix(".webp"))
     settings: dict[str, Any] = {"num_inference_steps": steps, "student_steps": student_steps or steps}
     settings |= {"guidance_scale": guidance, "dtype": dtype, "seed": seed}
-    return {**gap_record(prompts, **latents), "settings": settings | {"resolution": resolution}}
+    settings |= {"resolution": resolution, "num_frames": frames}
+    return {**({} if film is None else {"film": str(film)}), **gap_record(prompts, **latents), "settings": settings}
 
 
 def _prompts(given: tuple[str, ...], path: Path | None, column: str | None, count: int) -> list[str]:
@@ -117,4 +122,5 @@ def _check(output: Path, *, teacher: str, student: str, prompt: tuple[str, ...],
 def _table(record: dict[str, Any]) -> str:
     lines = [f"{'gap':>10}  prompt"]
     lines += [f"{row['gap']:>10.4g}  {shown(row['prompt'])}" for row in record["prompts"]]
-    return "\n".join([*lines, f"{record['gap']:>10.4g}  overall", f"written to {record['output']}"])
+    written = " and ".join(record[name] for name in ("output", "film") if name in record)
+    return "\n".join([*lines, f"{record['gap']:>10.4g}  overall", f"written to {written}"])

@@ -52,6 +52,7 @@ def fill(
     guidance: float = 7.5,
     data: Path | None = None,
     resolution: int | None = None,
+    frames: int | None = None,
     dtype: str = "fp16",
     batch_size: int = 16,
     seed: int = 0,
@@ -70,7 +71,10 @@ def fill(
     images = [] if data is None else read_images(data, column=column)
     pool, captions = given.joined([image.caption for image in images])
     denoiser = of(pipeline)
-    denoiser.latent_shape(pipeline, resolution)  # refuses an impossible resolution before the work begins
+    denoiser.shape(pipeline, resolution, frames)  # refuses an impossible size before the work begins
+    if data is not None and denoiser.frames(pipeline, frames) not in (None, 1):
+        message = f"{data} holds images, to a {type(pipeline).__name__} videos of one frame: num_frames must be 1"
+        raise InvalidSetting("num_frames", "conflict", message)
     pool = pool.with_columns(denoiser.columns(pipeline, pool.texts))
     found = pool.digest()
     if digest not in (None, found):
@@ -81,7 +85,7 @@ def fill(
             "with the same ones or choose another output folder",
         )
     settings: dict[str, Any] = {"num_images": num_images, "num_inference_steps": steps, "guidance_scale": guidance}
-    settings |= {"resolution": resolution}
+    settings |= {"resolution": resolution, "num_frames": frames}
     if (output / RECORD).is_file() and not _writable(output):
         made = fingerprint.model(pipeline, denoiser.model_of(pipeline), DTYPES[_dtype(output / "conditions", dtype)])
         return _finished(output, found, settings | {"train_data_dir": None if data is None else str(data)}, made)
@@ -101,7 +105,7 @@ def fill(
         encoding["before_change"] = withdraw_images
         with bar("prompts") as progress:
             encoded = build_conditions(pipeline, denoiser, pool, output / "conditions", progress=progress, **encoding)
-        common |= {"resolution": resolution, "batch_size": batch_size}
+        common |= {"resolution": resolution, "frames": frames, "batch_size": batch_size}
         conditions = Conditions(output / "conditions", residency="disk")
         long = truncation.sentence(conditions.cut(), pool.texts, denoiser.token_limit(pipeline)) if encoded else None
         if long is not None:
@@ -179,12 +183,19 @@ def _seed(images: Path, seed: int) -> int:
 
 
 def opened(
-    folder: Path, *, resolution: int | None, source: str = "", num_images: int | None = None, **kwargs: Any
+    folder: Path,
+    *,
+    resolution: int | None,
+    frames: int | None = None,
+    source: str = "",
+    num_images: int | None = None,
+    **kwargs: Any,
 ) -> tuple[Conditions, Latents]:
     """The conditions and images of a cache, if they belong together: the images of one ``source`` or of all, and of
     these the first ``num_images`` or all. ``kwargs`` are those that both take."""
     conditions = Conditions(folder / "conditions", **kwargs)
-    images = Latents(folder / "latents" / source, resolution=resolution, num_images=num_images, **kwargs)
+    size: dict[str, Any] = {"resolution": resolution, "frames": frames}
+    images = Latents(folder / "latents" / source, num_images=num_images, **size, **kwargs)
     images.check_prompts(conditions)
     return conditions, images
 

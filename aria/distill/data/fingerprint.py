@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aria.distill.models.denoisers.base import digest, shift_of
+from aria.distill.models.denoisers.base import digest, shift_of, statistics_of
 
+SCALING = ("scaling_factor", "shift_factor", "latents_mean", "latents_std")
+"""The names of what :func:`vae` returns: the first two, or the last two."""
 VOLATILE = {"transformers_version", "torch_dtype", "dtype"}
 
 
@@ -49,10 +51,11 @@ def model(pipeline: Any, module: nn.Module, dtype: torch.dtype) -> dict[str, str
 def vae(pipeline: Any) -> dict[str, float | str]:
     """How latents are scaled: ``(latent - shift_factor) * scaling_factor`` is what the denoiser sees, or channel by
     channel ``(latent - latents_mean) / latents_std``."""
-    config = pipeline.vae.config
-    if "scaling_factor" in config:
-        return {"scaling_factor": float(config.scaling_factor), "shift_factor": shift_of(pipeline.vae)}
-    return {name: " ".join(map(str, config[name])) for name in ("latents_mean", "latents_std")}
+    vae = pipeline.vae
+    if (found := statistics_of(vae)) is None:
+        return {"scaling_factor": float(vae.config.scaling_factor), "shift_factor": shift_of(vae)}
+    lists = (values.tolist() if isinstance(values, Tensor) else values for values in found)
+    return {name: " ".join(map(str, values)) for name, values in zip(("latents_mean", "latents_std"), lists)}
 
 
 def weights(module: nn.Module, dtype: torch.dtype) -> str:

@@ -42,6 +42,7 @@ def sample_latents(
     seed: int = 0,
     batch_size: int = 16,
     resolution: int | None = None,
+    frames: int | None = None,
     dtype: torch.dtype = torch.float16,
     null: Condition | None = None,
     device: torch.device | str = "cpu",
@@ -54,7 +55,7 @@ def sample_latents(
     """
     checks.whole("steps", steps, least=1)
     checks.non_negative("guidance", guidance)
-    shape = denoiser.latent_shape(pipeline, resolution)
+    shape = denoiser.shape(pipeline, resolution, frames)
     model = denoiser.model_of(pipeline)
     made_with = _scaling(pipeline, shape, dtype) | fingerprint.model(pipeline, model, dtype)
     made_with |= {"source": SAMPLES, "steps": steps, "guidance": float(guidance), "seed": seed}
@@ -82,6 +83,7 @@ def encode_images(
     folder: str | Path,
     *,
     resolution: int | None = None,
+    frames: int | None = None,
     seed: int = 0,
     batch_size: int = 16,
     dtype: torch.dtype = torch.float16,
@@ -91,9 +93,10 @@ def encode_images(
     """Write the latents of ``images``, whose captions are the conditions ``indices`` (M,).
 
     Images are scaled so that they cover a square of ``resolution`` and cut to its middle. The autoencoder's latents
-    are random; that of image i is a function of (seed, i).
+    are random; that of image i is a function of (seed, i). To a teacher of videos they are videos of one frame.
     """
-    shape = denoiser.latent_shape(pipeline, resolution)
+    shape = denoiser.shape(pipeline, resolution, frames)
+    still = denoiser.frames(pipeline, frames) is not None
     side = shape[-1] * denoiser.scale(pipeline)
     names = hashlib.sha256("\n".join(image.path.name for image in images).encode()).hexdigest()[:16]
     made_with = _scaling(pipeline, shape, dtype) | {"source": IMAGES, "seed": seed, "files": names}
@@ -104,6 +107,7 @@ def encode_images(
 
     def make(rows: range, batch: Tensor) -> Tensor:
         stacked = torch.stack([pixels(images[i].path, side) for i in batch.tolist()]).to(device)
+        stacked = stacked[:, :, None] if still else stacked  # (B, 3, 1, H, W), videos of one frame
         noise: Any = [generator(seed, row) for row in rows]  # diffusers takes one for each image
         return denoiser.encode_images(pipeline, stacked, noise)
 
@@ -206,6 +210,7 @@ class Latents:
         pipeline: Any = None,
         denoiser: Denoiser | None = None,
         resolution: int | None = None,
+        frames: int | None = None,
         num_images: int | None = None,
         device: torch.device | str = "cpu",
         residency: str | None = None,
@@ -216,7 +221,7 @@ class Latents:
         self.store, *served = _opened(self.folder)
         row, self._condition, self._text = (x[:num_images] for x in served)
         if pipeline is not None:
-            self.check(pipeline, denoiser or of(pipeline), resolution)
+            self.check(pipeline, denoiser or of(pipeline), resolution, frames)
         self.table = Table(
             self.store,
             ["x0"],
@@ -229,9 +234,11 @@ class Latents:
         )
         self.residency = self.table.residency
 
-    def check(self, pipeline: Any, denoiser: Denoiser, resolution: int | None = None) -> None:
+    def check(
+        self, pipeline: Any, denoiser: Denoiser, resolution: int | None = None, frames: int | None = None
+    ) -> None:
         """Refuse a teacher whose latents have another size or scaling."""
-        shape = denoiser.latent_shape(pipeline, resolution)
+        shape = denoiser.shape(pipeline, resolution, frames)
         for name, expected in _scaling(pipeline, shape, torch.float16).items():
             had = self.store.fingerprint.get(name)
             if name not in ("dtype", "cache format") and had != expected:
@@ -251,7 +258,7 @@ class Latents:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one latent, as the denoiser takes it: (C, H, W) of an image."""
+        """The shape of one latent, as the denoiser takes it: (C, H, W) of an image, (C, F, H, W) of a video."""
         return self.store.names["x0"][1]
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -279,7 +286,7 @@ def _opened(folder: Path) -> tuple[Store, Tensor, Tensor, Tensor]:
     store, row, condition, text = _served(folders[0])
     for other in folders[1:]:
         part, more, of_more, texts = _served(other)
-        for name in ("size", "dtype", "scaling_factor", "shift_factor", "scaled"):
+        for name in ("size", "dtype", "scaled", *fingerprint.SCALING):
             had, has = store.fingerprint.get(name), part.fingerprint.get(name)
             if had != has:
                 raise ValueError(f"{part.folder} has {name} {has}, {store.folder} has {had}: they cannot be mixed")

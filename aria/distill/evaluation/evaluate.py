@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ EVERY = "all"
 """The group of all prompts."""
 SHEET = 3
 """Number of best, median and worst prompts on the sheet of pictures."""
-SETTINGS = ("steps", "student_steps", "guidance", "resolution", "seed")
-RESULT, PAGE, PICTURES = "evaluation.json", "report.html", "prompts.png"
+SETTINGS = ("steps", "student_steps", "guidance", "resolution", "frames", "seed")
+RESULT, PAGE, PICTURES, FILM = "evaluation.json", "report.html", "prompts.png", "prompts.webp"
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class Evaluation:
     student_steps: int | None = None
     guidance: float = 7.5
     resolution: int | None = None
+    frames: int | None = None
+    """Of the videos, for a teacher that makes videos."""
     seed: int = 0
     dtype: torch.dtype = torch.float32
     names: Sequence[str] = field(init=False, repr=False)
@@ -72,13 +74,15 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     groups = groups_of(prompts, plan.group, plan.prompts)
     covered = None if plan.pool is None else coverage(groups, read_prompts(plan.pool, column=plan.column), plan)
     texts = list(prompts.texts)
-    teacher, made = _generated(plan, texts, bar)
+    examiner, teacher, made = _generated(plan, texts, bar)
     values: dict[str, dict[str, Tensor]] = {}
+    theirs = examiner.images(teacher) if scorers else None
     for name in plan.names:
-        values[name] = {comparison.GAP: check_finite(name, generation_gap(teacher.latents, made[name].latents))}
-        for spec, scorer in scorers.items():
-            scores = scorer.scores(texts, made[name].images, teacher.images)
-            comparison.add_scores(values[name], spec, scores, len(texts))
+        values[name] = {comparison.GAP: check_finite(name, generation_gap(teacher, made[name]))}
+        if theirs is not None:
+            ours = examiner.images(made[name])
+            for spec, scorer in scorers.items():
+                comparison.add_scores(values[name], spec, scored(spec, scorer, texts, ours, theirs), len(texts))
     rows = comparison.by_group(values, groups)
     first = values[plan.names[0]][comparison.GAP]
     shown = comparison.extremes(first, SHEET)
@@ -100,11 +104,12 @@ def evaluate(plan: Evaluation, output: Path, *, bar: Bar = silent) -> dict[str, 
     chosen = [row for kind in shown.values() for row in kind]
     named = {row: f", {group}" for group, members in groups.items() if group != EVERY for row in members}
     captions = [f"{kind}{named.get(row, '')}: {texts[row]}" for kind, kinds in shown.items() for row in kinds]
-    columns = [("teacher", teacher), *made.items()]
-    sheet = grids.grid(captions, [(name, _pictures(one.images[chosen])) for name, one in columns])
-    grids.write_png(sheet, output / PICTURES)
+    made_of = {"teacher": teacher, **made}
+    columns = [(name, [grids.frames_of(one) for one in examiner.images(x[chosen])]) for name, x in made_of.items()]
+    grids.write_png(grids.grid(captions, columns), output / PICTURES)
+    film = grids.write_film(captions, columns, output / FILM)
     files.write_text(output / RESULT, json.dumps(result, indent=1, allow_nan=False) + "\n")
-    files.write_text(output / PAGE, evaluation_page.page(result, output / PICTURES))
+    files.write_text(output / PAGE, evaluation_page.page(result, output / PICTURES, film))
     return result
 
 
@@ -154,11 +159,15 @@ def coverage(groups: Mapping[str, Sequence[int]], pool: Prompts, plan: Evaluatio
     }
 
 
-class Made(NamedTuple):
-    """What one model made of all prompts."""
-
-    latents: Tensor
-    images: Tensor
+def scored(name: str, scorer: Scorer, prompts: Sequence[str], images: Tensor, teacher: Tensor) -> Mapping[str, Tensor]:
+    """The scores of images (N, 3, H, W), or for videos (N, 3, F, H, W) the means of their frames' scores."""
+    if images.ndim == 4:
+        return scorer.scores(prompts, images, teacher)
+    frames = images.shape[2]
+    every = [prompt for prompt in prompts for _ in range(frames)]
+    scores = scorer.scores(every, *(videos.transpose(1, 2).flatten(0, 1) for videos in (images, teacher)))
+    checked = comparison.check_scores(name, scores, len(every))
+    return {key: value.view(-1, frames).nanmean(1) for key, value in checked.items()}
 
 
 def check_finite(name: str, gaps: Tensor) -> Tensor:
@@ -169,12 +178,13 @@ def check_finite(name: str, gaps: Tensor) -> Tensor:
     return gaps
 
 
-def _generated(plan: Evaluation, texts: list[str], bar: Bar) -> tuple[Made, dict[str, Made]]:
-    """What the teacher and every student made. All students are opened once before any image is made, so that a wrong
-    one costs no time."""
+def _generated(plan: Evaluation, texts: list[str], bar: Bar) -> tuple[Examiner, Tensor, dict[str, Tensor]]:
+    """The latents that the teacher and every student made. All students are opened once before any image is made, so
+    that a wrong one costs no time."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = open_pipeline(plan.teacher, dtype=plan.dtype).to(device)
     how: dict[str, Any] = {"guidance": plan.guidance, "seed": plan.seed, "resolution": plan.resolution}
+    how["frames"] = plan.frames
     examiner = Examiner(pipeline, texts, **how)
     paths = dict(zip(plan.names, map(Path, plan.students), strict=True))
     schedulers = {}
@@ -183,23 +193,16 @@ def _generated(plan: Evaluation, texts: list[str], bar: Bar) -> tuple[Made, dict
         same_latents(examiner.teacher, open_model(path, dtype=plan.dtype))
         schedulers[name] = students.scheduler_of(path, pipeline)
 
-    def made(name: str, model: Any, **options: Any) -> Made:
+    def made(name: str, model: Any, **options: Any) -> Tensor:
         with bar(name) as progress:
-            latents = examiner.latents(model, progress=progress, **options)
-        return Made(latents, examiner.images(latents))
+            return examiner.latents(model, progress=progress, **options)
 
     teacher = made("teacher", examiner.teacher, steps=plan.steps)
     own: dict[str, Any] = {"steps": plan.student_steps or plan.steps}
-    return teacher, {
+    return examiner, teacher, {
         name: made(name, open_model(path, dtype=plan.dtype).to(device).eval(), scheduler=schedulers[name], **own)
         for name, path in paths.items()
     }
-
-
-def _pictures(images: Tensor) -> list[Any]:
-    from PIL import Image
-
-    return [Image.fromarray((image * 255).round().byte().permute(1, 2, 0).numpy()) for image in images]
 
 
 def _known(value: Tensor) -> float | None:

@@ -18,7 +18,7 @@ TABLE = (
 SHEET = "The prompts with the smallest gap of the first student, those around the median, and those with the largest."
 
 
-def page(result: Mapping[str, Any], pictures: Path) -> html.Html:
+def page(result: Mapping[str, Any], pictures: Path, film: Path | None = None) -> html.Html:
     """Everything about an evaluation in one document."""
     facts: dict[str, object] = {"teacher": html.tag("code", result["teacher"])}
     facts |= {f"student {name}": html.tag("code", path) for name, path in result["students"].items()}
@@ -26,11 +26,11 @@ def page(result: Mapping[str, Any], pictures: Path) -> html.Html:
     if (covered := result["coverage"]) is not None:
         groups = f"{covered['groups']} of {covered['of']} groups have a prompt here"
         facts["coverage of the pool"] = f"{groups}; they have {covered['share']:.0%} of the pool"
-    return html.page("Evaluation", html.tag("section", html.pairs(facts)), *sections(result, pictures))
+    return html.page("Evaluation", html.tag("section", html.pairs(facts)), *sections(result, pictures, film))
 
 
-def sections(result: Mapping[str, Any], pictures: Path) -> list[html.Html]:
-    """The pictures, and a table for each metric."""
+def sections(result: Mapping[str, Any], pictures: Path, film: Path | None = None) -> list[html.Html]:
+    """The pictures, of videos also the film, and a table for each metric."""
     metrics = list(dict.fromkeys(row["metric"] for row in result["table"]))
     parts = [
         html.section("Generation gap" if metric == GAP else f"Score {metric}", html.table(_rows(result, metric)))
@@ -38,7 +38,8 @@ def sections(result: Mapping[str, Any], pictures: Path) -> list[html.Html]:
     ]
     parts[0] = html.section("Generation gap", html.tag("p", TABLE), html.table(_rows(result, metrics[0])))
     sheet = html.image(pictures.read_bytes(), "teacher and students, prompt by prompt")
-    return [html.section("Best, median and worst prompts", html.tag("p", SHEET), sheet), *parts]
+    sheets = [sheet] if film is None else [sheet, html.image(film.read_bytes(), "the same videos playing")]
+    return [html.section("Best, median and worst prompts", html.tag("p", SHEET), *sheets), *parts]
 
 
 def _rows(result: Mapping[str, Any], metric: str) -> list[dict[str, object]]:

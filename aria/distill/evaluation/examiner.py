@@ -18,13 +18,20 @@ class Examiner:
     """The prompts of an evaluation, encoded by the teacher's pipeline, and the noise from which every model starts."""
 
     def __init__(
-        self, pipeline: Any, prompts: Sequence[str], *, guidance: float, seed: int, resolution: int | None = None
+        self,
+        pipeline: Any,
+        prompts: Sequence[str],
+        *,
+        guidance: float,
+        seed: int,
+        resolution: int | None = None,
+        frames: int | None = None,
     ) -> None:
         from aria.distill.models import denoisers
 
         self.pipeline, self.denoiser = pipeline, denoisers.of(pipeline)
         own = self.teacher
-        noise = grids.starting_noise(self.denoiser, pipeline, len(prompts), seed, resolution)
+        noise = grids.starting_noise(self.denoiser, pipeline, len(prompts), seed, resolution, frames)
         self.noise = noise.to(pipeline.device, own.dtype)
         self.encoded = grids.encoded(pipeline, self.denoiser, prompts)
         self.guidance, self.seed = guidance, seed
@@ -50,6 +57,7 @@ class Examiner:
         return grids.generated(self.pipeline, self.denoiser, model, conditions, null, self.noise, **how)
 
     def images(self, latents: Tensor) -> Tensor:
-        """(N, 3, H, W) images in [0, 1] on the CPU."""
-        parts = [latents[first : first + DECODED].to(self.noise) for first in range(0, len(latents), DECODED)]
+        """(N, 3, H, W) images in [0, 1], or (N, 3, F, H, W) videos, on the CPU."""
+        size = grids.batch(latents, DECODED)
+        parts = [latents[first : first + size].to(self.noise) for first in range(0, len(latents), size)]
         return torch.cat([self.denoiser.decode(self.pipeline, part).float().cpu() for part in parts])

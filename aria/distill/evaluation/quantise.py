@@ -231,7 +231,8 @@ def _data(run: Path, config: Config, pipeline: Any, device: torch.device) -> tup
     data = config.data
     own: dict[str, Any] = {"source": IMAGES} if data.train_data_dir else {"source": SAMPLES}
     own["num_images"] = None if data.train_data_dir else data.num_images
-    conditions, images = cache.opened(folder, resolution=data.resolution, pipeline=pipeline, device=device, **own)
+    own |= {"resolution": data.resolution, "frames": data.num_frames}
+    conditions, images = cache.opened(folder, pipeline=pipeline, device=device, **own)
     regions.check_prompts(run, conditions.prompts.texts)
     return conditions, images
 

@@ -85,6 +85,7 @@ def fill_cache(plan: RunPlan, pipeline: Any, bar: Bar, *, digest: str | None = N
         guidance=data.guidance_scale,
         data=Path(data.train_data_dir) if data.train_data_dir else None,
         resolution=data.resolution,
+        frames=data.num_frames,
         seed=plan.loop.seed,
         adopt=True,
         digest=digest,
@@ -108,7 +109,8 @@ def open_data(
         "device_budget": int(data.cache_memory_gb * 1e9),
         "host_budget": None if data.cache_ram_gb is None else int(data.cache_ram_gb * 1e9),
     }
-    conditions, images = cache.opened(plan.cache, resolution=data.resolution, **own, **kwargs)
+    kwargs |= {"resolution": data.resolution, "frames": data.num_frames}
+    conditions, images = cache.opened(plan.cache, **own, **kwargs)
     found = [(one, len(images)) for one in [*filled, conditions.prompts.digest()]]
     if len(set(gather_object(found))) > 1:
         raise ValueError(f"another process has changed {plan.cache} since it was filled: run again")
@@ -164,6 +166,7 @@ def build_callbacks(
         student_steps=plan.student_steps,
         guidance=data.guidance_scale,
         resolution=data.resolution,
+        frames=data.num_frames,
         seed=plan.loop.seed,
         trackers=trackers,
     )

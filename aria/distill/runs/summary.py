@@ -83,15 +83,15 @@ def cached(plan: RunPlan, pipeline: Any, prompts: int) -> float:
     data, denoiser = plan.config.data, denoisers.of(pipeline)
     encoded = prompts * sum(2 * value[0].numel() for value in denoiser.null(pipeline, pipeline.device).values())
     images = 0 if data.train_data_dir else data.num_images
-    latents = 2 * images * math.prod(denoiser.latent_shape(pipeline, data.resolution))
+    latents = 2 * images * math.prod(denoiser.shape(pipeline, data.resolution, data.num_frames))
     return float(sum(size for size in (encoded, latents) if size <= data.cache_memory_gb * GIGABYTE))
 
 
 def activations(plan: RunPlan, pipeline: Any, student: nn.Module, half: torch.dtype | None) -> float | None:
     """Bytes that the student's forward pass keeps for the backward pass of one batch, counted on the meta device, where
     nothing is computed; None if the model cannot run there."""
-    denoiser = denoisers.of(pipeline)
-    shape = denoiser.latent_shape(pipeline, plan.config.data.resolution)
+    denoiser, data = denoisers.of(pipeline), plan.config.data
+    shape = denoiser.shape(pipeline, data.resolution, data.num_frames)
     rows = plan.loop.batch_size
     condition = {name: value.expand(rows, *value.shape[1:]) for name, value in denoiser.null(pipeline, "cpu").items()}
     if plan.loop.guidance is not None:

@@ -99,6 +99,9 @@ class Data:
     )
     guidance_scale: float = _declare(7.5, "Guidance scale for images that the teacher generates.")
     resolution: int | None = _declare(None, "Width and height of the images in pixels; by default the teacher's own.")
+    num_frames: int | None = _declare(
+        None, "Number of frames of the videos, for a teacher that makes videos; by default the pipeline's own."
+    )
     cache_dir: str | None = _declare(
         None,
         "Folder for encoded prompts and latents, which several runs may share; by default inside the output folder.",
@@ -122,8 +125,9 @@ class Data:
             checks.non_negative(name, getattr(self, name))
         if self.cache_ram_gb is not None:
             checks.non_negative("cache_ram_gb", self.cache_ram_gb)
-        if self.resolution is not None:
-            checks.whole("resolution", self.resolution, least=1)
+        for name in ("resolution", "num_frames"):
+            if (size := getattr(self, name)) is not None:
+                checks.whole(name, size, least=1)
 
 
 @dataclass(frozen=True)

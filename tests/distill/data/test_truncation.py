@@ -28,6 +28,8 @@ LONG = "an axolotl in a jar, "
         ("aura_folder", 256),
         ("lumina_folder", 92),
         ("sd3_folder", 256),
+        ("wan_folder", 512),
+        ("ltx_folder", 128),
     ],
 )
 def test_the_limit_is_where_the_pipeline_cuts(teacher, tokens, request):

@@ -205,13 +205,13 @@ def test_the_noise_of_a_row_is_its_own(teacher):
 @pytest.mark.parametrize("prompt", ["a cat", "many words " * 30, "", "x" * 200, "猫 und Bär <b>"])
 def test_captions_stand_above_their_images(prompt):
     red, blue = Image.new("RGB", (16, 16), "red"), Image.new("RGB", (16, 16), "blue")
-    page = grids.grid([prompt], [("teacher", [red]), ("student", [blue])])
+    page = grids.grid([prompt], [("teacher", [[red]]), ("student", [[blue]])])
     seen = {page.getpixel((x, page.height - 20 - grids.MARGIN)) for x in range(page.width)}
     assert seen == {(255, 255, 255), (255, 0, 0), (0, 0, 255)}
     lines = grids._wrapped(prompt, page.width)
     assert " ".join(lines).split() == prompt.split()
     assert all(grids._font().getlength(line) <= page.width or " " not in line for line in lines)
-    taller = grids.grid([prompt] * 2, [("teacher", [red] * 2), ("student", [blue] * 2)])
+    taller = grids.grid([prompt] * 2, [("teacher", [[red]] * 2), ("student", [[blue]] * 2)])
     assert taller.width == page.width and taller.height - page.height > 128
 
 

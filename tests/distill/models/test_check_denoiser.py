@@ -27,9 +27,15 @@ FOLDERS = {
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
     "DiTPipeline": "dit_folder",
+    "WanPipeline": "wan_folder",
+    "LTXPipeline": "ltx_folder",
 }
 """A tiny pipeline for each that an adapter is for."""
 ADAPTERS = [(family, name) for family in denoisers.FAMILIES for name in family.pipelines]
+
+
+SIZE = {"WanPipeline": {"resolution": 16, "frames": 5}, "LTXPipeline": {"resolution": 64, "frames": 9}}
+"""What is made by pipelines whose own size is that of published models."""
 
 
 def texts(family):
@@ -50,7 +56,7 @@ def small(pipeline):
 def fault(adapter, pipeline, family):
     """The sentence of the check that ``adapter`` fails."""
     with pytest.raises(AssertionError) as caught:
-        check_denoiser(adapter, pipeline, texts=texts(family))
+        check_denoiser(adapter, pipeline, texts=texts(family), **SIZE.get(type(pipeline).__name__, {}))
     sentence = str(caught.value)
     assert sentence.startswith(f"{type(adapter).__name__}: ") and "\n" not in sentence
     return sentence
@@ -59,8 +65,8 @@ def fault(adapter, pipeline, family):
 @pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
 def test_adapters_of_the_package_conform(family, name, request):
     pipeline = opened(name, request)
-    check_denoiser(family(), pipeline, texts=texts(family))
-    check_denoiser(family(), pipeline, texts=texts(family)[::-1], seed=1)
+    check_denoiser(family(), pipeline, texts=texts(family), **SIZE.get(name, {}))
+    check_denoiser(family(), pipeline, texts=texts(family)[::-1], seed=1, **SIZE.get(name, {}))
     assert "step" not in vars(pipeline.scheduler), "the check leaves the pipeline as it was"
 
 
@@ -432,6 +438,160 @@ def test_what_is_special_about_qwen_image_is_checked(adapter, sentence, request)
     assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue("qwen_folder"))), None)
 
 
+class Broad(denoisers.Wan):
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 4, 6
+
+
+@pytest.mark.parametrize("frames", [1, 5, 9])
+def test_lengths_and_shapes_of_wan(frames, wan_folder):
+    check_denoiser(Broad(), open_pipeline(wan_folder), frames=frames)
+
+
+def test_wan_with_a_timestep_for_every_position(tmp_path):
+    """Wan 2.2 5B, whose autoencoder takes patches of pixels."""
+    patches = {"is_residual": True, "patch_size": 2, "in_channels": 12, "out_channels": 12, "scale_factor_spatial": 8}
+    pipeline = open_pipeline(pipelines.save_wan(tmp_path / "wan", patches))
+    pipeline.register_to_config(expand_timesteps=True)
+    check_denoiser(denoisers.Wan(), pipeline, resolution=32, frames=5)
+
+
+def test_kinds_of_wan(tmp_path):
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    check_denoiser(denoisers.Wan(), open_pipeline(pipelines.save_wan(tmp_path / "wan", scheduler=scheduler)),
+                   resolution=16, frames=5)  # fmt: skip
+
+
+class WithTheTokensOfItsEncoder(denoisers.Wan):
+    def encode(self, pipeline, given, device):
+        embeds, _ = pipeline.encode_prompt(given, do_classifier_free_guidance=False, device=device)
+        return {"prompt_embeds": embeds}
+
+
+class AsOneNumber(denoisers.Wan):
+    """Latents scaled by what they have on average."""
+
+    def decode(self, pipeline, latents):
+        mean, std = (sum(pipeline.vae.config[name]) / 4 for name in ("latents_mean", "latents_std"))
+        pixels = pipeline.vae.decode(latents * std + mean, return_dict=False)[0]
+        return (pixels / 2 + 0.5).clamp(0, 1)
+
+
+class OfLatents(denoisers.Wan):
+    """As many frames as latents."""
+
+    def time_scale(self, pipeline):
+        return 1
+
+
+class Turned(denoisers.Wan):
+    """Height and width the other way round."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy.transpose(3, 4), timestep, condition).transpose(3, 4)
+
+
+class Backwards(denoisers.Wan):
+    """The last frame first."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy.flip(2), timestep, condition).flip(2)
+
+
+class OfLevels(denoisers.Wan):
+    """Timesteps from 0 to 1, as Flux has them."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep / 1000, condition)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (WithTheTokensOfItsEncoder, "encode returns other conditions than the pipeline's own"),
+        (AsOneNumber, "decode does not undo how encode_images scales latents"),
+        (OfLatents, "decode must return images of (3, 3, 5, 16, 16), got (3, 3, 17, 16, 16)"),
+        (Turned, "__call__ passes the model another hidden_states than the pipeline"),
+        (Backwards, "__call__ passes the model another hidden_states than the pipeline"),
+        (OfLevels, "__call__ passes the model another timestep than the pipeline"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_wan_is_checked(adapter, sentence, wan_folder):
+    assert sentence in fault(adapter(), open_pipeline(wan_folder), denoisers.Wan)
+
+
+class Extended(denoisers.LTX):
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 2, 3
+
+
+@pytest.mark.parametrize("frames", [1, 17])
+@pytest.mark.parametrize("takes_time", [False, True])
+def test_lengths_shapes_and_autoencoders_of_ltx(frames, takes_time, tmp_path):
+    folder = pipelines.save_ltx(tmp_path / "ltx", {"timestep_conditioning": takes_time})
+    check_denoiser(Extended(), open_pipeline(folder), frames=frames)
+
+
+def test_an_autoencoder_of_other_sides_is_refused(tmp_path):
+    fewer = {"spatio_temporal_scaling": (True, True, False, False)}
+    folder = pipelines.save_ltx(tmp_path / "ltx", fewer | {f"decoder_{name}": value for name, value in fewer.items()})
+    with pytest.raises(ValueError, match="has latents of 16 pixels a side and 4 frames, in patches of 1 and 1: 32 and"):
+        denoisers.of(open_pipeline(folder))
+
+
+def listened(model, change):
+    """``model`` with other inputs."""
+
+    def forward(**inputs):
+        return model(**inputs | change(inputs))
+
+    forward.config = model.config
+    return forward
+
+
+class InFrames(denoisers.LTX):
+    """Positions in time are latents, not seconds."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        changed = listened(model, lambda inputs: {"rope_interpolation_scale": (8, 32, 32)})
+        return super().__call__(changed, noisy, timestep, condition)
+
+
+class Exchanged(Extended):
+    """Height and width the other way round."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        changed = listened(model, lambda inputs: {"height": inputs["width"], "width": inputs["height"]})
+        return super().__call__(changed, noisy, timestep, condition)
+
+
+class WithAllTokens(denoisers.LTX):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep, condition | {"mask": torch.ones_like(condition["mask"])})
+
+
+class InTheOrderOfPlaces(denoisers.LTX):
+    """Time behind height and width."""
+
+    def unpack(self, latents, like):
+        return super().unpack(latents, like.permute(0, 1, 3, 4, 2)).permute(0, 1, 4, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (InFrames, "__call__ passes the model what the pipeline does, and returns something else than its output"),
+        (Exchanged, "__call__ passes the model what the pipeline does, and returns something else than its output"),
+        (WithAllTokens, "__call__ passes the model another encoder_attention_mask than the pipeline"),
+        (InTheOrderOfPlaces, "__call__ passes the model another hidden_states than the pipeline"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_ltx_is_checked(adapter, sentence, ltx_folder):
+    assert sentence in fault(adapter(), open_pipeline(ltx_folder), denoisers.LTX)
+
+
 @pytest.mark.parametrize(
     ("what", "sentence"),
     [
@@ -441,7 +601,7 @@ def test_what_is_special_about_qwen_image_is_checked(adapter, sentence, request)
         ("one vector", "features must be one vector per condition, (3, D), got (8,)"),
         ("unscaled", "decode does not undo how encode_images scales latents"),
         ("unscaled twice", "decode returns other images than the pipeline"),
-        ("channels", "encode_images must return (3, 4, 8, 8), as latent_shape says, got (3, 2, 8, 8)"),
+        ("channels", "encode_images must return (3, 4, 8, 8), as shape says, got (3, 2, 8, 8)"),
         ("generated", "generate returns other latents than the loop"),
     ],
 )

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aria.distill.models.denoisers import (
+    LTX,
     AuraFlow,
     DiT,
     Flux,
@@ -21,6 +22,7 @@ from aria.distill.models.denoisers import (
     StableDiffusion,
     StableDiffusion3,
     StableDiffusionXL,
+    Wan,
 )
 from aria.distill.models.pipelines import component_of, open_model, open_pipeline
 from aria.distill.students import prune
@@ -92,12 +94,14 @@ def test_refusals(sd_folder, tmp_path):
         ("qwen_folder", QwenImage, []),
         ("sana_folder", Sana, []),
         ("sd3_folder", StableDiffusion3, []),
+        ("wan_folder", Wan, []),
+        ("ltx_folder", LTX, []),
     ],
 )
 def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
-    flows = adapter in (AuraFlow, Flux, Lumina2, QwenImage, Sana, StableDiffusion3)
+    flows = adapter in (AuraFlow, Flux, Lumina2, LTX, QwenImage, Sana, StableDiffusion3, Wan)
     assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
     assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")

@@ -219,8 +219,13 @@ def _validation(record: Record) -> Iterator[html.Html]:
         if isinstance(png, str):
             parts.append(html.tag("p", f"The image of step {step} is left out: {png}.", class_="bad"))
             continue
-        shown = html.image(png, f"Step {step}: teacher and student from the same noise")
-        parts.append(html.details(f"Step {step}", shown, open=(step, path) == record.grids[-1]))
+        shown = [html.image(png, f"Step {step}: teacher and student from the same noise")]
+        film = record.film(path)
+        if isinstance(film, str):
+            shown.append(html.tag("p", f"The film of step {step} is left out: {film}.", class_="bad"))
+        elif film is not None:
+            shown.append(html.image(film, f"Step {step}: the same videos playing"))
+        parts.append(html.details(f"Step {step}", *shown, open=(step, path) == record.grids[-1]))
     yield html.section("Validation", *parts)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aria import fields, run_log
 from aria.distill.data.encode import PROMPTS
 from aria.distill.runs import regions
-from aria.distill.runs.callbacks.grids import FOLDER, VALIDATION
+from aria.distill.runs.callbacks.grids import FILMS, FOLDER, VALIDATION
 from aria.fields import NUMBER, POSITIVE, TEXT, WHOLE, Field, each, record
 from aria.partitioners import Fitted, describe, load
 from aria.pool import Pool
@@ -25,8 +25,10 @@ from aria.text import shown
 Array = NDArray[np.float64]
 CONFIG, INDEX = "config.json", "model_index.json"
 QUANTISED = ("quantised", "quantisation.json")
-PNG, PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", 64 << 20
-"""How every PNG file begins, and the most bytes of one that is embedded."""
+PNG, WEBP = re.compile(re.escape(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR")), re.compile(rb"RIFF....WEBP", re.DOTALL)
+"""How every PNG and every WebP file begins."""
+PICTURE = 64 << 20
+"""The most bytes of one that is embedded."""
 GRID = re.compile(r"step-([0-9]{1,15})\.png")
 CELLS = 1 << 22
 """Regions times intervals of a run's heat map: with many regions there are fewer intervals."""
@@ -137,11 +139,20 @@ class Record:
     def grid(self, path: Path) -> bytes | str:
         """A validation image, or the reason why it is left out: the rest of the page does not depend on it, so what is
         no PNG file of this run is named there and no obstacle."""
+        return self._picture(path, PNG, "PNG")
+
+    def film(self, path: Path) -> bytes | str | None:
+        """The film of a validation image of videos, or the reason why it is left out; None where there is none."""
+        film = path.with_suffix(FILMS)
+        return self._picture(film, WEBP, "WebP") if is_there(film) else None
+
+    def _picture(self, path: Path, begins: re.Pattern[bytes], kind: str) -> bytes | str:
+        """A file of pictures in the run's folder, or the reason why it is none."""
         try:
-            png = read_bytes(own(self.folder, FOLDER, path.name), most=PICTURE)
+            data = read_bytes(own(self.folder, FOLDER, path.name), most=PICTURE)
         except (ValueError, OSError) as error:
             return str(error)
-        return png if png.startswith(PNG) else f"{path} is no PNG file"
+        return data if begins.match(data) else f"{path} is no {kind} file"
 
     @property
     def terms(self) -> list[str]:

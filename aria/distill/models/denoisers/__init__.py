@@ -10,6 +10,7 @@ from aria.distill.models.denoisers.aura_flow import AuraFlow
 from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.flux import Flux
+from aria.distill.models.denoisers.ltx import LTX
 from aria.distill.models.denoisers.lumina2 import Lumina2
 from aria.distill.models.denoisers.pixart import PixArt
 from aria.distill.models.denoisers.qwen_image import QwenImage
@@ -17,6 +18,7 @@ from aria.distill.models.denoisers.sana import Sana
 from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.denoisers.stable_diffusion_3 import StableDiffusion3
 from aria.distill.models.denoisers.stable_diffusion_xl import StableDiffusionXL
+from aria.distill.models.denoisers.wan import Wan
 
 FAMILIES: tuple[type[Denoiser], ...] = (
     StableDiffusion,
@@ -29,6 +31,8 @@ FAMILIES: tuple[type[Denoiser], ...] = (
     PixArt,
     Sana,
     DiT,
+    Wan,
+    LTX,
 )
 
 
@@ -37,13 +41,17 @@ def of(pipeline: Any) -> Denoiser:
     name = type(pipeline).__name__
     for family in FAMILIES:
         if name in family.pipelines:
-            return family()
+            adapter = family()
+            if (why := adapter.refusal(pipeline)) is not None:
+                raise ValueError(why)
+            return adapter
     known = ", ".join(name for family in FAMILIES for name in family.pipelines)
     raise ValueError(f"no adapter for a {name}; there are adapters for: {known}")
 
 
 __all__ = [
     "FAMILIES",
+    "LTX",
     "AuraFlow",
     "Condition",
     "Denoiser",
@@ -57,6 +65,7 @@ __all__ = [
     "StableDiffusion",
     "StableDiffusion3",
     "StableDiffusionXL",
+    "Wan",
     "keep_labels",
     "of",
 ]

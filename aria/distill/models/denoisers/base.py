@@ -53,6 +53,10 @@ class Denoiser(ABC):
     """The text that stands for no text where its pipelines guide only if they are given one; None if they guide
     anyway."""
 
+    def refusal(self, pipeline: Any) -> str | None:
+        """Why a pipeline of the family is refused: it works in another way than the adapter; None if it does not."""
+        return None
+
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         """(B, …) the model's raw output for noised latents at ``(B,)`` timesteps under ``condition``.
@@ -124,18 +128,20 @@ class Denoiser(ABC):
         return latents
 
     def decode(self, pipeline: Any, latents: Tensor) -> Tensor:
-        """(N, 3, H, W) images in [0, 1]."""
+        """(N, 3, H, W) images in [0, 1], or (N, 3, F, H, W) videos."""
         vae = pipeline.vae
         shift, factor = scaling_of(vae, latents)
         latents = latents / factor + shift
+        time = (latents.new_zeros(len(latents)),) if vae.config.get("timestep_conditioning") else ()  # and no noise
         with torch.no_grad():
-            pixels: Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+            pixels: Tensor = vae.decode(latents.to(vae.dtype), *time, return_dict=False)[0]
         return (pixels.float() / 2 + 0.5).clamp(0, 1)
 
     def encode_images(
         self, pipeline: Any, pixels: Tensor, generator: torch.Generator | list[torch.Generator] | None = None
     ) -> Tensor:
-        """(N, C, h, w) latents of ``(N, 3, H, W)`` images in [−1, 1], scaled as the denoiser sees them."""
+        """(N, C, h, w) latents of ``(N, 3, H, W)`` images in [−1, 1], scaled as the denoiser sees them; of videos,
+        (N, C, f, h, w) of ``(N, 3, F, H, W)``."""
         vae = pipeline.vae
         with torch.no_grad():
             sampled: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator)
@@ -147,8 +153,26 @@ class Denoiser(ABC):
         families without one."""
         return None
 
+    def shape(self, pipeline: Any, resolution: int | None = None, frames: int | None = None) -> tuple[int, ...]:
+        """The shape of one sample's latents: (C, H, W) of an image, (C, F, H, W) of a video of so many ``frames``."""
+        channels, height, width = self.latent_shape(pipeline, resolution)
+        if (count := self.frames(pipeline, frames)) is None:
+            return channels, height, width
+        return channels, (count - 1) // self.time_scale(pipeline) + 1, height, width
+
+    def frames(self, pipeline: Any, wanted: int | None = None) -> int | None:
+        """How many frames a video has, by default or as ``wanted``; None in families that make images."""
+        if wanted is not None:
+            raise ValueError(f"num_frames is for pipelines that make videos; a {type(pipeline).__name__} makes images")
+        return None
+
+    def time_scale(self, pipeline: Any) -> int:
+        """Frames for each latent of a video after the first, which is one frame."""
+        return 1
+
     def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
-        """The shape of one latent, here (C, H, W): at the model's own size, or for ``resolution`` pixels a side."""
+        """(C, H, W) of the latents of an image or a frame: at the model's own size, or for ``resolution`` pixels a
+        side."""
         config = self.model_of(pipeline).config
         side, fixed = config.sample_size, self.side_in_condition(pipeline)
         if fixed is not None and resolution not in (None, fixed):
@@ -185,12 +209,20 @@ def shift_of(vae: Any) -> float:
 def scaling_of(vae: Any, latents: Tensor) -> tuple[Tensor, Tensor] | tuple[float, float]:
     """What is subtracted from an autoencoder's latents, and what they are then multiplied by: one number each, or one
     for each channel, with which ``latents`` (N, C, …) then have mean 0 and standard deviation 1."""
-    config = vae.config
-    if "scaling_factor" in config:
-        return shift_of(vae), float(config.scaling_factor)
+    if (found := statistics_of(vae)) is None:
+        return shift_of(vae), float(vae.config.scaling_factor)
     shape = (-1,) + (1,) * (latents.ndim - 2)
-    mean, std = (latents.new_tensor(values).view(shape) for values in (config.latents_mean, config.latents_std))
-    return mean, 1 / std
+    mean, std = (torch.as_tensor(values).to(latents).view(shape) for values in found)
+    return mean, float(vae.config.get("scaling_factor", 1.0)) / std
+
+
+def statistics_of(vae: Any) -> tuple[Any, Any] | None:
+    """Mean and standard deviation of each channel of an autoencoder's latents, where it has them: among its weights, or
+    in a config without a number for all channels."""
+    stored = dict(vae.named_buffers())
+    if "latents_mean" in stored:
+        return stored["latents_mean"], stored["latents_std"]
+    return None if "scaling_factor" in vae.config else (vae.config.latents_mean, vae.config.latents_std)
 
 
 def default_of(function: Any, argument: str) -> Any:

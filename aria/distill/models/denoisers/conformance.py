@@ -23,7 +23,15 @@ TOLERANCE = 1e-4
 """The largest difference of equal tensors, relative to the largest value: what float32 leaves between batches."""
 
 
-def check_denoiser(denoiser: Denoiser, pipeline: Any, texts: Sequence[str] = TEXTS, seed: int = 0) -> None:
+def check_denoiser(
+    denoiser: Denoiser,
+    pipeline: Any,
+    texts: Sequence[str] = TEXTS,
+    seed: int = 0,
+    *,
+    resolution: int | None = None,
+    frames: int | None = None,
+) -> None:
     """Raise AssertionError, in one sentence, at the first promise of :class:`Denoiser` that is broken on ``pipeline``.
 
     Conditions and outputs belong to their own row; latents, after every step of a denoising loop written with the
@@ -31,7 +39,8 @@ def check_denoiser(denoiser: Denoiser, pipeline: Any, texts: Sequence[str] = TEX
     features, latents and images have the shapes and types that the engine relies on.
 
     The pipeline should be a tiny one, in float32 and evaluation mode, whose parameters are random: where they begin as
-    zeros, conditions have no effect and a fault in them cannot be seen.
+    zeros, conditions have no effect and a fault in them cannot be seen. Images have the pipeline's own size unless
+    ``resolution`` is given, in pixels a side, and videos its own length unless ``frames`` are.
 
     >>> from aria.distill.models import denoisers
     >>> check_denoiser(denoisers.DiT, None)
@@ -44,7 +53,7 @@ def check_denoiser(denoiser: Denoiser, pipeline: Any, texts: Sequence[str] = TEX
     _usable(denoiser, pipeline, texts)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        check = _Check(denoiser, pipeline, list(texts), seed)
+        check = _Check(denoiser, pipeline, list(texts), seed, resolution, frames)
         check.conditions()
         check.latents()
         check.rows()
@@ -79,7 +88,7 @@ class _Trace:
     scheduler: Any = None
     """As it was prepared for the first step."""
     images: Tensor | None = None
-    """(N, 3, H, W) in [0, 1]."""
+    """(N, 3, H, W) in [0, 1], or (N, 3, F, H, W) of videos."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,8 @@ class _Check:
     pipeline: Any
     texts: list[str]
     seed: int
+    resolution: int | None
+    frames: int | None
 
     @functools.cached_property
     def model(self) -> Any:
@@ -114,7 +125,7 @@ class _Check:
 
     @functools.cached_property
     def noise(self) -> Tensor:
-        shape = (len(self.texts), *self.denoiser.latent_shape(self.pipeline))
+        shape = (len(self.texts), *self.denoiser.shape(self.pipeline, self.resolution, self.frames))
         return torch.randn(shape, generator=self.generator()).to(self.device)
 
     @functools.cached_property
@@ -159,15 +170,16 @@ class _Check:
     def latents(self) -> None:
         """Latents become images, and images latents of the same shape, scaled back as they were scaled."""
         pixels = self.denoiser.decode(self.pipeline, self.noise)
-        side = [length * self.denoiser.scale(self.pipeline) for length in self.noise.shape[2:]]
-        wanted = (len(self.texts), 3, *side)
+        frames = self.denoiser.frames(self.pipeline, self.frames)
+        sides = [length * self.denoiser.scale(self.pipeline) for length in self.noise.shape[-2:]]
+        wanted = (len(self.texts), 3, *([] if frames is None else [frames]), *sides)
         self.require(pixels.shape == wanted, f"decode must return images of {wanted}, got {tuple(pixels.shape)}")
         self.require(bool(((pixels >= 0) & (pixels <= 1)).all()), "decode returns images that are not in [0, 1]")
         vae = self.pipeline.vae
         with _calls(vae, "encode") as encodings:
             latents = self.denoiser.encode_images(self.pipeline, 2 * pixels - 1, self.generator())
         wanted = tuple(self.noise.shape)
-        self.require(latents.shape == wanted, f"encode_images must return {wanted}, as latent_shape says, "
+        self.require(latents.shape == wanted, f"encode_images must return {wanted}, as shape says, "
                      f"got {tuple(latents.shape)}")  # fmt: skip
         self.require(bool(latents.isfinite().all()), "encode_images returns latents that are not finite")
         with _calls(vae, "decode") as decodings:
@@ -263,7 +275,7 @@ class _Check:
             images = self.pipeline(
                 **inputs, **guidance, num_inference_steps=STEPS, output_type="np", return_dict=False
             )[0]
-        trace.images = torch.from_numpy(images).permute(0, 3, 1, 2).to(self.device)
+        trace.images = torch.from_numpy(images).movedim(-1, 1).to(self.device)
         return trace
 
     def loop(self, trace: _Trace, scale: float) -> _Trace:

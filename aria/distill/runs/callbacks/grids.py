@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FOLDER, VALIDATION = "samples", "validation.jsonl"
+PAGES, FILMS = ".png", ".webp"
+"""How the files of pages and of films end."""
 
 
 class Grids(Callback):
     """Every so many steps and at the end: ``samples/step-….png`` with the teacher's image of each prompt beside that
-    of the averaged student, from the same noise each time, and a line of ``validation.jsonl`` with their gap.
+    of the averaged student, from the same noise each time, and a line of ``validation.jsonl`` with their gap. Of videos
+    the picture has some frames, and ``samples/step-….webp`` plays them all.
 
     This does not affect training. A resumed run first deletes what was drawn after its checkpoint.
     """
@@ -38,6 +41,7 @@ class Grids(Callback):
         student_steps: int | None = None,
         guidance: float = 7.5,
         resolution: int | None = None,
+        frames: int | None = None,
         seed: int = 0,
         trackers: bool = False,
     ) -> None:
@@ -54,20 +58,21 @@ class Grids(Callback):
         self.prompts, self.output = tuple(prompts), output
         self.every, self.steps, self.guidance = every, steps, guidance
         self.student_steps = student_steps or steps
-        self.resolution, self.seed, self.trackers = resolution, seed, trackers
+        self.resolution, self.frames, self.seed, self.trackers = resolution, frames, seed, trackers
         self._drawn = -1
 
     def begin(self, distiller: Distiller) -> None:
         self._drawn = distiller.step_count
-        self._teacher: tuple[Tensor, list[Image]] | None = None
+        self._teacher: tuple[Tensor, list[list[Image]]] | None = None
         if distiller.accelerator.is_main_process:
-            noise = grids.starting_noise(self.denoiser, self.pipeline, len(self.prompts), self.seed, self.resolution)
+            size = self.resolution, self.frames
+            noise = grids.starting_noise(self.denoiser, self.pipeline, len(self.prompts), self.seed, *size)
             self._noise = noise.to(distiller.device)
             self._encoded = grids.encoded(self.pipeline, self.denoiser, self.prompts)
             (self.output / FOLDER).mkdir(parents=True, exist_ok=True)
             run_log.drop_after(self.output / VALIDATION, distiller.step_count)
-            for path in (self.output / FOLDER).glob("step-*.png"):
-                if path.stem > _name(distiller.step_count):
+            for path in (self.output / FOLDER).glob("step-*"):
+                if path.suffix in (PAGES, FILMS) and path.stem > _name(distiller.step_count):
                     path.unlink()
 
     def step(self, distiller: Distiller) -> None:
@@ -92,14 +97,16 @@ class Grids(Callback):
         latents, teacher = self._teachers(distiller)
         made = self._generated(distiller, student, self._prediction(distiller), self.student_steps)
         images = grids.pictures(self.pipeline, self.denoiser, made)
-        page = grids.grid(self.prompts, [("teacher", teacher), ("student", images)])
-        grids.write_png(page, self.output / FOLDER / f"{_name(distiller.step_count)}.png")
+        columns, path = [("teacher", teacher), ("student", images)], self.output / FOLDER / _name(distiller.step_count)
+        page = grids.grid(self.prompts, columns)
+        grids.write_png(page, path.with_suffix(PAGES))
+        grids.write_film(self.prompts, columns, path.with_suffix(FILMS))
         record = {"step": distiller.step_count, **gap_record(self.prompts, latents, made)}
         run_log.append(self.output / VALIDATION, [record])
         if self.trackers:
             _track(distiller, record["gap"], page)
 
-    def _teachers(self, distiller: Distiller) -> tuple[Tensor, list[Image]]:
+    def _teachers(self, distiller: Distiller) -> tuple[Tensor, list[list[Image]]]:
         """The teacher's latents and images, generated once."""
         if self._teacher is None:
             model = self.denoiser.model_of(self.pipeline)

@@ -1,0 +1,36 @@
+"""What families of videos have in common: how many frames there are, and of what size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aria.distill.models.denoisers.base import Denoiser, default_of
+
+
+class Video(Denoiser):
+    """A family whose latents are (N, C, F, H, W).
+
+    Its models take videos of any size; where none is given, length and size are the defaults of its pipelines. The
+    autoencoder is causal in time: the first frame has a latent of its own, and every further latent is as many frames
+    as :meth:`time_scale` says.
+    """
+
+    def frames(self, pipeline: Any, wanted: int | None = None) -> int:
+        count = int(default_of(pipeline.__call__, "num_frames")) if wanted is None else wanted
+        every = self.time_scale(pipeline)
+        if count < 1 or (count - 1) % every:
+            raise ValueError(f"num_frames must be 1 more than a multiple of {every} for this pipeline, got {count}")
+        return count
+
+    def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
+        own = [int(default_of(pipeline.__call__, name)) for name in ("height", "width")]
+        height, width = own if resolution is None else (resolution, resolution)
+        config, scale = self.model_of(pipeline).config, self.scale(pipeline)
+        factor = scale * self.patch(config)
+        if resolution is not None and resolution % factor:
+            raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
+        return int(config.in_channels), height // scale, width // scale
+
+    def patch(self, config: Any) -> int:
+        """Latents a side of what a model with this ``config`` takes as one position."""
+        return int(config.patch_size if isinstance(config.patch_size, int) else config.patch_size[-1])
