@@ -14,6 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from diffusers import DiffusionPipeline
+from PIL import Image
 from safetensors.torch import load_file
 
 from aria.cli import main
@@ -25,9 +26,14 @@ from tests.distill.runs.test_checkpoint import assert_same
 from tests.distill.runs.test_run import logs
 
 pytestmark = pytest.mark.slow
-KINDS = ("aura", "dit", "flux", "flux_schnell", "lumina", "pixart", "pixart_sigma", "qwen", "sana", "sd3")
-FLOWS = ("aura", "flux", "flux_schnell", "lumina", "qwen", "sana", "sd3")
-SIZED = dict.fromkeys(("flux", "flux_schnell", "qwen"), ("--resolution", 16))
+VIDEOS = ("ltx", "wan")
+KINDS = ("aura", "dit", "flux", "flux_schnell", "lumina", "pixart", "pixart_sigma", "qwen", "sana", "sd3", *VIDEOS)
+FLOWS = ("aura", "flux", "flux_schnell", "lumina", "qwen", "sana", "sd3", *VIDEOS)
+SIZED = {
+    **dict.fromkeys(("flux", "flux_schnell", "qwen"), ("--resolution", 16)),
+    "wan": ("--resolution", 16, "--num_frames", 5),
+    "ltx": ("--resolution", 64, "--num_frames", 9),
+}
 """Of pipelines whose own size is that of published models."""
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 SMALLER = {
@@ -41,6 +47,8 @@ SMALLER = {
     "qwen": ["--blocks", "0,1,3", "--width", "0.5"],
     "sana": ["--blocks", "1,3", "--width", "0.5"],
     "sd3": ["--blocks", "0,3", "--attention_head_dim", "2"],
+    "wan": ["--blocks", "0,2,3", "--width", "0.5"],
+    "ltx": ["--preset", "half"],
 }
 RUN = {
     "aura": {"partitioner": "kmeans(3)", "weighting": "min_snr", "correction": "importance"},
@@ -54,6 +62,9 @@ RUN = {
     "qwen": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "on_policy": 0.5, "resolution": 16},
     "sana": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "correction": "importance"},
     "sd3": {"partitioner": "kmeans(3)", "gradient_accumulation_steps": 2, "weighting": "min_snr"},
+    "wan": {"partitioner": "kmeans(3)", "on_policy": 0.5, "gradient_checkpointing": "", "resolution": 16,
+            "num_frames": 5},
+    "ltx": {"partitioner": "kmeans(3)", "correction": "importance", "resolution": 64, "num_frames": 9},
 }
 
 
@@ -143,7 +154,11 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     assert pipeline.transformer.num_parameters() == open_model(student).num_parameters()
     if kind not in ("flux", "flux_schnell", "lumina"):  # whose output is packed, or as the input
         assert pipeline.transformer.config.out_channels == (4 if kind in FLOWS else 8)
-    if kind == "dit":
+    if kind in VIDEOS:
+        more = {"height": 32, "width": 64, "num_frames": 9}
+        videos = pipeline("a cat", num_inference_steps=2, output_type="np", **more).frames
+        assert videos.shape == (1, 9, 32, 64, 3)
+    elif kind == "dit":
         images = pipeline(pipeline.get_label_ids(["goldfish"]), num_inference_steps=2, output_type="np").images
         assert images.shape == (1, 16, 16, 3)
     else:
@@ -166,7 +181,16 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
                          "--json"))  # fmt: skip
     assert picture.is_file() and result["gap"] > 0 and len(result["prompts"]) == 2
     aria("report", one, "--output", tmp_path / "report.html")
-    assert f"finished: {step + 4} steps" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert f"finished: {step + 4} steps" in page and ("data:image/webp" in page) == (kind in VIDEOS)
+    films = [picture.with_suffix(".webp"), one / "samples" / f"step-{step + 3:08d}.webp"]
+    assert [film.is_file() for film in films] == [kind in VIDEOS] * 2
+    if kind in VIDEOS:
+        frames = RUN[kind]["num_frames"]
+        assert result["film"] == str(films[0]) and result["settings"]["num_frames"] == frames
+        for film in films:
+            with Image.open(film) as opened:
+                assert opened.n_frames == frames
 
 
 def test_classes_are_a_pool_with_their_names_as_labels(place, tmp_path):
@@ -209,12 +233,13 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
     section = page.split("## Transformers, and classes instead of prompts")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
-    assert len(written) == 5
+    assert len(written) == 6
     names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit",
-             "FLUX.1-dev": "flux"}  # fmt: skip
+             "FLUX.1-dev": "flux", "Wan2.1-T2V-1.3B": "wan"}  # fmt: skip
     for name, kind in names.items():
         (tmp_path / name).symlink_to(place / kind)
     (tmp_path / "classes.txt").write_text("golden retriever\n7\n")
+    (tmp_path / "prompts.csv").write_text("text\na cat\na dog\n")
     monkeypatch.chdir(tmp_path)
     for line in written:
         words = shlex.split(line)
