@@ -5,18 +5,18 @@ Importing this module does not load torch, so that ``aria bench --help`` can sho
 
 from __future__ import annotations
 
-from aria.distill.settings.config import ON_POLICY_SHARE, Allocation
+from aria.distill.settings.config import Allocation, Conditioning
 
 ALLOCATOR, TRACKER, FLOOR = Allocation.allocator, Allocation.tracker, Allocation.floor
-"""The defaults of ``aria distill``, which the arm shares; so is the share of on-policy rows."""
-ON_POLICY = ON_POLICY_SHARE
+REPLACEMENT = Conditioning.replacement
+"""The defaults of ``aria distill``, which the arm shares."""
 BY_CONDITION, WEIGHTING = True, "velocity"
 """What the arm sets differently."""
 DIFFERENCES = (
-    "The arm aria is what `aria distill` does by default – the same allocator, tracker, floor and share of on-policy "
-    "rows – with two differences: every condition of the pool counts the same, whatever its weight, and noise levels "
-    "are weighted by velocity. `aria distill` keeps the pool's weights, because they are the distribution that you "
-    "want, and weights noise levels evenly, because other weights change the balance with the feature term of its "
+    "The arm aria is what `aria distill` does by default – the same allocator, tracker, floor and replacement of "
+    "conditions – with two differences: every condition of the pool counts the same, whatever its weight, and noise "
+    "levels are weighted by velocity. `aria distill` keeps the pool's weights, because they are the distribution that "
+    "you want, and weights noise levels evenly, because other weights change the balance with the feature term of its "
     "loss. To allocate as the arm does, leave out the pool's weights and set --weighting velocity."
 )
 """What ``aria bench --help`` and ``aria distill``'s documentation refer to."""

@@ -58,8 +58,8 @@ ARIA = Arm(
     "aria",
     aria_arm.ALLOCATOR,
     by_condition=aria_arm.BY_CONDITION,
+    replacement=aria_arm.REPLACEMENT,
     weighting=aria_arm.WEIGHTING,
-    on_policy=aria_arm.ON_POLICY,
 )
 """The defaults of ``aria distill``, except for what :data:`aria.bench.aria_arm.DIFFERENCES` explains."""
 

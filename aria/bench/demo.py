@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aria import files, html, run_log
-from aria.bench.arms import STANDARD, Arm
+from aria.bench.arms import STANDARD
 from aria.bench.experiment import Experiment
 from aria.bench.process_runner import CellFailed, ProcessRunner
 from aria.distill.evaluation import evaluation_page
@@ -28,7 +29,7 @@ from aria.run_log import LOSSES
 from aria.tasks import Emoji
 from aria.tasks.emoji.split import WITHHELD
 
-STATIC = Arm("static", by_condition=True, replacement="exponential(1.0)", weighting="velocity")
+STATIC = replace(next(arm for arm in STANDARD if arm.name == "aria-static"), name="static")
 """A static mix: conditions are replaced more often than in random conditioning, and noise levels are weighted."""
 NAMES = ("rc", "static", "aria")
 ARMS = {arm.name: arm for arm in (*STANDARD, STATIC) if arm.name in NAMES}
@@ -40,9 +41,8 @@ INTRODUCTION = (
     "without a picture, of two kinds: concepts that were withheld in one design, and whole subcategories of a design. "
     "Three students differ only in where their steps were spent. In rc, random conditioning, a picture's own caption "
     "is sometimes replaced by any of all captions. In static it is replaced more often, and noise levels are weighted "
-    "by velocity. In aria, regions where the student still disagrees are drawn more often, noise levels are weighted "
-    "as in static, and three eighths of every batch are images that the student makes itself. This is one seed and few "
-    "steps."
+    "by velocity. Aria is static, except that regions where the student still disagrees are drawn more often. This is "
+    "one seed and few steps."
 )
 
 

@@ -23,7 +23,7 @@ def _grid() -> Iterator[Arm]:
     }
     for replacement in ("exponential(5.0)", "exponential(1.0)", "constant(1.0)"):
         for base, settings in bases.items():
-            for share in (0.0, aria_arm.ON_POLICY):
+            for share in (0.0, 0.375):
                 name = f"{replacement}, {base}, on-policy {share:g}"
                 own: dict[str, Any] = {"replacement": replacement, "on_policy": share, "weighting": aria_arm.WEIGHTING}
                 yield Arm(name, **settings, **own)

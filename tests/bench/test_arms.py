@@ -26,13 +26,13 @@ def test_standard_arms_by_name(standard):
 
 def test_the_arm_aria_is_what_aria_distill_does_except_for_what_is_explained():
     """A new default there is one here; a third difference would have to be explained first."""
-    from aria.distill.settings.config import ON_POLICY_SHARE, Config
+    from aria.distill.settings.config import Config
 
     config = Config()
     aria = arm("aria")
     assert (aria.allocator, aria.tracker) == (config.allocation.allocator, config.allocation.tracker)
-    assert (aria.floor, aria.on_policy) == (config.allocation.floor, ON_POLICY_SHARE)
-    assert aria.replacement is None and config.conditioning.on_policy is None  # which stands for ON_POLICY_SHARE
+    assert (aria.floor, aria.on_policy) == (config.allocation.floor, config.conditioning.on_policy)
+    assert aria.replacement == config.conditioning.replacement
     assert (aria.by_condition, aria.weighting) == (True, "velocity") and config.loss.weighting == "uniform"
     assert "weight" in aria_arm.DIFFERENCES and "velocity" in aria_arm.DIFFERENCES
 

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from aria import checks
-from aria.distill.settings.config import ON_POLICY_HOPS, ON_POLICY_SHARE
+from aria.distill.settings.config import ON_POLICY_HOPS
 
 
 @dataclass(frozen=True)
 class OnPolicy:
     """How many rows of a batch are on-policy, and for how many steps each keeps its condition."""
 
-    share: float = ON_POLICY_SHARE
+    share: float = 0.0
     """Of every batch."""
     hops: int = ON_POLICY_HOPS
     """Steps from the highest band of noise levels to the lowest."""

@@ -36,7 +36,7 @@ class Plan:
     """The student's prediction type, if it differs from the teacher's."""
     guidance: tuple[float, float] | None = None
     """Smallest and largest guidance scale, if both models take the scale as a condition, ``"guidance"``."""
-    on_policy: OnPolicy = field(default_factory=lambda: OnPolicy(share=0.0))
+    on_policy: OnPolicy = field(default_factory=OnPolicy)
     """Rows of every batch that continue from the student's own outputs."""
     layers: Pairs = ()
     """(teacher module, student module) pairs that the feature term compares unless it names its own."""

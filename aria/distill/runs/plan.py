@@ -13,7 +13,7 @@ from aria.distill.engine.plan import Plan
 from aria.distill.models.denoisers import Condition
 from aria.distill.objectives import Objective
 from aria.distill.runs import regions
-from aria.distill.settings.config import ON_POLICY_SHARE, Config
+from aria.distill.settings.config import Config
 from aria.distill.students import read_feature_pairs
 from aria.distill.teachers.guidance import guided
 from aria.distill.teachers.halving import deterministic, halved
@@ -66,7 +66,9 @@ def resolve(config: Config) -> RunPlan:
     terms = tuple(registry.resolve(spec, Objective) for spec in objective)
     for term in terms if twice else ():  # whether a guided teacher is evaluated once depends on its model
         term.check_outputs_only(one_pass=halve_from is None)
-    config = config.with_values({"objective": objective, "on_policy": _on_policy_share(config)})
+    if conditioning.on_policy:
+        _check_on_policy(config)
+    config = config.with_values({"objective": objective})
     loop = Plan(
         objective=terms,
         weighting=config.loss.weighting,  # type: ignore[arg-type]  # specs are resolved by the plan
@@ -75,7 +77,7 @@ def resolve(config: Config) -> RunPlan:
         null_probability=conditioning.null_probability,
         student_prediction=models.student_prediction,
         guidance=conditioning.guidance,
-        on_policy=OnPolicy(config.conditioning.on_policy or 0.0, conditioning.on_policy_hops),
+        on_policy=OnPolicy(conditioning.on_policy, conditioning.on_policy_hops),
         layers=_feature_pairs(models.student),
         optimiser=config.optimiser,
         steps=training.max_train_steps,
@@ -98,19 +100,13 @@ def resolve(config: Config) -> RunPlan:
     )
 
 
-def _on_policy_share(config: Config) -> float:
-    """The share of on-policy rows: none by default where rows cannot choose their own timesteps."""
-    share = config.conditioning.on_policy
-    if config.models.halve_from is not None and share:
-        raise InvalidSetting(
-            "on_policy",
-            "conflict",
-            "on_policy rows choose their own timesteps, which halve_from decides: give only one of them",
-        )
-    if share is not None:
-        return share
+def _check_on_policy(config: Config) -> None:
+    """Refuse on-policy rows where they cannot choose their own timesteps."""
     timesteps = "timestep" in regions.coordinates(config.allocation.partitioner)
-    return 0.0 if config.models.halve_from is not None or timesteps else ON_POLICY_SHARE
+    other = "halve_from" if config.models.halve_from is not None else "partitioner" if timesteps else None
+    if other is not None:
+        message = f"on_policy rows choose their own timesteps, which {other} decides: give only one of them"
+        raise InvalidSetting("on_policy", "conflict", message)
 
 
 def _feature_pairs(student: str) -> tuple[tuple[str, str], ...]:

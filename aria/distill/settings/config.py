@@ -24,9 +24,8 @@ from aria.samplers.correction import exponent
 
 _declare = setting.setting
 
-ON_POLICY_SHARE, ON_POLICY_HOPS = 0.375, 3
-"""Share of every batch that continues from the student's own outputs, and for how many steps each row does."""
-
+ON_POLICY_HOPS = 3
+"""For how many steps an on-policy row continues from the student's own outputs."""
 
 @dataclass(frozen=True)
 class Models:
@@ -135,19 +134,18 @@ class Conditioning:
     """Which condition each noised image is shown with."""
 
     replacement: str = _declare(
-        "exponential",
-        "Probability, by timestep, that an image's own condition is replaced by one from the pool: "
-        "exponential(steepness=5.0), sigmoid, two_sided, or constant(probability=1.0) to replace every condition.",
+        "exponential(1.0)",
+        "Probability, by timestep, that an image's own condition is replaced by one from the pool: exponential(5.0) as "
+        "in the paper on random conditioning, sigmoid, two_sided, or constant(1.0) to replace every condition.",
         by_benchmark=True,
         part="replacement",
     )
     null_probability: float = _declare(
         0.1, "Probability that a condition is dropped, that is, replaced by the empty prompt."
     )
-    on_policy: float | None = _declare(
-        None,
-        "Share of every batch that continues from the student's own outputs instead of training images; by default "
-        f"{ON_POLICY_SHARE}, or 0 with halve_from or with regions that include timesteps.",
+    on_policy: float = _declare(
+        0.0,
+        "Share of every batch that continues from the student's own outputs instead of training images.",
         by_benchmark=True,
     )
     on_policy_hops: int = _declare(
@@ -161,8 +159,7 @@ class Conditioning:
 
     def __post_init__(self) -> None:
         checks.closed_unit("null_probability", self.null_probability)
-        if self.on_policy is not None:
-            checks.closed_unit("on_policy", self.on_policy)
+        checks.closed_unit("on_policy", self.on_policy)
         checks.whole("on_policy_hops", self.on_policy_hops, least=2)
         for name in ("guidance_min", "guidance_max"):
             if (value := getattr(self, name)) is not None and not 1 <= value < float("inf"):

@@ -222,20 +222,22 @@ def test_a_guidance_scale_stays_with_its_condition():
         assert torch.equal(now[stays], before[stays]) and not bool((now == before)[~stays].any())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_the_share_is_the_one_that_is_set(share):
+    assert resolve(Config().with_values({"on_policy": share})).loop.on_policy.share == share
+
+
 @pytest.mark.parametrize(
-    ("settings", "share"),
+    ("settings", "other"),
     [
-        ({}, 0.375),
-        ({"partitioner": "labels('label')"}, 0.375),
-        ({"partitioner": "product(labels('label'), bins('timestep', 0, 20, 2))"}, 0.0),
-        ({"halve_from": 4}, 0.0),
-        ({"on_policy": 0.25}, 0.25),
-        ({"on_policy": 0.0}, 0.0),
+        ({"partitioner": "product(labels('label'), bins('timestep', 0, 20, 2))"}, "partitioner"),
+        ({"halve_from": 4}, "halve_from"),
     ],
 )
-def test_the_share_that_a_run_leaves_open_is_decided_and_written_down(settings, share):
-    plan = resolve(Config().with_values(settings))
-    assert plan.loop.on_policy.share == plan.config.conditioning.on_policy == share
+def test_what_decides_timesteps_takes_no_on_policy_rows(settings, other):
+    assert resolve(Config().with_values(settings)).loop.on_policy.share == 0
+    with pytest.raises(ValueError, match=f"choose their own timesteps, which {other} decides"):
+        resolve(Config().with_values(settings | {"on_policy": 0.25}))
 
 
 def test_what_is_held_makes_the_certificate_older():
@@ -262,13 +264,13 @@ def test_what_cannot_be_is_said():
     pool = aria.Pool(columns={"label": [row % 3 for row in range(12)]})
     partition = aria.registry.partitioner(f"product(labels('label'), bins('timestep', 0, {tiny.TIMESTEPS}, 2))")
     with pytest.raises(ValueError, match="cannot be used with a partition that draws timesteps"):
-        tiny.make(on_policy=OnPolicy(), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
+        tiny.make(on_policy=OnPolicy(0.5), sampler=aria.Sampler(partition.fit(pool), "bank", "pool"))
     with pytest.raises(ValueError, match="cannot be used with a halved teacher"):
         batches(timesteps=torch.tensor([19, 9]))
 
 
 def test_settings_that_are_not_told_and_that_stay():
-    assert OnPolicy() == OnPolicy(share=0.375, hops=3)
+    assert OnPolicy() == OnPolicy(share=0.0, hops=3)
     with pytest.raises(FrozenInstanceError):
         OnPolicy().hops = 4
 

@@ -63,9 +63,9 @@ CASES = {
     "importance": {"of": ADAPTIVE | {"correction": "importance", "stratified": False}},
     "no average": {"ema_decay": 0.0},
     "on policy": {
-        "on_policy": OnPolicy(), "ahead": 1, "residency": "disk", "of": ADAPTIVE, "batch_size": 4, "accumulation": 2,
+        "on_policy": OnPolicy(0.4), "ahead": 1, "residency": "disk", "of": ADAPTIVE, "batch_size": 4, "accumulation": 2,
     },
-    "visits": {"on_policy": OnPolicy(), "ahead": 1, "residency": "disk", "of": ADAPTIVE | {"tracker": WEIGHED}},
+    "visits": {"on_policy": OnPolicy(0.4), "ahead": 1, "residency": "disk", "of": ADAPTIVE | {"tracker": WEIGHED}},
     "warm-up": {"optimiser": AdamW(learning_rate=1e-2, lr_scheduler="cosine", lr_warmup_steps=2), "steps": 8},
 }
 
