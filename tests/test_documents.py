@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from aria.bench import summary
 from aria.bench.matrix import MATRICES
 from aria.tasks.emoji.kinds import KINDS
-from benchmarks import matrix_table
+from benchmarks import matrix_table, rules
 from docs._tools import api_pages, commands_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,6 +93,11 @@ def test_the_front_page_states_what_the_matrix_says():
 def test_the_benchmark_shows_the_tables_of_the_matrix():
     page, rows = (ROOT / "docs" / "benchmark.md").read_text(), matrix_table.rows()
     assert rows and matrix_table.by_row(rows) in page and matrix_table.by_group(rows) in page
+
+
+def test_the_benchmark_shows_how_the_default_was_chosen():
+    found = json.loads((ROOT / "benchmarks" / "results" / "rules-cpu.json").read_text())
+    assert rules.table(found) in (ROOT / "docs" / "benchmark.md").read_text()
 
 
 def test_the_benchmark_says_how_good_the_teachers_are():

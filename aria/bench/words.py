@@ -17,8 +17,8 @@ ARMS = {
     "aria-p": "regions, by tracked discrepancy × share of the pool",
     "aria-q": "regions, by tracked discrepancy × square root of their share of the pool",
     "aria-r": "regions, by tracked discrepancy alone",
-    "aria": "regions, by tracked discrepancy × number of conditions; conditions are replaced more often, and noise "
-    "levels are weighted by velocity",
+    "aria": "regions, by squared tracked discrepancy × number of conditions; conditions are replaced more often, and "
+    "noise levels are weighted by velocity",
     "aria-static": "conditions, all equally likely; otherwise as aria, but without discrepancy",
     "oracle": "as aria-q, but with the exact discrepancies: what perfect tracking would achieve",
 }

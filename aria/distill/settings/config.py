@@ -185,7 +185,7 @@ class Allocation:
     """
 
     allocator: str = _declare(
-        "proportional",
+        "proportional(power=2)",
         "Rule that turns estimates into sampling probabilities; `pool` draws as random conditioning does, "
         "`aria plugins` lists all.",
         by_benchmark=True,
