@@ -98,6 +98,12 @@ def lumina_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def zimage_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Z-Image teacher, whose model takes lists."""
+    return _made(tmp_path_factory, "zimage")
+
+
+@pytest.fixture(scope="session")
 def wan_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Wan teacher, which makes videos."""
     return _made(tmp_path_factory, "wan")

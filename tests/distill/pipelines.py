@@ -43,6 +43,8 @@ from diffusers import (
     UniPCMultistepScheduler,
     WanPipeline,
     WanTransformer3DModel,
+    ZImagePipeline,
+    ZImageTransformer2DModel,
 )
 from torch import nn
 from transformers import (
@@ -56,6 +58,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    Qwen3Config,
+    Qwen3ForCausalLM,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -246,6 +250,24 @@ def qwen_vl(width: int) -> Qwen2_5_VLForConditionalGeneration:
     return Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(text_config=text, vision_config=vision))
 
 
+def chat_tokenizer() -> Qwen2Tokenizer:
+    """A Qwen tokenizer that spells, with the chat template of Qwen3."""
+    made = qwen_tokenizer()
+    made.add_tokens(["<think>", "</think>"])
+    made.chat_template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% if enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    )
+    return made
+
+
+def qwen3(width: int, layers: int = 2) -> Qwen3ForCausalLM:
+    config = {"num_hidden_layers": layers, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+    config |= {"vocab_size": 302, "intermediate_size": 16, "bos_token_id": None, "eos_token_id": None}
+    return Qwen3ForCausalLM(Qwen3Config(hidden_size=width, **config))
+
+
 def qwen_vae() -> AutoencoderKLQwenImage:
     """The stages of Qwen-Image's autoencoder, whose latents are normalised channel by channel."""
     return AutoencoderKLQwenImage(
@@ -381,6 +403,15 @@ def lumina(**changes: object) -> Lumina2Transformer2DModel:
         "sample_size": SIDE, "in_channels": 4, "cap_feat_dim": 12, "multiple_of": 8, "axes_dim_rope": (4, 2, 2),
     }  # fmt: skip
     return shaken(Lumina2Transformer2DModel(**(config | changes)))
+
+
+def z_image(**changes: object) -> ZImageTransformer2DModel:
+    """The blocks of Z-Image, very narrow."""
+    config: dict[str, object] = {
+        "n_heads": 4, "n_kv_heads": 4, "dim": 32, "n_layers": 4, "n_refiner_layers": 1, "in_channels": 4,
+        "cap_feat_dim": 12, "axes_dims": (4, 2, 2), "axes_lens": (1024, 16, 16),
+    }  # fmt: skip
+    return shaken(ZImageTransformer2DModel(**(config | changes)))
 
 
 def save_dit(folder: Path, seed: int = 0) -> Path:
@@ -528,6 +559,20 @@ def save_lumina(folder: Path, seed: int = 0) -> Path:
         vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
         transformer=lumina(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_zimage(folder: Path, seed: int = 0) -> Path:
+    """A Z-Image pipeline; images are of any size, as Flux's."""
+    torch.manual_seed(seed)
+    pipeline = ZImagePipeline(
+        tokenizer=chat_tokenizer(),
+        text_encoder=qwen3(12),
+        vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
+        transformer=z_image(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -108,6 +108,7 @@ def test_the_model_card_holds_settings_as_text(tmp_path, monkeypatch):
     import yaml
     from torch import nn
 
+    from aria.distill.models import denoisers
     from aria.distill.runs import card
     from aria.distill.runs.plan import resolve
     from aria.distill.settings.config import Config
@@ -122,7 +123,7 @@ def test_the_model_card_holds_settings_as_text(tmp_path, monkeypatch):
         json.dumps({"step": 1, "out|put<b>\n`x": 1.0, "lr": 0.1, "steps_per_second": 1.0}) + "\n"
     )
     run = SimpleNamespace(student=nn.Linear(1, 1), teacher=None, step_count=1)
-    shown = card.write(resolve(config), run)
+    shown = card.write(resolve(config), run, denoisers.StableDiffusion())
     header, _, body = shown.removeprefix("---\n").partition("\n---\n")
     assert yaml.safe_load(header)["base_model"] == text.shown(name) and len(yaml.safe_load(header)) == 3
     assert "<script>" not in body and "<b>" not in body and not acting(body) - {"\n"}

@@ -22,7 +22,7 @@ LARGEST, DEEPEST = 1 << 24, 1000
 """The largest whole number of a configuration, and the largest that counts layers or blocks."""
 COUNTS = ("num_layers", "num_single_layers", "num_mmdit_layers", "num_single_dit_layers", "num_refiner_layers",
           "num_hidden_layers", "num_decoder_layers", "layers_per_block", "transformer_layers_per_block", "num_blocks",
-          "depth")  # fmt: skip
+          "n_layers", "n_refiner_layers", "depth")  # fmt: skip
 SIZES = ("num_train_timesteps", "sample_size", "pos_embed_max_size", "vocab_size", "max_position_embeddings")
 
 

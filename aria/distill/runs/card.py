@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aria import run_log
+from aria.distill.models.denoisers import Denoiser
 from aria.distill.runs.callbacks.grids import VALIDATION
 from aria.distill.runs.plan import RunPlan
 from aria.distill.runs.summary import count
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from aria.distill.engine.distiller import Distiller
 
 
-def write(plan: RunPlan, distiller: Distiller) -> str:
+def write(plan: RunPlan, distiller: Distiller, denoiser: Denoiser) -> str:
     """The card as Markdown, with the metadata header that the hub reads. Nothing in a setting is taken for Markdown,
     HTML or YAML."""
     teacher = plan.config.models.pretrained_model_name_or_path
@@ -32,10 +33,10 @@ def write(plan: RunPlan, distiller: Distiller) -> str:
         "(`aria-distill`).",
         "",
     ]
-    return "\n".join([*header, *title, *text, *_use(plan), *_measured(plan.output), *_settings(plan.config)])
+    return "\n".join([*header, *title, *text, *_use(plan, denoiser), *_measured(plan.output), *_settings(plan.config)])
 
 
-def _use(plan: RunPlan) -> list[str]:
+def _use(plan: RunPlan, denoiser: Denoiser) -> list[str]:
     """How to call the pipeline, if that differs from its teacher."""
     scales = plan.loop.guidance
     if scales is None and not plan.halved:
@@ -50,10 +51,10 @@ def _use(plan: RunPlan) -> list[str]:
         sentences.append(
             f"It takes the guidance scale, from {scales[0]:g} to {scales[1]:g}, as an input, in one pass per step."
         )
-        arguments.append(f"guidance_scale={(scales[0] + scales[1]) / 2:g}")
+        arguments.append(f"{denoiser.scale_argument}={(scales[0] + scales[1]) / 2:g}")
     else:
         sentences.append("It was trained without guidance.")
-        arguments.append("guidance_scale=1")
+        arguments.append(f"{denoiser.scale_argument}={denoiser.unguided:g}")
     sentences.append(f"Call it as `pipeline({', '.join(arguments)})`.")
     if plan.halved:
         sentences.append("It is not trained for other numbers of steps.")

@@ -35,18 +35,19 @@ def _check_scales(plan: RunPlan, pipeline: Any, student: Any) -> None:
     config, scales = plan.config, plan.loop.guidance
     data, teacher_takes = config.data, is_open(getattr(pipeline, component_of(pipeline)))
     validates, generates = bool(config.run.validation_prompts), not data.train_data_dir
+    unguided = denoisers.of(pipeline).unguided
     use = f"guidance_scale={data.guidance_scale:g}, used for {'validation' if validates else 'training'} images,"
     if scales is None and (teacher_takes or is_open(student)):
         who = "teacher" if teacher_takes else "student"
         raise InvalidSetting(
             "guidance_max", "missing", f"the {who} takes the guidance scale as an input: guidance_max is needed"
         )
-    if scales is None and plan.halved and validates and data.guidance_scale != 1:
+    if scales is None and plan.halved and validates and data.guidance_scale != unguided:
         raise InvalidSetting(
             "guidance_scale",
             "conflict",
             f"{use} is not a scale that the student of halve_from={config.models.halve_from} is trained for: without "
-            "guidance_max, use guidance_scale=1",
+            f"guidance_max, use guidance_scale={unguided:g}",
         )
     if scales is None:
         return

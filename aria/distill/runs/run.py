@@ -14,6 +14,7 @@ from aria.distill.data.prompt_files import read_prompts
 from aria.distill.data.prompts import Prompts
 from aria.distill.engine.distiller import Distiller
 from aria.distill.engine.weights import plain
+from aria.distill.models import denoisers
 from aria.distill.models.pipelines import open_pipeline
 from aria.distill.runs import assembly, card, output, resume
 from aria.distill.runs.checks import check, check_allocation
@@ -116,6 +117,6 @@ def _deliver(plan: RunPlan, pipeline: Any, distiller: Distiller) -> None:
                 distiller.component,
                 plain(student),
                 plan.output,
-                card.write(plan, distiller),
+                card.write(plan, distiller, denoisers.of(pipeline)),
                 prediction=plan.loop.student_prediction,
             )

@@ -27,6 +27,7 @@ LONG = "an axolotl in a jar, "
         ("qwen_folder", 512),
         ("aura_folder", 256),
         ("lumina_folder", 92),
+        ("zimage_folder", 504),
         ("sd3_folder", 256),
         ("wan_folder", 512),
         ("ltx_folder", 128),
@@ -53,7 +54,7 @@ def test_classes_are_never_cut(dit_folder):
     assert denoisers.of(pipeline).token_limit(pipeline) is None and not are_cut(["0", "207"], None).any()
 
 
-@pytest.mark.parametrize("teacher", ["sd", "sdxl", "pixart", "sd3", "flux", "qwen", "aura", "lumina"])
+@pytest.mark.parametrize("teacher", ["sd", "sdxl", "pixart", "sd3", "flux", "qwen", "aura", "lumina", "zimage"])
 def test_a_cache_warns_once(teacher, request, tmp_path, caplog):
     pipeline = open_pipeline(request.getfixturevalue(f"{teacher}_folder"))
     texts = ["a cat", LONG * 30, "a dog", LONG * 31, "a cat", LONG * 30]

@@ -23,6 +23,7 @@ FOLDERS = {
     "QwenImagePipeline": "qwen_folder",
     "AuraFlowPipeline": "aura_folder",
     "Lumina2Pipeline": "lumina_folder",
+    "ZImagePipeline": "zimage_folder",
     "PixArtAlphaPipeline": "pixart_folder",
     "PixArtSigmaPipeline": "pixart_sigma_folder",
     "SanaPipeline": "sana_folder",
@@ -34,7 +35,11 @@ FOLDERS = {
 ADAPTERS = [(family, name) for family in denoisers.FAMILIES for name in family.pipelines]
 
 
-SIZE = {"WanPipeline": {"resolution": 16, "frames": 5}, "LTXPipeline": {"resolution": 64, "frames": 9}}
+SIZE = {
+    "WanPipeline": {"resolution": 16, "frames": 5},
+    "LTXPipeline": {"resolution": 64, "frames": 9},
+    "ZImagePipeline": {"resolution": 16},
+}
 """What is made by pipelines whose own size is that of published models."""
 
 
@@ -166,7 +171,7 @@ def broken(family, what):
 
 
 EVERYWHERE = {
-    "time": "__call__ passes the model another timestep than the pipeline: latents after step 1 of 3",
+    "time": "__call__ passes the model another {time} than the pipeline: latents after step 1 of 3",
     "neighbour": "__call__ returns another output for a row in a batch than for the row alone",
     "negated": "__call__ passes the model what the pipeline does, and returns something else than its output",
     "scaled twice": "decode does not undo how encode_images scales latents",
@@ -177,7 +182,8 @@ EVERYWHERE = {
 @pytest.mark.parametrize("what", EVERYWHERE)
 @pytest.mark.parametrize(("family", "name"), ADAPTERS, ids=[name for _, name in ADAPTERS])
 def test_a_fault_is_found_in_every_family(family, name, what, request):
-    assert EVERYWHERE[what] in fault(broken(family, what), opened(name, request), family)
+    sentence = EVERYWHERE[what].format(time="t" if family is denoisers.ZImage else "timestep")
+    assert sentence in fault(broken(family, what), opened(name, request), family)
 
 
 GUIDED = [(family, name) for family, name in ADAPTERS if family.guides]
@@ -436,6 +442,85 @@ class TooIdle(denoisers.QwenImage):
 )
 def test_what_is_special_about_qwen_image_is_checked(adapter, sentence, request):
     assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue("qwen_folder"))), None)
+
+
+class OfTheOtherEnd(denoisers.ZImage):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, 1000 - timestep, condition)
+
+
+class OfTheOtherSign(denoisers.ZImage):
+    def __call__(self, model, noisy, timestep, condition):
+        return -super().__call__(model, noisy, timestep, condition)
+
+
+class WithAllItsPadding(denoisers.ZImage):
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy, timestep, condition | {"mask": torch.ones_like(condition["mask"])})
+
+
+class OfScalesFromOne(denoisers.ZImage):
+    def guide(self, without, conditioned, scale):
+        return guidance.classifier_free(without, conditioned, scale)
+
+
+class GuidedAtOne(denoisers.ZImage):
+    unguided = 1.0
+
+
+class OutsideTheTemplate(denoisers.ZImage):
+    def encode(self, pipeline, given, device):
+        pipeline = copy.copy(pipeline)
+        pipeline.tokenizer = copy.copy(pipeline.tokenizer)
+        pipeline.tokenizer.chat_template = "{{ messages[0].content }}."
+        return super().encode(pipeline, given, device)
+
+
+class OfTheLastLayer(denoisers.ZImage):
+    def encode(self, pipeline, given, device):
+        condition = super().encode(pipeline, given, device)
+        norm = pipeline.text_encoder.model.norm
+        return condition | {"prompt_embeds": norm(condition["prompt_embeds"])}
+
+
+class Upright(denoisers.ZImage):
+    """Latents of another shape, whose height and width are the other way round for the model."""
+
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 4, 8
+
+    def __call__(self, model, noisy, timestep, condition):
+        return super().__call__(model, noisy.transpose(2, 3), timestep, condition).transpose(2, 3)
+
+
+@pytest.mark.parametrize(
+    ("adapter", "sentence"),
+    [
+        (OfTheOtherEnd, "__call__ passes the model another t than the pipeline"),
+        (OfTheOtherSign, "passes the model what the pipeline does, and returns something else than its output"),
+        (WithAllItsPadding, "__call__ passes the model another cap_feats[0], cap_feats[1], cap_feats[2] than the"),
+        (OfScalesFromOne, "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+        (GuidedAtOne, "latents after step 1 of 3 differ from the pipeline's by"),
+        (OutsideTheTemplate, "encode returns other conditions than the pipeline's own"),
+        (OfTheLastLayer, "encode returns other conditions than the pipeline's own"),
+        (Upright, "__call__ passes the model another x[0], x[1], x[2] than the pipeline"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_z_image_is_checked(adapter, sentence, zimage_folder):
+    assert sentence in fault(adapter(), open_pipeline(zimage_folder), denoisers.ZImage)
+
+
+class Oblong(denoisers.ZImage):
+    def latent_shape(self, pipeline, resolution=None):
+        return 4, 4, 10
+
+
+def test_shapes_of_z_image(zimage_folder):
+    """Of 10 positions, which the model pads to 32, and of 32, which it does not pad."""
+    pipeline = open_pipeline(zimage_folder)
+    check_denoiser(Oblong(), pipeline)
+    check_denoiser(type("Full", (Oblong,), {"latent_shape": lambda *_: (4, 8, 16)})(), pipeline)
 
 
 class Broad(denoisers.Wan):

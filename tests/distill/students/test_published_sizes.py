@@ -15,6 +15,7 @@ from diffusers import (
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     WanTransformer3DModel,
+    ZImageTransformer2DModel,
 )
 
 from aria.distill.students import family_of, plan_student, plan_transformer, transformer_size
@@ -68,6 +69,7 @@ TRANSFORMERS = {
     "sd3": (SD3Transformer2DModel, transformers.SD3_MEDIUM),
     "wan-1.3b": (WanTransformer3DModel, transformers.WAN_1300M),
     "wan-14b": (WanTransformer3DModel, transformers.WAN_14B),
+    "z-image": (ZImageTransformer2DModel, transformers.Z_IMAGE),
 }
 
 
@@ -82,7 +84,7 @@ def counted(kind, **kwargs):
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
     # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow), 2.6 billion (Lumina-Image 2.0),
-    # 1.3 and 14 billion (Wan 2.1, whose smaller one has 1.4), 2 and 13 billion (LTX-Video)
+    # 1.3 and 14 billion (Wan 2.1, whose smaller one has 1.4), 2 and 13 billion (LTX-Video), 6 billion (Z-Image)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
@@ -90,6 +92,7 @@ def test_transformers():
     assert [round(counted(kind) / 1e9, 2) for kind in ("wan-1.3b", "wan-14b")] == [1.42, 14.29]
     assert [round(counted(kind) / 1e9, 2) for kind in ("ltx-2b", "ltx-13b")] == [1.92, 13.04]
     assert round(counted("qwen-image") / 1e9, 1) == 20.4
+    assert round(counted("z-image") / 1e9, 2) == 6.15
     assert [round(counted(kind) / 1e9, 1) for kind in ("aura-flow", "lumina2")] == [6.8, 2.6]
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
     # class embeddings of its own, which in DiT are one
@@ -138,6 +141,10 @@ def test_transformers():
         ("wan-14b", {"preset": "third"}, 4800.8),
         ("wan-14b", {"width": 0.75}, 8042.5),
         ("wan-14b", {"width": 0.5}, 3579.1),
+        ("z-image", {"preset": "half"}, 3441.3),
+        ("z-image", {"width": 0.75}, 3642.5),
+        ("z-image", {"width": 0.5}, 1573.7),
+        ("z-image", {"attention_head_dim": 64}, 1573.7),
     ],
 )
 def test_students_of_transformers(kind, kwargs, expected):

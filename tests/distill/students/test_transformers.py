@@ -56,6 +56,11 @@ def half(kind):
     return {"attention_head_dim": family(kind).heads(config(kind))[1] // 2}
 
 
+def output_of(model, kwargs):
+    output = model(**kwargs).sample
+    return torch.stack(output) if isinstance(output, list) else output
+
+
 def planned(kind, **kwargs):
     return plan_transformer(family(kind), config(kind), **kwargs)
 
@@ -67,11 +72,11 @@ def test_a_shallower_student_is_its_teacher_without_some_blocks(kind):
     student, inheritance = build_student(plan, teacher)
     kwargs = inputs(kind, plan.config)
     with torch.no_grad():
-        output = student.eval()(**kwargs).sample
+        output = output_of(student.eval(), kwargs)
         for name, stay in ((blocks, KEPT), (family(kind).singles, SINGLES)):
             if hasattr(teacher, name):
                 setattr(teacher, name, nn.ModuleList(getattr(teacher, name)[block] for block in stay))
-        expected = teacher(**kwargs).sample
+        expected = output_of(teacher, kwargs)
     assert torch.equal(output, expected)
     counts = inheritance.counts()
     assert counts == {"copied": student.num_parameters(), "sliced": 0, "fresh": 0}
@@ -91,14 +96,15 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, what):
         family(kind), plan.config
     ).parameters  # fmt: skip
     with torch.no_grad():
-        assert bool(student(**inputs(kind, plan.config)).sample.isfinite().all())
+        assert bool(output_of(student, inputs(kind, plan.config)).isfinite().all())
     _, nothing = build_student(plan, small(kind), init="fresh")
     assert nothing.counts()["fresh"] == student.num_parameters()
     _, some = build_student(plan, small(kind), init="copy")
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5", "wan"])
+@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5", "wan",
+                                  "z-image"])  # fmt: skip
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
@@ -170,6 +176,18 @@ def test_heads_that_share_keys_and_values_stay_together():
     narrow = planned("lumina", attention_head_dim=8)
     assert [narrow.config[name] for name in names] == [4, 2, 32, [2, 2, 4]]
     assert "attention_head_dim" not in narrow.config, "its model takes no such setting"
+
+
+def test_the_width_of_z_image_follows_from_its_heads():
+    names = ("n_heads", "n_kv_heads", "dim", "axes_dims")
+    assert [planned("z-image", width=0.5).config[name] for name in names] == [2, 2, 32, [4, 4, 8]]
+    narrow = planned("z-image", attention_head_dim=8)
+    assert [narrow.config[name] for name in names] == [4, 4, 32, [2, 2, 4]]
+    assert not {"num_attention_heads", "attention_head_dim"} & narrow.config.keys(), "its model takes no such setting"
+    student, _ = build_student(narrow, small("z-image"))
+    places, pairs = torch.tensor([[0, 1, 2], [3, 5, 7]]), torch.tensor([0, 2, 4, 6])  # of complex numbers
+    torch.testing.assert_close(student.rope_embedder(places), small("z-image").rope_embedder(places)[:, pairs])
+    assert student.layers[0].feed_forward.w1.weight.shape == (int(32 / 3 * 8), 32)
 
 
 def test_narrower_heads_of_qwen_image_keep_the_frequencies_of_rotary_positions():
@@ -249,7 +267,7 @@ def test_feature_pairs_name_layers_of_one_output_each(kind):
     with torch.no_grad(), taps.taps(teacher, teachers) as wide, taps.taps(student, students) as narrow:
         teacher(**kwargs), student(**kwargs)
     inner = math.prod(family(kind).heads(plan.config))
-    text = 7 + (8 if kind == "aura" else 0)  # and tokens of AuraFlow's own
+    text = 7 + {"aura": 8, "z-image": 25 + 16}.get(kind, 0)  # and tokens of the model's own
     for name in teachers:  # a block with a single stream has text and image in it
         both = name.startswith(("single_transformer_blocks", "layers"))
         places = {"ltx": 21 * 8 * 8, "wan": 21 * 4 * 4}.get(kind, 4 * 4)

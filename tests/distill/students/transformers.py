@@ -17,6 +17,7 @@ from diffusers import (
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     WanTransformer3DModel,
+    ZImageTransformer2DModel,
 )
 
 from aria.distill.students import Family, family_of, transformer_inputs
@@ -51,6 +52,8 @@ AURA_FLOW = {"num_attention_heads": 12, "attention_head_dim": 256, "num_mmdit_la
 LUMINA2 = {"num_attention_heads": 24, "num_kv_heads": 8, "hidden_size": 2304, "num_layers": 26, "num_refiner_layers": 2,
            "sample_size": 128, "in_channels": 16, "cap_feat_dim": 2304, "multiple_of": 256,
            "axes_dim_rope": [32, 32, 32]}  # fmt: skip
+Z_IMAGE = {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "in_channels": 16,
+           "cap_feat_dim": 2560, "axes_dims": [32, 48, 48], "axes_lens": [1024, 512, 512]}  # fmt: skip
 FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
@@ -89,6 +92,10 @@ SMALL_LUMINA = LUMINA2 | {
     "num_attention_heads": 4, "num_kv_heads": 2, "hidden_size": 64, "num_layers": 5, "num_refiner_layers": 1,
     "sample_size": 8, "in_channels": 4, "cap_feat_dim": 20, "multiple_of": 8, "axes_dim_rope": [4, 4, 8],
 }  # fmt: skip
+SMALL_Z_IMAGE = Z_IMAGE | {
+    "dim": 64, "n_layers": 5, "n_refiner_layers": 1, "n_heads": 4, "n_kv_heads": 4, "in_channels": 4,
+    "cap_feat_dim": 20, "axes_dims": [4, 4, 8], "axes_lens": [64, 16, 16],
+}  # fmt: skip
 SMALL_SANA15 = SMALL_SANA | {"qk_norm": "rms_norm_across_heads"}
 SMALL_SD35 = SMALL_SD3 | {"dual_attention_layers": [0, 1, 2], "qk_norm": "rms_norm"}
 ALL = {
@@ -106,6 +113,7 @@ ALL = {
     "sd3": (SD3Transformer2DModel, SMALL_SD3),
     "sd3.5": (SD3Transformer2DModel, SMALL_SD35),
     "wan": (WanTransformer3DModel, SMALL_WAN),
+    "z-image": (ZImageTransformer2DModel, SMALL_Z_IMAGE),
 }
 
 
@@ -140,6 +148,8 @@ def inputs(kind: str, config: dict[str, Any], batch: int = 2) -> dict[str, Any]:
     def filled(value: Any) -> Any:
         if isinstance(value, dict):
             return {name: filled(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [filled(inner) for inner in value]
         if not isinstance(value, torch.Tensor) or (value.dtype == torch.long and value.ndim > 1):  # a mask
             return value
         if not value.is_floating_point():

@@ -23,6 +23,7 @@ from aria.distill.models.denoisers import (
     StableDiffusion3,
     StableDiffusionXL,
     Wan,
+    ZImage,
 )
 from aria.distill.models.pipelines import component_of, open_model, open_pipeline
 from aria.distill.students import prune
@@ -94,6 +95,7 @@ def test_refusals(sd_folder, tmp_path):
         ("qwen_folder", QwenImage, []),
         ("sana_folder", Sana, []),
         ("sd3_folder", StableDiffusion3, []),
+        ("zimage_folder", ZImage, []),
         ("wan_folder", Wan, []),
         ("ltx_folder", LTX, []),
     ],
@@ -101,7 +103,7 @@ def test_refusals(sd_folder, tmp_path):
 def test_a_transformers_teacher(folder, adapter, terms, request):
     pipeline = open_pipeline(request.getfixturevalue(folder))
     teacher = Teacher.of(pipeline)
-    flows = adapter in (AuraFlow, Flux, Lumina2, LTX, QwenImage, Sana, StableDiffusion3, Wan)
+    flows = adapter not in (DiT, PixArt)
     assert type(getattr(teacher.denoiser, "evaluate", teacher.denoiser)) is adapter
     assert teacher.component == "transformer"
     assert teacher.prediction == ("flow_prediction" if flows else "epsilon")

@@ -19,6 +19,7 @@ from aria.distill.models.denoisers.stable_diffusion import StableDiffusion
 from aria.distill.models.denoisers.stable_diffusion_3 import StableDiffusion3
 from aria.distill.models.denoisers.stable_diffusion_xl import StableDiffusionXL
 from aria.distill.models.denoisers.wan import Wan
+from aria.distill.models.denoisers.z_image import ZImage
 
 FAMILIES: tuple[type[Denoiser], ...] = (
     StableDiffusion,
@@ -28,6 +29,7 @@ FAMILIES: tuple[type[Denoiser], ...] = (
     QwenImage,
     AuraFlow,
     Lumina2,
+    ZImage,
     PixArt,
     Sana,
     DiT,
@@ -66,6 +68,7 @@ __all__ = [
     "StableDiffusion3",
     "StableDiffusionXL",
     "Wan",
+    "ZImage",
     "keep_labels",
     "of",
 ]

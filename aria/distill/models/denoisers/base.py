@@ -49,6 +49,8 @@ class Denoiser(ABC):
     """Whether its pipelines guide a model without that input, by the null condition; else they ignore the scale."""
     scale_argument: ClassVar[str] = "guidance_scale"
     """What its pipelines call the guidance scale."""
+    unguided: ClassVar[float] = 1.0
+    """The scale at which its pipelines do not guide."""
     negative_prompt: ClassVar[str | None] = None
     """The text that stands for no text where its pipelines guide only if they are given one; None if they guide
     anyway."""
@@ -178,10 +180,7 @@ class Denoiser(ABC):
         if fixed is not None and resolution not in (None, fixed):
             raise ValueError(f"resolution must be {fixed} for this pipeline, as in its conditions, got {resolution}")
         if resolution is not None:
-            factor = self.scale(pipeline) * int(config.get("patch_size", 1))
-            if resolution % factor:
-                raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
-            side = resolution // self.scale(pipeline)
+            side = side_of(resolution, self.scale(pipeline), int(config.get("patch_size", 1)))
         height, width = side if isinstance(side, list | tuple) else (side, side)
         return int(config.in_channels), int(height), int(width)
 
@@ -199,6 +198,14 @@ class Denoiser(ABC):
 def _beside(value: Tensor, noise: Tensor) -> Tensor:
     """A condition's tensor on the device of the noise and in its type; classes and masks stay integers."""
     return value.to(noise) if value.is_floating_point() else value.to(noise.device)
+
+
+def side_of(resolution: int, scale: int, patch: int) -> int:
+    """Latents a side of images of ``resolution``, ``scale`` pixels each, of which a model takes ``patch`` as one
+    position."""
+    if resolution % (scale * patch):
+        raise ValueError(f"resolution must be a multiple of {scale * patch} for this pipeline, got {resolution}")
+    return resolution // scale
 
 
 def shift_of(vae: Any) -> float:

@@ -18,7 +18,7 @@ from aria.distill.models.denoisers.guidance import GUIDANCE, is_open
 
 TEXTS = ("a red cat", "a dog in the snow", "an old house by the sea")
 STEPS, SCALE = 3, 3.0
-"""Of the generations that are compared; each is also made without guidance, at scale 1."""
+"""Of the generations that are compared; each is also made without guidance."""
 TOLERANCE = 1e-4
 """The largest difference of equal tensors, relative to the largest value: what float32 leaves between batches."""
 
@@ -226,12 +226,12 @@ class _Check:
 
     def generations(self) -> None:
         """Latents are the pipeline's, whose conditions are first those of the adapter and then its own."""
-        for scale in (1.0, SCALE):
+        for scale in (self.denoiser.unguided, SCALE):
             trace = self.pipelines_own(scale)
             self.require(len(trace.latents) > 0, "the pipeline's scheduler is never asked for a step")
             found = self.loop(trace, scale)
             guided = f"at guidance {scale:g}, null, inputs and guide are not what the pipeline guides with"
-            self.compare(found, trace, guided if scale > 1 else self.cause(found, trace))
+            self.compare(found, trace, guided if scale == SCALE else self.cause(found, trace))
             images = self.denoiser.decode(self.pipeline, trace.latents[-1])
             assert trace.images is not None
             self.require(_equal(images, trace.images), "decode returns other images than the pipeline")
@@ -243,7 +243,7 @@ class _Check:
         self.require(_equal(made, self.loop(trace, SCALE).latents[-1]), "generate returns other latents than the loop")
         if "prompt" not in inspect.signature(self.pipeline.__call__).parameters:
             return  # its conditions are no texts that it encodes
-        for scale, sentence in ((1.0, "encode returns other conditions than the pipeline's own"),
+        for scale, sentence in ((self.denoiser.unguided, "encode returns other conditions than the pipeline's own"),
                                 (SCALE, "null is not the condition that the pipeline guides with")):  # fmt: skip
             trace = self.pipelines_own(scale, encodes=True)
             self.compare(self.loop(trace, scale), trace, sentence)
@@ -266,7 +266,8 @@ class _Check:
         """The pipeline's generation, from what ``inputs`` returns, or from texts that it ``encodes`` itself."""
         inputs = self.inputs
         if encodes:  # whatever stands for a prompt has that in its name
-            inputs = {name: value for name, value in inputs.items() if "prompt" not in name} | {"prompt": self.texts}
+            inputs = {name: value for name, value in inputs.items() if "prompt" not in name}
+            inputs["prompt"] = list(self.texts)  # some pipelines put what they make of it into the same list
             if self.denoiser.negative_prompt is not None:
                 inputs["negative_prompt"] = [self.denoiser.negative_prompt] * len(self.texts)
         torch.manual_seed(self.seed)
@@ -289,7 +290,7 @@ class _Check:
             times = timestep.to(self.device).expand(len(shown))
             with self.listening(found):
                 output = self.evaluate(shown, times, self.at(scale))
-            if scale > 1 and self.denoiser.guides and not self.embeds_guidance:
+            if scale != self.denoiser.unguided and self.denoiser.guides and not self.embeds_guidance:
                 without = self.evaluate(shown, times, self.null)
                 output = self.denoiser.guide(without, output, torch.full((len(output),), scale, device=self.device))
             latents = scheduler.step(output, timestep, latents)[0]
@@ -359,15 +360,16 @@ def _calls(owner: Any, name: str) -> Iterator[list[tuple[Any, Any]]]:
 
 
 def _named(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Tensor]:
-    """The tensors among a call's arguments, and lists of numbers, by name."""
+    """The tensors among a call's arguments, also those in dictionaries and lists, and lists of numbers, by name."""
     found: dict[str, Tensor] = {}
     for name, value in inspect.signature(module.forward).bind(*args, **kwargs).arguments.items():
-        inner = {f"{name}[{key!r}]": part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-        for key, part in inner.items():
-            if isinstance(part, list) and not any(isinstance(one, Tensor) for one in part):
-                part = torch.tensor(part)
-            if isinstance(part, Tensor):
-                found[key] = part.detach().clone()
+        inner = {name: value}
+        if isinstance(value, list) and not any(isinstance(one, Tensor) for one in value):
+            inner = {name: torch.tensor(value)}
+        elif isinstance(value, dict | list):
+            parts = value.items() if isinstance(value, dict) else enumerate(value)
+            inner = {f"{name}[{key!r}]": part for key, part in parts}
+        found |= {key: part.detach().clone() for key, part in inner.items() if isinstance(part, Tensor)}
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from aria.distill.models.denoisers.base import Denoiser
+from aria.distill.models.denoisers.base import Denoiser, side_of
 
 PATCH = 2
 """Latents a side of what a pipeline packs into one position."""
@@ -33,10 +33,9 @@ class Packed(Denoiser):
 
     def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
         """(C, H, W), of the pipeline's own size unless there is another: its model has none."""
-        factor = PATCH * self.scale(pipeline)
-        if resolution is not None and resolution % factor:
-            raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
-        side = int(pipeline.default_sample_size) if resolution is None else resolution // self.scale(pipeline)
+        side = int(pipeline.default_sample_size)
+        if resolution is not None:
+            side = side_of(resolution, self.scale(pipeline), PATCH)
         return int(pipeline.transformer.config.in_channels) // PATCH**2, side, side
 
     def scale(self, pipeline: Any) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aria.distill.models.denoisers.base import Denoiser, default_of
+from aria.distill.models.denoisers.base import Denoiser, default_of, side_of
 
 
 class Video(Denoiser):
@@ -23,13 +23,11 @@ class Video(Denoiser):
         return count
 
     def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
-        own = [int(default_of(pipeline.__call__, name)) for name in ("height", "width")]
-        height, width = own if resolution is None else (resolution, resolution)
         config, scale = self.model_of(pipeline).config, self.scale(pipeline)
-        factor = scale * self.patch(config)
-        if resolution is not None and resolution % factor:
-            raise ValueError(f"resolution must be a multiple of {factor} for this pipeline, got {resolution}")
-        return int(config.in_channels), height // scale, width // scale
+        height, width = (int(default_of(pipeline.__call__, name)) // scale for name in ("height", "width"))
+        if resolution is not None:
+            height = width = side_of(resolution, scale, self.patch(config))
+        return int(config.in_channels), height, width
 
     def patch(self, config: Any) -> int:
         """Latents a side of what a model with this ``config`` takes as one position."""

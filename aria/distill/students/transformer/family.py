@@ -22,6 +22,7 @@ from diffusers import (
     SanaTransformer2DModel,
     SD3Transformer2DModel,
     WanTransformer3DModel,
+    ZImageTransformer2DModel,
 )
 
 from aria.distill.students.config import Config
@@ -54,6 +55,10 @@ class Family:
     """What it calls the list of those with one stream."""
     single_layers: str = "num_single_layers"
     """The setting with their number."""
+    heads_setting: str = "num_attention_heads"
+    """The setting with the number of heads."""
+    shared_setting: str = "num_kv_heads"
+    """The setting with the number of heads of keys and values, where there may be fewer."""
     axes: str = "axes_dims_rope"
     """The setting with the entries of a head for each axis, where positions are rotary."""
     learned: bool = False
@@ -80,13 +85,13 @@ class Family:
         keys and values, where they are fewer, by exactly that factor; every axis of rotary positions by the factor of a
         head's width."""
         width, (all_heads, whole) = heads * head_width, self.heads(config)
-        student = {**config, "num_attention_heads": heads}
+        student = {**config, self.heads_setting: heads}
         if "attention_head_dim" in config:
             student["attention_head_dim"] = head_width
         if axes := config.get(self.axes):
             student[self.axes] = [axis * head_width // whole for axis in axes]
-        if shared := config.get("num_kv_heads"):
-            student["num_kv_heads"] = shared * heads // all_heads
+        if shared := config.get(self.shared_setting):
+            student[self.shared_setting] = shared * heads // all_heads
         student |= dict.fromkeys(self.following(config), width)
         wide = all_heads * whole
         for name in ("num_cross_attention_heads", "ffn_dim"):
@@ -100,8 +105,8 @@ class Family:
 
     def heads(self, config: Config) -> tuple[int, int]:
         """The number of heads, and the width of each."""
-        heads = int(config["num_attention_heads"])
-        return heads, int(config.get("attention_head_dim") or config["hidden_size"] // heads)
+        heads = int(config[self.heads_setting])
+        return heads, int(config.get("attention_head_dim") or config[self.follows[0]] // heads)
 
     def following(self, config: Config) -> tuple[str, ...]:
         """The settings that have to be the inner width: where captions are not projected to it, none."""
@@ -116,8 +121,8 @@ class Family:
     def heads_unit(self, config: Config, head_width: int) -> int:
         """What the number of heads of ``head_width`` must be a multiple of: together they are as wide as they can be,
         and as many share the keys and values of one."""
-        heads, unit = int(config["num_attention_heads"]), self.unit(config)
-        sharing = heads // math.gcd(heads, config.get("num_kv_heads") or heads)
+        heads, unit = self.heads(config)[0], self.unit(config)
+        sharing = heads // math.gcd(heads, config.get(self.shared_setting) or heads)
         return math.lcm(unit // math.gcd(unit, head_width), sharing)
 
     def unit(self, config: Config) -> int:
@@ -186,6 +191,17 @@ FAMILIES = (
         follows=("hidden_size",),
         blocks="layers",
         axes="axes_dim_rope",
+    ),
+    Family(
+        ZImageTransformer2DModel,
+        tokens=512,
+        follows=("dim",),
+        side=128,
+        blocks="layers",
+        layers="n_layers",
+        heads_setting="n_heads",
+        shared_setting="n_kv_heads",
+        axes="axes_dims",
     ),
     Family(
         WanTransformer3DModel,

@@ -31,6 +31,8 @@ def transformer_inputs(
     if family.video is not None:
         return _video_inputs(config, family.video if side is None else (family.video[0], side, side), tokens, batch)
     side = side or family.side or config["sample_size"]
+    if "all_patch_size" in config:
+        return _lists(config, side, tokens, batch)
     if "axes_dims_rope" in config:
         return _packed_inputs(config, side // 2, tokens, batch)
     inputs: dict[str, Any] = {
@@ -67,6 +69,13 @@ def _video_inputs(config: Config, latents: tuple[int, int, int], tokens: int, ba
     inputs["hidden_states"] = inputs["hidden_states"].flatten(2).transpose(1, 2)
     sides = dict(zip(("num_frames", "height", "width"), latents, strict=True))
     return inputs | sides | {"encoder_attention_mask": torch.ones(batch, tokens)}
+
+
+def _lists(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:
+    """Of Z-Image, whose images have an axis of time, and whose texts may be of different lengths."""
+    images = torch.zeros(batch, config["in_channels"], 1, side, side)
+    texts = torch.zeros(batch, tokens, config["cap_feat_dim"])
+    return {"x": list(images), "t": torch.zeros(batch), "cap_feats": list(texts)}
 
 
 def _packed_inputs(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class TransformerSlicer:
         if cross is not None:
             cross = ((cross[0], wide["cross_attention_head_dim"]), (cross[1], narrow["cross_attention_head_dim"]))
         axes = (family.axes_of(wide), family.axes_of(narrow)) if family.axes_of(wide) else None
-        return cls(family.heads(wide), family.heads(narrow), cross, axes, both("num_kv_heads"))
+        return cls(family.heads(wide), family.heads(narrow), cross, axes, both(family.shared_setting))
 
     def __call__(self, name: str, tensor: Tensor, shape: Sequence[int]) -> Tensor:
         """The part of ``tensor`` that becomes the student's tensor ``name`` of ``shape``."""
