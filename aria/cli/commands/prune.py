@@ -10,6 +10,7 @@ import click
 from aria.cli import options, tables
 from aria.cli.errors import Refusal, refusals
 from aria.distill.settings import checks, config_file
+from aria.progress import bar
 from aria.regular import read_text
 
 
@@ -26,6 +27,30 @@ from aria.regular import read_text
 @click.option("--single_blocks", metavar="N,N,…",
               help="Single-stream blocks of a Flux or AuraFlow transformer to keep, counted from 0; --blocks are then "
                    "its double-stream blocks.")  # fmt: skip
+@click.option("--keep", type=int, metavar="N",
+              help="Number of blocks of a transformer to keep, chosen by --by.")  # fmt: skip
+@click.option("--keep_single", type=int, metavar="N",
+              help="Number of single-stream blocks of a Flux or AuraFlow transformer to keep, likewise.")  # fmt: skip
+@click.option("--by", default="position", show_default=True,
+              type=click.Choice(["position", "similarity", "recoverability"]),
+              help="How --keep chooses: position keeps evenly spaced blocks, similarity removes those whose output is "
+                   "most similar to their input, recoverability those that a linear map replaces best. The last two "
+                   "measure the teacher on images of --prompts or of --cache_dir.")  # fmt: skip
+@click.option("--prompts", type=click.Path(path_type=Path), metavar="P",
+              help="A file of prompts; the teacher generates images of some of them to be measured on.")  # fmt: skip
+@options.caption_column
+@click.option("--cache_dir", "cache", type=click.Path(path_type=Path), metavar="C",
+              help="A folder of `aria cache` with images to be measured on, instead of --prompts.")  # fmt: skip
+@click.option("--measure_on", default=8, show_default=True, type=click.IntRange(2), metavar="N",
+              help="Number of images to be measured on, each at four noise levels.")  # fmt: skip
+@options.inference_steps
+@options.guidance_scale
+@options.resolution
+@options.num_frames
+@click.option("--dtype", default="fp32", show_default=True, type=click.Choice(["fp32", "bf16", "fp16"]),
+              help="Precision in which the teacher runs while it is measured.")  # fmt: skip
+@click.option("--one_pass", is_flag=True,
+              help="With recoverability, measure every block once instead of again after each removal.")  # fmt: skip
 @click.option("--width", type=float, metavar="FACTOR",
               help="Factor by which the width of every stage of a UNet, or the number of heads of a transformer, is "
                    "multiplied, such as 0.75.")  # fmt: skip
@@ -38,7 +63,8 @@ from aria.regular import read_text
 @click.option("--init", default="slice", show_default=True, metavar="HOW",
               help="Where the weights of the student come from: slice copies weights of equal shape and cuts larger "
                    "ones, copy copies only weights of equal shape, fresh initialises all of them.")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, help="Seed of the weights that are initialised.")
+@click.option("--seed", default=0, show_default=True,
+              help="Seed of the weights that are initialised, and of what blocks are measured on.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace a student that is already in the folder.")
 @options.as_json
 def command(
@@ -48,6 +74,10 @@ def command(
     block_map: Path | None,
     blocks: str | None,
     single_blocks: str | None,
+    keep: int | None,
+    keep_single: int | None,
+    by: str,
+    measure_on: int,
     width: float | None,
     channels: str | None,
     heads: int | None,
@@ -56,21 +86,24 @@ def command(
     seed: int,
     overwrite: bool,
     as_json: bool,
+    **measuring: Any,
 ) -> None:
     """Make a smaller student from the UNet or transformer of a teacher: fewer blocks, narrower ones, or both.
 
     The student is the folder of a plain diffusers model. Its student.json records the teacher, the sizes and which of
     its modules correspond to the teacher's; inheritance.json records where each weight comes from.
     """
-    if {preset, block_map, blocks, single_blocks, width, channels, heads, head_width} == {None}:
+    if {preset, block_map, blocks, single_blocks, keep, keep_single, width, channels, heads, head_width} == {None}:
         raise Refusal(
             "nothing is removed; give --preset, --block_map, --width or --block_out_channels, or for a transformer "
-            "--preset, --blocks, --single_blocks, --width, --num_attention_heads or --attention_head_dim"
+            "--preset, --keep, --blocks, --single_blocks, --width, --num_attention_heads or --attention_head_dim"
         )
     with refusals(output):
         checks.check_model(teacher, "pretrained_model_name_or_path")
-        from aria.distill.students import prune
+        from aria.distill.students import Measurement, prune
 
+        measured = by != "position" or measuring["prompts"] or measuring["cache"]
+        measurement = Measurement(count=measure_on, bar=bar, **measuring) if measured else None
         record = prune(
             teacher,
             output,
@@ -82,11 +115,20 @@ def command(
             single_blocks=_numbers("--single_blocks", single_blocks, "0,1,5"),
             num_attention_heads=heads,
             attention_head_dim=head_width,
+            keep=keep,
+            keep_single=keep_single,
+            by=by,  # type: ignore[arg-type]  # one of the choices above
+            measurement=measurement,
             init=init,  # type: ignore[arg-type]  # checked there, with what is allowed
             seed=seed,
             overwrite=overwrite,
         )
-    tables.echo_json(record) if as_json else tables.echo(_table(record))
+    if as_json:
+        tables.echo_json(record)
+        return
+    if (choice := record["blocks"].get("choice", {})).get("rows"):
+        tables.echo(_choice(choice))
+    tables.echo(_table(record))
 
 
 def _read_map(path: Path) -> Any:
@@ -112,6 +154,24 @@ def _numbers(option: str, text: str | None, such_as: str) -> list[int] | None:
         return [int(word) for word in text.split(",")]
     except ValueError:
         raise ValueError(f"{option} takes numbers such as {such_as}, got {text!r}") from None
+
+
+def _choice(choice: dict[str, Any]) -> str:
+    """What was measured of each block, and of the student."""
+    rows = [
+        {
+            "block": f"{'single ' if row['list'] == 'single_blocks' else ''}{row['block']}",
+            "error_when_skipped": row["error_skipped"],
+            "error_after_repair": row["error_repaired"],
+            "similarity": row["similarity"],
+            "": "kept" if row["removed"] is None else f"removed {row['removed']}.",
+        }
+        for row in choice["rows"]
+    ]
+    repaired = choice["student_error_repaired"]
+    after = "" if repaired is None else f"; {repaired:.4g} with a linear map in the place of each block removed"
+    on = f"measured on {choice['images']} images at {choice['levels']} noise levels each"
+    return "\n".join([tables.table(rows), f"error of the student {choice['student_error']:.4g}{after}", on, ""])
 
 
 def _table(record: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from aria.distill.students.presets import PRESETS, preset
 from aria.distill.students.prune import prune
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_inputs, transformer_size
+from aria.distill.students.transformer.measurement import Measurement
 from aria.distill.students.transformer.plan import plan_transformer
 from aria.distill.students.unet.blocks import BlockMap, read_map
 from aria.distill.students.unet.measure import example_inputs, size
@@ -20,6 +21,7 @@ __all__ = [
     "BlockMap",
     "Family",
     "Inheritance",
+    "Measurement",
     "Plan",
     "Size",
     "add_low_rank",

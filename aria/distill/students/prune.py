@@ -14,8 +14,10 @@ from aria.distill.students.inherit import INITS, Inheritance, Init
 from aria.distill.students.measure import Size
 from aria.distill.students.open_teacher import open_teacher
 from aria.distill.students.plan import build_student
+from aria.distill.students.transformer.choose import RULES, By, Choice, Counts, by_measuring, by_position
 from aria.distill.students.transformer.family import Family, family_of
 from aria.distill.students.transformer.measure import transformer_size
+from aria.distill.students.transformer.measurement import Measurement, sample
 from aria.distill.students.transformer.plan import plan_transformer
 from aria.distill.students.unet.measure import TOKENS, size
 from aria.distill.students.unet.plan import plan_student
@@ -33,12 +35,22 @@ def prune(
     single_blocks: Sequence[int] | None = None,
     num_attention_heads: int | None = None,
     attention_head_dim: int | None = None,
+    keep: int | None = None,
+    keep_single: int | None = None,
+    by: By = "position",
+    measurement: Measurement | None = None,
     init: Init = "slice",
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Write the student of the teacher in the folder ``teacher`` to the folder ``output``; return its record."""
+    """Write the student of the teacher in the folder ``teacher`` to the folder ``output``; return its record.
+
+    Of a transformer ``keep`` blocks may stay, and ``keep_single`` of its second list, chosen ``by`` a rule of
+    :mod:`aria.distill.students.transformer.choose`; all rules but one need a ``measurement``.
+    """
     checks.one_of("init", init, INITS)
+    checks.one_of("by", by, RULES)
+    _check_rule(by, keep, keep_single, measurement)
     check_output(Path(output), overwrite=overwrite)
     model = open_teacher(teacher)
     config, family = public(model.config), family_of(type(model))
@@ -48,12 +60,22 @@ def prune(
         "blocks": blocks, "single_blocks": single_blocks, "num_attention_heads": num_attention_heads,
         "attention_head_dim": attention_head_dim,
     }  # fmt: skip
+    counts = {"keep": keep, "keep_single": keep_single}
     if family is None:
-        _refuse(others, model, "transformers")
+        _refuse(others | counts, model, "transformers")
         made = _unet(model, config, given | own, init, seed)
     else:
         _refuse(own, model, "UNets")
-        made = _transformer(family, model, config, given | others, init, seed)
+        given |= others
+        choice = None
+        if keep is not None or keep_single is not None:
+            if named := [name for name in ("preset", "blocks", "single_blocks") if given[name] is not None]:
+                raise ValueError(f"keep chooses the blocks: give keep or {named[0]}, not both")
+            choice = _chosen(family, model, config, counts, by, measurement, teacher, seed)
+            given |= choice.kept
+        made = _transformer(family, model, config, given, init, seed)
+        if choice is not None:
+            made.blocks["choice"] = choice.record
     record = {
         "teacher": {"path": str(teacher), "class": type(model).__name__, "config_sha256": config_digest(config)},
         "blocks": {"preset": preset, **made.blocks},
@@ -99,6 +121,36 @@ def _transformer(
     if plan.blocks.singles:
         blocks["kept_single"] = list(plan.blocks.singles)
     return _Made(student, inheritance, sizes, family.tokens, blocks, width, plan.feature_pairs)
+
+
+def _chosen(
+    family: Family,
+    model: Any,
+    config: dict[str, Any],
+    keep: dict[str, int | None],
+    by: By,
+    measurement: Measurement | None,
+    teacher: str | Path,
+    seed: int,
+) -> Choice:
+    counts = Counts.of(family, config, **keep)
+    if measurement is None:
+        return by_position(counts)
+    choice = by_measuring(family, counts, by, sample(teacher, model, measurement, seed), measurement)
+    model.cpu()
+    return choice
+
+
+def _check_rule(by: By, keep: int | None, keep_single: int | None, measurement: Measurement | None) -> None:
+    """Refuse a rule without a number of blocks, and one that lacks what it needs or has what it does not."""
+    if by != "position" and keep is keep_single is None:
+        raise ValueError(f"{by} chooses which blocks stay: give keep, how many that are")
+    if measurement is not None:
+        if by == "position":
+            raise ValueError("position measures nothing: prompts and cache_dir are for similarity and recoverability")
+        measurement.check()
+    elif by != "position":
+        raise ValueError(f"{by} measures the teacher on images of prompts: give prompts or cache_dir")
 
 
 def _refuse(given: Mapping[str, Any], model: Any, kind: str) -> None:

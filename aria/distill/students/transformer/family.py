@@ -59,6 +59,8 @@ class Family:
     """The setting with the number of heads."""
     shared_setting: str = "num_kv_heads"
     """The setting with the number of heads of keys and values, where there may be fewer."""
+    returns: tuple[str, ...] = ("encoder_hidden_states", "hidden_states")
+    """What a block with two streams returns, by the names of its arguments."""
     axes: str = "axes_dims_rope"
     """The setting with the entries of a head for each axis, where positions are rotary."""
     learned: bool = False
