@@ -80,6 +80,18 @@ def flux_schnell_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def flux2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.2 teacher that takes the guidance scale as an input."""
+    return _made(tmp_path_factory, "flux2")
+
+
+@pytest.fixture(scope="session")
+def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A FLUX.2 klein teacher, which is guided."""
+    return _made(tmp_path_factory, "klein")
+
+
+@pytest.fixture(scope="session")
 def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen-Image teacher, guided by a negative prompt in outputs of unchanged length."""
     return _made(tmp_path_factory, "qwen")

@@ -14,6 +14,7 @@ from diffusers import (
     AuraFlowTransformer2DModel,
     AutoencoderDC,
     AutoencoderKL,
+    AutoencoderKLFlux2,
     AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
@@ -22,6 +23,9 @@ from diffusers import (
     DiTTransformer2DModel,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
+    Flux2KleinPipeline,
+    Flux2Pipeline,
+    Flux2Transformer2DModel,
     FluxPipeline,
     FluxTransformer2DModel,
     LTXPipeline,
@@ -55,6 +59,8 @@ from transformers import (
     Gemma2Config,
     Gemma2Model,
     GemmaTokenizer,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
@@ -268,6 +274,38 @@ def qwen3(width: int, layers: int = 2) -> Qwen3ForCausalLM:
     return Qwen3ForCausalLM(Qwen3Config(hidden_size=width, **config))
 
 
+def mistral_tokenizer() -> Qwen2Tokenizer:
+    """A tokenizer that spells, with the chat template of Mistral, whose messages are lists of parts."""
+    made = qwen_tokenizer()
+    made.add_tokens(["[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[INST]", "[/INST]"], special_tokens=True)
+    made.chat_template = (
+        "{% for message in messages %}{% set kind = 'SYSTEM_PROMPT' if message.role == 'system' else 'INST' %}"
+        "[{{ kind }}]{{ message.content[0].text }}[/{{ kind }}]{% endfor %}"
+    )
+    made.padding_side = "left"
+    return made
+
+
+def mistral(width: int) -> Mistral3ForConditionalGeneration:
+    """Mistral 3, which sees no image here, of as many layers as FLUX.2 reads."""
+    config = {"num_hidden_layers": 30, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4}
+    text = {"model_type": "mistral", "vocab_size": 304, "hidden_size": width, "intermediate_size": 8, **config}
+    vision = {"model_type": "pixtral", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+              "intermediate_size": 8, "head_dim": 4}  # fmt: skip
+    return Mistral3ForConditionalGeneration(Mistral3Config(text_config=text, vision_config=vision))
+
+
+def flux2_vae() -> AutoencoderKLFlux2:
+    """The stages of FLUX.2's autoencoder, whose latents are normalised in patches."""
+    made = AutoencoderKLFlux2(
+        block_out_channels=(4, 8), down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2, latent_channels=4, norm_num_groups=2, sample_size=2 * SIDE,
+    )  # fmt: skip
+    made.bn.running_mean.copy_(torch.linspace(-0.5, 0.75, 16))
+    made.bn.running_var.copy_(torch.linspace(0.25, 4.0, 16))
+    return made
+
+
 def qwen_vae() -> AutoencoderKLQwenImage:
     """The stages of Qwen-Image's autoencoder, whose latents are normalised channel by channel."""
     return AutoencoderKLQwenImage(
@@ -358,6 +396,15 @@ def flux(**changes: object) -> FluxTransformer2DModel:
         "joint_attention_dim": 20, "pooled_projection_dim": 8, "axes_dims_rope": (4, 2, 2), "guidance_embeds": True,
     }  # fmt: skip
     return shaken(FluxTransformer2DModel(**(config | changes)))
+
+
+def flux2(**changes: object) -> Flux2Transformer2DModel:
+    """The blocks of FLUX.2, very narrow; with ``guidance_embeds=False`` those of FLUX.2 klein."""
+    config: dict[str, object] = {
+        "num_attention_heads": 2, "attention_head_dim": 8, "num_layers": 2, "num_single_layers": 4, "in_channels": 16,
+        "joint_attention_dim": 24, "timestep_guidance_channels": 8, "axes_dims_rope": (2, 2, 2, 2),
+    }  # fmt: skip
+    return shaken(Flux2Transformer2DModel(**(config | changes)))
 
 
 def wan(**changes: object) -> WanTransformer3DModel:
@@ -573,6 +620,35 @@ def save_zimage(folder: Path, seed: int = 0) -> Path:
         vae=vae(shift_factor=0.1159, scaling_factor=0.3611),
         transformer=z_image(),
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_flux2(folder: Path, seed: int = 0) -> Path:
+    """A FLUX.2 pipeline. Published ones hold their tokenizer in a processor of texts and images."""
+    torch.manual_seed(seed)
+    pipeline = Flux2Pipeline(
+        tokenizer=mistral_tokenizer(),
+        text_encoder=mistral(8),
+        vae=flux2_vae(),
+        transformer=flux2(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_klein(folder: Path, is_distilled: bool = False, seed: int = 0) -> Path:
+    """A FLUX.2 klein pipeline, which is guided unless it is distilled."""
+    torch.manual_seed(seed)
+    pipeline = Flux2KleinPipeline(
+        tokenizer=chat_tokenizer(),
+        text_encoder=qwen3(8, layers=27),
+        vae=flux2_vae(),
+        transformer=flux2(guidance_embeds=False),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
+        is_distilled=is_distilled,
     )
     pipeline.save_pretrained(folder)
     return folder

@@ -27,10 +27,10 @@ from tests.distill.runs.test_run import logs
 
 pytestmark = pytest.mark.slow
 VIDEOS = ("ltx", "wan")
-FLOWS = ("aura", "flux", "flux_schnell", "lumina", "qwen", "sana", "sd3", "zimage", *VIDEOS)
+FLOWS = ("aura", "flux", "flux_schnell", "flux2", "klein", "lumina", "qwen", "sana", "sd3", "zimage", *VIDEOS)
 KINDS = ("dit", "pixart", "pixart_sigma", *FLOWS)
 SIZED = {
-    **dict.fromkeys(("flux", "flux_schnell", "qwen", "zimage"), ("--resolution", 16)),
+    **dict.fromkeys(("flux", "flux_schnell", "flux2", "klein", "qwen", "zimage"), ("--resolution", 16)),
     "wan": ("--resolution", 16, "--num_frames", 5),
     "ltx": ("--resolution", 64, "--num_frames", 9),
 }
@@ -41,6 +41,8 @@ SMALLER = {
     "dit": ["--preset", "half", "--num_attention_heads", "1"],
     "flux": ["--blocks", "1", "--single_blocks", "0,3", "--width", "0.5"],
     "flux_schnell": ["--preset", "half"],
+    "flux2": ["--blocks", "1", "--single_blocks", "0,3", "--width", "0.5"],
+    "klein": ["--preset", "half"],
     "lumina": ["--blocks", "0,2,3", "--num_attention_heads", "2"],
     "pixart": ["--preset", "half", "--width", "0.5"],
     "pixart_sigma": ["--blocks", "0,1,3"],
@@ -57,6 +59,9 @@ RUN = {
     "flux": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16,
              "objective": ("output", "feature")},
     "flux_schnell": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "resolution": 16},
+    "flux2": {"partitioner": "kmeans(3)", "guidance_max": 3.0, "on_policy": 0.5, "resolution": 16,
+              "objective": ("output", "feature")},
+    "klein": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "correction": "importance", "resolution": 16},
     "lumina": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "on_policy": 0.5},
     "pixart": {"partitioner": "kmeans(3)", "student_prediction": "v_prediction", "correction": "importance"},
     "pixart_sigma": {"partitioner": "kmeans(3)", "gradient_checkpointing": "", "weighting": "min_snr"},
@@ -154,11 +159,11 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
     pipeline = DiffusionPipeline.from_pretrained(one)
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.transformer.num_parameters() == open_model(student).num_parameters()
-    if "out_channels" in pipeline.transformer.config and "flux" not in kind:  # whose output is packed, or as the input
+    if pipeline.transformer.config.get("out_channels") is not None:  # else as many as those of the input
         assert pipeline.transformer.config.out_channels == (4 if kind in FLOWS else 8)
     if kind in VIDEOS:
         more = {"height": 32, "width": 64, "num_frames": 9}
-        videos = pipeline("a cat", num_inference_steps=2, output_type="np", **more).frames
+        videos = pipeline(prompt="a cat", num_inference_steps=2, output_type="np", **more).frames
         assert videos.shape == (1, 9, 32, 64, 3)
     elif kind == "dit":
         images = pipeline(pipeline.get_label_ids(["goldfish"]), num_inference_steps=2, output_type="np").images
@@ -169,9 +174,9 @@ def test_from_a_teacher_to_a_pipeline(kind, place, forks, tmp_path):
             more = {"use_resolution_binning": False, "height": 32, "width": 32}
         if kind in SIZED or kind == "aura":
             more = {"height": 16, "width": 32}
-        images = pipeline("a cat", num_inference_steps=2, output_type="np", **more).images
+        images = pipeline(prompt="a cat", num_inference_steps=2, output_type="np", **more).images
         assert images.shape == (1, more.get("height", 16), more.get("width", 16), 3)
-    if kind == "flux":
+    if kind in ("flux", "flux2"):
         assert pipeline.transformer.config.guidance_embeds
     if kind == "pixart":
         assert pipeline.scheduler.config.prediction_type == "v_prediction"

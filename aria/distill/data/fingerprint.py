@@ -34,6 +34,7 @@ def encoders(pipeline: Any, dtype: torch.dtype) -> dict[str, str | int | None]:
             parts[f"{name} config"] = _config(part)
             parts[f"{name} weights"] = weights(part, dtype)
         if name.startswith("tokenizer") and part is not None:
+            part = getattr(part, "tokenizer", part)  # of a processor of texts and images
             parts[name] = _tokenizer(part)
             parts[f"{name} length"] = int(part.model_max_length)
     return parts

@@ -41,7 +41,7 @@ def _use(plan: RunPlan, denoiser: Denoiser) -> list[str]:
     scales = plan.loop.guidance
     if scales is None and not plan.halved:
         return []
-    sentences, arguments = [], ["prompt"]
+    sentences, arguments = [], [denoiser.prompt_argument]
     if plan.halved:
         sentences.append(
             f"It takes {plan.student_steps} sampling steps where its teacher takes {plan.teacher_steps}."

@@ -25,11 +25,14 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import Attention, SanaLinearAttnProcessor2_0
 from diffusers.models.transformers.transformer_flux import FluxAttention
+from diffusers.models.transformers.transformer_flux2 import Flux2Attention, Flux2ParallelSelfAttention
 from diffusers.models.transformers.transformer_ltx import LTXAttention
 from diffusers.models.transformers.transformer_wan import WanAttention
 from torch import Tensor, nn
 
 from aria.distill.students.config import Config
+
+ATTENTIONS = (Attention, FluxAttention, Flux2Attention, Flux2ParallelSelfAttention, LTXAttention, WanAttention)
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
 
     def products(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         nonlocal total
-        assert isinstance(module, Attention | FluxAttention | LTXAttention | WanAttention)
+        assert isinstance(module, ATTENTIONS)
         queries = args[0] if args else kwargs["hidden_states"]
         context = args[1] if len(args) > 1 else kwargs.get("encoder_hidden_states")
         positions = _positions(queries)
@@ -81,7 +84,7 @@ def count_macs(model: nn.Module, *, attention: bool = True, **inputs: Any) -> in
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d):
             hooks.append(module.register_forward_hook(layer))
-        elif attention and isinstance(module, Attention | FluxAttention | LTXAttention | WanAttention):
+        elif attention and isinstance(module, ATTENTIONS):
             hooks.append(module.register_forward_pre_hook(products, with_kwargs=True))
     try:
         with torch.no_grad():

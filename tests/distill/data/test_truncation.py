@@ -24,6 +24,8 @@ LONG = "an axolotl in a jar, "
         ("pixart_sigma_folder", 300),
         ("sana_folder", 299),
         ("flux_folder", 512),
+        ("flux2_folder", 361),
+        ("klein_folder", 498),
         ("qwen_folder", 512),
         ("aura_folder", 256),
         ("lumina_folder", 92),

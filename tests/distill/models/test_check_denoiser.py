@@ -20,6 +20,8 @@ FOLDERS = {
     "StableDiffusionXLPipeline": "sdxl_folder",
     "StableDiffusion3Pipeline": "sd3_folder",
     "FluxPipeline": "flux_folder",
+    "Flux2Pipeline": "flux2_folder",
+    "Flux2KleinPipeline": "klein_folder",
     "QwenImagePipeline": "qwen_folder",
     "AuraFlowPipeline": "aura_folder",
     "Lumina2Pipeline": "lumina_folder",
@@ -38,7 +40,7 @@ ADAPTERS = [(family, name) for family in denoisers.FAMILIES for name in family.p
 SIZE = {
     "WanPipeline": {"resolution": 16, "frames": 5},
     "LTXPipeline": {"resolution": 64, "frames": 9},
-    "ZImagePipeline": {"resolution": 16},
+    **{name: {"resolution": 16} for name in ("Flux2Pipeline", "Flux2KleinPipeline", "ZImagePipeline")},
 }
 """What is made by pipelines whose own size is that of published models."""
 
@@ -186,7 +188,7 @@ def test_a_fault_is_found_in_every_family(family, name, what, request):
     assert sentence in fault(broken(family, what), opened(name, request), family)
 
 
-GUIDED = [(family, name) for family, name in ADAPTERS if family.guides]
+GUIDED = [(family, name) for family, name in ADAPTERS if family not in (denoisers.Flux, denoisers.Flux2)]
 
 
 @pytest.mark.parametrize(("family", "name"), GUIDED, ids=[name for _, name in GUIDED])
@@ -262,7 +264,8 @@ class WithFewerTokens(denoisers.Flux):
 
 
 class GuidedTwice(denoisers.Flux):
-    guides = True
+    def guides(self, pipeline):
+        return True
 
 
 @pytest.mark.parametrize(
@@ -278,6 +281,99 @@ class GuidedTwice(denoisers.Flux):
 )
 def test_what_is_special_about_flux_is_checked(adapter, kind, sentence, request):
     assert sentence in fault(adapter(), small(open_pipeline(request.getfixturevalue(kind))), denoisers.Flux)
+
+
+class Long(denoisers.Flux2):
+    def latent_shape(self, pipeline, resolution=None):
+        return 16, 2, 4
+
+
+class TurnedPlaces(Long):
+    def __call__(self, model, noisy, timestep, condition):
+        changed = listened(model, lambda inputs: {"img_ids": inputs["img_ids"][..., [0, 2, 1, 3]]})
+        return super().__call__(changed, noisy, timestep, condition)
+
+
+class TextAsInFlux(denoisers.Flux2):
+    """All tokens at the same place."""
+
+    def __call__(self, model, noisy, timestep, condition):
+        changed = listened(model, lambda inputs: {"txt_ids": torch.zeros_like(inputs["txt_ids"])})
+        return super().__call__(changed, noisy, timestep, condition)
+
+
+class OfOneGuidance(denoisers.Flux2):
+    def __call__(self, model, noisy, timestep, condition):
+        condition = condition | {"guidance": torch.full_like(condition["guidance"], 3.5)}
+        return super().__call__(model, noisy, timestep, condition)
+
+
+class InRowsAndColumns(denoisers.Flux2):
+    def to_autoencoder(self, latents):
+        return super().to_autoencoder(latents).transpose(2, 3)
+
+    def from_autoencoder(self, latents):
+        return super().from_autoencoder(latents.transpose(2, 3))
+
+
+class ScaledAlike(denoisers.Flux2):
+    """As if all entries of a patch had the same mean and variance."""
+
+    def to_autoencoder(self, latents):
+        return super().to_autoencoder(latents).roll(1, 1)
+
+    def from_autoencoder(self, latents):
+        return super().from_autoencoder(latents.roll(-1, 1))
+
+
+class OfOtherLayers(denoisers.Flux2):
+    def encode(self, pipeline, given, device):
+        embeds, _ = pipeline.encode_prompt(given, device=device, text_encoder_out_layers=(9, 18, 27))
+        return {"prompt_embeds": embeds}
+
+
+class WithoutSystemMessage(denoisers.Flux2):
+    def encode(self, pipeline, given, device):
+        pipeline = copy.copy(pipeline)
+        pipeline.system_message = ""
+        return super().encode(pipeline, given, device)
+
+
+class AlwaysGuided(denoisers.Flux2Klein):
+    def guides(self, pipeline):
+        return True
+
+
+class NeverGuided(denoisers.Flux2Klein):
+    def guides(self, pipeline):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("adapter", "kind", "sentence"),
+    [
+        (TurnedPlaces, "flux2", "__call__ passes the model another img_ids than the pipeline"),
+        (TextAsInFlux, "flux2", "__call__ passes the model another txt_ids than the pipeline"),
+        (OfOneGuidance, "flux2", "__call__ passes the model another guidance than the pipeline"),
+        (InRowsAndColumns, "flux2", "decode returns other images than the pipeline"),
+        (ScaledAlike, "flux2", "decode returns other images than the pipeline"),
+        (OfOtherLayers, "flux2", "encode returns other conditions than the pipeline's own"),
+        (WithoutSystemMessage, "flux2", "encode returns other conditions than the pipeline's own"),
+        (NeverGuided, "klein", "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+        (AlwaysGuided, "distilled", "at guidance 3, null, inputs and guide are not what the pipeline guides with"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_what_is_special_about_flux_2_is_checked(adapter, kind, sentence, request, tmp_path):
+    distilled = kind == "distilled"
+    folder = pipelines.save_klein(tmp_path / "k", True) if distilled else request.getfixturevalue(f"{kind}_folder")
+    assert sentence in fault(adapter(), open_pipeline(folder), None)
+
+
+def test_kinds_and_shapes_of_flux_2(flux2_folder, tmp_path):
+    check_denoiser(Long(), open_pipeline(flux2_folder))
+    distilled = open_pipeline(pipelines.save_klein(tmp_path / "klein", is_distilled=True))
+    check_denoiser(denoisers.Flux2Klein(), distilled, resolution=16)
 
 
 class OfTimesteps(denoisers.AuraFlow):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
+import diffusers
 import pytest
 from torch import nn
 
@@ -28,10 +30,16 @@ def test_the_card_shows_one_call_with_all_that_matters(settings, calls):
     assert ("without guidance" in text) == (settings == {"halve_from": 8})
 
 
-def test_the_card_calls_the_scale_what_the_pipeline_calls_it():
-    plan = resolve(Config().with_values({"halve_from": 8}))
-    calls = {family: card._use(plan, family())[0] for family in (denoisers.QwenImage, denoisers.ZImage)}
-    assert "true_cfg_scale=1)" in calls[denoisers.QwenImage] and "guidance_scale=0)" in calls[denoisers.ZImage]
+@pytest.mark.parametrize("family", denoisers.FAMILIES)
+def test_the_card_shows_a_call_that_the_pipeline_takes(family):
+    """The scale has the pipeline's name for it, and a prompt without a name is the first argument."""
+    text = card._use(resolve(Config().with_values({"halve_from": 8})), family())[0]
+    first, *named = re.findall(r"`pipeline\((.*?)\)`", text)[0].split(", ")
+    for pipeline in family.pipelines:
+        takes = inspect.signature(getattr(diffusers, pipeline).__call__).parameters
+        assert {argument.split("=")[0] for argument in named} <= takes.keys()
+        assert first == "prompt=prompt" or list(takes)[1] in ("prompt", "class_labels")
+    assert f"{family.scale_argument}={family.unguided:g}" == named[-1]
 
 
 def test_parameters_are_counted_in_units_that_show_them():

@@ -7,6 +7,7 @@ import torch
 from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
@@ -58,6 +59,9 @@ TRANSFORMERS = {
     "aura-flow": (AuraFlowTransformer2DModel, transformers.AURA_FLOW),
     "dit": (DiTTransformer2DModel, transformers.DIT_XL),
     "flux-dev": (FluxTransformer2DModel, transformers.FLUX_DEV),
+    "flux2-dev": (Flux2Transformer2DModel, transformers.FLUX2_DEV),
+    "flux2-klein-4b": (Flux2Transformer2DModel, transformers.FLUX2_KLEIN_4B),
+    "flux2-klein-9b": (Flux2Transformer2DModel, transformers.FLUX2_KLEIN_9B),
     "flux-schnell": (FluxTransformer2DModel, transformers.FLUX_SCHNELL),
     "ltx-2b": (LTXVideoTransformer3DModel, transformers.LTX_2B),
     "ltx-13b": (LTXVideoTransformer3DModel, transformers.LTX_13B),
@@ -84,7 +88,8 @@ def counted(kind, **kwargs):
 def test_transformers():
     # published: 611 million (PixArt-alpha at 512 pixels), 2.03 billion (Stable Diffusion 3 medium), 1.6 and 0.6 billion
     # (Sana), 11.9 billion (FLUX.1), 20 billion (Qwen-Image), 6.8 billion (AuraFlow), 2.6 billion (Lumina-Image 2.0),
-    # 1.3 and 14 billion (Wan 2.1, whose smaller one has 1.4), 2 and 13 billion (LTX-Video), 6 billion (Z-Image)
+    # 1.3 and 14 billion (Wan 2.1, whose smaller one has 1.4), 2 and 13 billion (LTX-Video), 6 billion (Z-Image),
+    # 32, 4 and 9 billion (FLUX.2)
     assert round(counted("pixart") / 1e6) == 611
     assert [round(counted(kind) / 1e9, 1) for kind in ("sana", "sana-600m")] == [1.6, 0.6]
     assert round(counted("sd3") / 1e9, 2) == 2.03
@@ -92,6 +97,7 @@ def test_transformers():
     assert [round(counted(kind) / 1e9, 2) for kind in ("wan-1.3b", "wan-14b")] == [1.42, 14.29]
     assert [round(counted(kind) / 1e9, 2) for kind in ("ltx-2b", "ltx-13b")] == [1.92, 13.04]
     assert round(counted("qwen-image") / 1e9, 1) == 20.4
+    assert [round(counted(f"flux2-{kind}") / 1e9, 1) for kind in ("dev", "klein-4b", "klein-9b")] == [32.2, 3.9, 9.1]
     assert round(counted("z-image") / 1e9, 2) == 6.15
     assert [round(counted(kind) / 1e9, 1) for kind in ("aura-flow", "lumina2")] == [6.8, 2.6]
     # DiT-XL/2 is published with 675 million and 118.64 billion multiply-adds; in diffusers every block has timestep and
@@ -116,6 +122,14 @@ def test_transformers():
         ("flux-dev", {"width": 0.75}, 6698.3),
         ("flux-dev", {"attention_head_dim": 64}, 2980.4),
         ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
+        ("flux2-dev", {"preset": "half"}, 16519.8),
+        ("flux2-dev", {"width": 0.75}, 18144.2),
+        ("flux2-dev", {"width": 0.5}, 8080.6),
+        ("flux2-dev", {"attention_head_dim": 64}, 8080.6),
+        ("flux2-klein-4b", {"preset": "half"}, 1912.6),
+        ("flux2-klein-4b", {"width": 0.5}, 975.2),
+        ("flux2-klein-9b", {"preset": "half"}, 4716.5),
+        ("flux2-klein-9b", {"width": 0.5}, 2282.8),
         ("ltx-2b", {"preset": "half"}, 983.2),
         ("ltx-2b", {"preset": "third"}, 647.4),
         ("ltx-13b", {"preset": "half"}, 6597.9),

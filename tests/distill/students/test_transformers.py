@@ -103,8 +103,8 @@ def test_a_narrower_student_works_and_is_all_inherited(kind, what):
     assert some.counts()["fresh"] == counts["sliced"] and some.counts()["copied"] == counts["copied"]
 
 
-@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "lumina", "pixart-sized", "qwen", "sana-1.5", "sd3.5", "wan",
-                                  "z-image"])  # fmt: skip
+@pytest.mark.parametrize("kind", ["aura", "dit", "flux", "flux2", "lumina", "pixart-sized", "qwen", "sana-1.5",
+                                  "sd3.5", "wan", "z-image"])  # fmt: skip
 @pytest.mark.parametrize("what", ["heads", "head-width"])
 def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     """Every tensor is filled with the places on one axis: what is left of it shows which entries stay."""
@@ -114,7 +114,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
     kept = Run(wide, narrow).index()
     heads = torch.arange(left_heads[0])[:, None] * all_heads[1]
     of_head = Run(all_heads[1], left_heads[1]).index()
-    if family(kind).axes in plan.config and what == "head-width":  # whole pairs of each of the axes of 4, 4 and 8
+    if family(kind).axes in plan.config and what == "head-width":  # every other pair of the axes of 4, 4 and 8
         of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13])
     if kind == "wan" and what == "head-width":  # of each of three axes of 8
         of_head = torch.tensor([0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21])
@@ -142,8 +142,13 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
                     wanted = of_shared
                 assert torch.equal(left, wanted), name
                 seen.add("heads")
-            elif axis == 1 and name.startswith("single_") and ".proj_out." in name:  # heads, and a feed-forward layer
-                behind = wide + Run(4 * wide, 4 * narrow).index()
+            elif axis == 0 and ".to_qkv_mlp_proj." in name:  # heads three times, and a feed-forward layer with gates
+                behind = 3 * wide + Run(6 * wide, 6 * narrow).index()
+                assert torch.equal(left, torch.cat([part * wide + of_heads for part in range(3)] + [behind])), name
+                seen.add("fused")
+            elif axis == 1 and name.startswith("single_") and any(part in name for part in (".proj_out.", ".to_out.")):
+                ratio = 3 if kind == "flux2" else 4  # of a feed-forward layer behind the heads
+                behind = wide + Run(ratio * wide, ratio * narrow).index()
                 assert torch.equal(left, torch.cat([of_heads, behind])), name
                 seen.add("both")
             elif "norm_q" in name or "norm_k" in name or "norm_added" in name:
@@ -153,7 +158,7 @@ def test_axes_of_the_inner_width_keep_the_same_entries(kind, what):
                 parts = left.view(-1, narrow) - wide * torch.arange(len(left) // narrow)[:, None]
                 assert torch.equal(parts, kept.expand(len(parts), -1)), name
                 seen.add("inner")
-    assert seen == {"heads", "inner"} | ({"both"} if kind == "flux" else set())
+    assert seen == {"heads", "inner"} | {"flux": {"both"}, "flux2": {"both", "fused"}}.get(kind, set())
 
 
 def test_kept_heads_do_what_they_did():

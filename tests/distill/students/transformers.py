@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
@@ -52,8 +53,15 @@ AURA_FLOW = {"num_attention_heads": 12, "attention_head_dim": 256, "num_mmdit_la
 LUMINA2 = {"num_attention_heads": 24, "num_kv_heads": 8, "hidden_size": 2304, "num_layers": 26, "num_refiner_layers": 2,
            "sample_size": 128, "in_channels": 16, "cap_feat_dim": 2304, "multiple_of": 256,
            "axes_dim_rope": [32, 32, 32]}  # fmt: skip
+FLUX2_DEV = {"num_attention_heads": 48, "attention_head_dim": 128, "num_layers": 8, "num_single_layers": 48,
+             "in_channels": 128, "joint_attention_dim": 15360, "guidance_embeds": True,
+             "axes_dims_rope": [32, 32, 32, 32]}  # fmt: skip
+FLUX2_KLEIN_4B = FLUX2_DEV | {"num_attention_heads": 24, "num_layers": 5, "num_single_layers": 20,
+                              "joint_attention_dim": 7680, "guidance_embeds": False}  # fmt: skip
+FLUX2_KLEIN_9B = FLUX2_KLEIN_4B | {"num_attention_heads": 32, "num_layers": 8, "num_single_layers": 24,
+                                   "joint_attention_dim": 12288}  # fmt: skip
 Z_IMAGE = {"dim": 3840, "n_layers": 30, "n_refiner_layers": 2, "n_heads": 30, "n_kv_heads": 30, "in_channels": 16,
-           "cap_feat_dim": 2560, "axes_dims": [32, 48, 48], "axes_lens": [1024, 512, 512]}  # fmt: skip
+           "cap_feat_dim": 2560, "axes_dims": [32, 48, 48], "axes_lens": [1536, 512, 512]}  # fmt: skip
 FLUX_SCHNELL = FLUX_DEV | {"guidance_embeds": False}
 
 SMALL = {"num_attention_heads": 4, "attention_head_dim": 8, "num_layers": 5, "sample_size": 8}
@@ -71,6 +79,10 @@ SMALL_SANA = SANA_1600M | SMALL | {
 SMALL_FLUX = FLUX_DEV | {
     "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "num_single_layers": 7, "in_channels": 16,
     "joint_attention_dim": 20, "pooled_projection_dim": 12, "axes_dims_rope": [4, 4, 8],
+}  # fmt: skip
+SMALL_FLUX2 = FLUX2_DEV | {
+    "num_attention_heads": 4, "attention_head_dim": 16, "num_layers": 5, "num_single_layers": 7, "in_channels": 16,
+    "joint_attention_dim": 20, "timestep_guidance_channels": 8, "axes_dims_rope": [4, 4, 4, 4],
 }  # fmt: skip
 SMALL_WAN = WAN_14B | {
     "num_attention_heads": 4, "attention_head_dim": 24, "num_layers": 5, "ffn_dim": 200, "in_channels": 4,
@@ -102,6 +114,8 @@ ALL = {
     "aura": (AuraFlowTransformer2DModel, SMALL_AURA),
     "dit": (DiTTransformer2DModel, SMALL_DIT),
     "flux": (FluxTransformer2DModel, SMALL_FLUX),
+    "flux2": (Flux2Transformer2DModel, SMALL_FLUX2),
+    "flux2-klein": (Flux2Transformer2DModel, SMALL_FLUX2 | {"guidance_embeds": False}),
     "flux-schnell": (FluxTransformer2DModel, SMALL_FLUX | {"guidance_embeds": False}),
     "ltx": (LTXVideoTransformer3DModel, SMALL_LTX),
     "lumina": (Lumina2Transformer2DModel, SMALL_LUMINA),

@@ -15,6 +15,8 @@ from aria.distill.models.denoisers import (
     AuraFlow,
     DiT,
     Flux,
+    Flux2,
+    Flux2Klein,
     Lumina2,
     PixArt,
     QwenImage,
@@ -89,6 +91,8 @@ def test_refusals(sd_folder, tmp_path):
     [
         ("dit_folder", DiT, ["proj_out_2"]),
         ("flux_folder", Flux, []),
+        ("flux2_folder", Flux2, []),
+        ("klein_folder", Flux2Klein, []),
         ("pixart_folder", PixArt, ["proj_out"]),
         ("aura_folder", AuraFlow, []),
         ("lumina_folder", Lumina2, []),

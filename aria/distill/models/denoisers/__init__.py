@@ -10,6 +10,7 @@ from aria.distill.models.denoisers.aura_flow import AuraFlow
 from aria.distill.models.denoisers.base import Condition, Denoiser, Evaluate
 from aria.distill.models.denoisers.dit import DiT, keep_labels
 from aria.distill.models.denoisers.flux import Flux
+from aria.distill.models.denoisers.flux2 import Flux2, Flux2Klein
 from aria.distill.models.denoisers.ltx import LTX
 from aria.distill.models.denoisers.lumina2 import Lumina2
 from aria.distill.models.denoisers.pixart import PixArt
@@ -26,6 +27,8 @@ FAMILIES: tuple[type[Denoiser], ...] = (
     StableDiffusionXL,
     StableDiffusion3,
     Flux,
+    Flux2,
+    Flux2Klein,
     QwenImage,
     AuraFlow,
     Lumina2,
@@ -60,6 +63,8 @@ __all__ = [
     "DiT",
     "Evaluate",
     "Flux",
+    "Flux2",
+    "Flux2Klein",
     "Lumina2",
     "PixArt",
     "QwenImage",

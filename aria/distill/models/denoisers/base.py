@@ -45,10 +45,10 @@ class Denoiser(ABC):
     """Names of the diffusers pipelines of this family."""
     takes_guidance: ClassVar[bool] = False
     """Whether its models can take the guidance scale as an input, and its pipelines then pass it."""
-    guides: ClassVar[bool] = True
-    """Whether its pipelines guide a model without that input, by the null condition; else they ignore the scale."""
     scale_argument: ClassVar[str] = "guidance_scale"
     """What its pipelines call the guidance scale."""
+    prompt_argument: ClassVar[str] = "prompt"
+    """How a prompt is given to its pipelines, in the call that a model card shows."""
     unguided: ClassVar[float] = 1.0
     """The scale at which its pipelines do not guide."""
     negative_prompt: ClassVar[str | None] = None
@@ -58,6 +58,10 @@ class Denoiser(ABC):
     def refusal(self, pipeline: Any) -> str | None:
         """Why a pipeline of the family is refused: it works in another way than the adapter; None if it does not."""
         return None
+
+    def guides(self, pipeline: Any) -> bool:
+        """Whether the pipeline guides a model without that input, by the null condition; else it ignores the scale."""
+        return True
 
     @abstractmethod
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
@@ -123,7 +127,11 @@ class Denoiser(ABC):
             latents: Tensor = pipeline(
                 **inputs, **scale, num_inference_steps=steps, output_type="latent", return_dict=False
             )[0]
-        return self.unpack(latents, noise)
+        return self.returned(pipeline, latents, noise)
+
+    def returned(self, pipeline: Any, latents: Tensor, like: Tensor) -> Tensor:
+        """(N, …) latents that the pipeline returns, in the shape of ``like`` and scaled as its denoiser sees them."""
+        return self.unpack(latents, like)
 
     def unpack(self, latents: Tensor, like: Tensor) -> Tensor:
         """(N, …) latents of the pipeline in the shape of ``like``; most pipelines have them in that shape."""
@@ -133,7 +141,7 @@ class Denoiser(ABC):
         """(N, 3, H, W) images in [0, 1], or (N, 3, F, H, W) videos."""
         vae = pipeline.vae
         shift, factor = scaling_of(vae, latents)
-        latents = latents / factor + shift
+        latents = self.to_autoencoder(latents / factor + shift)
         time = (latents.new_zeros(len(latents)),) if vae.config.get("timestep_conditioning") else ()  # and no noise
         with torch.no_grad():
             pixels: Tensor = vae.decode(latents.to(vae.dtype), *time, return_dict=False)[0]
@@ -146,9 +154,21 @@ class Denoiser(ABC):
         (N, C, f, h, w) of ``(N, 3, F, H, W)``."""
         vae = pipeline.vae
         with torch.no_grad():
-            sampled: Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator)
-        shift, factor = scaling_of(vae, sampled)
-        return (sampled - shift) * factor
+            return self.scaled(vae, vae.encode(pixels.to(vae.dtype)).latent_dist.sample(generator))
+
+    def scaled(self, vae: Any, latents: Tensor) -> Tensor:
+        """An autoencoder's latents, as the denoiser sees them."""
+        latents = self.from_autoencoder(latents)
+        shift, factor = scaling_of(vae, latents)
+        return (latents - shift) * factor
+
+    def to_autoencoder(self, latents: Tensor) -> Tensor:
+        """Latents that are scaled back in the shape that the autoencoder has them in; most families keep them so."""
+        return latents
+
+    def from_autoencoder(self, latents: Tensor) -> Tensor:
+        """The reverse of :meth:`to_autoencoder`."""
+        return latents
 
     def side_in_condition(self, pipeline: Any) -> int | None:
         """The image size that is part of every condition, in pixels a side, and that images then must have; None in
@@ -227,6 +247,8 @@ def statistics_of(vae: Any) -> tuple[Any, Any] | None:
     """Mean and standard deviation of each channel of an autoencoder's latents, where it has them: among its weights, or
     in a config without a number for all channels."""
     stored = dict(vae.named_buffers())
+    if "bn.running_mean" in stored:
+        return stored["bn.running_mean"], (stored["bn.running_var"] + vae.config.batch_norm_eps).sqrt()
     if "latents_mean" in stored:
         return stored["latents_mean"], stored["latents_std"]
     return None if "scaling_factor" in vae.config else (vae.config.latents_mean, vae.config.latents_std)

@@ -15,6 +15,13 @@ def what_the_template_leaves(pipeline: Any, wrapped: str) -> TokenLimit:
     return TokenLimit(tokenizer, kept - len(tokenizer(wrapped, add_special_tokens=False).input_ids))
 
 
+def what_a_user_may_write(pipeline: Any, **switches: bool) -> TokenLimit:
+    """The same, of a template in which a user's message is the prompt, and the assistant's begins."""
+    empty = [{"role": "user", "content": ""}]
+    wrapped = pipeline.tokenizer.apply_chat_template(empty, tokenize=False, add_generation_prompt=True, **switches)
+    return what_the_template_leaves(pipeline, wrapped)
+
+
 def tokenizer_of(pipeline: Any) -> Any:
     """The tokenizer, also where the pipeline holds it in a processor of texts and images."""
     return getattr(pipeline.tokenizer, "tokenizer", pipeline.tokenizer)

@@ -290,7 +290,7 @@ class _Check:
             times = timestep.to(self.device).expand(len(shown))
             with self.listening(found):
                 output = self.evaluate(shown, times, self.at(scale))
-            if scale != self.denoiser.unguided and self.denoiser.guides and not self.embeds_guidance:
+            if scale != self.denoiser.unguided and self.denoiser.guides(self.pipeline) and not self.embeds_guidance:
                 without = self.evaluate(shown, times, self.null)
                 output = self.denoiser.guide(without, output, torch.full((len(output),), scale, device=self.device))
             latents = scheduler.step(output, timestep, latents)[0]

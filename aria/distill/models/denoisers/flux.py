@@ -22,7 +22,9 @@ class Flux(Packed):
 
     pipelines = ("FluxPipeline",)
     takes_guidance = True
-    guides = False
+
+    def guides(self, pipeline: Any) -> bool:
+        return False
 
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         tokens, (height, width) = condition["prompt_embeds"].to(noisy.dtype), noisy.shape[2:]

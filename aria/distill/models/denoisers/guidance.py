@@ -75,7 +75,7 @@ def take_guidance(model: Any) -> Any:
     if not hasattr(time, "cond_proj"):
         name = type(model).__name__
         raise ValueError(f"a {name} cannot take the guidance scale as an input; a UNet2DConditionModel can, "
-                         "and a FluxTransformer2DModel with guidance_embeds")
+                         "and a FluxTransformer2DModel or Flux2Transformer2DModel with guidance_embeds")
     if time.cond_proj is None:
         first = time.linear_1.weight
         layer = nn.Linear(WIDTH, first.shape[1], bias=False, device=first.device, dtype=first.dtype)

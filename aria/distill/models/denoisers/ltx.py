@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from aria.distill.models.denoisers.base import Condition, TokenLimit, default_of, mean_of_tokens
+from aria.distill.models.denoisers.packing import flat, unflat
 from aria.distill.models.denoisers.video import Video
 
 SPACE, TIME = 32, 8
@@ -40,7 +41,7 @@ class LTX(Video):
     def __call__(self, model: nn.Module, noisy: Tensor, timestep: Tensor, condition: Condition) -> Tensor:
         frames, height, width = noisy.shape[2:]
         output: Tensor = model(
-            hidden_states=pack(noisy),
+            hidden_states=flat(noisy),
             encoder_hidden_states=condition["prompt_embeds"].to(noisy.dtype),
             timestep=timestep,
             encoder_attention_mask=condition["mask"],
@@ -70,15 +71,14 @@ class LTX(Video):
             "prompt_attention_mask": condition["mask"],
             "negative_prompt_embeds": null["prompt_embeds"],
             "negative_prompt_attention_mask": null["mask"],
-            "latents": pack(noise),
+            "latents": flat(noise),
             "num_frames": (frames - 1) * TIME + 1,
             "height": height * SPACE,
             "width": width * SPACE,
         }
 
     def unpack(self, latents: Tensor, like: Tensor) -> Tensor:
-        """(N, FHW, C) → (N, C, F, H, W), the shape of ``like``: the reverse of :func:`pack`."""
-        return latents.transpose(1, 2).reshape(len(latents), -1, *like.shape[2:])
+        return unflat(latents, like.shape[2:])
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
         return TokenLimit(pipeline.tokenizer, int(default_of(pipeline.__call__, "max_sequence_length")))
@@ -88,9 +88,3 @@ class LTX(Video):
 
     def time_scale(self, pipeline: Any) -> int:
         return TIME
-
-
-def pack(latents: Tensor) -> Tensor:
-    """(N, C, F, H, W) → (N, FHW, C): every latent is a position."""
-    return latents.flatten(2).transpose(1, 2)
-

@@ -1,7 +1,8 @@
-"""Latents in patches of 2 by 2: each is one position of the model, with the channels of its four latents."""
+"""Latents as positions of a model: one by one, or in patches of 2 by 2 with the channels of their four latents."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -28,8 +29,7 @@ class Packed(Denoiser):
 
     def unpack(self, latents: Tensor, like: Tensor) -> Tensor:
         """(N, HW/4, 4C) → (N, C, H, W), the shape of ``like``: the reverse of :func:`pack`."""
-        height, width = (side // PATCH for side in like.shape[2:])
-        return pixel_shuffle(latents.transpose(1, 2).reshape(*latents.shape[::2], height, width), PATCH)
+        return pixel_shuffle(unflat(latents, [side // PATCH for side in like.shape[2:]]), PATCH)
 
     def latent_shape(self, pipeline: Any, resolution: int | None = None) -> tuple[int, ...]:
         """(C, H, W), of the pipeline's own size unless there is another: its model has none."""
@@ -44,4 +44,14 @@ class Packed(Denoiser):
 
 def pack(latents: Tensor) -> Tensor:
     """(N, C, H, W) → (N, HW/4, 4C): the four latents of each patch, channel by channel, become one position."""
-    return pixel_unshuffle(latents, PATCH).flatten(2).transpose(1, 2)
+    return flat(pixel_unshuffle(latents, PATCH))
+
+
+def flat(latents: Tensor) -> Tensor:
+    """(N, C, H, W) → (N, HW, C), or (N, C, F, H, W) → (N, FHW, C): every latent is a position."""
+    return latents.flatten(2).transpose(1, 2)
+
+
+def unflat(latents: Tensor, sides: Sequence[int]) -> Tensor:
+    """(N, P, C) → (N, C, *sides): the reverse of :func:`flat`."""
+    return latents.transpose(1, 2).reshape(len(latents), -1, *sides)

@@ -76,9 +76,7 @@ class ZImage(Denoiser):
         }
 
     def token_limit(self, pipeline: Any) -> TokenLimit | None:
-        empty = [{"role": "user", "content": ""}]
-        how = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": True}
-        return chat.what_the_template_leaves(pipeline, pipeline.tokenizer.apply_chat_template(empty, **how))
+        return chat.what_a_user_may_write(pipeline, enable_thinking=True)
 
     def depends_on(self, pipeline: Any) -> dict[str, str]:
         return chat.template(pipeline)

@@ -1,7 +1,8 @@
 """The transformers that students can be made from, and what differs between them.
 
 All are a list of blocks between an embedding of patches and a last layer, as wide everywhere: the *inner width*, heads
-times the width of a head. In Flux and AuraFlow a second list follows, whose blocks have one stream for text and image.
+times the width of a head. In Flux, FLUX.2 and AuraFlow a second list follows, whose blocks have one stream for text and
+image.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from diffusers import (
     AuraFlowTransformer2DModel,
     DiTTransformer2DModel,
+    Flux2Transformer2DModel,
     FluxTransformer2DModel,
     LTXVideoTransformer3DModel,
     Lumina2Transformer2DModel,
@@ -169,6 +171,12 @@ FAMILIES = (
         tokens=512,
         tap="norm2",  # as above
         single_tap="norm.norm",  # the stream in front of the block, which returns text and image
+        side=128,
+    ),
+    Family(
+        Flux2Transformer2DModel,
+        tokens=512,
+        tap="norm2",  # as above
         side=128,
     ),
     Family(

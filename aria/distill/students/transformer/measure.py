@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def transformer_inputs(
     if "all_patch_size" in config:
         return _lists(config, side, tokens, batch)
     if "axes_dims_rope" in config:
-        return _packed_inputs(config, side // 2, tokens, batch)
+        return _packed_inputs(family, config, side // 2, tokens, batch)
     inputs: dict[str, Any] = {
         "hidden_states": torch.zeros(batch, config["in_channels"], side, side),
         "timestep": torch.zeros(batch, dtype=torch.long),
@@ -78,19 +79,18 @@ def _lists(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]
     return {"x": list(images), "t": torch.zeros(batch), "cap_feats": list(texts)}
 
 
-def _packed_inputs(config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:
-    """Of Flux and Qwen-Image, whose latents are packed."""
+def _packed_inputs(family: Family, config: Config, side: int, tokens: int, batch: int) -> dict[str, Any]:
+    """Of Flux, FLUX.2 and Qwen-Image, whose latents are packed."""
     inputs: dict[str, Any] = {
         "hidden_states": torch.zeros(batch, side * side, config["in_channels"]),
         "encoder_hidden_states": torch.zeros(batch, tokens, config["joint_attention_dim"]),
         "timestep": torch.zeros(batch),
     }
-    if "pooled_projection_dim" not in config:
+    if "img_ids" not in inspect.signature(family.model.forward).parameters:
         return inputs | {"img_shapes": [[(1, side, side)]] * batch}
     if config["guidance_embeds"]:
         inputs["guidance"] = torch.ones(batch)
-    return inputs | {
-        "pooled_projections": torch.zeros(batch, config["pooled_projection_dim"]),
-        "img_ids": torch.zeros(side * side, 3),
-        "txt_ids": torch.zeros(tokens, 3),
-    }
+    if "pooled_projection_dim" in config:
+        inputs["pooled_projections"] = torch.zeros(batch, config["pooled_projection_dim"])
+    axes = len(config["axes_dims_rope"])
+    return inputs | {"img_ids": torch.zeros(side * side, axes), "txt_ids": torch.zeros(tokens, axes)}

@@ -5,7 +5,7 @@ have, whose leading entries stay. All axes along the inner width then keep the s
 one after the other (shifts, scales and gates, or the sines and cosines of two axes). Of the heads, the leading ones
 stay, and of each the entries that the same rule leaves of its width; or, where rotary positions turn pairs of entries,
 the pairs that it leaves of each axis. What a block with a single stream adds is read from its heads, with the values of
-its feed-forward layer behind them.
+its feed-forward layer behind them; in FLUX.2 these are made together, too.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ NORM = re.compile(r"\.norm_(?:added_)?[qk]\.weight$")
 """Axis 0 of these is one head, or all of them."""
 OUT = re.compile(r"\.(?:to_out\.0|to_add_out)\.weight$")
 """Axis 1 of these."""
-BOTH = re.compile(r"^single_transformer_blocks\.\d+\.proj_out\.weight$")
+BOTH = re.compile(r"^single_transformer_blocks\.\d+\.(?:proj_out|attn\.to_out)\.weight$")
 """Axis 1 of these begins with the heads."""
+FUSED = re.compile(r"^single_transformer_blocks\.\d+\.attn\.to_qkv_mlp_proj\.weight$")
+"""Axis 0 of these begins with the heads of queries, keys and values."""
 Heads = tuple[int, int]
 """Heads and the width of each."""
 
@@ -77,9 +79,11 @@ class TransformerSlicer:
                 index = heads if tensor.shape[axis] == whole else head
             elif (INTO.search(name) and axis == 0) or (OUT.search(name) and axis == 1):
                 index = heads
-            elif BOTH.search(name) and axis == 1:
-                behind = Run(tensor.shape[axis] - whole, left - len(heads)).index()
-                index = torch.cat([heads, whole + behind])
+            elif (BOTH.search(name) and axis == 1) or (FUSED.search(name) and axis == 0):
+                times = 1 if axis else 3
+                front = [part * whole + heads for part in range(times)]
+                behind = Run(tensor.shape[axis] - times * whole, left - times * len(heads)).index()
+                index = torch.cat([*front, times * whole + behind])
             tensor = tensor.index_select(axis, index.to(tensor.device))
         return tensor
 
