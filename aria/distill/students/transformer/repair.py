@@ -5,7 +5,8 @@ With inputs :math:`x` and changes :math:`y = f(x) - x` of all tokens,
 .. math:: W = (C_{xx} + \lambda\,\mathrm{diag}\,C_{xx})^{-1} C_{xy}, \qquad b = \bar y - \bar x W
 
 where :math:`C` are covariances. The penalty is relative to the variance of each channel, since a few channels of
-trained transformers are far larger than the others, and it shrinks the map :math:`x \mapsto x + xW + b` to a skipped block.
+trained transformers are far larger than the others, and it shrinks the map :math:`x \mapsto x + xW + b` to a skipped
+block.
 """
 
 from __future__ import annotations
