@@ -240,7 +240,7 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
     section = page.split("## Transformers, and classes instead of prompts")[1].split("\n## ")[0]
     blocks = re.findall(r"```sh\n(.*?)```", section, flags=re.DOTALL)
     written = [line for block in blocks for line in block.splitlines()]
-    assert len(written) == 6
+    assert len(written) == 7
     names = {"stable-diffusion-3-medium": "sd3", "PixArt-XL-2-512x512": "pixart", "DiT-XL-2-256": "dit",
              "FLUX.1-dev": "flux", "Wan2.1-T2V-1.3B": "wan"}  # fmt: skip
     for name, kind in names.items():
@@ -252,6 +252,7 @@ def test_the_tutorials_commands_for_transformers_work_as_written(place, tmp_path
         words = shlex.split(line)
         aria(*words[1:], *(["--num_inference_steps", 2] if words[1] == "cache" else []))
     assert [open_model(name).config.num_layers for name in ("half", "three", "narrow")] == [2, 3, 2]
+    assert open_model("chosen").config.num_layers == 3
     assert open_model("narrow").config.num_attention_heads == 1
     assert [open_model("fewer").config[name] for name in ("num_layers", "num_single_layers")] == [2, 3]
 

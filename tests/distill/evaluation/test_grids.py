@@ -76,7 +76,7 @@ def test_validation_does_not_change_training(distil, watched):
     plain = distil("plain", validation_prompts=())
     assert not (plain / "samples").exists() and not (plain / "validation.jsonl").exists()
     files = sorted(path.relative_to(plain) for path in plain.glob("checkpoint-4/**/*.safetensors"))
-    assert len(files) >= 6
+    assert len(files) >= 5
     for file in files:
         actual, expected = load_file(watched / file), load_file(plain / file)
         assert actual.keys() == expected.keys()

@@ -399,7 +399,7 @@ def test_student_of_flux_opens_without_custom_code(folders, tmp_path):
 @pytest.mark.parametrize(
     ("teacher", "arguments", "sentence"),
     [
-        ("pixart", (), "for a transformer --preset, --blocks, --single_blocks, --width, --num_attention_heads or --"),
+        ("pixart", (), "for a transformer --preset, --keep, --blocks, --single_blocks, --width, --num_attention_heads"),
         ("pixart", ("--block_out_channels", "4,8"), "block_out_channels is for UNets; this is a PixArtTransformer2D"),
         ("unet", ("--blocks", "0,1"), "blocks is for transformers; this is a UNet2DConditionModel"),
         ("pixart", ("--blocks", "0;1"), "--blocks takes numbers such as 0,2,5, got '0;1'"),
