@@ -25,7 +25,8 @@ Model = TypeVar("Model", bound=nn.Module)
 def shard(learner: nn.Module, model: nn.Module, device: torch.device) -> None:
     """Shard the weights of ``learner`` across all ranks, in place; ``model`` is the part of it that has the blocks.
 
-    A block is a child of the model or of a ``ModuleList`` in it: a stage of a UNet, a layer of a transformer.
+    A block is a child of the model, or of a ``ModuleList`` or ``ModuleDict`` in it: a stage of a UNet, a layer of a
+    transformer.
     """
     mesh = init_device_mesh(device.type, (get_world_size(),))
     for block in _blocks(model):
@@ -47,7 +48,7 @@ def check(accelerator: Accelerator) -> None:
 def _blocks(model: nn.Module) -> list[nn.Module]:
     parts: list[nn.Module] = []
     for child in model.children():
-        parts += list(child) if isinstance(child, nn.ModuleList) else [child]
+        parts += list(child.children()) if isinstance(child, nn.ModuleList | nn.ModuleDict) else [child]
     return [part for part in parts if len(list(part.children())) > 0]
 
 

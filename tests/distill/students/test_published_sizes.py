@@ -34,14 +34,21 @@ def test_teachers(config, published):
     assert millions(config) == published
 
 
-@pytest.mark.parametrize(("preset", "published"), [("bk-base", 579.4), ("bk-small", 482.4), ("bk-tiny", 323.4)])
-def test_block_removed_students(preset, published):
-    assert parameters(plan_student(full(SD14), preset=preset).config) / 1e6 == pytest.approx(published, abs=0.06)
+UNETS = (
+    ({"preset": "bk-base"}, 579.4),
+    ({"preset": "bk-small"}, 482.4),
+    ({"preset": "bk-tiny"}, 323.4),
+    ({"width": 0.8}, 553.2),
+    ({"width": 0.7}, 425.3),
+    ({"width": 0.6}, 314.1),
+    ({"width": 0.5}, 219.8),
+)
+"""Published students of Stable Diffusion 1.4, in millions of parameters."""
 
 
-@pytest.mark.parametrize(("width", "published"), [(0.8, 553.2), (0.7, 425.3), (0.6, 314.1), (0.5, 219.8)])
-def test_narrower_students(width, published):
-    assert millions(plan_student(full(SD14), width=width).config) == published
+@pytest.mark.parametrize(("settings", "published"), UNETS)
+def test_students_of_stable_diffusion(settings, published):
+    assert parameters(plan_student(full(SD14), **settings).config) / 1e6 == pytest.approx(published, abs=0.06)
 
 
 @pytest.mark.parametrize(("depth", "mid", "published"), [(6, True, 1161), (5, False, 783)])
@@ -109,57 +116,51 @@ def test_transformers():
     assert size.macs / 1e9 == pytest.approx(118.64, abs=0.1)
 
 
+STUDENTS = ({"preset": "half"}, {"preset": "third"}, {"width": 0.75}, {"width": 0.5})
+SIZES = {
+    "flux2-dev": ("FLUX.2-dev", (32223.3, 16519.8, 11612.5, 18144.2, 8080.6)),
+    "qwen-image": ("Qwen-Image", (20430.4, 10235.5, 6837.1, 11495.4, 5112.1)),
+    "wan-14b": ("Wan 2.1 14B", (14288.5, 7260.6, 4800.8, 8042.5, 3579.1)),
+    "ltx-13b": ("LTX-Video 13B", (13042.6, 6597.9, 4449.6, None, None)),
+    "flux-dev": ("FLUX.1-dev", (11901.4, 6152.7, 3943.8, 6698.3, 2980.4)),
+    "flux-schnell": ("FLUX.1-schnell", (11891.2, 6142.5, 3933.6, 6692.4, 2977.6)),
+    "flux2-klein-9b": ("FLUX.2 klein 9B", (9078.6, 4716.5, 3407.9, 5116.5, 2282.8)),
+    "aura-flow": ("AuraFlow", (6833.4, 3436.1, 2586.7, 3845.8, 1710.9)),
+    "z-image": ("Z-Image", (6154.9, 3441.3, 2536.7, 3642.5, 1573.7)),
+    "flux2-klein-4b": ("FLUX.2 klein 4B", (3875.5, 1912.6, 1544.6, 2184.7, 975.2)),
+    "lumina2": ("Lumina-Image 2.0", (2609.8, 1474.7, 1125.5, 1519.7, 721.6)),
+    "sd3": ("Stable Diffusion 3 medium", (2028.3, 1008.6, 668.6, 1143.0, 509.9)),
+    "ltx-2b": ("LTX-Video 2B", (1923.4, 983.2, 647.4, None, None)),
+    "sana": ("Sana 1.6B", (1604.5, 825.3, 591.5, 919.2, 403.3)),
+    "wan-1.3b": ("Wan 2.1 1.3B", (1419.0, 722.4, 490.2, 799.7, 356.8)),
+    "dit": ("DiT-XL/2, 256 pixels", (749.8, 376.3, 242.9, 429.5, 197.7)),
+    "pixart": ("PixArt-α XL/2, 512 pixels", (610.9, 313.3, 207.0, 344.7, 154.1)),
+    "sana-600m": ("Sana 0.6B", (591.7, 302.7, 199.5, 333.8, 149.2)),
+}
+"""What a teacher is called, and millions of its parameters and of those of the students, where they are possible."""
+
+
+@pytest.mark.parametrize("kind", TRANSFORMERS)
+def test_sizes_of_transformers(kind):
+    for settings, expected in zip(({}, *STUDENTS), SIZES[kind][1], strict=True):
+        if expected is not None:
+            assert round(counted(kind, **settings) / 1e6, 1) == expected, settings
+            continue
+        with pytest.raises(ValueError, match="cannot be narrower"):
+            counted(kind, **settings)
+
+
 @pytest.mark.parametrize(
     ("kind", "kwargs", "expected"),
     [
-        ("dit", {"preset": "half"}, 376.3),
-        ("dit", {"width": 0.75}, 429.5),
-        ("pixart", {"preset": "half"}, 313.3),
-        ("pixart", {"width": 0.5}, 154.1),
-        ("flux-dev", {"preset": "half"}, 6152.7),
-        ("flux-schnell", {"preset": "half"}, 6142.5),
-        ("flux-dev", {"preset": "third"}, 3943.8),
-        ("flux-dev", {"width": 0.75}, 6698.3),
         ("flux-dev", {"attention_head_dim": 64}, 2980.4),
         ("flux-dev", {"blocks": [0, 9, 18], "single_blocks": [0, 19, 37]}, 1508.4),
-        ("flux2-dev", {"preset": "half"}, 16519.8),
-        ("flux2-dev", {"width": 0.75}, 18144.2),
-        ("flux2-dev", {"width": 0.5}, 8080.6),
         ("flux2-dev", {"attention_head_dim": 64}, 8080.6),
-        ("flux2-klein-4b", {"preset": "half"}, 1912.6),
-        ("flux2-klein-4b", {"width": 0.5}, 975.2),
-        ("flux2-klein-9b", {"preset": "half"}, 4716.5),
-        ("flux2-klein-9b", {"width": 0.5}, 2282.8),
-        ("ltx-2b", {"preset": "half"}, 983.2),
-        ("ltx-2b", {"preset": "third"}, 647.4),
-        ("ltx-13b", {"preset": "half"}, 6597.9),
-        ("aura-flow", {"preset": "half"}, 3436.1),
-        ("aura-flow", {"width": 0.75}, 3845.8),
-        ("lumina2", {"preset": "half"}, 1474.7),
-        ("lumina2", {"width": 0.75}, 1519.7),
         ("lumina2", {"attention_head_dim": 48}, 721.6),
-        ("qwen-image", {"preset": "half"}, 10235.5),
         ("qwen-image", {"preset": "quarter"}, 5138.0),
-        ("qwen-image", {"width": 0.5}, 5112.1),
         ("qwen-image", {"attention_head_dim": 64}, 5112.0),
-        ("sana", {"preset": "half"}, 825.3),
-        ("sana", {"preset": "third"}, 591.5),
-        ("sana", {"width": 0.75}, 919.2),
-        ("sana", {"width": 0.5}, 403.3),
-        ("sd3", {"preset": "half"}, 1008.6),
-        ("sd3", {"preset": "third"}, 668.6),
-        ("sd3", {"width": 0.75}, 1143.0),
-        ("wan-1.3b", {"preset": "half"}, 722.4),
-        ("wan-1.3b", {"width": 0.5}, 356.8),
-        ("wan-14b", {"preset": "half"}, 7260.6),
-        ("wan-14b", {"preset": "third"}, 4800.8),
-        ("wan-14b", {"width": 0.75}, 8042.5),
-        ("wan-14b", {"width": 0.5}, 3579.1),
-        ("z-image", {"preset": "half"}, 3441.3),
-        ("z-image", {"width": 0.75}, 3642.5),
-        ("z-image", {"width": 0.5}, 1573.7),
         ("z-image", {"attention_head_dim": 64}, 1573.7),
     ],
 )
-def test_students_of_transformers(kind, kwargs, expected):
+def test_other_students_of_transformers(kind, kwargs, expected):
     assert round(counted(kind, **kwargs) / 1e6, 1) == expected
