@@ -66,7 +66,7 @@ NO_INPUT = Lack(
 )
 FLOW = Lack(
     "Steps are halved by DDIM over the noise levels of a diffusion in discrete timesteps. A teacher that matches flows "
-    "has none of these, and its pipeline's schedule depends on the number of steps or on the size of the image.",
+    "has none.",
     error="cannot be halved: it has no alphas_cumprod|teacher of a halving predicts must be .*, got 'flow_prediction'",
 )
 STILL = Lack("The pipeline makes images.", error="num_frames is for pipelines that make videos")
