@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from functools import partial
@@ -143,7 +143,7 @@ def run_row(
         return run_experiment(matrix.experiment(task, arms, seeds, exams), folder, jobs=jobs, bar=bar)
 
     chosen, scores = search(matrix.grid, matrix.tuning, partial(run, exams=1))
-    found = run([*matrix.arms, replace(chosen, name=STATIC)], matrix.seeds, matrix.exams)
+    found = _compared(matrix.arms, replace(chosen, name=STATIC), partial(run, seeds=matrix.seeds, exams=matrix.exams))
     known = {name: score for name, score in scores.items() if math.isfinite(score)}
     return {
         "label": label,
@@ -155,6 +155,16 @@ def run_row(
         "machine": machine(device.chosen(matrix.device)),
         "records": found,
     }
+
+
+def _compared(arms: Sequence[Arm], static: Arm, run: Callable[[Sequence[Arm]], list[Record]]) -> list[Record]:
+    """The records of the arms and of the static mix. If the mix is one of the arms under another name, its runs would
+    be the same to the last bit: the arm's records are its own."""
+    twin = next((arm.name for arm in arms if replace(arm, name=static.name) == static), None)
+    if twin is None:
+        return run([*arms, static])
+    found = run(arms)
+    return [*found, *({**record, "arm": static.name} for record in found if record["arm"] == twin)]
 
 
 def _worth(experiment: Experiment, folder: Path) -> dict[str, float] | None:

@@ -71,6 +71,17 @@ def test_what_is_done_is_not_computed_again(row, monkeypatch):
     assert run_row(small(), "small", folder) == found
 
 
+def test_a_static_mix_that_is_one_of_the_arms_is_not_run_twice(tmp_path):
+    twin = next(arm for arm in STANDARD if arm.name == "aria-static")
+    own = small(grid=[replace(twin, name="its twin")])
+    found = run_row(own, "small", tmp_path)["records"]
+    of = {name: [record | {"arm": ""} for record in found if record["arm"] == name] for name in (STATIC, twin.name)}
+    assert of[STATIC] == of[twin.name] and len(found) == len(of[STATIC]) * (len(ARMS) + 1)
+    run = run_experiment(own.experiment(own.tasks["small"], [*ARMS, replace(twin, name=STATIC)], (5, 6)), tmp_path)
+    for a, b in zip(of[STATIC], [record for record in run if record["arm"] == STATIC], strict=True):
+        assert a == {**b, "arm": "", "value": pytest.approx(a["value"], rel=1e-4)}
+
+
 def test_a_mix_that_diverges_on_a_seed_is_not_chosen():
     a, b = Arm("a"), Arm("b")
     rows = {("a", 0): 0.1, ("b", 0): 0.3, ("b", 1): 0.3}
