@@ -87,7 +87,8 @@ class World:
             found = {"error": error(self.held_out, student), "fresh_gap": self.gap(student)}
             own: Cell = {"max_train_steps": steps, "seed": seed, "student": str(Path(output) / "student")}
             own |= {"output_dir": str(Path(output) / "run"), "cache_dir": str(self.cache)}
-            run(Config().with_values(self.settings | own), bar=silent, quiet=True)
+            if run(Config().with_values(self.settings | own), bar=silent, quiet=True).stopped_by:
+                raise SystemExit("stopped: the same command goes on from here")
             student = open_model(Path(output) / "run" / "transformer").eval()
             return found | {"trained_error": error(self.held_out, student), "gap": self.gap(student)}
 

@@ -46,7 +46,6 @@ ABILITIES = {
 """Columns by name, with their heads."""
 
 
-
 @dataclass(frozen=True)
 class Lack:
     """Why something does not work, or not always."""

@@ -24,12 +24,11 @@ from .transformers import ALL, family, inputs, small
 from .unets import TWO_STAGES, teacher_unet
 
 SIZED = {
-    "flux": {"resolution": 16},
-    "qwen": {"resolution": 16},
+    **dict.fromkeys(("flux", "flux2", "klein", "qwen", "zimage"), {"resolution": 16}),
     "wan": {"resolution": 16, "frames": 5},
     "ltx": {"resolution": 64, "frames": 9},
 }
-KINDS = ("aura", "dit", "flux", "lumina", "pixart", "qwen", "sana", "sd3", "wan", "ltx")
+KINDS = ("aura", "dit", "flux", "lumina", "pixart", "qwen", "sana", "sd3", "wan", "ltx", "zimage", "flux2", "klein")
 FLAGS = {"resolution": "--resolution", "frames": "--num_frames"}
 
 
@@ -66,7 +65,7 @@ def planted(request, tmp_path, pools):
 
 def silence(block):
     """Zero whatever a block adds to its streams: the outputs of attention and feed-forward layers."""
-    ends = ("to_out.0", "to_add_out", "ff.net.2", "ff_context.net.2", "ff.out_projection", "ff_context.out_projection",
+    ends = ("to_out.0", "to_out", "to_add_out", "linear_out", "w2", "ff.net.2", "ff_context.net.2", "ff.out_projection", "ff_context.out_projection",
             "img_mlp.net.2", "txt_mlp.net.2", "ffn.net.2", "ff.conv_point", "feed_forward.linear_2",
             "ff.linear_2", "proj_out", "norm2", "ffn_norm2")  # fmt: skip
     for name, layer in block.named_modules():
