@@ -30,14 +30,17 @@ def rows(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
 def by_row(found: Mapping[str, Mapping[str, Any]]) -> str:
     """What every arm changes in every row, beside rc and beside the best static mix, and what regions can gain."""
     over = summary.summary(found)
-    head = ["row", *(f"`{arm}`" for arm in ARMS), "`aria` vs `static`", "tracking", "regions can gain", "`static` is"]
+    head = ["row", *(f"`{arm}`" for arm in ARMS), "`aria` vs `static`", "who pays beside it", "steps", "tracking"]
+    head += ["regions can gain", "`static` is"]
     lines = [_line(head), _line(["---"] * len(head))]
     for label, row in found.items():
         beside = over["rc"]["rows"][label]
         tracking = table.rows(row["records"], table.groups_of(row["records"]), "aria-static")
         tracked = next(line for line in tracking if line["arm"] == "aria")[f"gap.{TARGET}"]
         cells = [_change(beside[arm]["changes"][TARGET]) for arm in ARMS]
-        cells += [_change(over[STATIC]["rows"][label]["aria"]["changes"][TARGET]), _change(tracked)]
+        mix = over[STATIC]["rows"][label]["aria"]
+        steps = "–" if beside["aria"]["steps"] is None else f"{beside['aria']['steps']:.2f}"
+        cells += [_change(mix["changes"][TARGET]), ", ".join(mix["pays"]) or "nobody", steps, _change(tracked)]
         cells += [summary.worth_text(row["worth"]), row["static"]["name"]]
         lines.append(_line([label, *cells]))
     return "\n".join(lines)

@@ -32,11 +32,14 @@ from aria.bench.table import signed
 from aria.progress import bar, silent
 
 RC = Arm("rc")
+WEIGHTED = next(arm for arm in GRID if arm.name == "exponential(5.0), conditions, on-policy 0")
+"""Random conditioning with velocity weighting of the noise levels, which all candidates have."""
 MIX = next(arm for arm in GRID if arm.name == "exponential(1.0), conditions, on-policy 0")
-"""Captions are replaced more often than in random conditioning, and nothing else; one of the matrix's static mixes."""
+"""Captions are also replaced more often."""
 TRACKED = replace(MIX, name="tracked", allocator="proportional")
 LEVELS = "product(labels('cell'), bins('timestep', 0, 1000, 5))"
 CANDIDATES = (
+    WEIGHTED,
     MIX,
     TRACKED,
     replace(TRACKED, name="tracked, regions x noise levels", partitioner=LEVELS),

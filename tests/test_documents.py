@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from aria.bench import summary
 from aria.bench.matrix import MATRICES
 from aria.tasks.emoji.kinds import KINDS
-from benchmarks import matrix_table, rules
+from benchmarks import credit, matrix_table, response, rules
 from docs._tools import api_pages, commands_page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,12 +82,19 @@ def test_the_front_page_states_what_was_measured():
 def test_the_front_page_states_what_the_matrix_says():
     rows = matrix_table.rows()
     page = " ".join((ROOT / "README.md").read_text().split())
-    found = summary.summary(rows)["rc"]["rows"]
+    found = summary.summary(rows)
     assert f"{len(rows)} of {len(MATRICES['emoji-core'])} rows" in page
-    for label, arms in found.items():
-        for arm in ("static", "aria"):
-            change = arms[arm]["changes"]["uniform"]
-            assert f"{-change['mean']:.1f} ± {change['error']:.1f} %" in page, (label, arm)
+    over = {arm: found["rc"]["groups"]["uniform"][arm] for arm in ("aria", "static")}
+    shown = {arm: f"{-one['median']:.1f} %" for arm, one in over.items()}
+    ranges = {arm: f"({-one['highest']:.1f} to {-one['lowest']:.1f} %)" for arm, one in over.items()}
+    assert f"ARIA lowers it by {shown['aria']} in the median {ranges['aria']}" in page
+    assert f"the best static mix, chosen on other seeds, by {shown['static']} {ranges['static']}" in page
+    beside = found["static"]["groups"]["uniform"]["aria"]
+    counts = "in {better} rows, not shown to differ in {equal}, worse in {worse}".format(**beside)
+    assert f"ARIA is better than the mix {counts}" in page
+    assert found["static"]["groups"]["head"]["aria"]["highest"] < 0
+    pays = [label for label, row in found["static"]["rows"].items() if "tail" in row["aria"]["pays"]]
+    assert pays == ["cross-attention, strong, 1500"], "with a transformer, rare captions pay"
 
 
 def test_the_benchmark_shows_the_tables_of_the_matrix():
@@ -98,6 +105,17 @@ def test_the_benchmark_shows_the_tables_of_the_matrix():
 def test_the_benchmark_shows_how_the_default_was_chosen():
     found = json.loads((ROOT / "benchmarks" / "results" / "rules-cpu.json").read_text())
     assert rules.table(found) in (ROOT / "docs" / "benchmark.md").read_text()
+
+
+def test_when_it_pays_shows_what_was_measured():
+    page, results = (ROOT / "docs" / "when-it-pays.md").read_text(), ROOT / "benchmarks" / "results"
+    words = " ".join(page.split())
+    answers = json.loads((results / "response-cpu.json").read_text())
+    assert response.table(answers) in page
+    assert credit.table(json.loads((results / "credit-cpu.json").read_text())["kinds"]) in page
+    for row in answers["rows"].values():
+        assert f"{row['predicted']:.1f} for {row['measured']:.1f} %".replace("-", "−") in words
+        assert 0.5 <= row["predicted"] / row["measured"] <= 2, "the page says: within a factor of two"
 
 
 def test_the_benchmark_says_how_good_the_teachers_are():

@@ -57,13 +57,16 @@ def _group(tables: Mapping[str, Mapping[str, Any]], arms: Sequence[str], group: 
         for arm in arms
         if arm in found and f"gap.{group}" in found[arm]
     }
-    adjusted = holm({key: _p(cell) for key, cell in cells.items()})
+    # Arms that are one under two names have one test, and an arm beside itself has none.
+    tests = {key: (key[0], cell["mean"], cell["error"]) for key, cell in cells.items()}
+    adjusted = holm({tests[key]: _p(cell) for key, cell in cells.items() if cell["mean"] or cell["error"]})
     result = {}
     for arm in arms:
         means = [cell["mean"] for (_, name), cell in cells.items() if name == arm]
         if not means:
             continue
-        verdicts = [_verdict(cell["mean"], adjusted[key]) for key, cell in cells.items() if key[1] == arm]
+        own = [(cell["mean"], adjusted.get(tests[key], 1.0)) for key, cell in cells.items() if key[1] == arm]
+        verdicts = [_verdict(*one) for one in own]
         spread = {"median": median(means), "lowest": min(means), "highest": max(means)}
         counts = {name: verdicts.count(name) for name in ("better", "equal", "worse")}
         result[arm] = {**spread, **counts, "p": over_rows(means)}

@@ -24,7 +24,7 @@ from .transformers import ALL, family, inputs, small
 from .unets import TWO_STAGES, teacher_unet
 
 SIZED = {
-    **dict.fromkeys(("flux", "flux2", "klein", "qwen", "zimage"), {"resolution": 16}),
+    **{kind: {"resolution": 16} for kind in ("flux", "flux2", "klein", "qwen", "zimage")},
     "wan": {"resolution": 16, "frames": 5},
     "ltx": {"resolution": 64, "frames": 9},
 }
@@ -65,7 +65,8 @@ def planted(request, tmp_path, pools):
 
 def silence(block):
     """Zero whatever a block adds to its streams: the outputs of attention and feed-forward layers."""
-    ends = ("to_out.0", "to_out", "to_add_out", "linear_out", "w2", "ff.net.2", "ff_context.net.2", "ff.out_projection", "ff_context.out_projection",
+    ends = ("to_out.0", "to_out", "to_add_out", "linear_out", "w2", "ff.net.2", "ff_context.net.2",
+            "ff.out_projection", "ff_context.out_projection",
             "img_mlp.net.2", "txt_mlp.net.2", "ffn.net.2", "ff.conv_point", "feed_forward.linear_2",
             "ff.linear_2", "proj_out", "norm2", "ffn_norm2")  # fmt: skip
     for name, layer in block.named_modules():
