@@ -25,7 +25,8 @@ ROWS = (
 MIXES = (
     "The static mix of each row: the best of a grid, by the gap of all captions on seeds of the search, none of which "
     "is a seed of the comparison. Regions can gain: the most that any allocation over regions can remove of the mean "
-    "loss, estimated from the logs of random conditioning (aria-sim worth), with its 90 % interval, in %."
+    "loss, in %, estimated from the logs of random conditioning (aria-sim worth): the medians over seeds of the "
+    "estimate and of both ends of its 90 % interval."
 )
 
 
@@ -61,8 +62,8 @@ def _against(baseline: str, found: Mapping[str, Any]) -> Iterator[html.Html]:
         for arm, cell in arms.items()
     ]
     values = {"baseline": baseline}
-    yield html.section(f"Beside {name}, over all rows", html.tag("p", OVER.format(**values)), html.table(over))
     yield html.section(f"Beside {name}, row by row", html.tag("p", ROWS.format(**values)), _rows(found["rows"]))
+    yield html.section(f"Beside {name}, over all rows", html.tag("p", OVER.format(**values)), html.table(over))
 
 
 def _over(cell: Mapping[str, Any]) -> dict[str, object]:
@@ -100,6 +101,6 @@ def _cell(found: Mapping[str, Any] | None) -> html.Html:
     )
     pays = f" ({', '.join(found['pays'])})" if found["pays"] else ""
     steps = "" if found["steps"] is None else f", steps {found['steps']:.2f}"
-    return html.tag("td", shown, steps, html.tag("span", pays, class_="soft"))
+    return html.tag("td", html.tag("span", shown, steps, class_="fixed"), html.tag("span", pays, class_="soft"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,23 @@ def test_a_page_is_whole_in_a_browser(browser, made, width, scheme):
     assert browser.evaluate(OVERLAPPING) == []
     assert browser.evaluate(FRACTIONS) == []
     assert browser.evaluate(FAINT) == []
+    assert browser.complaints() == []
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_of_the_matrix_is_whole_in_a_browser(browser, tmp_path, width, scheme):
+    """Of the rows that the repository keeps."""
+    from aria.bench import matrix_folder
+
+    kept = Path(__file__).parents[2] / "benchmarks" / "results" / "matrix"
+    shutil.copytree(kept, tmp_path / "matrix", ignore=shutil.ignore_patterns("cells"))
+    found = matrix_folder.collect(tmp_path / "matrix", "aria bench --matrix emoji-core")
+    browser.open(tmp_path / "matrix" / matrix_folder.PAGE, width=width, scheme=scheme)
+    words = browser.evaluate("document.body.innerText")
+    assert found["rows"] and all(label in words for label in found["rows"])
+    for check in (OVERFLOWING, CUT_OFF, OVERLAPPING, FAINT):
+        assert browser.evaluate(check) == []
     assert browser.complaints() == []
 
 
