@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -54,6 +54,10 @@ class Fitted(Partition):
         share = self.share()
         object.__setattr__(self, "mass", self.members.mass[self.cell(torch.arange(len(share)))] * share)
         object.__setattr__(self, "hollow", bool((self.mass == 0).any()))
+
+    def weighted(self, weight: Tensor) -> Self:
+        """The same regions of the same conditions, which have other weights (N,)."""
+        return replace(self, members=Members.build(self.members.row, self.members.rows, weight))
 
     # A kind whose regions are not simply rows of the table overrides the following.
 

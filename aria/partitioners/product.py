@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -79,6 +80,10 @@ class ProductPartition(Fitted, kind="product"):
         members = Members.build(a.row.long() * b.rows + b.row.long(), a.rows * b.rows, a.weight)
         object.__setattr__(self, "members", members)
         super().__post_init__()
+
+    def weighted(self, weight: Tensor) -> Self:
+        """With the weights in both parts, whose table follows from theirs."""
+        return replace(self, first=self.first.weighted(weight), second=self.second.weighted(weight))
 
     @property
     def coordinates(self) -> tuple[str, ...]:

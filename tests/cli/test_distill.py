@@ -367,6 +367,9 @@ def test_regions_from_a_file(place, tmp_path):
     finished(place, tmp_path / "out", partitioner=regions, max_train_steps=1)
     written, kept = (partitioners.load(path) for path in (regions, tmp_path / "out" / "partition.safetensors"))
     assert partitioners.digest(kept) == partitioners.digest(written)
+    finished(place, tmp_path / "even", partitioner=regions, target="regions", max_train_steps=1)
+    even = partitioners.load(tmp_path / "even" / "partition.safetensors")
+    assert written.mass.tolist() != even.mass.tolist() == pytest.approx([0.5, 0.5])
     (tmp_path / "more.txt").write_text("\n".join(f"cat {i}" for i in range(13)))
     shutil.copytree(place / "cache" / "conditions", tmp_path / "cache" / "conditions")
     others = {"prompts": tmp_path / "more.txt", "cache_dir": tmp_path / "cache"}

@@ -121,7 +121,8 @@ def divide(plan: RunPlan, conditions: Conditions, accelerator: Accelerator) -> P
     """The regions of this run: the saved ones if it is resumed, else new ones."""
     path = plan.output / regions.FILE
     if accelerator.is_main_process and not (path.is_file() and checkpoint.folders(plan.output)):
-        made = regions.divide(plan.config.allocation.partitioner, conditions.pool(), seed=plan.loop.seed)
+        own = plan.config.allocation
+        made = regions.divide(own.partitioner, conditions.pool(), target=own.target, seed=plan.loop.seed)
         regions.save_prompts(plan.output, conditions.prompts.texts)
         aria.partitioners.save(made, path)
     accelerator.wait_for_everyone()

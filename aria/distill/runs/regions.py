@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -65,11 +66,27 @@ def described(setting: str, conditions: int, *, seed: int = 0) -> str:
     return setting if chosen == setting else f"{setting} = {chosen}"
 
 
-def divide(setting: str, pool: Pool, *, seed: int = 0) -> Fitted:
-    """The pool's regions, by a spec, by ``auto``, or from a file."""
+def divide(setting: str, pool: Pool, *, target: str = "pool", seed: int = 0) -> Fitted:
+    """The pool's regions, by a spec, by ``auto``, or from a file. Their masses are what training aims at: the weights
+    of the pool's prompts, those of all prompts alike (``"conditions"``), or those of all regions alike (``"regions"``).
+    """
+    if target == "conditions":
+        pool = replace(pool, weight=None)
     if setting.endswith(PARTITION_FILE):
-        return _read(setting, pool)
-    return registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[return-value]  # saving refuses any other partition
+        partition = _read(setting, pool)
+    else:
+        partition = registry.partitioner(spec(setting, len(pool), seed=seed)).fit(pool)  # type: ignore[assignment]  # saving refuses any other partition
+    return _even(partition) if target == "regions" else partition
+
+
+def _even(partition: Fitted) -> Fitted:
+    """The same regions, all of the same mass but for the shares of their bins; prompts keep their shares of a region.
+    Empty regions stay empty."""
+    members = partition.members
+    mass = members.mass[members.row.long()]
+    weight = torch.ones_like(mass) if members.weight is None else members.weight
+    even = torch.where(mass > 0, weight / mass.clamp(min=torch.finfo(mass.dtype).tiny), 0.0)
+    return partition.weighted(even)
 
 
 def save_prompts(folder: Path, texts: Texts) -> None:

@@ -6,6 +6,8 @@ SCHEDULES = ("linear", "cosine", "cosine_with_restarts", "polynomial", "constant
 """diffusers' names for learning rate schedules that need no further arguments."""
 PRECISIONS = ("no", "fp16", "bf16")
 """accelerate's names for mixed precision."""
+TARGETS = ("pool", "conditions", "regions")
+"""What training aims at: prompts by their weights, all prompts alike, or all regions alike."""
 AUTO = "auto"
 """The partitioner that is chosen by the size of the pool."""
 PARTITION_FILE = ".safetensors"

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from aria import checks, files, specs
 from aria.checks import InvalidSetting
 from aria.distill.settings import config_file, setting
-from aria.distill.settings.choices import AUTO, LOGGERS, PARTITION_FILE, PRECISIONS, PREDICTIONS, SCHEDULES
+from aria.distill.settings.choices import AUTO, LOGGERS, PARTITION_FILE, PRECISIONS, PREDICTIONS, SCHEDULES, TARGETS
 from aria.distill.settings.setting import About, Kind
 from aria.samplers.correction import exponent
 
@@ -204,9 +204,15 @@ class Allocation:
         by_benchmark=True,
         part="partitioner",
     )
+    target: str = _declare(
+        "pool",
+        "What training aims at: pool, prompts by their weights; conditions, all prompts alike; or regions, all regions "
+        "alike, so that rare ones gain and frequent ones pay.",
+        choices=TARGETS,
+    )
     floor: float = _declare(
         0.2,
-        "Share of the draws that follows the pool whatever the allocator decides.",
+        "Share of the draws that follows the target whatever the allocator decides.",
         by_benchmark=True,
     )
     warmup: int = _declare(50, "Number of steps before the allocator decides; until then draws follow the pool.")

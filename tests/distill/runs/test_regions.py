@@ -33,6 +33,31 @@ def test_a_file_gives_the_regions_it_was_written_with(spec, tmp_path):
     assert partitioners.digest(read) == partitioners.digest(regions.divide(spec, pool()))
 
 
+@pytest.mark.parametrize("spec", ["labels('kind')", "product(labels('kind'), bins('timestep', 0, 20, 2))"])
+def test_the_target_decides_the_masses(spec, tmp_path):
+    texts = [*TEXTS, "owl 0"]
+    given = pool(texts, weight=torch.arange(21) + 1.0)
+    by = {target: regions.divide(spec, given, target=target) for target in ("pool", "conditions", "regions")}
+    bins = by["pool"].num_regions // 3
+    for target, masses in (("pool", (100, 110, 21)), ("conditions", (10, 10, 1)), ("regions", (1, 1, 1))):
+        expected = torch.tensor(masses, dtype=torch.float64).repeat_interleave(bins) / sum(masses) / bins
+        torch.testing.assert_close(by[target].mass, expected)
+    path = str(tmp_path / "regions.safetensors")
+    partitioners.save(by["pool"], path)
+    read = regions.divide(path, given, target="regions")
+    assert partitioners.digest(read) == partitioners.digest(by["regions"])
+    drawn = by["regions"].draw(torch.zeros(40000, dtype=torch.long), torch.Generator().manual_seed(0))["index"]
+    share = torch.bincount(drawn, minlength=21).double() / 40000
+    cats = torch.arange(21) % 2 * -1 + 1.0
+    cats[20] = 0  # the owl
+    torch.testing.assert_close(share, cats * given.weight / 100, atol=0.01, rtol=0, check_dtype=False)
+
+
+def test_a_region_without_mass_stays_empty():
+    weight = torch.tensor([1.0, 0.0] * 10)
+    assert regions.divide("labels('kind')", pool(weight=weight), target="regions").mass.tolist() == [1.0, 0.0]
+
+
 def test_auto_grows_with_the_pool():
     assert regions.divide("auto", pool()).num_regions == 2 and regions.divide("auto", pool(TEXTS[:15])).num_regions == 1
 
