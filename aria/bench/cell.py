@@ -155,12 +155,16 @@ class Exam:
 
     def _rows(self, arm: str, seed: int, step: int, latents: Tensor, teacher: Tensor) -> Iterator[Record]:
         from aria.distill.evaluation import comparison
+        from aria.distill.evaluation.evaluate import check_finite
         from aria.distill.evaluation.gap import generation_gap
 
-        marks = self.task.marks(self.place, self.examiner.images(latents))
-        for metric, values in {comparison.GAP: generation_gap(teacher, latents), **marks}.items():
+        who = f"arm {arm}, seed {seed}, step {step},"
+        values = {comparison.GAP: check_finite(who, generation_gap(teacher, latents))}
+        if marks := self.task.marks(self.place, self.examiner.images(latents)):
+            comparison.add_scores(values, "the task's marks", marks, len(latents))
+        for metric, found in values.items():
             for group, share in self.questions.groups.items():
-                if (value := comparison.weighted_mean(values, share)) is not None:
+                if (value := comparison.weighted_mean(found, share)) is not None:
                     yield {"arm": arm, "seed": seed, "step": step, "metric": metric, "group": group, "value": value}
 
 

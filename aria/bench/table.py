@@ -11,6 +11,7 @@ from aria.bench import statistics
 from aria.bench.arms import LOOKAHEAD
 from aria.bench.records import Record
 from aria.bench.words import of_group
+from aria.checks import InvalidSetting
 from aria.significance import holm
 
 BASELINE, ORACLE = "rc", "oracle"
@@ -41,6 +42,9 @@ def rows(records: Sequence[Record], groups: Sequence[str], baseline: str = BASEL
     for arm in arms:
         row: dict[str, Any] = {"arm": arm, "seeds": len(seeds), "baseline": baseline}
         for metric, group in dict.fromkeys((metric, group) for _, metric, group, _ in final):
+            if lacking := [seed for seed in seeds if (arm, metric, group, seed) not in final]:
+                message = f"the arm {arm} has no {metric} of {group} at the end of seed {lacking[0]}"
+                raise InvalidSetting("records", "missing", f"{message}, so it cannot be compared")
             values = [final[arm, metric, group, seed] for seed in seeds]
             row[f"{metric}.{group}"] = {"value": mean(values)}
             if metric in ERRORS:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import aria
 from aria import files, registry
@@ -275,6 +276,32 @@ def wait_for(condition, log, seconds=120.0):
     while not condition():
         assert time.monotonic() < end, log.read_text() if log.is_file() else "nothing was printed"
         time.sleep(0.05)
+
+
+@pytest.fixture
+def exam(task, compared):
+    """An evaluation, and what the teacher makes in it."""
+    runner = runner_of(comparison(task, RC))
+    place = runner._place(compared[0])
+    made = cells.Exam(task, place, runner.settings(RC, 0, place), "cpu")
+    return made, made.outputs(runner._outputs(place))
+
+
+@pytest.mark.parametrize("broken, complaint", [
+    (lambda count: torch.zeros(count, 1), r"own must have the shape \(3,\), got \(3, 1\)"),
+    (lambda count: torch.full((count,), torch.nan), "own has nothing but NaN"),
+])  # fmt: skip
+def test_wrong_marks_of_a_task_are_refused(broken, complaint, exam, monkeypatch):
+    own, made = exam
+    monkeypatch.setattr(Folder, "marks", lambda self, place, images: {"own": broken(len(images))})
+    with pytest.raises(ValueError, match=complaint):
+        list(own._rows("mine", 3, 8, made, made))
+
+
+def test_a_student_that_makes_no_image_is_not_left_out_of_its_mean(exam):
+    own, made = exam
+    with pytest.raises(ValueError, match="arm mine, seed 3, step 8, makes no finite image of 1 of 3 prompts"):
+        list(own._rows("mine", 3, 8, torch.cat([made[:1] * torch.nan, made[1:]]), made))
 
 
 def test_a_failing_cell_is_named_and_the_others_stop(tmp_path, monkeypatch):

@@ -34,6 +34,14 @@ def rows(**settings):
     return {row["arm"]: row for row in table.rows(records(**settings), GROUPS)}
 
 
+def test_a_missing_gap_is_named():
+    made = records()
+    lost = next(r for r in made if (r["arm"], r["seed"], r["step"], r["metric"]) == ("good", 2, 40, "gap"))
+    made.remove(lost)
+    with pytest.raises(ValueError, match="the arm good has no gap of uniform at the end of seed 2"):
+        table.rows(made, GROUPS)
+
+
 def test_changes_are_of_the_end_and_in_pairs():
     good = rows()["good"]
     assert [good[f"gap.{group}"]["mean"] for group in GROUPS] == pytest.approx([-20, 10, -50])

@@ -13,6 +13,7 @@ from PIL import Image
 pytest.importorskip("scipy")
 
 from aria.cli import main
+from aria.cli.commands import evaluate as evaluate_command
 from aria.distill.models.pipelines import open_model
 
 SCORER = """
@@ -140,6 +141,9 @@ def test_a_group_of_one_prompt_has_no_interval(sd_folder, student_folder, prompt
                  "--output_dir", tmp_path / "out", "--json")  # fmt: skip
     found = {row["group"]: row for row in json.loads(result.stdout)["table"]}
     assert found["y"]["prompts"] == 1 and found["y"]["low"] is None and found["x"]["low"] is not None
+    shown = evaluate_command.text(json.loads(result.stdout), tmp_path)
+    assert shown.startswith("metric  group  prompts  student")
+    assert "too few prompts for an interval or a test, which need 6: y\n" in shown
 
 
 def test_bad_input_is_one_line(sd_folder, student_folder, prompts, tmp_path):

@@ -67,12 +67,12 @@ def command(teacher: str, students: tuple[str, ...], prompts: Path, output_dir: 
 
 def text(result: Mapping[str, Any], output: Path) -> str:
     """The table for a terminal."""
+    from aria.distill.evaluation.comparison import LEAST
     from aria.distill.evaluation.evaluate import PAGE, PICTURES, RESULT
     from aria.distill.evaluation.evaluation_page import between
 
-    wide = max(len(row["group"]) for row in result["table"]) + 2
-    name = max(len(row["student"]) for row in result["table"]) + 2
-    metric = max(len(row["metric"]) for row in result["table"]) + 2
+    wide, name, metric = (max(len(key), *(len(row[key]) for row in result["table"])) + 2
+                          for key in ("group", "student", "metric"))  # fmt: skip
     head = f"{'metric':{metric}}{'group':{wide}}{'prompts':>7}  {'student':{name}}{'mean':>10}  {'95 % interval':24}"
     lines = [f"{head}change"]
     for row in result["table"]:
@@ -80,6 +80,8 @@ def text(result: Mapping[str, Any], output: Path) -> str:
         interval = between(row["low"], row["high"], "{:.4g}") or "–"
         start = f"{row['metric']:{metric}}{row['group']:{wide}}{row['prompts']:>7}  {row['student']:{name}}"
         lines.append(f"{start}{mean:>10}  {interval:24}{_change(row['change'])}".rstrip())
+    if few := [group for group, count in result["groups"].items() if count < LEAST]:
+        lines.append(f"too few prompts for an interval or a test, which need {LEAST}: {', '.join(few)}")
     if (covered := result["coverage"]) is not None:
         lines.append(f"{covered['groups']} of the pool's {covered['of']} groups have a prompt here; they have "
                      f"{covered['share']:.0%} of the pool")  # fmt: skip
