@@ -219,6 +219,13 @@ def test_a_matrix_from_the_command_line(tmp_path):
     assert list(result["rows"]) == ["a", "b"] and (tmp_path / "out" / "report.html").is_file()
     arms = {label: {r["arm"] for r in row["records"]} for label, row in result["rows"].items()}
     assert arms["b"] - arms["a"] == {"softmax"}
+    mine = [*words, "--rows", "b", "--variants", "softmax: allocator=proportional"]
+    other = CliRunner().invoke(main, mine)
+    assert other.exit_code == 2 and "holds another arm called softmax: choose another name or folder" in other.stderr
+    later = CliRunner().invoke(main, [*words, "--rows", "b", "--seeds", "7-7"])
+    assert later.exit_code == 0, later.output
+    row = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["b"]
+    assert row["seeds"] == [5, 6, 7] and {r["seed"] for r in row["records"] if r["arm"] == "softmax"} == {5, 6, 7}
     other = CliRunner().invoke(main, [*words, "--set", "batch_size=8"])
     assert other.exit_code == 2 and "holds a matrix of another values: choose another folder" in other.stderr
     (tmp_path / "mine.json").write_text(json.dumps({"a": "digits"}))
