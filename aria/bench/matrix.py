@@ -24,6 +24,7 @@ from aria.checks import InvalidSetting
 from aria.progress import Bar, silent
 from aria.tasks import presets
 from aria.tasks.base import AnyTask
+from aria.tasks.emoji.kinds import KINDS
 from aria.tasks.on_disk import OnDisk
 
 STATIC = "static"
@@ -34,18 +35,17 @@ EXAMS = 3
 ARMS = tuple(arm for arm in STANDARD if arm.name in ("rc", "aria", "aria-static"))
 """What is compared with the best static mix."""
 BASELINE = next(arm for arm in ARMS if arm.name == "rc")
-TEACHERS = ("unet-epsilon", "unet-v", "cross-attention", "joint-attention")
 MATRICES = {
     "emoji": {
         f"{teacher}, {student}, {images}": f"emoji(teacher={teacher!r}, student={student!r}, images={images})"
-        for teacher in TEACHERS
+        for teacher in KINDS
         for student in ("mild", "strong", "narrow")
         for images in (1500, 150, 0)
     },
 }
 MATRICES["emoji-core"] = {
     label: MATRICES["emoji"][label]
-    for teacher in TEACHERS
+    for teacher in KINDS
     for label in (f"{teacher}, strong, 1500", f"{teacher}, strong, 0", f"{teacher}, narrow, 150")
 }
 """By name, the tasks of a matrix by label: teacher, student, and number of the student's pictures."""

@@ -185,11 +185,12 @@ def _work(cells: Sequence[Path], jobs: int, progress: Callable[[int], None]) -> 
 
     Cells that other commands work on come last: this one waits until their records are there.
     """
+    results = {cell: Path(CellSettings.read(cell).result) for cell in cells}
     waiting, running, done = list(cells), dict[subprocess.Popen[bytes], Path](), 0
     progress(done)
     try:
         while waiting or running:
-            for found in [cell for cell in waiting if Path(CellSettings.read(cell).result).is_file()]:
+            for found in [cell for cell in waiting if results[cell].is_file()]:
                 waiting.remove(found)
                 done += 1
             while len(running) < jobs and (free := next(filter(_is_free, waiting), None)) is not None:

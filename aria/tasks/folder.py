@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +107,16 @@ class Folder(OnDisk):
         return self.partitioner
 
     def identity(self) -> str:
-        """The settings and hashes of the prompt files. The engine itself checks that the models are the same."""
+        """The settings, hashes of the prompt files, and the state of the folders of models and images: names, sizes and
+        times of their files. A teacher that was trained again has other runs, and so has a copy."""
         files = [Path(name) for name in (self.prompts, self.held_out)]
         hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()]
-        return " ".join([registry.spec(self), *hashes])
+        folders = [Path(name) for name in (self.teacher, self.student, self.images) if name]
+        return " ".join([registry.spec(self), *hashes, *(_state(folder) for folder in folders if folder.is_dir())])
+
+
+def _state(folder: Path) -> str:
+    """A hash that changes when a file in the folder does, without reading the files."""
+    stats = {path.relative_to(folder).as_posix(): path.stat() for path in folder.rglob("*") if path.is_file()}
+    rows = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in sorted(stats.items())]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()

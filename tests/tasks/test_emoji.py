@@ -311,6 +311,13 @@ def test_students_of_every_kind_are_smaller(teachers, tmp_path, name):
     assert max(sizes.values()) < 1 and sizes["strong"] < sizes["mild"]
 
 
+@pytest.mark.parametrize("name", ["unet-epsilon", "unet-v"])
+def test_the_packages_unets_can_be_narrowed(tmp_path, name):
+    Emoji(name, "narrow", images=3, captions=50, asked=9).prepare(tmp_path, quiet, "cpu")
+    parameters = json.loads((tmp_path / "student" / "student.json").read_text())["parameters"]
+    assert 0.2 < parameters["student"] / parameters["teacher"] < 0.3
+
+
 def test_questions_have_shares_in_every_group(task):
     questions = task.questions(Path())
     assert set(questions.groups) == set(task.split.groups(30))

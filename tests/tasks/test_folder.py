@@ -75,6 +75,17 @@ def test_other_prompts_are_another_task(files, tmp_path):
     assert Folder(**files).identity() != before
 
 
+def test_models_and_images_that_changed_are_another_task(files, tmp_path):
+    folder = tmp_path / "teacher" / "unet"
+    folder.mkdir(parents=True)
+    (folder / "weights").write_text("old")
+    own = files | {"teacher": str(folder.parent), "images": str(folder)}
+    before = Folder(**own).identity()
+    assert Folder(**own).identity() == before
+    (folder / "weights").write_text("newer")
+    assert Folder(**own).identity() != before
+
+
 def test_the_student_is_pruned_once_and_the_settings_are_the_engines(files, tmp_path):
     pipelines.save_sd(tmp_path / "teacher")
     task, place = Folder(**files, num_images=5, steps=3, guidance=1.5), tmp_path / "place"
