@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +30,20 @@ class Ranks:
             return dist.get_rank(self.group), dist.get_world_size(self.group)
         return 0, 1
 
-    def agree(self, settings: dict[str, Any], device: torch.device) -> None:
-        """Raise unless the settings are the same on all ranks, as a shared draw needs; every rank must call it."""
+    def agree(self, settings: Callable[[], dict[str, Any]], device: torch.device) -> None:
+        """Raise unless the settings are the same on all ranks, as a shared draw needs; every rank must call it.
+
+        A single process does not ask for them: they are read from the device.
+        """
         if self.place()[1] == 1:
             return
-        text = json.dumps(settings, sort_keys=True).encode()
+        own = settings()
+        text = json.dumps(own, sort_keys=True).encode()
         mark = int.from_bytes(hashlib.sha256(text).digest()[:7])
         span = torch.tensor([mark, -mark], device=device)
         dist.all_reduce(span, op=dist.ReduceOp.MAX, group=self.group)
         if span[0] != -span[1]:
-            raise ValueError(f"all ranks need a sampler with the same settings, seed included; this one has {settings}")
+            raise ValueError(f"all ranks need a sampler with the same settings, seed included; this one has {own}")
 
     def sum(self, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The sum of each (n,) tensor over the ranks, in one exchange; every rank must call it."""

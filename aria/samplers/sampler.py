@@ -290,7 +290,7 @@ class Sampler:
             return False
         self._collected = 0
         if self.updates == 0:
-            self.ranks.agree(self.config(), self.device)
+            self.ranks.agree(self.config, self.device)
         n, total, square, *buckets = self._sums = self.ranks.sum(sums)
         self._tracked = self.tracker.update(self._tracked, RegionStats(n, total, square, visit))
         if self.normaliser:

@@ -68,11 +68,11 @@ def test_who_shares_is_settled_beforehand():
 def test_settings_must_agree_but_not_their_order(tmp_path):
     def work(rank):
         together, device = Ranks(), torch.device("cpu")
-        together.agree(SETTINGS if rank else dict(reversed(SETTINGS.items())), device)
+        together.agree(lambda: SETTINGS if rank else dict(reversed(SETTINGS.items())), device)
         for odd in range(3):
             with pytest.raises(ValueError, match="all ranks need a sampler with the same settings, seed included; "):
-                together.agree(SETTINGS | {"seed": 2} if rank == odd else SETTINGS, device)
-        Ranks(distributed=False).agree({"rank": rank}, device)
+                together.agree(lambda odd=odd: SETTINGS | {"seed": 2} if rank == odd else SETTINGS, device)
+        Ranks(distributed=False).agree(lambda: pytest.fail("settings are read for nobody"), device)
 
     on_ranks(work, tmp_path)
 
