@@ -93,8 +93,8 @@ def test_the_front_page_states_what_the_matrix_says():
     counts = "in {better} rows, not shown to differ in {equal}, worse in {worse}".format(**beside)
     assert f"ARIA is better than the mix {counts}" in page
     assert found["static"]["groups"]["head"]["aria"]["highest"] < 0
-    pays = [label for label, row in found["static"]["rows"].items() if "tail" in row["aria"]["pays"]]
-    assert pays == ["cross-attention, strong, 1500"], "with a transformer, rare captions pay"
+    pays = ["tail" in row["aria"]["pays"] for row in found["static"]["rows"].values()]
+    assert f"frequent captions gain in all rows, and rare ones pay in {sum(pays)}" in page
 
 
 def test_the_benchmark_shows_the_tables_of_the_matrix():
