@@ -134,8 +134,8 @@ def half():
     return Accelerator(cpu=True, mixed_precision="bf16")
 
 
-def test_a_halved_teacher(opened):
-    pipeline, accelerator = opened("dit"), Accelerator(cpu=True)
+def test_a_halved_teacher(dit_folder):
+    pipeline, accelerator = open_pipeline(dit_folder), Accelerator(cpu=True)
     with simulated_cuda():
         teacher = halved(Teacher.of(pipeline), deterministic(pipeline.scheduler), 4, prediction="v_prediction")
         settings = {"objective": ("output",), "on_policy": OnPolicy(), "student_prediction": "v_prediction"}
@@ -148,9 +148,9 @@ def test_a_halved_teacher(opened):
 
 
 @pytest.fixture(scope="module")
-def cached(opened, tmp_path_factory):
-    """Conditions and latents on the disk."""
-    folder, pipeline = tmp_path_factory.mktemp("cache"), opened("dit")
+def cached(dit_folder, tmp_path_factory):
+    """Conditions and latents on the disk, of a pipeline that no test has moved to the device."""
+    folder, pipeline = tmp_path_factory.mktemp("cache"), open_pipeline(dit_folder)
     prompts = Prompts(Texts.of(["7", "goldfish", "999", "7"]), {}, torch.ones(4, dtype=torch.float64))
     adapter = denoisers.of(pipeline)
     build_conditions(pipeline, adapter, prompts, folder / "conditions")
@@ -160,9 +160,9 @@ def cached(opened, tmp_path_factory):
 
 
 @pytest.mark.parametrize("residency", RESIDENCIES)
-def test_a_cache_wherever_it_is(residency, cached, opened):
+def test_a_cache_wherever_it_is(residency, cached, dit_folder):
     """Its thread waits for the device, and the step does not."""
-    pipeline, accelerator = opened("dit"), Accelerator(cpu=True)
+    pipeline, accelerator = open_pipeline(dit_folder), Accelerator(cpu=True)
     with simulated_cuda():
         kept = {"device": CUDA, "residency": residency}
         conditions, images = Conditions(cached / "conditions", **kept), Latents(cached / "latents", **kept)
@@ -257,7 +257,8 @@ def by_a_mask(model, noisy, timestep, condition):
     [
         ({"tracker": IndexesFromTheCpu()}, WrongDevice, "index.Tensor .* CPU tensor of shape .3,.*, in .*update"),
         ({"allocator": ReadsAValue()}, Waits, "_local_scalar_dense.default reads a value, in .*__call__"),
-        ({"evaluate": times_of_the_cpu}, ValueError, "Net does not take these latents and conditions: add.Tensor .* CPU tensor of shape .*, in .*times_of_the_cpu"),
+        ({"evaluate": times_of_the_cpu}, ValueError,
+         "Net does not take these latents and conditions: add.Tensor .* CPU tensor of shape .*, in .*times_of_the_cpu"),
         ({"evaluate": through_the_cpu}, Waits, "copies from the device to the host, in .*(through_the_cpu|<dictcomp>)"),
         ({"evaluate": by_a_mask}, Waits, "index.Tensor with a mask counts its entries, in .*by_a_mask"),
     ],
