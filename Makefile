@@ -16,7 +16,7 @@ setup: $(VENV)/.installed  ## create the environment and install ARIA in it, edi
 
 setup-bench: $(VENV)/.installed-bench  ## add the libraries ARIA is compared with
 
-demo: setup  ## distil three small students of a teacher that draws emoji; the page is demo/report.html
+demo: $(VENV)/.installed-demo  ## distil three small students of a teacher that draws emoji; the page is demo/report.html
 	$(BIN)/aria demo --output_dir demo
 
 figures: setup  ## draw the figures of docs/theory.md again
@@ -65,6 +65,11 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) -C editable_mode=compat -e '.[dev,docs,kmeans,sim,distill]'
+	@touch $@
+
+# What the demo needs, which is installed in less time than everything
+$(VENV)/.installed-demo: pyproject.toml constraints.txt | $(BIN)/python
+	test -e $(VENV)/.installed || $(PIP) -C editable_mode=compat -e '.[sim,distill]'
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
