@@ -144,15 +144,15 @@ def _means(found: Sequence[Mapping[str, Any]], arm: str) -> dict[str, float]:
 
 def table(result: Mapping[str, Any]) -> str:
     """In Markdown: a line for each group of each row, and one for all captions."""
-    heads = ["row", "group", "share of captions", "of draws", "elasticity", "predicted", "measured"]
+    heads = ["teacher", "group", "share of captions", "of draws", "elasticity", "predicted", "measured"]
     lines = [_line(heads), "| --- |" + " --- |" * (len(heads) - 1)]
     for label, row in result["rows"].items():
         for name, group in row["groups"].items():
-            cells = [label, name, f"{group['mass']:.2f}", f"{group['share']:.2f}"]
+            cells = [label.split(",")[0], name, f"{group['mass']:.2f}", f"{group['share']:.2f}"]
             cells += [f"{group['elasticity']:.2f}±{group['error']:.2f}"]
             lines.append(_line([*cells, *(_change(group[key]) for key in ("predicted", "measured"))]))
         whole = [_change(row[key]) for key in ("predicted", "measured")]
-        lines.append(_line([label, f"all (at best {_change(row['best'])})", "", "", "", *whole]))
+        lines.append(_line([label.split(",")[0], f"all (at best {_change(row['best'])})", "", "", "", *whole]))
     return "\n".join(lines)
 
 
