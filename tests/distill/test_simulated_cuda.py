@@ -177,8 +177,13 @@ def test_a_cache_wherever_it_is(residency, cached, dit_folder):
 
 
 def every(*packages):
-    return [example for package in packages for name in package.__all__
+    return [example for package in packages for name in sorted(package.__all__)
             for cls in [getattr(package, name)] if hasattr(cls, "examples") for example in cls.examples()]  # fmt: skip
+
+
+def named(part):
+    """Its class, which is the same in every process; a lambda's place in memory is not."""
+    return type(part).__name__
 
 
 def train(**sampling):
@@ -204,12 +209,12 @@ def on_device(accelerator, partitioner=None, pool=None, evaluate=tiny.evaluate, 
     return tiny.distiller(teacher, tiny.net(1), sampler, images, encodings, accelerator=accelerator, batch_size=8)
 
 
-@pytest.mark.parametrize("tracker", every(aria.trackers), ids=repr)
+@pytest.mark.parametrize("tracker", every(aria.trackers), ids=named)
 def test_every_tracker(tracker):
     train(tracker=tracker)
 
 
-@pytest.mark.parametrize("allocator", every(aria.allocators), ids=repr)
+@pytest.mark.parametrize("allocator", every(aria.allocators), ids=named)
 def test_every_allocator(allocator):
     train(allocator=allocator, correction="importance", timesteps=tiny.TIMESTEPS)
 
@@ -218,7 +223,7 @@ TAKEN = [one for one in every(aria.partitioners) if "guidance" not in one.coordi
 """The model has no input for a guidance scale; scales are drawn as timesteps are."""
 
 
-@pytest.mark.parametrize("partitioner", TAKEN, ids=repr)
+@pytest.mark.parametrize("partitioner", TAKEN, ids=named)
 def test_every_partitioner(partitioner):
     train(partitioner=partitioner, pool=example_pool(), levels=1000)
 
