@@ -38,6 +38,7 @@ from aria.distill.settings.config import Config
 from aria.progress import bar, silent
 from aria.tasks.emoji.kinds import KINDS
 from aria.tasks.emoji.task import Emoji
+from benchmarks.matrix_table import line
 from theory import bounds
 
 PREDICTIONS = {"unet-v": "v_prediction", "joint-attention": "flow_prediction"}
@@ -150,15 +151,12 @@ def table(kinds: Mapping[str, Mapping[str, Any]]) -> str:
     known = {kind: kinds[kind] for kind in KINDS if kind in kinds}
     steps = range(1, 1 + max(len(found["steps"]) for found in known.values()))
     heads = ["teacher", *map(str, steps), "coherence", "slope"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    lines = [line(heads), line(["---"] * len(heads))]
     for kind, found in known.items():
         cells = [f"{row['over_velocity']:.2f}" for row in found["steps"]]
-        lines.append(_line([kind, *cells, f"{found['coherence']:.1f}", f"{found['slope']:.2f}"]))
+        lines.append(line([kind, *cells, f"{found['coherence']:.1f}", f"{found['slope']:.2f}"]))
     return "\n".join(lines)
 
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def by_row(found: Mapping[str, Mapping[str, Any]]) -> str:
     over = summary.summary(found)
     head = ["row", *(f"`{arm}`" for arm in ARMS), "`aria` vs `static`", "who pays beside it", "steps", "tracking"]
     head += ["regions can gain", "`static` is"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for label, row in found.items():
         beside = over["rc"]["rows"][label]
         tracking = table.rows(row["records"], table.groups_of(row["records"]), "aria-static")
@@ -42,7 +42,7 @@ def by_row(found: Mapping[str, Mapping[str, Any]]) -> str:
         steps = "–" if beside["aria"]["steps"] is None else f"{beside['aria']['steps']:.2f}"
         cells += [_change(mix["changes"][TARGET]), ", ".join(mix["pays"]) or "nobody", steps, _change(tracked)]
         cells += [summary.worth_text(row["worth"]), row["static"]["name"]]
-        lines.append(_line([label, *cells]))
+        lines.append(line([label, *cells]))
     return "\n".join(lines)
 
 
@@ -50,14 +50,15 @@ def by_group(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Over all rows and for every group of captions: the median change beside rc, and rows better, equal and worse."""
     over = summary.summary(found)
     head = ["group", *(f"`{arm}`" for arm in ARMS), "`aria` vs `static`"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [line(head), line(["---"] * len(head))]
     for group, arms in over["rc"]["groups"].items():
         cells = [arms[arm] for arm in ARMS] + [over[STATIC]["groups"][group]["aria"]]
-        lines.append(_line([group, *(_over(cell) for cell in cells)]))
+        lines.append(line([group, *(_over(cell) for cell in cells)]))
     return "\n".join(lines)
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

@@ -1,4 +1,4 @@
-"""How the gap of frequent and of rare captions answers to the effort that goes to them.
+"""How the gap of frequent and of rare captions responds to the effort that goes to them.
 
     python -m benchmarks.rules --rows 'unet-v, strong, 1500' --seeds 2 --out rules     # first: the runs that are read
     python -m benchmarks.response --runs rules --json benchmarks/results/response-cpu.json
@@ -40,6 +40,7 @@ from aria.run_log import DISCREPANCIES
 from aria.tasks.emoji.split import FREQUENT
 from aria.tasks.emoji.task import Emoji
 from benchmarks import matrix_table
+from benchmarks.matrix_table import line
 from benchmarks.rules import CANDIDATES, LEVELS, TRACKED
 from theory import bounds
 
@@ -75,8 +76,8 @@ def of_row(label: str, runs: Path, seeds: int) -> dict[str, Any]:
         gaps[cell.arm, cell.seed] = final(records.read(records.file(runs, cell.name), cell.arm, cell.seed))
         shares[cell.arm, cell.seed] = effort(runs / "cells" / cell.name / "run" / DISCREPANCIES, task)
     own = next(arm.name for arm in ARMS if arm.allocator == ARIA.allocator and arm.floor == ARIA.floor)
-    static = _means(matrix_table.rows()[label]["records"], STATIC)
-    aria = _means(matrix_table.rows()[label]["records"], ARIA.name)
+    compared = matrix_table.rows()[label]["records"]
+    static, aria = _means(compared, STATIC), _means(compared, ARIA.name)
     mass = {group: float(task.split.frequent.eq(place).double().mean()) for place, group in enumerate(FREQUENT)}
     groups, changed = {}, 0.0
     for group in FREQUENT:
@@ -117,8 +118,8 @@ def elasticity(x: np.ndarray, y: np.ndarray, seed: np.ndarray) -> tuple[float, f
 def effort(log: Path, task: Emoji) -> dict[str, float]:
     """Share of a run's draws in each group of cells."""
     drawn: Counter[int] = Counter()
-    for line in log.read_text().splitlines():
-        visit = json.loads(line)
+    for text in log.read_text().splitlines():
+        visit = json.loads(text)
         drawn[visit["region"]] += visit["n"]
     group = dict(zip(task.split.cell, task.split.frequent.tolist(), strict=True))
     cells = sorted(group)  # the regions of labels('cell'), in their order
@@ -145,23 +146,20 @@ def _means(found: Sequence[Mapping[str, Any]], arm: str) -> dict[str, float]:
 def table(result: Mapping[str, Any]) -> str:
     """In Markdown: a line for each group of each row, and one for all captions."""
     heads = ["teacher", "group", "share of captions", "of draws", "elasticity", "predicted", "measured"]
-    lines = [_line(heads), "| --- |" + " --- |" * (len(heads) - 1)]
+    lines = [line(heads), line(["---"] * len(heads))]
     for label, row in result["rows"].items():
         for name, group in row["groups"].items():
             cells = [label.split(",")[0], name, f"{group['mass']:.2f}", f"{group['share']:.2f}"]
             cells += [f"{group['elasticity']:.2f}±{group['error']:.2f}"]
-            lines.append(_line([*cells, *(_change(group[key]) for key in ("predicted", "measured"))]))
+            lines.append(line([*cells, *(_change(group[key]) for key in ("predicted", "measured"))]))
         whole = [_change(row[key]) for key in ("predicted", "measured")]
-        lines.append(_line([label.split(",")[0], f"all (at best {_change(row['best'])})", "", "", "", *whole]))
+        lines.append(line([label.split(",")[0], f"all (at best {_change(row['best'])})", "", "", "", *whole]))
     return "\n".join(lines)
 
 
 def _change(percent: float) -> str:
     return signed(percent).replace("-", "−")
 
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
