@@ -38,7 +38,8 @@ class Oracle(Allocator):
 
     def __call__(self, estimate: Estimate, mass: Tensor) -> Tensor:
         value = estimate.value  # (..., K)
-        truth = _checked(self.truth() if callable(self.truth) else self.truth).to(value, non_blocking=True)
+        truth = _checked(self.truth() if callable(self.truth) else self.truth)
+        truth = truth.to(value, non_blocking=value.is_cuda)  # towards the host a copy has to be waited for
         _check_shape(truth.shape, value.shape)
         return self.of(Estimate(truth.expand(value.shape), torch.zeros_like(value)), mass)
 
